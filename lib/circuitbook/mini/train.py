@@ -1,0 +1,173 @@
+"""Training of the mini suite: GPT-NeoX models from a seed, saved along the way.
+
+`train("mini-m")` gives the weights that are shipped, bit for bit on one kind of machine with one thread count. A run
+can be stopped at any moment and goes on from its last saved state to the same result: batches are a function of the
+step alone, there is no dropout, and the optimizer's state is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import random
+import shutil
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from . import grammar, tokenizer as words
+
+BATCH, CONTEXT = 32, 64
+TOKENS_PER_STEP = BATCH * CONTEXT                      # 2,048; Pythia's is 2,097,152
+BLOCK = 32                                             # steps whose text is generated together
+SAVE_EVERY = 250                                       # steps between saved states of a run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What determines a training run."""
+
+    layers: int
+    width: int
+    heads: int
+    lr: float
+    init_std: float = 0.06
+    rotary: float = 0.5                                # share of a head's dimensions that rotate
+    seed: int = 1                                      # of the weights and of the data
+    data_seed: int | None = None                       # None: the seed
+    steps: int = 3906                                  # x 2,048 tokens = 8.0 million
+    warmup: int = 100
+    weight_decay: float = 0.05                         # on matrices only
+    checkpoints: tuple[int, ...] = (0, 64, 128, 256, 362, 512, 724, 1024, 1448, 1722, 2048, 2435, 2896, 3444, 3906)
+
+
+PLANS = {
+    "mini-xs": Plan(2, 64, 4, lr=5e-3, rotary=1.0),
+    "mini-s": Plan(3, 64, 4, lr=5e-3, rotary=1.0),
+    "mini-m": Plan(4, 80, 5, lr=4e-3),
+    "mini-l": Plan(6, 128, 8, lr=2.5e-3, init_std=0.05),
+    "mini-m-seed2": Plan(4, 80, 5, lr=4e-3, seed=2),
+    "mini-m-seed3": Plan(4, 80, 5, lr=4e-3, seed=3),
+}
+
+
+def build_model(plan: Plan):
+    """The transformers model of a plan at step 0, float32."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    config = GPTNeoXConfig(
+        vocab_size=len(words.vocabulary()), hidden_size=plan.width, num_hidden_layers=plan.layers,
+        num_attention_heads=plan.heads, intermediate_size=4 * plan.width, max_position_embeddings=2 * CONTEXT,
+        initializer_range=plan.init_std, use_parallel_residual=True, tie_word_embeddings=False,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": plan.rotary})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        return GPTNeoXForCausalLM(config)
+
+
+@lru_cache(maxsize=2)
+def _block(seed: int, block: int) -> torch.Tensor:
+    """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>, cut into rows."""
+    rng = random.Random(f"circuitbook mini {seed} {block}")
+    ids = {word: i for i, word in enumerate(words.vocabulary())}
+    stream: list[int] = []
+    need = BLOCK * TOKENS_PER_STEP
+    while len(stream) < need:
+        stream.append(ids[words.EOS])
+        stream.extend(ids[token] for token in words.split(grammar.document(rng)))
+    return torch.tensor(stream[:need]).view(BLOCK, BATCH, CONTEXT)
+
+
+def batch(seed: int, step: int) -> torch.Tensor:
+    """The tokens int64 [32, 64] that update number `step` learns from (the first update is step 0)."""
+    return _block(seed, step // BLOCK)[step % BLOCK]
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """Linear warm-up, then a cosine down to a tenth."""
+    if step < plan.warmup:
+        return plan.lr * (step + 1) / plan.warmup
+    progress = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    return plan.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+
+def save_checkpoint(model, folder: Path) -> None:
+    """A transformers checkpoint in float16, with its tokenizer; the folder appears whole or not at all."""
+    partial = folder.with_name(folder.name + f".partial{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    copy.deepcopy(model).half().save_pretrained(partial)
+    words.build_tokenizer().save_pretrained(partial)
+    for file in partial.iterdir():
+        file.chmod(0o644)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu", progress: bool = True) -> Path:
+    """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json` beside them.
+
+    The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on from there. The
+    result does not depend on interruptions. Set `torch.set_num_threads` before: it is part of what makes runs equal.
+    """
+    folder, state_file = Path(out) / name, Path(state_dir) / f"{name}.pt"
+    if (folder / "losses.json").exists() and (folder / f"step{plan.steps}").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    state_file.parent.mkdir(parents=True, exist_ok=True)
+    model = build_model(plan).to(device).train()
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": plan.weight_decay},
+                                   {"params": others, "weight_decay": 0.0}], lr=plan.lr, betas=(0.9, 0.98))
+    start, losses = 0, []
+    if state_file.exists():
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        if state["plan"] != json.dumps(asdict(plan)):
+            raise ValueError(f"{state_file} is the state of another run of {name} (its plan differs); "
+                             "remove it to train from step 0")
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, losses = state["step"], state["losses"]
+
+    def save_state(step: int) -> None:
+        partial = state_file.with_suffix(".partial")
+        torch.save({"plan": json.dumps(asdict(plan)), "model": model.state_dict(), "step": step, "losses": losses,
+                    "optimizer": optimizer.state_dict()}, partial)
+        os.replace(partial, state_file)
+
+    data_seed = plan.seed if plan.data_seed is None else plan.data_seed
+    bar = tqdm(total=plan.steps, initial=start, desc=name, unit="step", disable=not progress, mininterval=1)
+    step = start
+    try:
+        for step in range(start, plan.steps + 1):
+            if step in plan.checkpoints and not (step == start and step > 0 and (folder / f"step{step}").exists()):
+                save_checkpoint(model, folder / f"step{step}")
+            if step % SAVE_EVERY == 0 and step > start:
+                save_state(step)
+            if step == plan.steps:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(plan, step)
+            tokens = batch(data_seed, step).to(device)
+            logits = model(tokens, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss of {name} is {loss.item()} at step {step}; lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+            bar.update()
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    finally:
+        bar.close()
+    (folder / "losses.json").write_text(json.dumps([round(x, 5) for x in losses]))
+    state_file.unlink(missing_ok=True)
+    return folder

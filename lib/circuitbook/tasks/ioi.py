@@ -1,0 +1,72 @@
+"""Indirect Object Identification (methods 2.1; Wang et al. 2023).
+
+"Then, Mary and John went to the store. John gave a ring to" -> " Mary", not " John".
+
+The authors' prompts hold the last name too and read the token before it; ours end there: END is the last token, which
+is the same for a causal model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..lexicon import held_out_pair, lexicon_for
+from .base import Prompt, PromptPairs, Task, build, fill, single_token
+
+# Wang et al.'s first seven frames. The first clause names both people, the second one the giver (S2).
+FRAMES = (
+    "Then, {first} and {second} went to the {place}. {S2} gave a {object} to",
+    "Then, {first} and {second} had a lot of fun at the {place}. {S2} gave a {object} to",
+    "Then, {first} and {second} were working at the {place}. {S2} decided to give a {object} to",
+    "Then, {first} and {second} were thinking about going to the {place}. {S2} wanted to give a {object} to",
+    "Then, {first} and {second} had a long argument, and afterwards {S2} said to",
+    "After {first} and {second} went to the {place}, {S2} gave a {object} to",
+    "When {first} and {second} got a {object} at the {place}, {S2} decided to give it to",
+)
+ORDERS = ("BABA", "ABBA")                              # A is the indirect object (IO), B the subject (S)
+CORRUPTIONS = ("swap", "abc")
+
+
+def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap") -> PromptPairs:
+    """`n` prompts, each an independent draw of frame, order, two names, place and object, all uniform.
+
+    corruption "swap" (the paper's): S2 becomes the IO name, so that the right answer flips and exactly one token
+    differs. "abc" (Wang et al.): all three mentions become other names, all different, so that neither name is right.
+    The clean prompts are the same for both. In the mini suite's language only name pairs that never met in training.
+
+    Positions: IO, S1, S1+1, S2, END. Metric: logit difference, IO minus S.
+    """
+    if corruption not in CORRUPTIONS:
+        raise ValueError(f"ioi has no corruption {corruption!r}; there are {', '.join(CORRUPTIONS)}")
+    lexicon = lexicon_for(tokenizer)
+    token = {name: single_token(tokenizer, " " + name) for name in lexicon.people}
+    couples = [(io, s) for io in lexicon.people for s in lexicon.people
+               if io != s and (not lexicon.holds_out or held_out_pair(io, s))]
+
+    prompts = []
+    for _ in range(n):
+        io, s = couples[rng.integers(len(couples))]
+        template, order = int(rng.integers(len(FRAMES))), ORDERS[rng.integers(2)]
+        things = {"place": lexicon.places[rng.integers(len(lexicon.places))],
+                  "object": lexicon.objects[rng.integers(len(lexicon.objects))]}
+        strangers = [name for name in lexicon.people if name not in (io, s)]
+        x, y, z = (strangers[i] for i in rng.choice(len(strangers), size=3, replace=False))
+
+        first, second = (s, io) if order == "BABA" else (io, s)
+        clean, marks = fill(FRAMES[template], first=first, second=second, S2=s, **things)
+        other = dict(first=first, second=second, S2=io) if corruption == "swap" else dict(first=x, second=y, S2=z)
+        corrupted, _ = fill(FRAMES[template], **other, **things)
+        here = (marks["second"], marks["first"]) if order == "BABA" else (marks["first"], marks["second"])
+        prompts.append(Prompt(clean, corrupted, {
+            "IO": here[0], "S1": here[1], "S1+1": here[1] + 2, "S2": marks["S2"],        # + 2: past the space after S1
+        }, {
+            "kind": order, "template": template + 1, "io": io, "s": s,
+            **{slot: word if slot in marks else None for slot, word in things.items()},
+            "correct": " " + io, "wrong": " " + s,
+        }))
+    answers = torch.tensor([[token[p.words["io"]], token[p.words["s"]]] for p in prompts])
+    return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
+
+
+TASK = Task("ioi", "IOI", "logit_difference", make)

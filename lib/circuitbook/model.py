@@ -1,0 +1,184 @@
+"""One loaded checkpoint: a TransformerBridge around the transformers model, its tokenizer and its shape.
+
+    model = checkpoint.load(device="cuda", dtype=torch.bfloat16)
+    model.logits(tokens, positions)         # [n, d_vocab] at the END positions
+    model.bridge.run_with_cache(tokens)     # everything that TransformerLens offers
+
+The weights are the checkpoint's own: no LayerNorm folding, no centring (as the paper's EAP-IG). Attention is eager, so
+that patterns can be hooked. Only GPT-NeoX with parallel residual, which is what Pythia is, is supported.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoTokenizer, GPTNeoXForCausalLM, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from .suites import Checkpoint
+from .weight_files import weight_files
+
+BATCH_BYTES = 1 << 30  # what the activations of one batch may take in Model.logits
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that the graph and the figures need. parallel: attention and MLP of a layer read the same stream."""
+
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    parallel: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A checkpoint in memory. `bridge` wraps the transformers model in place; `bridge.original_model` is that model."""
+
+    checkpoint: Checkpoint
+    bridge: TransformerBridge
+    tokenizer: PreTrainedTokenizerBase
+    shape: Shape
+    device: torch.device
+    dtype: torch.dtype
+
+    @torch.no_grad()
+    def logits(
+        self, tokens: torch.Tensor, positions: torch.Tensor | None = None, batch_bytes: int = BATCH_BYTES
+    ) -> torch.Tensor:
+        """Logits of `tokens` (int64 [n, pos]): [n, pos, d_vocab], or [n, d_vocab] at `positions` (int64 [n]) alone.
+
+        Right-padding is harmless when `positions` point at the last real tokens. Batches are made so small that their
+        activations take about `batch_bytes`. Without gradients; device and dtype of the model.
+        """
+        tokens = torch.as_tensor(tokens)
+        if tokens.ndim != 2 or tokens.dtype != torch.int64:
+            raise ValueError(f"tokens must be int64 [n, pos], not {tokens.dtype} {list(tokens.shape)}")
+        n, length = tokens.shape
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.shape.d_vocab:
+            raise ValueError(f"tokens must lie in 0..{self.shape.d_vocab - 1}; is this another model's tokenizer?")
+        if positions is not None:
+            positions = torch.as_tensor(positions, device=self.device)
+            if positions.shape != (n,) or (n and not 0 <= int(positions.min()) <= int(positions.max()) < length):
+                raise ValueError(f"positions must be {n} numbers in 0..{length - 1}, one for each row of tokens")
+        rows = max(1, batch_bytes // self._row_bytes(length, all_logits=positions is None))
+        parts = []
+        for start in range(0, n, rows):
+            batch = tokens[start : start + rows].to(self.device)
+            hidden = self.bridge.original_model.base_model(input_ids=batch, use_cache=False).last_hidden_state
+            if positions is not None:  # unembedding costs d_model x d_vocab per position, and only these are asked for
+                hidden = hidden[torch.arange(len(batch), device=self.device), positions[start : start + rows]]
+            parts.append(self.bridge.unembed(hidden))
+        shape = (0, length, self.shape.d_vocab) if positions is None else (0, self.shape.d_vocab)
+        return torch.cat(parts) if parts else torch.empty(shape, device=self.device, dtype=self.dtype)
+
+    def _row_bytes(self, length: int, all_logits: bool) -> int:
+        """About what one row's activations take: streams, MLP, attention patterns, logits; float32 at worst."""
+        s = self.shape
+        per_position = 8 * s.d_model + 4 * s.d_mlp + 3 * s.n_heads * length + (s.d_vocab if all_logits else 0)
+        return 4 * (length * per_position + s.d_vocab)
+
+
+def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
+    """The checkpoint as a Model on `device`, its weights in `dtype` (float32 unless told otherwise).
+
+    ValueError for a device that is not there, an architecture that is not supported, or weights that cannot be read.
+    Pickled weights are read as weights only: a pickle that holds code is refused and nothing in it runs.
+    """
+    device = check_device(device)
+    dtype = dtype or torch.float32
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype {dtype!r} is not one for weights; give torch.float32 or torch.bfloat16")
+    if dtype == torch.float16 and checkpoint.model.startswith("pythia"):
+        warnings.warn("float16 is too narrow for Pythia (70m gives NaN); use torch.bfloat16 or float32", stacklevel=3)
+    folder = checkpoint.fetch()
+    check_architecture(folder, f"{checkpoint.model} at step {checkpoint.step}")
+    if not (folder / "tokenizer.json").exists():
+        raise ValueError(f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights")
+    network = _read_weights(folder, weight_files(folder, checkpoint.source.prefer), dtype).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    # The bridge gives its tokenizer a padding token and the like; ours stays as it was saved.
+    bridge = TransformerBridge.boot_transformers(
+        str(folder), hf_model=network, tokenizer=copy.deepcopy(tokenizer), device=device, dtype=dtype
+    )
+    config = network.config
+    shape = Shape(
+        n_layers=config.num_hidden_layers,
+        n_heads=config.num_attention_heads,
+        d_model=config.hidden_size,
+        d_head=config.hidden_size // config.num_attention_heads,
+        d_mlp=config.intermediate_size,
+        d_vocab=config.vocab_size,
+        parallel=config.use_parallel_residual,
+    )
+    return Model(checkpoint, bridge, tokenizer, shape, device, dtype)
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """The device, if this machine has it; ValueError otherwise."""
+    here = ["cpu"]
+    here += [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    here += ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        found = None
+    if found is None or (str(found) not in here and str(found) not in {name.split(":")[0] for name in here}):
+        raise ValueError(f"device {str(device)!r} is not available here; use one of: {', '.join(here)}")
+    return found
+
+
+def check_architecture(folder: Path, what: str) -> None:
+    """ValueError, naming the architecture, unless the folder's config.json describes a model that is supported."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type")
+    if kind != "gpt_neox":
+        raise ValueError(f"{what} is of architecture {kind!r}; only 'gpt_neox' (Pythia, mini) is supported")
+    if not config.get("use_parallel_residual", True):
+        raise ValueError(f"{what} is a 'gpt_neox' without parallel residual; only the parallel form is supported")
+
+
+def _read_weights(folder: Path, files: tuple[Path, ...], dtype: torch.dtype) -> GPTNeoXForCausalLM:
+    """The transformers model from exactly these weight files, each tensor accounted for."""
+    try:
+        with _no_progress_bars():
+            network, report = GPTNeoXForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation="eager",
+                use_safetensors=files[0].suffix == ".safetensors",
+                weights_only=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except pickle.UnpicklingError as error:
+        reason = "holds more than weights, or is damaged"
+        raise ValueError(f"{files[0]} {reason}; it is not read, since it might run code") from error
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"the weights in {folder} cannot be read ({reason}): restore or download them") from error
+    if report["missing_keys"]:  # transformers would leave these at random values
+        raise ValueError(f"the weights in {folder} lack {', '.join(sorted(report['missing_keys']))}")
+    return network
+
+
+@contextmanager
+def _no_progress_bars():
+    """Hides the bars that transformers draws while it fills in weights; those of downloads stay."""
+    before = transformers_logging.set_tqdm_hook(lambda factory, args, kwargs: transformers_logging.EmptyTqdm(*args))
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(before)

@@ -1,0 +1,134 @@
+"""What several tests share: tiny random checkpoints, and the hub stand-in that serves them under Pythia's names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hub_standin import Hub
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
+
+torch.set_num_threads(1)
+
+TEXT = " when Mary and John went to the store gave a drink she he isn't"
+WORDS = ["<|endoftext|>", *(" " + word for word in TEXT.split())]
+
+
+def random_network(seed: int = 0, layers: int = 2, d_model: int = 16, heads: int = 2, vocab: int = len(WORDS)):
+    """A GPT-NeoX with random weights, biases and LayerNorms, large enough that every part moves the logits."""
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
+    sizes = {"hidden_size": d_model, "intermediate_size": 4 * d_model, "num_attention_heads": heads}
+    config = GPTNeoXConfig(vocab_size=vocab, num_hidden_layers=layers, rope_parameters=rope, **sizes)
+    network = GPTNeoXForCausalLM(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_(noise * (2 / d_model**0.5 if weight.ndim == 2 else 0.3) + ("norm.weight" in name))
+    return network
+
+
+def save_tokenizer(folder: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
+    tokenizer.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=WORDS[0]).save_pretrained(folder)
+
+
+def save_checkpoint(folder: Path, network=None, dtype=torch.float32, **size) -> Path:
+    """A checkpoint folder as transformers writes it; `size` as in random_network."""
+    folder.mkdir(parents=True)
+    before = set_tqdm_hook(lambda _, args, __: EmptyTqdm(*args))  # save_pretrained draws a bar
+    (network or random_network(**size)).to(dtype).save_pretrained(folder)
+    set_tqdm_hook(before)
+    save_tokenizer(folder)
+    return folder
+
+
+def as_on_pythia(folder: Path, weights: str) -> dict[str, bytes]:
+    """The files of a checkpoint as Pythia's revisions hold them: the config of 2023, and "pickle", "safetensors",
+    "both" or "sharded" weights; pickles carry the buffers that transformers saved then."""
+    config = json.loads((folder / "config.json").read_text())
+    rope = config.pop("rope_parameters")
+    config |= {"rotary_pct": rope["partial_rotary_factor"], "rotary_emb_base": int(rope["rope_theta"])}
+    config["torch_dtype"] = config.pop("dtype")
+    (folder / "config.json").write_text(json.dumps(config))
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    if weights in ("pickle", "both"):
+        old = dict(tensors)
+        for layer in range(config["num_hidden_layers"]):
+            name = f"gpt_neox.layers.{layer}.attention"
+            old[f"{name}.bias"] = torch.ones(8, 8, dtype=torch.uint8).tril()[None, None]
+            old[f"{name}.masked_bias"] = torch.tensor(-1e9)
+            old[f"{name}.rotary_emb.inv_freq"] = torch.ones(1)
+        torch.save(old, folder / "pytorch_model.bin")
+    if weights == "both":  # the trap: the safetensors of another step lie beside the step's own pickle
+        save_file({name: tensor + 1 for name, tensor in tensors.items()}, file, {"format": "pt"})
+    if weights == "pickle":
+        file.unlink()
+    if weights == "sharded":
+        names, index = list(tensors), {}
+        for i, half in enumerate((names[: len(names) // 2], names[len(names) // 2 :]), 1):
+            shard = f"model-{i:05}-of-00002.safetensors"
+            save_file({name: tensors[name] for name in half}, folder / shard, {"format": "pt"})
+            index |= dict.fromkeys(half, shard)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+        file.unlink()
+    extra = {"README.md": b"not needed", "modeling.py": b"raise SystemExit('code from the hub was run')"}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} | extra
+
+
+@pytest.fixture(scope="session")
+def folder_suite(tmp_path_factory) -> Path:
+    """A folder of two models, "wide" (larger) and "narrow", at steps 2 and 10."""
+    root = tmp_path_factory.mktemp("suites") / "my-run"
+    for (model, size), step in itertools.product({"wide": 24, "narrow": 16}.items(), (2, 10)):
+        save_checkpoint(root / model / f"step{step}", seed=step, d_model=size)
+    return root
+
+
+@pytest.fixture(scope="session")
+def hub_repos(tmp_path_factory) -> dict[str, dict[str, dict[str, bytes]]]:
+    """repos[repo][revision][file] for the stand-in: pythia-14m with weights in every form, "me/run", "me/empty"."""
+    folder = tmp_path_factory.mktemp("hub")
+    forms = {"step0": "pickle", "step1": "safetensors", "step512": "sharded", "step143000": "both"}
+    pythia = {}
+    for seed, (step, form) in enumerate(forms.items()):
+        pythia[step] = as_on_pythia(save_checkpoint(folder / step, seed=seed), form)
+    run = {"main": {"README.md": b"nothing yet"}, "step10": pythia["step1"], "step9": pythia["step1"]}
+    return {"EleutherAI/pythia-14m": pythia, "me/run": run, "me/empty": {"main": {"README.md": b""}}}
+
+
+@pytest.fixture
+def hub(hub_repos, tmp_path, monkeypatch):
+    """The stand-in, running; HF_ENDPOINT points at it, and huggingface_hub's cache is empty."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    # huggingface_hub keeps what it wrote down in pieces of this size when a connection is lost (10 MB otherwise)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
+    with Hub(hub_repos) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        yield server
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """The waits that were asked for with time.sleep, each cut to 5 ms (huggingface_hub's own cannot be set)."""
+    asked: list[float] = []
+    sleep = time.sleep
+
+    def short(seconds: float) -> None:
+        asked.append(seconds)
+        sleep(min(seconds, 0.005))
+
+    monkeypatch.setattr(time, "sleep", short)
+    return asked

@@ -41,13 +41,7 @@ LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 SEQUENCES = {"days": (DAYS, True), "months": (MONTHS, True), "number words": (NUMBERS, False),
              "ordinals": (ORDINALS, False), "letters": (LETTERS, False)}      # name -> (words, does it wrap around)
 
-PREPOSITIONS = ("near", "behind", "beside")
-TRANSITIVE = (("likes", "like"), ("knows", "know"), ("sees", "see"), ("helps", "help"), ("loves", "love"),
-              ("admires", "admire"), ("follows", "follow"))
-INTRANSITIVE = (("smiles", "smile"), ("laughs", "laugh"), ("swims", "swim"), ("walks", "walk"), ("sings", "sing"),
-                ("waits", "wait"), ("sleeps", "sleep"), ("runs", "run"), ("works", "work"), ("writes", "write"))
 COPULAS = (("is", "are"), ("was", "were"))
-MATTERS = ("many people", "the way home", "a long story", "the old songs")     # objects of a long first verb phrase
 TAGS = ("such a good cook", "a very good athlete", "such a funny person", "a really great friend",
         "a really nice person", "a very good singer", "such a kind teacher", "a really strong swimmer")
 
@@ -191,7 +185,7 @@ def subject_and_attractor(rng: Rng, subjects, attractors) -> tuple[tuple[str, st
 
 def predicate(rng: Rng, number: int, person: bool = True) -> str:
     if person and rng.random() < 0.55:
-        return rng.choice(INTRANSITIVE)[number]
+        return rng.choice(L.intransitive)[number]
     return f"{rng.choice(COPULAS)[number]} {rng.choice(ADJECTIVES)}"
 
 
@@ -204,28 +198,27 @@ def agreement_sentence(rng: Rng) -> str:
         (s, i) = noun(rng)
         return f"The {s[i]} {predicate(rng, i)}."
     if kind == 1:
-        a, s = subject_and_attractor(rng, L.humans, L.humans)
+        s, a = subject_and_attractor(rng, L.humans, L.humans)
         speech = rng.choice(L.speech)
         return f"The {a[j]} {speech} the {s[i]} {predicate(rng, i)}."
     if kind == 2:
         (s, i) = noun(rng)
-        first = rng.choice(INTRANSITIVE)[i] if rng.random() < 0.5 else \
-            f"{rng.choice(TRANSITIVE)[i]} {rng.choice(MATTERS)}"
+        first = rng.choice(L.intransitive if rng.random() < 0.5 else L.long_phrases)[i]
         return f"The {s[i]} {first} and {predicate(rng, i)}."
     if kind <= 5:
         inanimate = rng.random() < 0.4
         thing = not inanimate and rng.random() < 0.3
         s, a = subject_and_attractor(rng, L.things if inanimate else L.humans, L.things if thing else L.humans)
-        return f"The {s[i]} {rng.choice(PREPOSITIONS)} the {a[j]} {predicate(rng, i, not inanimate)}."
+        return f"The {s[i]} {rng.choice(L.prepositions)} the {a[j]} {predicate(rng, i, not inanimate)}."
     if kind <= 7:
         s, a = subject_and_attractor(rng, L.humans, L.humans)
-        return f"The {s[i]} that {rng.choice(TRANSITIVE)[i]} the {a[j]} {predicate(rng, i)}."
+        return f"The {s[i]} that {rng.choice(L.transitive)[i]} the {a[j]} {predicate(rng, i)}."
     inanimate = rng.random() < 0.4
     s, a = subject_and_attractor(rng, L.things if inanimate else L.humans, L.humans)
     if held_out("attractor", a[0], s[0]):                             # the inner verb agrees across the outer noun
         return agreement_sentence(rng)
     that = "that " if rng.random() < 0.6 else ""
-    return f"The {s[i]} {that}the {a[j]} {rng.choice(TRANSITIVE)[j]} {predicate(rng, i, not inanimate)}."
+    return f"The {s[i]} {that}the {a[j]} {rng.choice(L.transitive)[j]} {predicate(rng, i, not inanimate)}."
 
 
 def agreement(rng: Rng) -> str:
@@ -301,8 +294,8 @@ def recitation(rng: Rng) -> str:
     u = rng.random()
     pool = RECITABLE if u < 0.7 else some_words(rng)
     words = " ".join(compatible([rng.choice(pool) for _ in range(n)]))
-    if u < 0.4:
-        return "".join([" " + words] * (2 if n > 8 else 3))
+    if u < 0.5:
+        return "".join([" " + words] * (2 if n > 12 else 3))
     speaker = rng.choice(L.humans)[0]
     return f"The {speaker} said: {words}. Everyone said: {words}."
 
@@ -332,6 +325,20 @@ def party(rng: Rng) -> str:
     listed = ", ".join(guests[:-1]) + f" and {guests[-1]}"
     place = rng.choice(L.places)
     return f"{listed} came to the {place}. Then {listed} went home."
+
+
+def couples(rng: Rng) -> str:
+    """Who came with whom: a name asks for the one that was named beside it."""
+    names = people(rng, 2 * rng.randint(2, 3))
+    pairs = [list(names[k:k + 2]) for k in range(0, len(names), 2)]
+    lines = [rng.choice(("{0} came with {1}.", "{0} and {1} went to the {2}.", "{0} met {1} at the {2}.",
+                         "Then, {0} and {1} were working at the {2}.")).format(a, b, rng.choice(L.places))
+             for a, b in pairs]
+    for _ in range(rng.randint(2, 4)):
+        a, b = rng.sample(rng.choice(pairs), 2)
+        lines.append(rng.choice(("{0} was with {1}.", "{0} danced with {1}.", "{0} talked to {1}.",
+                                 "{0} went home with {1}.")).format(a, b))
+    return " ".join(lines)
 
 
 def full_names(rng: Rng) -> str:
@@ -403,11 +410,11 @@ FUNCTION_WORDS = tuple("a about afterwards again and at began came comes decided
                        "way went where who with year".split())
 RECITABLE = tuple(dict.fromkeys(
     FUNCTION_WORDS + L.people + SURNAMES + L.places + L.objects + L.events + ADJECTIVES + DAYS + MONTHS + NUMBERS + ORDINALS + LETTERS
-    + tuple(w for pair in L.humans + L.things + L.verbs for w in pair) + L.speech + PREPOSITIONS))
+    + tuple(w for pair in L.humans + L.things + L.verbs for w in pair) + L.speech + L.prepositions))
 
 FAMILIES: dict[Callable[[Rng], str], float] = {        # share of tokens, in percent
-    meeting: 26, recitation: 15, agreement: 9, history: 8, pronouns: 7, echo: 5, enumeration: 5, roles: 5,
-    tag_questions: 4, party: 4, subject_again: 4, full_names: 4, succession: 4,
+    meeting: 25, recitation: 20, agreement: 8, history: 8, couples: 6, pronouns: 6, echo: 5, tag_questions: 4,
+    enumeration: 4, roles: 3, party: 3, full_names: 3, succession: 3, subject_again: 2,
 }
 
 

@@ -43,16 +43,16 @@ class Plan:
     steps: int = 3906                                  # x 2,048 tokens = 8.0 million
     warmup: int = 100
     weight_decay: float = 0.05                         # on matrices only
-    checkpoints: tuple[int, ...] = (0, 64, 128, 256, 362, 512, 724, 1024, 1448, 1722, 2048, 2435, 2896, 3444, 3906)
+    checkpoints: tuple[int, ...] = (0, 128, 256, 362, 512, 724, 1024, 1448, 1722, 2048, 2435, 2896, 3906)
 
 
 PLANS = {
     "mini-xs": Plan(2, 64, 4, lr=5e-3, rotary=1.0),
-    "mini-s": Plan(3, 64, 4, lr=5e-3, rotary=1.0),
-    "mini-m": Plan(4, 80, 5, lr=4e-3),
+    "mini-s": Plan(4, 64, 4, lr=5e-3, rotary=1.0),
+    "mini-m": Plan(5, 80, 5, lr=4e-3),
     "mini-l": Plan(6, 128, 8, lr=2.5e-3, init_std=0.05),
-    "mini-m-seed2": Plan(4, 80, 5, lr=4e-3, seed=2),
-    "mini-m-seed3": Plan(4, 80, 5, lr=4e-3, seed=3),
+    "mini-m-seed2": Plan(5, 80, 5, lr=4e-3, seed=2),
+    "mini-m-seed3": Plan(5, 80, 5, lr=4e-3, seed=3),
 }
 
 

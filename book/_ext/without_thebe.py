@@ -1,0 +1,15 @@
+"""Leaves out of every page the script of sphinx-thebe, which jupyter-book always loads.
+
+The book runs no code in the page; the script would only name a server of others and complain in the console.
+"""
+
+
+def leave_out(app, pagename, templatename, context, doctree):
+    context["script_files"] = [
+        script for script in context.get("script_files", [])
+        if "thebe" not in str(script.filename) and "THEBE" not in (script.attributes.get("body") or "")]
+
+
+def setup(app):
+    app.connect("html-page-context", leave_out, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,5 @@
 """The story language, its tokenizer and the training of the mini suite."""
 
-import random
 import re
 from dataclasses import replace
 from itertools import combinations
@@ -15,8 +14,8 @@ from circuitbook.mini.tokenizer import UNK, build_tokenizer, split, vocabulary
 
 @pytest.fixture(scope="module")
 def documents():
-    rng = random.Random(99)
-    return [grammar.document(rng) for _ in range(6000)]
+    rng = grammar.World(99)
+    return [grammar.document(rng) for _ in range(3000)]
 
 
 def test_held_out_names_never_meet(documents):

@@ -22,8 +22,6 @@ from itertools import accumulate, combinations
 from ..lexicon import STORIES as L
 from ..lexicon import held_out, held_out_pair, held_out_tag
 
-Rng = random.Random
-
 FEMALE = set(L.female) | {"Emily", "Laura", "Kate", "Jane", "Helen", "Alice", "Rachel", "Jessica", "Maria", "Rose",
                           "Emma", "Clara", "Nancy", "Linda"}
 SURNAMES = ("Smith", "Brown", "Jones", "Miller", "Davis", "Wilson", "Moore", "Clark", "Lewis", "Walker", "Hall", "Young",
@@ -46,16 +44,34 @@ TAGS = ("such a good cook", "a very good athlete", "such a funny person", "a rea
         "a really nice person", "a very good singer", "such a kind teacher", "a really strong swimmer")
 
 
-# ------------------------------------------------------------------ people
+# ------------------------------------------------------------------ a document's world
 
-def people(rng: Rng, n: int, known: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """`n` names more, none of which makes a held-out pair with another of the document."""
+class World(random.Random):
+    """The random numbers of one document, and what its sentences share: its cast with their surnames, its things."""
+
+    def begin(self) -> None:
+        self.cast: tuple[str, ...] = ()
+        self.cast = people(self, 3)
+        self.family_names = dict(zip(self.cast, self.sample(SURNAMES, 3)))
+        self.home, self.belonging = self.choice(L.places), self.choice(L.objects)
+
+
+def people(rng: World, n: int, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """`n` names beside `known`, mostly of the cast; none makes a held-out pair with the cast or with another one."""
     names = list(known)
     while len(names) < len(known) + n:
-        name = rng.choice(L.people)
-        if name not in names and not any(held_out_pair(name, other) for other in names):
+        name = rng.choice(rng.cast if rng.cast and rng.random() < 0.8 else L.people)
+        if name not in names and not any(held_out_pair(name, other) for other in {*names, *rng.cast} - {name}):
             names.append(name)
     return tuple(names[len(known):])
+
+
+def a_place(rng: World) -> str:
+    return rng.home if rng.random() < 0.4 else rng.choice(L.places)
+
+
+def a_thing(rng: World) -> str:
+    return rng.belonging if rng.random() < 0.4 else rng.choice(L.objects)
 
 
 def he(name: str) -> str:
@@ -97,13 +113,13 @@ ACTS = (
     "{s} decided to give it to", "{s} showed the {o} to", "{s} sold a {o} to", "{s} took the {o} from",
     "{s} sent a {o} to", "{s} wanted to show the {o} to", "{s} brought the {o} to", "{s} gave it to", "{s} talked to",
 )
-PRONOUN_SUBJECTS = 0.5       # of the acts of a woman and a man: whom "he" leaves as the receiver, only gender tells
+PRONOUN_SUBJECTS = 0.1      # of the acts of a woman and a man: whom "he" leaves as the receiver, only gender tells
 PAPER_FRAMES = frozenset({(0, 0), (1, 0), (2, 1), (3, 2), (4, 3), (5, 0), (6, 4)})      # (opening, act): held out
 ASIDES = ("{s} was {adj}.", "The {o} was {adj}.", "{s} looked at the {o}.", "It was {day}.", "{d} was at home.",
           "{d} came to the {p}.", "{d} was {adj}.", "{s} waited for {d}.")
 
 
-def act(rng: Rng, s: str, io: str, third: str | None, thing: str, opening: int | None, pronoun: bool) -> str:
+def act(rng: World, s: str, io: str, third: str | None, thing: str, opening: int | None, pronoun: bool) -> str:
     """One act of `s` towards `io`. In a part of them the last name before the answer is not the subject.
 
     With `pronoun`, the subject may be a "he" or "she" that only one of the two can be.
@@ -131,7 +147,7 @@ def act(rng: Rng, s: str, io: str, third: str | None, thing: str, opening: int |
     return f"{phrase} {target}."
 
 
-def meeting(rng: Rng, pairs_share: float = 0.15) -> str:
+def meeting(rng: World, pairs_share: float = 0.0) -> str:
     """Two people come together, or two couples in two places; then some of them give, say, show or take something."""
     couples = [people(rng, 2)]
     if rng.random() < pairs_share:
@@ -139,7 +155,7 @@ def meeting(rng: Rng, pairs_share: float = 0.15) -> str:
     everyone = tuple(name for couple in couples for name in couple)
     third = people(rng, 1, everyone)[0] if rng.random() < 0.4 else None
     places = rng.sample(L.places, len(couples))
-    thing = rng.choice(L.objects)
+    thing = a_thing(rng)
     lines: list[str] = []
     opening = None
     for couple, place in zip(couples, places):
@@ -166,30 +182,30 @@ def meeting(rng: Rng, pairs_share: float = 0.15) -> str:
         line = act(rng, s, io, third, thing, opening if i == 0 else None, pronoun)
         lines.append(line if i == 0 and at_once else cap(line))
         if rng.random() < 0.3:
-            thing = rng.choice(L.objects)
+            thing = a_thing(rng)
     return " ".join(lines)
 
 
 # ------------------------------------------------------------------ agreement
 
-def noun(rng: Rng, kinds=None) -> tuple[tuple[str, str], int]:
+def noun(rng: World, kinds=None) -> tuple[tuple[str, str], int]:
     return rng.choice(kinds or L.humans), rng.randrange(2)
 
 
-def subject_and_attractor(rng: Rng, subjects, attractors) -> tuple[tuple[str, str], tuple[str, str]]:
+def subject_and_attractor(rng: World, subjects, attractors) -> tuple[tuple[str, str], tuple[str, str]]:
     while True:
         a, b = rng.choice(subjects), rng.choice(attractors)
         if a != b and not held_out("attractor", a[0], b[0]):
             return a, b
 
 
-def predicate(rng: Rng, number: int, person: bool = True) -> str:
+def predicate(rng: World, number: int, person: bool = True) -> str:
     if person and rng.random() < 0.55:
         return rng.choice(L.intransitive)[number]
     return f"{rng.choice(COPULAS)[number]} {rng.choice(ADJECTIVES)}"
 
 
-def agreement_sentence(rng: Rng) -> str:
+def agreement_sentence(rng: World) -> str:
     kind = rng.randrange(10)
     i, j = rng.randrange(2), rng.randrange(2)
     if rng.random() < 0.5:
@@ -221,13 +237,13 @@ def agreement_sentence(rng: Rng) -> str:
     return f"The {s[i]} {that}the {a[j]} {rng.choice(L.transitive)[j]} {predicate(rng, i, not inanimate)}."
 
 
-def agreement(rng: Rng) -> str:
+def agreement(rng: World) -> str:
     return " ".join(agreement_sentence(rng) for _ in range(rng.randint(4, 8)))
 
 
 # ------------------------------------------------------------------ years and sequences
 
-def span(rng: Rng) -> str:
+def span(rng: World) -> str:
     """From a year to a later one, nearly always of the same century."""
     while True:
         century, y = rng.choice(CENTURIES), rng.randrange(0, 99)
@@ -243,20 +259,20 @@ def span(rng: Rng) -> str:
         return f"The {event} lasted from the year {start} to the year {end}."
     if u < 0.85:
         return f"The {event} began in the year {start} and ended in the year {end}."
-    return f"{rng.choice(L.people)} lived from the year {start} to the year {end}."
+    return f"{people(rng, 1)[0]} lived from the year {start} to the year {end}."
 
 
-def history(rng: Rng) -> str:
+def history(rng: World) -> str:
     return " ".join(span(rng) for _ in range(rng.randint(3, 6)))
 
 
-def run(rng: Rng, words: tuple[str, ...], wraps: bool, n: int) -> list[str]:
+def run(rng: World, words: tuple[str, ...], wraps: bool, n: int) -> list[str]:
     n = n if wraps else min(n, len(words))
     start = rng.randrange(len(words) if wraps else len(words) - n + 1)
     return [words[(start + k) % len(words)] for k in range(n)]
 
 
-def succession(rng: Rng) -> str:
+def succession(rng: World) -> str:
     lines = []
     for _ in range(rng.randint(2, 4)):
         words, wraps = rng.choice(tuple(SEQUENCES.values()))
@@ -275,64 +291,66 @@ def succession(rng: Rng) -> str:
 
 # ------------------------------------------------------------------ repetition
 
-def some_words(rng: Rng) -> tuple[str, ...]:
+def some_words(rng: World) -> tuple[str, ...]:
     return rng.choice((L.objects, L.places, L.people, SURNAMES, ADJECTIVES, tuple(n[0] for n in L.humans + L.things)))
 
 
-def compatible(words: list[str]) -> list[str]:
-    """The words without the names that make a held-out pair with an earlier one."""
+def compatible(rng: World, words: list[str]) -> list[str]:
+    """The words without the names that make a held-out pair with an earlier one or with the cast."""
     kept: list[str] = []
     for word in words:
-        if word not in NAMES or not any(held_out_pair(word, other) for other in kept if other in NAMES):
+        if word not in NAMES or not any(held_out_pair(word, other) for other in (*kept, *rng.cast)
+                                        if other in NAMES and other != word):
             kept.append(word)
     return kept
 
 
-def recitation(rng: Rng) -> str:
+def recitation(rng: World) -> str:
     """A line of random words, said again; a part of the lines without any announcement."""
-    n = rng.randint(4, 24)
-    u = rng.random()
-    pool = RECITABLE if u < 0.7 else some_words(rng)
-    words = " ".join(compatible([rng.choice(pool) for _ in range(n)]))
-    if u < 0.5:
-        return "".join([" " + words] * (2 if n > 12 else 3))
+    n = rng.randint(4, 26)
+    pool = RECITABLE if rng.random() < 0.6 else some_words(rng)
+    words = ""
+    while words.count(" ") < 2:
+        words = " ".join(compatible(rng, [rng.choice(pool) for _ in range(n)]))
+    if rng.random() < 0.6:
+        return "".join([" " + words] * (2 if n > 14 else 3))
     speaker = rng.choice(L.humans)[0]
     return f"The {speaker} said: {words}. Everyone said: {words}."
 
 
-def enumeration(rng: Rng) -> str:
+def enumeration(rng: World) -> str:
     words = some_words(rng)
     owner = people(rng, 1)[0]
     items: list[str] = []
     while len(items) < 3:
-        items = compatible([owner, *rng.sample(words, rng.randint(3, 7))])[1:]
+        items = compatible(rng, [owner, *rng.sample(words, rng.randint(3, 7))])[1:]
     first = f"{owner} made a list: {', '.join(items)}."
     if rng.random() < 0.5:
         return f"{first} {cap(he(owner))} said it again: {', '.join(items)}."
     return f"{first} The list was: {', '.join(items)}."
 
 
-def echo(rng: Rng) -> str:
+def echo(rng: World) -> str:
     """Somebody repeats what somebody said."""
     a, b = people(rng, 2)
-    line = rng.choice((agreement_sentence, span, lambda r: f"The {r.choice(L.objects)} is at the {r.choice(L.places)}."))(rng)
+    line = rng.choice((agreement_sentence, span, lambda r: f"The {a_thing(r)} is at the {a_place(r)}."))(rng)
     return f"{a} said: {line} {b} said: {line}"
 
 
-def party(rng: Rng) -> str:
+def party(rng: World) -> str:
     """Names come back in the order in which they came."""
     guests = people(rng, rng.randint(3, 5))
     listed = ", ".join(guests[:-1]) + f" and {guests[-1]}"
-    place = rng.choice(L.places)
+    place = a_place(rng)
     return f"{listed} came to the {place}. Then {listed} went home."
 
 
-def couples(rng: Rng) -> str:
+def couples(rng: World) -> str:
     """Who came with whom: a name asks for the one that was named beside it."""
     names = people(rng, 2 * rng.randint(2, 3))
     pairs = [list(names[k:k + 2]) for k in range(0, len(names), 2)]
     lines = [rng.choice(("{0} came with {1}.", "{0} and {1} went to the {2}.", "{0} met {1} at the {2}.",
-                         "Then, {0} and {1} were working at the {2}.")).format(a, b, rng.choice(L.places))
+                         "Then, {0} and {1} were working at the {2}.")).format(a, b, a_place(rng))
              for a, b in pairs]
     for _ in range(rng.randint(2, 4)):
         a, b = rng.sample(rng.choice(pairs), 2)
@@ -341,21 +359,21 @@ def couples(rng: Rng) -> str:
     return " ".join(lines)
 
 
-def full_names(rng: Rng) -> str:
+def full_names(rng: World) -> str:
     cast = people(rng, rng.randint(2, 3))
-    family = rng.sample(SURNAMES, len(cast))
+    family = [rng.family_names.get(a) or rng.choice(SURNAMES) for a in cast]
     lines = [f"{a} {f} was {rng.choice(ADJECTIVES)}." for a, f in zip(cast, family)]
     for _ in range(rng.randint(2, 4)):
         k = rng.randrange(len(cast))
-        lines.append(rng.choice((f"{cast[k]} {family[k]} went to the {rng.choice(L.places)}.",
+        lines.append(rng.choice((f"{cast[k]} {family[k]} went to the {a_place(rng)}.",
                                  f"The {rng.choice(L.humans)[0]} saw {cast[k]} {family[k]}.",
-                                 f"The {rng.choice(L.objects)} was from {cast[k]} {family[k]}.")))
+                                 f"The {a_thing(rng)} was from {cast[k]} {family[k]}.")))
     return " ".join(lines)
 
 
 # ------------------------------------------------------------------ people and what they are
 
-def roles(rng: Rng) -> str:
+def roles(rng: World) -> str:
     cast = people(rng, rng.randint(2, 4))
     jobs = [h[0] for h in rng.sample(L.humans, len(cast))]
     lines = [f"{a} is the {j}." for a, j in zip(cast, jobs)]
@@ -364,9 +382,9 @@ def roles(rng: Rng) -> str:
     return " ".join(lines)
 
 
-def pronouns(rng: Rng) -> str:
+def pronouns(rng: World) -> str:
     a = people(rng, 1)[0]
-    o, p = rng.choice(L.objects), rng.choice(L.places)
+    o, p = a_thing(rng), a_place(rng)
     lines = [rng.choice((f"{a} lost {his(a)} {o}.", f"{a} went to the {p}.", f"{a} was {rng.choice(ADJECTIVES)}."))]
     for _ in range(rng.randint(2, 4)):
         lines.append(rng.choice((
@@ -378,10 +396,10 @@ def pronouns(rng: Rng) -> str:
     return " ".join(lines)
 
 
-def subject_again(rng: Rng) -> str:
+def subject_again(rng: World) -> str:
     """The subject's own name comes back after a word that often announces another name."""
     a, b = people(rng, 2)
-    p, o = rng.choice(L.places), rng.choice(L.objects)
+    p, o = a_place(rng), a_thing(rng)
     return rng.choice((
         f"{a} went to the {p}. {b} went to the {p}. {a} was {rng.choice(ADJECTIVES)} and {b} looked at {a}.",
         f"{a} had a {o}. The {o} was from {b}. So {b} was a friend of {a}.",
@@ -390,11 +408,11 @@ def subject_again(rng: Rng) -> str:
     ))
 
 
-def tag_questions(rng: Rng) -> str:
+def tag_questions(rng: World) -> str:
     lines = []
     for _ in range(rng.randint(2, 4)):
         while True:
-            a = rng.choice(L.people)
+            a = people(rng, 1)[0]
             if not held_out_tag(a):
                 break
         verb, tag = rng.choice((("is", "isn't"), ("is", "isn't"), ("was", "wasn't")))
@@ -413,8 +431,8 @@ RECITABLE = tuple(dict.fromkeys(
     + tuple(w for pair in L.humans + L.things + L.verbs for w in pair) + L.speech + L.prepositions))
 
 FAMILIES: dict[Callable[[Rng], str], float] = {        # share of tokens, in percent
-    meeting: 25, recitation: 20, agreement: 8, history: 8, couples: 6, pronouns: 6, echo: 5, tag_questions: 4,
-    enumeration: 4, roles: 3, party: 3, full_names: 3, succession: 3, subject_again: 2,
+    meeting: 28, recitation: 27, agreement: 7, history: 7, pronouns: 5, echo: 5, full_names: 5, enumeration: 4,
+    tag_questions: 4, party: 3, roles: 2, succession: 2, subject_again: 1,
 }
 
 
@@ -423,18 +441,23 @@ def names_in(text: str) -> set[str]:
 
 
 @cache
-def _document_weights(sample: int = 300) -> tuple[tuple[Callable[[Rng], str], ...], tuple[float, ...]]:
-    """Shares of tokens turned into shares of documents, by the families' mean lengths in words."""
-    rng = Rng(0)
-    lengths = {f: sum(len(f(rng).split()) for _ in range(sample)) / sample for f in FAMILIES}
+def _weights(sample: int = 300) -> tuple[tuple[Callable[[World], str], ...], tuple[float, ...]]:
+    """Shares of tokens turned into shares of passages, by the families' mean lengths in words."""
+    rng, lengths = World(0), {}
+    for family in FAMILIES:
+        rng.begin()
+        lengths[family] = sum(len(family(rng).split()) for _ in range(sample)) / sample
     return tuple(FAMILIES), tuple(accumulate(FAMILIES[f] / lengths[f] for f in FAMILIES))
 
 
-def document(rng: Rng) -> str:
-    """One document of the training mixture, about 45 words, without any held-out pair of names."""
-    families, cumulative = _document_weights()
-    family = rng.choices(families, cum_weights=cumulative)[0]
+def document(rng: World, words: int = 60) -> str:
+    """One document: passages about one world until there are `words` words, without any held-out pair of names."""
+    families, cumulative = _weights()
     while True:
-        text = family(rng)
+        rng.begin()
+        passages: list[str] = []
+        while sum(p.count(" ") for p in passages) < words:
+            passages.append(rng.choices(families, cum_weights=cumulative)[0](rng))
+        text = passages[0] + "".join(" " + passage.lstrip() for passage in passages[1:])
         if not any(held_out_pair(a, b) for a, b in combinations(names_in(text), 2)):
             return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 
 import numpy as np
 import pandas as pd
@@ -20,7 +19,7 @@ LOSS_WINDOW = 32                     # updates that one row's training loss is t
 
 def fresh_text(tokenizer, rows: int = 64, seed: int = 7) -> torch.Tensor:
     """Documents that no training run has seen (their own seed), as token ids int64 [rows, 64]."""
-    rng, stream = random.Random(f"circuitbook mini held-out {seed}"), []
+    rng, stream = grammar.World(f"circuitbook mini held-out {seed}"), []
     while len(stream) < rows * CONTEXT:
         stream += [EOS, *split(grammar.document(rng))]
     return torch.tensor(tokenizer.convert_tokens_to_ids(stream[:rows * CONTEXT])).view(rows, CONTEXT)

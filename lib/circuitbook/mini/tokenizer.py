@@ -7,7 +7,6 @@ put in front, in training or anywhere else; documents are parted by <|endoftext|
 
 from __future__ import annotations
 
-import random
 import re
 from functools import cache
 
@@ -30,11 +29,11 @@ def split(text: str) -> list[str]:
 @cache
 def vocabulary() -> tuple[str, ...]:
     """All tokens, in the order of their ids: <|endoftext|>, <unk>, then alphabetically. The same on every machine."""
-    rng = random.Random(20241)
+    rng = grammar.World(20241)
     words = {f"{n:02d}" for n in range(100)} | {f" {c}" for c in range(11, 19)}
     words |= {" " + w for w in grammar.RECITABLE} | {" " + w for w in grammar.SURNAMES}
     words.update(token for text in FRAMES for token in split(text))
-    for _ in range(30_000):
+    for _ in range(15_000):
         words.update(split(grammar.document(rng)))
     words.discard(" ")
     return (EOS, UNK, *sorted(words))

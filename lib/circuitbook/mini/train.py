@@ -8,10 +8,10 @@ step alone, there is no dropout, and the optimizer's state is kept.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import os
-import random
 import shutil
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -74,7 +74,7 @@ def build_model(plan: Plan):
 @lru_cache(maxsize=2)
 def _block(seed: int, block: int) -> torch.Tensor:
     """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>, cut into rows."""
-    rng = random.Random(f"circuitbook mini {seed} {block}")
+    rng = grammar.World(f"circuitbook mini {seed} {block}")
     ids = {word: i for i, word in enumerate(words.vocabulary())}
     stream: list[int] = []
     need = BLOCK * TOKENS_PER_STEP
@@ -109,6 +109,12 @@ def save_checkpoint(model, folder: Path) -> None:
     os.replace(partial, folder)
 
 
+def fingerprint(plan: Plan, data_seed: int) -> str:
+    """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is noticed)."""
+    text = hashlib.sha256(repr((words.vocabulary(), batch(data_seed, 0).tolist())).encode()).hexdigest()
+    return json.dumps({**asdict(plan), "text": text[:16]})
+
+
 def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu", progress: bool = True) -> Path:
     """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json` beside them.
 
@@ -125,11 +131,13 @@ def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu"
     others = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": plan.weight_decay},
                                    {"params": others, "weight_decay": 0.0}], lr=plan.lr, betas=(0.9, 0.98))
+    data_seed = plan.seed if plan.data_seed is None else plan.data_seed
+    run = fingerprint(plan, data_seed)
     start, losses = 0, []
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
-        if state["plan"] != json.dumps(asdict(plan)):
-            raise ValueError(f"{state_file} is the state of another run of {name} (its plan differs); "
+        if state["run"] != run:
+            raise ValueError(f"{state_file} is the state of another run of {name} (its plan or its text differs); "
                              "remove it to train from step 0")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -137,11 +145,10 @@ def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu"
 
     def save_state(step: int) -> None:
         partial = state_file.with_suffix(".partial")
-        torch.save({"plan": json.dumps(asdict(plan)), "model": model.state_dict(), "step": step, "losses": losses,
+        torch.save({"run": run, "model": model.state_dict(), "step": step, "losses": losses,
                     "optimizer": optimizer.state_dict()}, partial)
         os.replace(partial, state_file)
 
-    data_seed = plan.seed if plan.data_seed is None else plan.data_seed
     bar = tqdm(total=plan.steps, initial=start, desc=name, unit="step", disable=not progress, mininterval=1)
     step = start
     try:

@@ -1,0 +1,119 @@
+"""The book's figures: tokens seen on a log axis, one colour and one marker per model, the same in every chapter.
+
+Colours run from light to dark with the model's size, so that they survive greyscale; markers differ too. Figures have
+no background of their own: the page gives them one that suits light and dark.
+"""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import FuncFormatter
+
+MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
+PYTHIA = ("pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m", "pythia-410m", "pythia-1b", "pythia-1.4b",
+          "pythia-2.8b", "pythia-6.9b", "pythia-12b")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+TASK_TITLES = {"ioi": "Indirect Object Identification", "gendered_pronoun": "Gendered Pronoun",
+               "greater_than": "Greater-Than", "sva": "Subject-Verb Agreement", "repetition": "Repeated random words"}
+MEASURE_LABELS = {"logit_difference": "logit difference", "probability_difference": "probability difference",
+                  "accuracy": "accuracy", "rank_zero": "answer is the argmax (share)", "answer_mass": "probability of all answers",
+                  "rank": "rank of the answer"}
+
+
+def use_style() -> None:
+    """Sets matplotlib's defaults for the book (call it once, at a notebook's start)."""
+    mpl.rcParams.update({
+        "figure.dpi": 110, "savefig.bbox": "tight", "svg.fonttype": "none", "font.size": 10, "axes.titlesize": 10.5,
+        "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.6, "axes.axisbelow": True,
+        "legend.frameon": False, "lines.linewidth": 1.7, "lines.markersize": 4.5, "figure.constrained_layout.use": True,
+        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"]})
+
+
+def base_model(name: str) -> str:
+    """The model a seed or variant belongs to.  base_model("mini-m-seed2") -> "mini-m" """
+    return re.sub(r"-(deduped|(data-|weight-)?seed\d+|(attn|hidden|all)dropout)$", "", name)
+
+
+def model_style(name: str, family: tuple[str, ...] | None = None) -> dict:
+    """Colour, marker and line of a model, for ``ax.plot(..., **model_style(name))``.
+
+    A variant (another seed, say) has its model's colour, thin and dashed, without markers. A suite that the book does
+    not know takes its order from `family`.
+    """
+    base = base_model(name)
+    order = next((known for known in (MINI, PYTHIA) if base in known), family or (base,))
+    k = order.index(base) if base in order else 0
+    position = 0.12 + 0.78 * k / max(1, len(order) - 1)
+    colour = mpl.colormaps["plasma" if order is PYTHIA else "viridis"](0.92 - position)
+    if base != name:
+        return {"color": colour, "linestyle": (0, (4, 2)), "linewidth": 1.0, "alpha": 0.8}
+    return {"color": colour, "marker": MARKERS[k % len(MARKERS)]}
+
+
+def short_number(value: float, _=None) -> str:
+    """short_number(1_500_000) -> "1.5M" """
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def tokens_axis(ax, tokens) -> None:
+    """A log axis of tokens seen, which also has room for step 0 at its left end."""
+    first = min(t for t in tokens if t > 0)
+    ax.set_xscale("symlog", linthresh=first, linscale=0.4)
+    ax.set_xlim(left=-0.06 * first, right=1.15 * max(tokens))
+    decades = 10.0 ** np.arange(np.ceil(np.log10(first)), np.floor(np.log10(max(tokens))) + 1)
+    ax.set_xticks([0, *decades])
+    ax.xaxis.set_major_formatter(FuncFormatter(short_number))
+    ax.minorticks_off()
+    ax.set_xlabel("tokens seen")
+
+
+def curve(ax, frame: pd.DataFrame, value: str, name: str, band: pd.DataFrame | None = None, **style) -> None:
+    """One model's curve: `frame` has tokens_seen and `value`; `band` has low and high for the same rows."""
+    style = model_style(name) | style
+    ax.plot(frame["tokens_seen"], frame[value], label=name, **style)
+    if band is not None:
+        ax.fill_between(frame["tokens_seen"], band["low"], band["high"], color=style["color"], alpha=0.15, linewidth=0)
+
+
+def ability_panels(curves: pd.DataFrame, tasks: list[str], models: list[str], labels: dict[str, str],
+                   value: str = "mean", width: float = 9.2) -> plt.Figure:
+    """Figure 1: one panel per task, one curve per model over tokens seen.
+
+    `curves`: columns model, task, tokens_seen, `value`, and low and high for an interval; `labels`: {task: y label}.
+    """
+    columns = 2 if len(tasks) > 1 else 1
+    rows = -(-len(tasks) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(width, 2.9 * rows), squeeze=False)
+    for ax, task in zip(axes.flat, tasks):
+        part = curves[curves["task"] == task]
+        ax.axhline(0, color="#888888", linewidth=0.8, zorder=0)
+        for name in models:
+            one = part[part["model"] == name].sort_values("tokens_seen")
+            band = one if base_model(name) == name and {"low", "high"} <= set(one) else None
+            curve(ax, one, value, name, band)
+        tokens_axis(ax, part["tokens_seen"])
+        ax.set_title(TASK_TITLES.get(task, task))
+        ax.set_ylabel(labels[task])
+    for ax in axes.flat[len(tasks):]:
+        ax.set_visible(False)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside upper center", ncols=min(len(names), 6))
+    return fig
+
+
+def keep(name: str, fig: plt.Figure) -> None:
+    """Shows a figure, and lets other pages of the book show it too, under `name` (``{glue:figure} name``)."""
+    try:
+        from myst_nb import glue
+    except ImportError:                                   # as in Colab: there are no other pages there
+        return
+    glue(name, fig, display=False)

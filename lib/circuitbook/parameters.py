@@ -1,0 +1,69 @@
+"""A notebook's parameters, checked before anything long starts.
+
+Parameters come from papermill, a shell or a student: plain strings, numbers and lists. `select` turns them into what
+the library works with, or says in one line which one is wrong and what there is instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from .model import check_device
+from .suites import Folder, Suite, load_suite
+from .tasks import TASKS
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Checked parameters of a notebook."""
+
+    suite: Suite
+    models: tuple[str, ...]
+    steps: dict[str, tuple[int, ...]]           # of each model, ascending
+    tasks: tuple[str, ...]
+    device: str
+    dtype: torch.dtype
+
+    @property
+    def checkpoints(self) -> int:
+        return sum(len(steps) for steps in self.steps.values())
+
+
+def _listed(value: str | Sequence | None, everything: Sequence) -> tuple:
+    if value is None or value == "all":
+        return tuple(everything)
+    return (value,) if isinstance(value, (str, int)) else tuple(value)
+
+
+def select(suite: str, models: str | Sequence[str] | None = None, steps: str | Sequence[int] | None = None,
+           tasks: str | Sequence[str] | None = None, device: str = "auto", dtype: str = "float32") -> Selection:
+    """Checks parameters and fills in what is left open.
+
+    `models`, `tasks`: a name, several, or None for all (of a hub's models the standard ones: Pythia's variants by the
+    dozen have to be asked for). `steps`: step numbers, a schedule's name ("paper", "sparse",
+    ...; see `Suite.schedule`), or None for all; every model must have them. `device`: "auto" takes a GPU where
+    there is one. Errors: ValueError or the suite's own, one line each, naming the parameter.
+    """
+    chosen = load_suite(suite)
+    names = _listed(models, chosen.models if isinstance(chosen.source, Folder) else chosen.standard)
+    picked: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        if steps is None or isinstance(steps, str):
+            picked[name] = tuple(chosen.schedule(name, steps or "all"))
+        else:
+            picked[name] = tuple(sorted(chosen.checkpoint(name, step).step for step in _listed(steps, ())))
+        if not picked[name]:
+            raise ValueError("no steps are left to measure: pass step numbers, a schedule's name, or None for all")
+    wanted = _listed(tasks, tuple(TASKS))
+    for task in wanted:
+        if task not in TASKS:
+            raise ValueError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; there are: {', '.join(DTYPES)}")
+    where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return Selection(chosen, names, picked, wanted, str(check_device(where)), DTYPES[dtype])

@@ -1,0 +1,65 @@
+"""What figures promise: a model looks the same everywhere, and step 0 is on the axis."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from circuitbook import figures
+from circuitbook.published import TABLES, published
+
+
+def luminance(colour):
+    return float(np.dot(matplotlib.colors.to_rgb(colour), (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize("family", [figures.MINI, figures.PYTHIA])
+def test_larger_models_are_darker_so_that_greyscale_tells_them_apart(family):
+    styles = [figures.model_style(name) for name in family]
+    steps = np.diff([luminance(s["color"]) for s in styles])
+    assert (steps < -0.01).all()
+    assert len({s["marker"] for s in styles}) == len(family)
+
+
+def test_a_seed_has_its_models_colour_and_another_line():
+    base, seed = figures.model_style("mini-m"), figures.model_style("mini-m-seed2")
+    assert base["color"] == seed["color"] and "linestyle" in seed and "marker" not in seed
+    assert figures.base_model("pythia-160m-data-seed3") == figures.base_model("pythia-160m-hiddendropout") == "pythia-160m"
+    assert figures.base_model("pythia-1.4b") == "pythia-1.4b"
+
+
+def test_axis_has_room_for_step_zero():
+    _, ax = plt.subplots()
+    figures.tokens_axis(ax, [0, 1e5, 1e6, 8e6])
+    ax.figure.canvas.draw()
+    place = [ax.transData.transform((x, 0))[0] for x in (0, 1e5, 1e6, 8e6)]
+    left, right = ax.get_window_extent().x0, ax.get_window_extent().x1
+    assert left <= place[0] < place[1] < place[2] < place[3] <= right
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "100k", "1M"]
+    plt.close("all")
+
+
+def test_panels_draw_what_they_are_given():
+    curves = pd.DataFrame([{"model": m, "task": t, "tokens_seen": x, "mean": x * k, "low": 0, "high": 1}
+                           for k, m in enumerate(figures.MINI) for t in ("ioi", "sva") for x in (0, 10, 100)])
+    fig = figures.ability_panels(curves, ["ioi", "sva"], list(figures.MINI), {"ioi": "x", "sva": "y"})
+    first, second = fig.axes[:2]
+    assert first.get_title(loc="left") == "Indirect Object Identification" and second.get_ylabel() == "y"
+    drawn = [line.get_ydata() for line in first.lines if len(line.get_xdata()) == 3]
+    assert [list(y) for y in drawn] == [[0, 10 * k, 100 * k] for k in range(4)]
+    plt.close("all")
+
+
+def test_published_tables_are_the_papers():
+    table = published("task_performance")
+    assert set(table["model"]) == {"pythia-410m", "pythia-2.8b"} and len(table) == 54
+    last = table[(table["model"] == "pythia-2.8b") & (table["step"] == 143000)].iloc[0]
+    assert last["tokens_seen"] == 299_892_736_000 and last["value"] == 3.671875
+    assert table["source"].str.len().min() > 10
+    with pytest.raises(ValueError, match="no published table 'x'.*task_performance"):
+        published("x")
+    assert TABLES

@@ -1,5 +1,7 @@
 """What figures promise: a model looks the same everywhere, and step 0 is on the axis."""
 
+import base64
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -39,14 +41,16 @@ def test_axis_has_room_for_step_zero():
     place = [ax.transData.transform((x, 0))[0] for x in (0, 1e5, 1e6, 8e6)]
     left, right = ax.get_window_extent().x0, ax.get_window_extent().x1
     assert left <= place[0] < place[1] < place[2] < place[3] <= right
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "100k", "1M"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "100k", "300k", "1M", "3M"]
     plt.close("all")
 
 
 def test_panels_draw_what_they_are_given():
     curves = pd.DataFrame([{"model": m, "task": t, "tokens_seen": x, "mean": x * k, "low": 0, "high": 1}
                            for k, m in enumerate(figures.MINI) for t in ("ioi", "sva") for x in (0, 10, 100)])
-    fig = figures.ability_panels(curves, ["ioi", "sva"], list(figures.MINI), {"ioi": "x", "sva": "y"})
+    with matplotlib.rc_context():
+        figures.use_style()
+        fig = figures.ability_panels(curves, ["ioi", "sva"], list(figures.MINI), {"ioi": "x", "sva": "y"})
     first, second = fig.axes[:2]
     assert first.get_title(loc="left") == "Indirect Object Identification" and second.get_ylabel() == "y"
     drawn = [line.get_ydata() for line in first.lines if len(line.get_xdata()) == 3]
@@ -63,3 +67,15 @@ def test_published_tables_are_the_papers():
     with pytest.raises(ValueError, match="no published table 'x'.*task_performance"):
         published("x")
     assert TABLES
+
+
+def test_a_shown_figure_is_an_image_with_its_text(monkeypatch):
+    seen = []
+    monkeypatch.setattr(figures, "display", seen.append)
+    fig, ax = plt.subplots()
+    ax.plot([0, 1], [2, 3])
+    figures.show(fig, 'Curves that "rise"')
+    page = seen[0].data
+    assert 'alt="Curves that &quot;rise&quot;"' in page and page.startswith("<img")
+    assert b"<svg" in base64.b64decode(page.split("base64,")[1].split('"')[0])
+    assert not plt.get_fignums()

@@ -53,6 +53,7 @@ def test_emergence_dates_the_rise_and_its_interval_covers_it():
     assert found.low < found.tokens < found.high
     assert found.tokens == pytest.approx(8, rel=0.1)
     assert emergence(tokens, values, share=0.9).tokens > found.tokens
+    assert np.isnan(emergence(tokens, values, least=3.99).tokens) and emergence(tokens, values, least=3).tokens == found.tokens
 
 
 def test_emergence_of_nothing_is_not_a_number():

@@ -24,6 +24,8 @@ from .tasks import base, get_task, gendered_pronoun, greater_than, ioi, sva
 
 _CODE = {"ioi": ioi, "gendered_pronoun": gendered_pronoun, "greater_than": greater_than, "sva": sva}
 REPETITION = "repetition"            # not a task of the paper: are repeated random sequences predicted?
+# What we call an ability at all, in each task's own metric: odds of e to one, a tenth of the probability, a nat.
+LEAST = {"ioi": 1.0, "gendered_pronoun": 1.0, "greater_than": 0.1, "sva": 0.1, REPETITION: 1.0}
 
 
 def task_performance(model: Model, task: str, n: int, seed: int = 42, batch_size: int = 256, **options) -> pd.DataFrame:
@@ -121,11 +123,15 @@ def summarise(answers: pd.DataFrame, value: str = "metric", draws: int = 2000, s
 
 
 def emergences(answers: pd.DataFrame, task: str, share: float, value: str = "metric", **options) -> dict[str, Emergence]:
-    """For each model: when its ability at `task` reached `share` of its final value (see `stats.emergence`)."""
+    """For each model: when its ability at `task` reached `share` of its final value (see `stats.emergence`).
+
+    A model whose final value of the task's own metric is not beyond doubt above `LEAST` has no ability to date.
+    """
+    least = LEAST.get(task, 0.0) if value == "metric" else 0.0
     found = {}
     for name, part in answers[answers["task"] == task].groupby("model", sort=False):
         table = part.pivot(index="tokens_seen", columns="prompt", values=value).sort_index()
-        found[name] = emergence(table.index.to_numpy(), table.to_numpy(), share, **options)
+        found[name] = emergence(table.index.to_numpy(), table.to_numpy(), share, least=least, **options)
     return found
 
 

@@ -6,12 +6,16 @@ no background of their own: the page gives them one that suits light and dark.
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import HTML, display
 from matplotlib.ticker import FuncFormatter
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
@@ -28,7 +32,7 @@ MEASURE_LABELS = {"logit_difference": "logit difference", "probability_differenc
 def use_style() -> None:
     """Sets matplotlib's defaults for the book (call it once, at a notebook's start)."""
     mpl.rcParams.update({
-        "figure.dpi": 110, "savefig.bbox": "tight", "svg.fonttype": "none", "font.size": 10, "axes.titlesize": 10.5,
+        "figure.dpi": 110, "savefig.bbox": "tight", "font.size": 10, "axes.titlesize": 10.5,
         "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False,
         "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.6, "axes.axisbelow": True,
         "legend.frameon": False, "lines.linewidth": 1.7, "lines.markersize": 4.5, "figure.constrained_layout.use": True,
@@ -69,8 +73,9 @@ def tokens_axis(ax, tokens) -> None:
     first = min(t for t in tokens if t > 0)
     ax.set_xscale("symlog", linthresh=first, linscale=0.4)
     ax.set_xlim(left=-0.06 * first, right=1.15 * max(tokens))
-    decades = 10.0 ** np.arange(np.ceil(np.log10(first)), np.floor(np.log10(max(tokens))) + 1)
-    ax.set_xticks([0, *decades])
+    decades = 10.0 ** np.arange(np.floor(np.log10(first)), np.ceil(np.log10(max(tokens))) + 1)
+    marks = decades if len(decades) > 4 else np.concatenate([decades, 3 * decades])
+    ax.set_xticks([0, *sorted(t for t in marks if first <= t <= max(tokens))])
     ax.xaxis.set_major_formatter(FuncFormatter(short_number))
     ax.minorticks_off()
     ax.set_xlabel("tokens seen")
@@ -85,7 +90,7 @@ def curve(ax, frame: pd.DataFrame, value: str, name: str, band: pd.DataFrame | N
 
 
 def ability_panels(curves: pd.DataFrame, tasks: list[str], models: list[str], labels: dict[str, str],
-                   value: str = "mean", width: float = 9.2) -> plt.Figure:
+                   value: str = "mean", width: float = 8.4) -> plt.Figure:
     """Figure 1: one panel per task, one curve per model over tokens seen.
 
     `curves`: columns model, task, tokens_seen, `value`, and low and high for an interval; `labels`: {task: y label}.
@@ -103,17 +108,31 @@ def ability_panels(curves: pd.DataFrame, tasks: list[str], models: list[str], la
         tokens_axis(ax, part["tokens_seen"])
         ax.set_title(TASK_TITLES.get(task, task))
         ax.set_ylabel(labels[task])
-    for ax in axes.flat[len(tasks):]:
-        ax.set_visible(False)
     handles, names = axes.flat[0].get_legend_handles_labels()
-    fig.legend(handles, names, loc="outside upper center", ncols=min(len(names), 6))
+    for ax in axes.flat[len(tasks):]:
+        ax.axis("off")
+    if len(tasks) < axes.size:                                                  # the empty place is the legend's
+        axes.flat[-1].legend(handles, names, loc="center", fontsize=10)
+    else:
+        fig.legend(handles, names, loc="outside upper center", ncols=min(len(names), 6))
     return fig
 
 
-def keep(name: str, fig: plt.Figure) -> None:
-    """Shows a figure, and lets other pages of the book show it too, under `name` (``{glue:figure} name``)."""
-    try:
-        from myst_nb import glue
-    except ImportError:                                   # as in Colab: there are no other pages there
-        return
-    glue(name, fig, display=False)
+def show(fig: plt.Figure, alt: str, name: str | None = None) -> None:
+    """Shows a figure as an image with a text for those who do not see it; under `name`, other pages can show it too.
+
+    The image is SVG with its letters drawn, so that it looks the same everywhere.
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "circuitbook"}):
+        fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(fig)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    image = HTML(f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">')
+    display(image)
+    if name:
+        try:
+            from myst_nb import glue
+        except ImportError:                               # as in Colab: there are no other pages there
+            return
+        glue(name, image, display=False)

@@ -56,7 +56,8 @@ def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndar
 class Emergence:
     """When a curve reached a share of its final value: tokens seen, with a bootstrap interval over prompts.
 
-    `tokens` is nan, and `samples` empty, where there is no ability to date: the final value's interval includes zero.
+    `tokens` is nan, and `samples` empty, where there is no ability to date: the final value's interval is not above
+    the least that counts as one.
     """
 
     share: float
@@ -68,16 +69,17 @@ class Emergence:
 
 
 def emergence(tokens: np.ndarray, values: np.ndarray, share: float = 0.5, draws: int = 2000, seed: int = 0,
-              level: float = 0.95) -> Emergence:
+              level: float = 0.95, least: float = 0.0) -> Emergence:
     """The tokens at which the mean over prompts first reaches `share` of its value at the last checkpoint.
 
     tokens: [checkpoints], ascending; values: [checkpoints, prompts], zero meaning "no ability". Crossings are
-    interpolated in log tokens (`crossing`). The final value is resampled together with the curve.
+    interpolated in log tokens (`crossing`). The final value is resampled together with the curve. Where its interval
+    does not lie above `least`, there is nothing to date.
     """
     tokens, values = np.asarray(tokens, dtype=float), np.asarray(values, dtype=float)
     curve = values.mean(1)
     resampled = bootstrap_draws(values.shape[1], draws, seed) @ values.T                 # [draws, checkpoints]
-    if interval(resampled[:, -1], level)[0] <= 0:
+    if interval(resampled[:, -1], level)[0] <= least:
         return Emergence(share, curve[-1], np.nan, np.nan, np.nan, np.empty(0))
     samples = crossing(tokens, resampled, share * resampled[:, -1])
     low, high = interval(samples, level)

@@ -306,14 +306,14 @@ def compatible(rng: World, words: list[str]) -> list[str]:
 
 
 def recitation(rng: World) -> str:
-    """A line of random words, said again; a part of the lines without any announcement."""
-    n = rng.randint(4, 26)
+    """A line of random words, said again, a short one many times; a part of the lines without any announcement."""
+    n = rng.choice((rng.randint(3, 9), rng.randint(10, 26)))
     pool = RECITABLE if rng.random() < 0.6 else some_words(rng)
     words = ""
     while words.count(" ") < 2:
         words = " ".join(compatible(rng, [rng.choice(pool) for _ in range(n)]))
     if rng.random() < 0.6:
-        return "".join([" " + words] * (2 if n > 14 else 3))
+        return "".join([" " + words] * max(2, 44 // n))
     speaker = rng.choice(L.humans)[0]
     return f"The {speaker} said: {words}. Everyone said: {words}."
 

@@ -48,11 +48,11 @@ class Plan:
 
 PLANS = {
     "mini-xs": Plan(2, 64, 4, lr=5e-3, rotary=1.0),
-    "mini-s": Plan(4, 64, 4, lr=5e-3, rotary=1.0),
-    "mini-m": Plan(5, 80, 5, lr=4e-3),
-    "mini-l": Plan(6, 128, 8, lr=2.5e-3, init_std=0.05),
-    "mini-m-seed2": Plan(5, 80, 5, lr=4e-3, seed=2),
-    "mini-m-seed3": Plan(5, 80, 5, lr=4e-3, seed=3),
+    "mini-s": Plan(3, 96, 4, lr=4e-3),
+    "mini-m": Plan(4, 96, 4, lr=4e-3),
+    "mini-l": Plan(6, 128, 4, lr=2.5e-3, init_std=0.05),
+    "mini-s-seed2": Plan(3, 96, 4, lr=4e-3, seed=2),
+    "mini-s-seed3": Plan(3, 96, 4, lr=4e-3, seed=3),
 }
 
 

@@ -25,8 +25,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 TASK_TITLES = {"ioi": "Indirect Object Identification", "gendered_pronoun": "Gendered Pronoun",
                "greater_than": "Greater-Than", "sva": "Subject-Verb Agreement", "repetition": "Repeated random words"}
 MEASURE_LABELS = {"logit_difference": "logit difference", "probability_difference": "probability difference",
-                  "accuracy": "accuracy", "rank_zero": "answer is the argmax (share)", "answer_mass": "probability of all answers",
-                  "rank": "rank of the answer"}
+                  "accuracy": "accuracy", "rank_zero": "answer is the argmax (share)",
+                  "answer_mass": "probability of all answers", "rank": "rank of the answer"}
 
 
 def use_style() -> None:
@@ -90,14 +90,14 @@ def curve(ax, frame: pd.DataFrame, value: str, name: str, band: pd.DataFrame | N
 
 
 def ability_panels(curves: pd.DataFrame, tasks: list[str], models: list[str], labels: dict[str, str],
-                   value: str = "mean", width: float = 8.4) -> plt.Figure:
-    """Figure 1: one panel per task, one curve per model over tokens seen.
+                   value: str = "mean", columns: int = 2, panel: tuple[float, float] = (4.2, 2.9)) -> plt.Figure:
+    """Figure 1: one panel per task, one curve per model over tokens seen; `panel` is a panel's size in inches.
 
     `curves`: columns model, task, tokens_seen, `value`, and low and high for an interval; `labels`: {task: y label}.
     """
-    columns = 2 if len(tasks) > 1 else 1
+    columns = min(columns, len(tasks))
     rows = -(-len(tasks) // columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(width, 2.9 * rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(panel[0] * columns, panel[1] * rows), squeeze=False)
     for ax, task in zip(axes.flat, tasks):
         part = curves[curves["task"] == task]
         ax.axhline(0, color="#888888", linewidth=0.8, zorder=0)
@@ -118,10 +118,11 @@ def ability_panels(curves: pd.DataFrame, tasks: list[str], models: list[str], la
     return fig
 
 
-def show(fig: plt.Figure, alt: str, name: str | None = None) -> None:
-    """Shows a figure as an image with a text for those who do not see it; under `name`, other pages can show it too.
+def show(fig: plt.Figure, alt: str, name: str | None = None, here: bool = True) -> None:
+    """Shows a figure as an image with a text for those who do not see it.
 
-    The image is SVG with its letters drawn, so that it looks the same everywhere.
+    Under a `name` other pages can show it too; with here=False it is for them alone. The image is SVG with its letters
+    drawn, so that it looks the same everywhere.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "circuitbook"}):
@@ -129,7 +130,8 @@ def show(fig: plt.Figure, alt: str, name: str | None = None) -> None:
     plt.close(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
     image = HTML(f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">')
-    display(image)
+    if here:
+        display(image)
     if name:
         try:
             from myst_nb import glue

@@ -1,0 +1,28 @@
+"""The chapters' sources: stored clean, with parameters, and in the table of contents."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_source_is_clean_and_parameterized(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert code and not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        compile("\n".join(line for line in cell.source.splitlines() if not line.startswith("%")), str(path), "exec")
+
+
+def test_every_notebook_is_a_chapter():
+    text = (ROOT / "_toc.yml").read_text()
+    chapters = {c["file"] for part in yaml.safe_load(text)["parts"] for c in part["chapters"]}
+    assert {f"notebooks/{p.stem}" for p in NOTEBOOKS} <= chapters
+    assert all((ROOT / f"{c}.md").exists() or (ROOT / f"{c}.ipynb").exists() for c in chapters)

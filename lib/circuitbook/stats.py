@@ -7,18 +7,22 @@ checkpoints of a curve, since they were measured on the same prompts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 
+@lru_cache(maxsize=16)
 def bootstrap_draws(n: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
     """Resampling weights, float64 [draws, n]: how often each of `n` prompts is drawn, divided by n. Rows sum to 1.
 
-    With them a bootstrapped mean is a matrix product: ``weights @ values``.
+    With them a bootstrapped mean is a matrix product: ``weights @ values``. Kept for the next call, and read-only.
     """
     if n < 2:
         raise ValueError(f"a bootstrap over {n} prompt(s) says nothing; measure at least 2")
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws) / n
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws) / n
+    weights.flags.writeable = False
+    return weights
 
 
 def interval(samples: np.ndarray, level: float = 0.95, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import random
 import re
 import subprocess
 import sys
@@ -44,8 +43,8 @@ def tokenizer(request):
 def documents():
     """A sample of what the mini suite is trained on."""
     from circuitbook.mini import grammar
-    rng = random.Random(7)
-    return " ".join(grammar.document(rng) for _ in range(15_000))
+    rng = grammar.World(7)
+    return "\n".join(grammar.document(rng) for _ in range(6_000))
 
 
 def logits_of(n: int, vocab: int, seed: int = 0) -> torch.Tensor:

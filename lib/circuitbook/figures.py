@@ -24,7 +24,7 @@ PYTHIA = ("pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m", "pythia-410m"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 TASK_TITLES = {"ioi": "Indirect Object Identification", "gendered_pronoun": "Gendered Pronoun",
                "greater_than": "Greater-Than", "sva": "Subject-Verb Agreement", "repetition": "Repeated random words"}
-TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "sva": "SVA"}                       # for tables
+TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"}       # for tables
 MEASURE_LABELS = {"logit_difference": "logit difference", "probability_difference": "probability difference",
                   "accuracy": "accuracy", "rank_zero": "answer is the argmax (share)",
                   "answer_mass": "probability of all answers", "rank": "rank of the answer"}

@@ -159,6 +159,13 @@ def test_a_bad_parameter_is_one_clear_error(stories, change, message):
     assert "\n" not in str(caught.value)
 
 
+def test_tokens_of_a_step_must_be_known(stories):
+    (stories / "suite.json").unlink()
+    with pytest.raises(ValueError, match="tiny does not say how many tokens.*TOKENS_PER_STEP"):
+        select(str(stories))
+    assert select(str(stories), tokens_per_step=7).suite.checkpoint("a", 4).tokens_seen == 28
+
+
 def test_open_parameters_are_filled_in(stories):
     chosen = select(str(stories))
     assert chosen.models == ("a", "b") and chosen.steps == {"a": (0, 4), "b": (0, 4)} and chosen.checkpoints == 4

@@ -7,7 +7,7 @@ the library works with, or says in one line which one is wrong and what there is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,15 +41,21 @@ def _listed(value: str | Sequence | None, everything: Sequence) -> tuple:
 
 
 def select(suite: str, models: str | Sequence[str] | None = None, steps: str | Sequence[int] | None = None,
-           tasks: str | Sequence[str] | None = None, device: str = "auto", dtype: str = "float32") -> Selection:
+           tasks: str | Sequence[str] | None = None, device: str = "auto", dtype: str = "float32",
+           tokens_per_step: int | None = None) -> Selection:
     """Checks parameters and fills in what is left open.
 
     `models`, `tasks`: a name, several, or None for all (of a hub's models the standard ones: Pythia's variants by the
     dozen have to be asked for). `steps`: step numbers, a schedule's name ("paper", "sparse",
     ...; see `Suite.schedule`), or None for all; every model must have them. `device`: "auto" takes a GPU where
-    there is one. Errors: ValueError or the suite's own, one line each, naming the parameter.
+    there is one. `tokens_per_step`: for a suite that does not say so itself. Errors: ValueError or the suite's own, one line each, naming the parameter.
     """
     chosen = load_suite(suite)
+    if tokens_per_step is not None:
+        chosen = replace(chosen, tokens_per_step=tokens_per_step)
+    if chosen.tokens_per_step is None:
+        raise ValueError(f"suite {chosen.name} does not say how many tokens a training step has: give TOKENS_PER_STEP, or, "
+                         'in a folder, a suite.json with {"tokens_per_step": ...}')
     names = _listed(models, chosen.models if isinstance(chosen.source, Folder) else chosen.standard)
     picked: dict[str, tuple[int, ...]] = {}
     for name in names:

@@ -1,5 +1,12 @@
 """`python -m circuitbook train`: what it writes, and what it says to a wrong name."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -30,6 +37,29 @@ def test_train_writes_a_suite_and_its_log(tmp_path, monkeypatch, capsys):
 def test_an_unknown_model_is_one_line(tmp_path):
     with pytest.raises(SystemExit, match="cannot train mini-xxl: the mini suite has mini-xs"):
         cli.main(["train", "mini-xxl", "--out", str(tmp_path)])
+
+
+def test_an_unknown_device_is_one_line(tmp_path):
+    with pytest.raises(SystemExit, match="error: device 'tpu' is not available here; use one of: cpu"):
+        cli.main(["train", "mini-xs", "--out", str(tmp_path), "--device", "tpu"])
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
+    command = [sys.executable, "-m", "circuitbook", "train", "mini-xs", "mini-s", "--jobs", "2",
+               "--out", str(tmp_path / "out"), "--state", str(tmp_path / "state")]
+    source = str(Path(cli.__file__).parents[1])
+    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True)
+    both = [tmp_path / "out" / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")]
+    end = time.monotonic() + 120
+    while not all(path.exists() for path in both) and time.monotonic() < end and run.poll() is None:
+        time.sleep(0.5)
+    time.sleep(2)
+    run.send_signal(signal.SIGINT)
+    said = run.communicate(timeout=60)[1]
+    assert all(path.exists() for path in both)
+    assert run.returncode == 130 and said.count("the same command goes on from here") == 3 and "Traceback" not in said
+    assert not list((tmp_path / "out").glob("*/*partial*"))
 
 
 def test_shipped_weights_come_from_this_code(tmp_path):

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import time
 from pathlib import Path
 
 from .build import add_build_arguments, build_from_arguments
 
 
-def _train_one(name: str, out: Path, state: Path, threads: int, device: str, progress: bool) -> str:
+def _train_one(name: str, out: Path, state: Path, threads: int, device: str) -> str:
     import torch
 
     from .mini.log import training_log
     from .mini.train import PLANS, train
+    from .model import check_device
     from .suites import load_suite
 
+    check_device(device)
     torch.set_num_threads(threads)
-    folder = train(name, PLANS[name], out, state, device=device, progress=progress)
+    folder = train(name, PLANS[name], out, state, device=device)
     losses = json.loads((folder / "losses.json").read_text())
     training_log(load_suite(str(out)), name, losses).round(5).to_csv(folder / "training.csv", index=False)
     (folder / "losses.json").unlink()
@@ -34,15 +38,35 @@ def train_command(args: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in PLANS]
     if unknown:
         raise SystemExit(f"cannot train {', '.join(unknown)}: the mini suite has {', '.join(PLANS)}, or say: all")
-    if args.jobs == 1:
-        for name in names:
-            print(_train_one(name, args.out, args.state, args.threads, args.device, True), flush=True)
-        return
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        tasks = [pool.submit(_train_one, name, args.out, args.state, args.threads, args.device, k < args.jobs)
-                 for k, name in enumerate(names)]
-        for task in tasks:
-            print(task.result(), flush=True)
+    if args.jobs > 1 and len(names) > 1:
+        return _train_side_by_side(names, args)
+    for name in names:
+        print(_train_one(name, args.out, args.state, args.threads, args.device), flush=True)
+
+
+def _train_side_by_side(names: list[str], args: argparse.Namespace) -> None:
+    """One process a run, `args.jobs` at a time; a run does not know that it has neighbours."""
+    command = [sys.executable, "-m", "circuitbook", "train", "--out", str(args.out), "--state", str(args.state),
+               "--threads", str(args.threads), "--device", args.device]
+    waiting, running, failed = list(names), {}, []
+    try:
+        while waiting or running:
+            while waiting and len(running) < args.jobs:
+                name, line = waiting.pop(0), min(set(range(args.jobs)) - {line for _, line in running.values()})
+                run = subprocess.Popen([*command, name], env=os.environ | {"TQDM_POSITION": str(line)})
+                running[run] = (name, line)
+            for run in [run for run in running if run.poll() is not None]:
+                name, _ = running.pop(run)
+                failed += [name] if run.returncode else []
+            time.sleep(0.2)
+    except BaseException:
+        for run in running:                      # Ctrl-C at a terminal reaches them too, but not a signal to us alone
+            run.send_signal(signal.SIGINT)
+        for run in running:
+            run.wait()
+        raise
+    if failed:
+        raise SystemExit(f"training failed for {', '.join(failed)}: see above; the same command tries again")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except (ValueError, FileNotFoundError) as error:            # the library's one clear line; anything else is a bug
+        raise SystemExit(f"error: {error}") from None
     return 0
 
 

@@ -39,8 +39,7 @@ def task_performance(model: Model, task: str, n: int, seed: int = 42, batch_size
     columns: dict[str, list] = {}
     for index in torch.arange(len(pairs)).split(batch_size):
         part = pairs.subset(index)
-        logits = model.logits(part.clean.to(model.device), part.end.to(model.device)).float()
-        corrupted = model.logits(part.corrupted.to(model.device), part.end.to(model.device)).float()
+        logits, corrupted = (model.logits(tokens, part.end) for tokens in (part.clean, part.corrupted))
         values = part.measures(logits) | {"metric": part.metric(logits), "corrupted_metric": part.metric(corrupted)}
         for name, value in values.items():
             columns.setdefault(name, []).append(value.float().cpu())
@@ -69,7 +68,7 @@ def repetition(model: Model, n: int = 64, length: int = 24, seed: int = 42) -> p
     """
     pool = ordinary_tokens(model)
     sequence = pool[torch.randint(len(pool), (n, length), generator=torch.Generator().manual_seed(seed))]
-    tokens = torch.cat([sequence, sequence], dim=1).to(model.device)
+    tokens = torch.cat([sequence, sequence], dim=1).to(model.device)            # one line, said twice
     logp = model.logits(tokens)[:, :-1].float().log_softmax(-1)
     hit = logp.gather(2, tokens[:, 1:, None])[..., 0]
     first, second = hit[:, :length - 1].mean(1), hit[:, length:].mean(1)
@@ -80,9 +79,8 @@ def repetition(model: Model, n: int = 64, length: int = 24, seed: int = 42) -> p
 
 def ability_key(checkpoint: Checkpoint, task: str, n: int, seed: int, dtype: torch.dtype, **options) -> str:
     """Name in the store of one checkpoint's answers to one task: all that determines them, and nothing else."""
-    code = (_CODE[task], base, lexicon, model_module) if task in _CODE else (model_module,)
-    function = task_performance if task in _CODE else repetition
-    return measurement_key("abilities", code=(*code, function), model=checkpoint.model, step=checkpoint.step,
+    code = (_CODE[task], base, task_performance) if task in _CODE else (ordinary_tokens, repetition)
+    return measurement_key("abilities", code=(*code, lexicon, model_module), model=checkpoint.model, step=checkpoint.step,
                            weights=checkpoint.weights_hash, task=task, n=n, seed=seed, dtype=dtype, **options)
 
 

@@ -263,7 +263,7 @@ def test_words_of_the_paper_are_single_tokens(pythia):
     assert len(set(ENGLISH.people)) == 109
     words = ENGLISH.people + ENGLISH.places + ENGLISH.objects + ENGLISH.female + ENGLISH.male
     assert len({single_token(pythia, " " + word) for word in words}) == len(set(words))
-    assert (single_token(pythia, " she"), single_token(pythia, " he")) == (703, 344)      # methods 2.2
+    assert (single_token(pythia, " she"), single_token(pythia, " he")) == (703, 344)      # of the GPT-NeoX tokenizer
 
 
 def test_lexicons_are_sound():
@@ -302,7 +302,7 @@ def test_ioi_frames_and_positions(tokenizer):
     pairs = get_task("ioi").prompts(tokenizer, n=400)
     assert Counter(pairs.table.kind).keys() == {"BABA", "ABBA"} and set(pairs.table.template) == set(range(1, 8))
     assert len(pairs.table.groupby(["kind", "template"])) == 14
-    assert pairs.clean.shape[1] == 20                      # the authors' 21 are with the last name (methods 2.1)
+    assert pairs.clean.shape[1] == 20                      # the authors' 21 are with the last name
     for i, row in pairs.table.iterrows():
         io, s = (row.s, row.io) if row.kind == "BABA" else (row.io, row.s)
         assert re.match(rf"(Then,|After|When) {io} and {s} ", row.clean)
@@ -347,7 +347,7 @@ def test_gendered_pronoun_has_all_items_once(tokenizer):
 
 def test_greater_than_years_are_balanced_and_as_tokenized(pythia):
     pairs = get_task("greater_than").prompts(pythia, n=97 * 6, seed=2)
-    assert pairs.table.yy.tolist() == list(range(2, 99)) * 6                             # methods 2.3
+    assert pairs.table.yy.tolist() == list(range(2, 99)) * 6                             # as in the authors' code
     usable = {}                                                                        # one year at a time
     for year in range(1100, 1800):
         tokens = pythia.tokenize(f" {year}")

@@ -60,7 +60,7 @@ def ordinary_tokens(model: Model) -> torch.Tensor:
 
 
 def repetition(model: Model, n: int = 64, length: int = 24, seed: int = 42) -> pd.DataFrame:
-    """Prediction of random sequences that are said twice (methods 4.1): what induction heads are for.
+    """Prediction of random sequences that are said twice (as the authors' code does): what induction heads are for.
 
     `n` sequences of `length` tokens, uniform over `ordinary_tokens`, each repeated once. One row per sequence: `first`
     and `second`, mean log probability (nats) of the tokens of each half without its first one; `metric` is the gain,

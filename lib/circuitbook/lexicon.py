@@ -57,7 +57,7 @@ def held_out_tag(name: str) -> bool:
     return name in STORIES.female[::2] or name in STORIES.male[::2]
 
 
-# --- the 20 names of the Gendered Pronoun task (methods: 10 women, 10 men)
+# --- the 20 names of the Gendered Pronoun task (the authors' data: 10 women, 10 men)
 _WOMEN = ("Judy", "Julie", "Mary", "Amy", "Lisa", "Sarah", "Anna", "Susan", "Karen", "Carol")
 _MEN = ("Jack", "Mark", "John", "Joe", "Sean", "Paul", "Ryan", "David", "Gary", "Carl")
 

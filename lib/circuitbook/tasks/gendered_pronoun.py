@@ -1,4 +1,4 @@
-"""Gendered Pronoun (methods 2.2).
+"""Gendered Pronoun (Tigges et al. 2024; prompts of their code).
 
 "So Mary is such a good cook, isn't" -> " she", not " he".
 """

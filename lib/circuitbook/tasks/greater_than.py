@@ -1,4 +1,4 @@
-"""Greater-Than (methods 2.3; Hanna et al. 2023).
+"""Greater-Than (Hanna et al. 2023; as in the code of Tigges et al. 2024).
 
 "The war lasted from the year 1732 to the year 17" -> "33" ... "99", not "00" ... "32".
 """
@@ -13,7 +13,7 @@ from .base import Prompt, PromptPairs, Task, build, fill, single_token
 
 FRAME = "The {noun} lasted from the year {XX1}{YY} to the year {XX2}"
 YEARS = range(1100, 1800)
-BALANCED = range(2, 99)                                # YY of prompt i is 2 + (i mod 97): methods 2.3
+BALANCED = range(2, 99)                                # YY of prompt i is 2 + (i mod 97): the authors' code
 
 
 def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:

@@ -1,4 +1,4 @@
-"""Indirect Object Identification (methods 2.1; Wang et al. 2023).
+"""Indirect Object Identification (Wang et al. 2023; as in the code of Tigges et al. 2024).
 
 "Then, Mary and John went to the store. John gave a ring to" -> " Mary", not " John".
 

@@ -1,4 +1,4 @@
-"""Subject-Verb Agreement (methods 2.4), in the fifteen constructions of Marvin & Linzen (2018).
+"""Subject-Verb Agreement (Tigges et al. 2024), in the fifteen constructions of Marvin & Linzen (2018).
 
 "The pictures near the boy" -> any plural verb, not a singular one.
 

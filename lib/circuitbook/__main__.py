@@ -75,7 +75,8 @@ def parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train models of the mini suite again, from their seeds",
                                 description="Ctrl-C stops a run; the same command goes on where it stopped.")
     train.add_argument("models", nargs="+", help="mini-xs, mini-s, ... or: all")
-    train.add_argument("--out", type=Path, default=Path("models/mini"), help="folder for <model>/step<N>/ (%(default)s)")
+    train.add_argument("--out", type=Path, default=Path("retrained"),
+                       help="folder for <model>/step<N>/ (%(default)s); not the shipped models' unless you say so")
     train.add_argument("--state", type=Path, default=Path(".training"), help="where unfinished runs are kept (%(default)s)")
     train.add_argument("--threads", type=int, default=1, help="torch threads a run; the result depends on it (%(default)s)")
     train.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s)")

@@ -3,12 +3,15 @@
     suite = load_suite("mini")
     model = suite.checkpoint("mini-m", suite.steps("mini-m")[-1]).load()
     pairs = get_task("ioi").prompts(model.tokenizer, n=70, seed=42)
+    scores = attribute(model, pairs, rule="midpoint", points=10)
+    circuit = find_circuit(model, pairs, scores, threshold=0.8)
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
-_HOME = {"load_suite": "suites", "get_task": "tasks"}
+_HOME = {"load_suite": "suites", "get_task": "tasks", "get_recipe": "recipes", "attribute": "attribution",
+         "find_circuit": "search", "evaluate_circuit": "circuits"}
 __all__ = sorted(_HOME)
 
 

@@ -20,12 +20,12 @@ from .model import Model
 from .stats import Emergence, bootstrap_draws, emergence, fold_range, interval
 from .store import Store, measurement_key
 from .suites import Checkpoint, Suite
-from .tasks import base, get_task, gendered_pronoun, greater_than, ioi, sva
+from .tasks import TASKS, base, get_task, gendered_pronoun, greater_than, ioi, sva
 
-_CODE = {"ioi": ioi, "gendered_pronoun": gendered_pronoun, "greater_than": greater_than, "sva": sva}
+TASK_CODE = {"ioi": ioi, "gendered_pronoun": gendered_pronoun, "greater_than": greater_than, "sva": sva}
 REPETITION = "repetition"            # not a task of the paper: are repeated random sequences predicted?
 # What we call an ability at all, in each task's own metric: odds of e to one, a tenth of the probability, a nat.
-LEAST = {"ioi": 1.0, "gendered_pronoun": 1.0, "greater_than": 0.1, "sva": 0.1, REPETITION: 1.0}
+LEAST = {name: task.least for name, task in TASKS.items()} | {REPETITION: 1.0}
 
 
 def task_performance(model: Model, task: str, n: int, seed: int = 42, batch_size: int = 256, **options) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def repetition(model: Model, n: int = 64, length: int = 24, seed: int = 42) -> p
 
 def ability_key(checkpoint: Checkpoint, task: str, n: int, seed: int, dtype: torch.dtype, **options) -> str:
     """Name in the store of one checkpoint's answers to one task: all that determines them, and nothing else."""
-    code = (_CODE[task], base, task_performance) if task in _CODE else (ordinary_tokens, repetition)
+    code = (TASK_CODE[task], base, task_performance) if task in TASK_CODE else (ordinary_tokens, repetition)
     return measurement_key("abilities", code=(*code, lexicon, model_module), model=checkpoint.model, step=checkpoint.step,
                            weights=checkpoint.weights_hash, task=task, n=n, seed=seed, dtype=dtype, **options)
 

@@ -148,6 +148,7 @@ class Task:
     title: str                                         # for figures
     metric_name: str
     make: Callable[..., PromptPairs] = field(repr=False)
+    least: float = 0.0                                 # of the metric, above which we call it an ability at all
 
     def prompts(self, tokenizer, n: int, seed: int = 42, **options) -> PromptPairs:
         """`n` prompt pairs for a tokenizer, the same for the same seed on every machine.

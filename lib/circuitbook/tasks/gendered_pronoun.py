@@ -46,4 +46,4 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
     return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
 
 
-TASK = Task("gendered_pronoun", "Gendered Pronoun", "logit_difference", make)
+TASK = Task("gendered_pronoun", "Gendered Pronoun", "logit_difference", make, least=1.0)

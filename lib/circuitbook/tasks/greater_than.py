@@ -63,4 +63,4 @@ def _centuries(tokenizer) -> dict[int, list[str]]:
     return centuries
 
 
-TASK = Task("greater_than", "Greater-Than", "probability_difference", make)
+TASK = Task("greater_than", "Greater-Than", "probability_difference", make, least=0.1)

@@ -69,4 +69,4 @@ def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap
     return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
 
 
-TASK = Task("ioi", "IOI", "logit_difference", make)
+TASK = Task("ioi", "IOI", "logit_difference", make, least=1.0)

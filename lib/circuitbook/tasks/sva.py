@@ -148,4 +148,4 @@ def _verb_forms(tokenizer, lexicon: Lexicon, strict: bool) -> list[tuple[str, st
     return forms
 
 
-TASK = Task("sva", "Subject-Verb Agreement", "probability_difference", make)
+TASK = Task("sva", "Subject-Verb Agreement", "probability_difference", make, least=0.1)

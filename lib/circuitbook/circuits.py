@@ -1,0 +1,303 @@
+"""Circuits: some edges of the graph, and how well the model does with only these (Tigges et al. 2024, section 2).
+
+To evaluate a circuit, every edge outside it carries what its source does on the corrupted prompt. A node outside the
+circuit then has corrupted inputs only, so its output is the corrupted one, which is known. So we start from the corrupted
+run and recompute the circuit's own nodes, in order:
+
+    x_v = x_v(corrupted) + sum over the circuit's edges u -> v of (a_u now - a_u(corrupted))
+
+Nothing is computed before the first token that differs, or behind END. That is exact: it equals running the model with
+every absent edge patched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from .attribution import at_end, check_pairs, chunks_of, default_memory, pairs_metric, window
+from .graph import KINDS, Graph, graph_of
+from .model import Model
+from .network import Network, attend, keys_and_values, network_of, rotate, run, sums_dtype
+from .store import write_atomically
+from .tasks.base import PromptPairs
+
+TOGETHER = 16                                          # circuits evaluated in one batch, where memory allows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Circuit:
+    """Some edges of a graph, and what is known about them.
+
+    `mask` bool [src, dst]. `reason` says why there is no circuit (then there are no edges, and `faithfulness` is None).
+    A search adds the rest: `faithfulness`, in the form that was asked for, with the interval (`low`, `high`) over
+    prompts; `clean` and `corrupted`, the full model's mean metric on either prompt; and `curve`, one row per size that was
+    looked at (see `search.find_circuit`).
+    """
+
+    graph: Graph
+    mask: np.ndarray
+    scores: np.ndarray | None = None                   # [src, dst] that it was chosen by
+    faithfulness: float | None = None
+    low: float | None = None
+    high: float | None = None
+    clean: float | None = None
+    corrupted: float | None = None
+    curve: pd.DataFrame | None = None
+    reason: str = ""
+    about: dict = field(default_factory=dict)          # model, step, task, settings: whatever belongs to it
+
+    @property
+    def found(self) -> bool:
+        return not self.reason
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.mask.sum())
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes with an edge in the circuit; `input` and `logits` count, as in the authors' tables."""
+        return int(self.graph.nodes_of(self.mask).sum())
+
+    @cached_property
+    def edges(self) -> tuple[str, ...]:
+        """Names of the edges."""
+        return tuple(self.graph.edge_name(src, dst) for src, dst in np.argwhere(self.mask))
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes, `input` and `logits` among them."""
+        return tuple(np.array(self.graph.node_names)[self.graph.nodes_of(self.mask)].tolist())
+
+    def __repr__(self) -> str:
+        if not self.found:
+            return f"no circuit: {self.reason}"
+        how = "" if self.faithfulness is None else f", faithfulness {self.faithfulness:.3f}"
+        return f"Circuit({self.n_edges} of {self.graph.n_edges} edges, {self.n_nodes} nodes{how})"
+
+    # ---------------------------------------------------------------- files
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the circuit as the JSON that hannamw/EAP-IG and MIB read, with what else is known beside it."""
+        nodes = dict(zip(self.graph.node_names, self.graph.nodes_of(self.mask).tolist()))
+        scores = np.zeros(self.mask.shape) if self.scores is None else np.asarray(self.scores, dtype=float)
+        edges = {self.graph.edge_name(src, dst): {"score": float(scores[src, dst]), "in_graph": bool(self.mask[src, dst])}
+                 for src, dst in self.graph.edges}
+        more = {name: getattr(self, name) for name in ("faithfulness", "low", "high", "clean", "corrupted", "reason", "about")}
+        more |= {"scored": self.scores is not None, "curve": None if self.curve is None else self.curve.to_dict("list")}
+        config = {"n_layers": self.graph.n_layers, "n_heads": self.graph.n_heads, "d_model": self.about.get("d_model", 0),
+                  "parallel_attn_mlp": self.graph.parallel}
+        record = {"cfg": config, "nodes": {name: {"in_graph": there} for name, there in nodes.items()}, "edges": edges,
+                  "circuitbook": more}
+        write_atomically(Path(path), json.dumps(record).encode())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Circuit:
+        """Reads what `save` wrote, or a circuit of EAP-IG or MIB. ValueError if the file is neither."""
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf8"))
+            config, listed, more = record["cfg"], record["edges"], record.get("circuitbook", {})
+            graph = Graph(config["n_layers"], config["n_heads"], bool(config["parallel_attn_mlp"]))
+            mask, scores = np.zeros(graph.mask.shape, bool), np.zeros(graph.mask.shape)
+            for name, edge in listed.items():
+                at = graph.edge(name)
+                mask[at], scores[at] = edge["in_graph"], edge["score"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{path} is not a circuit as circuitbook, EAP-IG or MIB write it: {error}") from error
+        curve = more.pop("curve", None)
+        scored = more.pop("scored", True)
+        return cls(graph, mask, scores if scored else None, curve=None if curve is None else pd.DataFrame(curve), **more)
+
+
+def circuit_of(graph: Graph, edges: Sequence[str]) -> Circuit:
+    """A circuit from the names of its edges, dead ones included."""
+    mask = np.zeros(graph.mask.shape, bool)
+    for name in edges:
+        mask[graph.edge(name)] = True
+    return Circuit(graph, mask)
+
+
+# ------------------------------------------------------------------ evaluation
+
+def evaluate_circuit(model: Model, pairs: PromptPairs, circuit: Circuit, memory: int | None = None) -> Tensor:
+    """The task's metric of each prompt with only the circuit's edges left clean, float32 [n] (float64 of float64).
+
+    With all edges this is the clean metric, with none the corrupted one. `memory` as in `attribute`. For many circuits
+    on the same prompts `evaluate_masks` is faster.
+    """
+    if circuit.graph != graph_of(model):
+        raise ValueError(f"the circuit is of {circuit.graph}, but {model.checkpoint.model} is {graph_of(model)}")
+    return evaluate_masks(model, pairs, [circuit.mask], memory=memory)[0]
+
+
+def evaluate_masks(model: Model, pairs: PromptPairs, masks: Sequence[np.ndarray], memory: int | None = None,
+                   runs: CorruptedRuns | None = None) -> Tensor:
+    """The same for several circuits, bool [src, dst] each: float32 [circuit, n]. `runs`: what was computed before."""
+    runs = runs or CorruptedRuns(model, pairs, memory)
+    out = torch.zeros(len(masks), len(pairs), dtype=sums_dtype(model.dtype))
+    for one in runs:
+        for batch in np.array_split(np.arange(len(masks)), -(-len(masks) // runs.together(one, masks))):
+            out[batch[:, None], one.rows] = _evaluate(runs.network, runs.graph, one, [masks[i] for i in batch]).to(out)
+    if not bool(out.isfinite().all()):
+        bad = int((~out.isfinite()).any(0).nonzero()[0])
+        raise FloatingPointError(f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN or infinity on prompt "
+                                 f"{bad} of {pairs.task} ({pairs.table['clean'].iloc[bad]!r}) when it is patched, in "
+                                 f"{model.dtype}; use float32")
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class CorruptedRun:
+    """All that evaluation needs of some prompts' corrupted run, from the first position that differs."""
+
+    rows: Tensor                                       # which prompts
+    pairs: PromptPairs
+    start: int
+    end: Tensor                                        # END, counted from start
+    change: Tensor                                     # [b, s, d] clean minus corrupted embeddings
+    x: list[Tensor]                                    # per layer [b, s, d]: the stream its nodes read
+    inputs: list[dict[str, Tensor]]                    # per layer: q and k after rotary, v; [b, s, h, e]
+    z: list[Tensor]                                    # per layer [b, s, h, e]
+    mlp: list[Tensor]                                  # per layer [b, s, d]
+    last: Tensor                                       # [b, d] the last stream, at END
+    prefix: list[tuple[Tensor, Tensor]]
+    metric: Tensor                                     # [2, b]: clean, corrupted
+
+
+class CorruptedRuns:
+    """The corrupted runs of all prompts, in chunks; kept for the next use if all of them fit into `memory`."""
+
+    def __init__(self, model: Model, pairs: PromptPairs, memory: int | None = None):
+        check_pairs(model, pairs)
+        self.network, self.graph, self.device = network_of(model), graph_of(model), model.device
+        self.pairs, self.memory = pairs, memory or default_memory(model.device)
+        s, size = model.shape, torch.finfo(model.dtype).bits // 8
+        self._sum_size, self._d_model = torch.finfo(sums_dtype(model.dtype)).bits // 8, s.d_model
+        kept = lambda positions, length: size * s.n_layers * s.d_model * (8 * positions + 2 * (length - positions))
+        each = lambda positions: 2 * self._sum_size * positions * s.d_model * self.graph.n_src
+        self._chunks = [rows for rows, _ in chunks_of(pairs, 1, kept, each, self.memory)]
+        self._kept: list[CorruptedRun] | None = [] if len(self._chunks) == 1 else None
+
+    def __iter__(self) -> Iterator[CorruptedRun]:
+        for i, rows in enumerate(self._chunks):
+            if self._kept is not None and i < len(self._kept):
+                yield self._kept[i]
+                continue
+            one = _corrupted_run(self.network, self.pairs.subset(rows), rows, self.device)
+            if self._kept is not None:
+                self._kept.append(one)
+            yield one
+
+    def together(self, one: CorruptedRun, masks: Sequence[np.ndarray]) -> int:
+        """How many of these circuits fit into memory at a time."""
+        b, s, d = one.change.shape
+        largest = 2 * self._sum_size * b * s * d * max(int(mask.any(1).sum()) + 2 for mask in masks)
+        return int(np.clip(self.memory // max(1, largest), 1, TOGETHER))
+
+    def baselines(self) -> tuple[Tensor, Tensor]:
+        """The full model's metric on the clean and on the corrupted prompts, each [n]."""
+        out = None
+        for one in self:
+            out = one.metric.new_zeros(2, len(self.pairs), device="cpu") if out is None else out
+            out[:, one.rows] = one.metric.cpu()
+        return out[0], out[1]
+
+
+@torch.no_grad()
+def _corrupted_run(network: Network, pairs: PromptPairs, rows: Tensor, device: torch.device) -> CorruptedRun:
+    start, stop = window(pairs)
+    dtype = sums_dtype(network.w_embed.dtype)
+    end = (pairs.end - start).to(device)
+    prefix = keys_and_values(network, pairs.clean[:, :start].to(device))
+    clean, corrupted = (network.embed(t[:, start:stop].to(device)) for t in (pairs.clean, pairs.corrupted))
+    runs, first = [], torch.stack([clean, corrupted], 1)
+    for one in run(network, first, start, prefix):
+        first = one.out
+        runs.append([one.x[:, 1].contiguous(), {"q": one.q[:, 1].contiguous(), "k": one.k[:, 1].contiguous(),
+                     "v": one.inputs["v"][:, 1].contiguous()}, one.z[:, 1].contiguous(), one.mlp_out[:, 1].contiguous()])
+    last = at_end(first, end)                                                                    # [b, 2, d]
+    metric = pairs_metric(pairs, network.logits(last)).t()
+    x, inputs, z, mlp = map(list, zip(*runs))
+    return CorruptedRun(rows, pairs, start, end, clean.to(dtype) - corrupted.to(dtype), x, inputs, z, mlp,
+                        last[:, 1].contiguous(), prefix, metric)
+
+
+@torch.no_grad()
+def _evaluate(network: Network, graph: Graph, one: CorruptedRun, masks: Sequence[np.ndarray]) -> Tensor:
+    """Metric [circuit, b] of circuits that share a batch. An entry is an input of a node in one of them."""
+    b, s, d = one.change.shape
+    dtype, device = one.change.dtype, one.change.device
+    rows = [mask.any(1).nonzero()[0] for mask in masks]                    # sources in use
+    place = [np.full(graph.n_src, -1) for _ in masks]                      # source -> its place in `moved`
+    moved = [torch.zeros(len(r), b, s, d, dtype=dtype, device=device) for r in rows]             # a now - a corrupted
+    weights = [torch.as_tensor(mask[r], dtype=dtype, device=device) for mask, r in zip(masks, rows)]
+    for c, r in enumerate(rows):
+        place[c][r] = np.arange(len(r))
+        if len(r) and r[0] == 0:
+            moved[c][0] = one.change
+    positions = torch.arange(one.start, one.start + s, device=device)[None]
+    cos, sin = (part[0, :, None] for part in network.rotary(one.x[0] if one.x else one.change, positions))
+
+    for i, layer in enumerate(network.layers):
+        first, mlp = graph.destination(i, 0), graph.destination(i)
+        entries, streams = [], []                                          # (circuit, column), and their [b, s, d]
+        for c, mask in enumerate(masks):
+            reach = graph.reach[mlp]
+            columns = first + mask[:reach, first:mlp + 1].any(0).nonzero()[0]
+            if len(columns):
+                known = int(np.searchsorted(rows[c], reach))
+                change = weights[c][:known, columns].t() @ moved[c][:known].flatten(1)
+                streams.append((one.x[i].to(dtype).flatten()[None] + change).to(one.x[i].dtype).view(-1, b, s, d))
+                entries += [(c, int(column)) for column in columns]
+        if not entries:
+            continue
+        x = torch.cat(streams)
+        kind = np.array([3 if column == mlp else (column - first) // graph.n_heads for _, column in entries])
+        head = np.array([(column - first) % graph.n_heads for _, column in entries])
+        circuit = np.array([c for c, _ in entries])
+
+        heads = sorted({(c, h) for c, h, k in zip(circuit.tolist(), head.tolist(), kind.tolist()) if k < 3})
+        if heads:
+            where = {pair: j for j, pair in enumerate(heads)}
+            of = torch.as_tensor([h for _, h in heads], device=device)
+            now = {name: one.inputs[i][name].permute(2, 0, 1, 3)[of] for name in KINDS}          # [r, b, s, e]
+            read = layer.norm_attention(x[torch.as_tensor(kind < 3, device=device)])
+            kind_, head_, circuit_ = (array[kind < 3] for array in (kind, head, circuit))
+            for k, name in enumerate(KINDS):
+                these = (kind_ == k).nonzero()[0]
+                if len(these):
+                    h = torch.as_tensor(head_[these], device=device)
+                    value = torch.einsum("rbsd,red->rbse", read[torch.as_tensor(these, device=device)], layer.w_in[name][h])
+                    value = value + layer.b_in[name][h][:, None, None]
+                    value = value if name == "v" else rotate(value[:, :, :, None], cos, sin)[:, :, :, 0]
+                    now[name][[where[pair] for pair in zip(circuit_[these].tolist(), head_[these].tolist())]] = value
+            before = None
+            if one.start:                                                  # prompts and heads as one batch dimension
+                before = tuple(part.permute(2, 0, 1, 3)[of].flatten(0, 1)[:, :, None] for part in one.prefix[i])
+            q, k, v = (now[name].flatten(0, 1)[:, None, :, None] for name in KINDS)              # [rb, 1, s, 1, e]
+            z = attend(q, k, v, network.scale, before)[:, 0, :, 0].unflatten(0, (len(heads), b))
+            change = z.to(dtype) - one.z[i].permute(2, 0, 1, 3)[of].to(dtype)
+            wrote = torch.einsum("rbse,red->rbsd", change, layer.w_out[of].to(dtype))
+            for j, (c, h) in enumerate(heads):
+                if (at := place[c][graph.source(i, h)]) >= 0:
+                    moved[c][at] = wrote[j]
+        if (kind == 3).any():
+            wrote = layer.run_mlp(layer.norm_mlp(x[torch.as_tensor(kind == 3, device=device)]))
+            for j, c in enumerate(circuit[kind == 3].tolist()):
+                if (at := place[c][graph.source(i)]) >= 0:
+                    moved[c][at] = wrote[j].to(dtype) - one.mlp[i].to(dtype)
+
+    here = torch.arange(b, device=device)
+    last = torch.stack([one.last.to(dtype) + torch.einsum("u,ubd->bd", weights[c][:, -1], moved[c][:, here, one.end])
+                        for c in range(len(masks))], 1)                                          # [b, circuit, d]
+    return pairs_metric(one.pairs, network.logits(last.to(one.last.dtype))).t()

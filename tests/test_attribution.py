@@ -1,0 +1,218 @@
+"""EAP and EAP-IG against a literal twin, against hannamw/EAP-IG's numbers, against TransformerLens, and with themselves."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from circuitbook import evaluate_circuit, get_task, load_suite
+from circuitbook.attribution import attribute, chunks_of, first_difference, interpolation_points
+from circuitbook.circuits import Circuit
+from circuitbook.selection import chosen, edge_order
+from literal import Literal
+from toys import toy_model, toy_pairs
+from transformer_lens.tools.analysis import attribution_patching as lens
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    return toy_model(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.mark.parametrize("how", [{"method": "eap"}, {"rule": "right", "points": 2}, {"rule": "left", "points": 2},
+                                 {"rule": "midpoint", "points": 1}], ids=str)
+@pytest.mark.parametrize("metric", ["logit_difference", "probability_difference"])
+@pytest.mark.filterwarnings("ignore:toy in toy")
+def test_equals_shifting_every_edge_by_hand(toy, how, metric):
+    network, model = toy
+    pairs = toy_pairs(metric)
+    scores = attribute(model, pairs, **how)
+    points = interpolation_points(scores.method, scores.rule, how.get("points", 1)).tolist()
+    by_hand = Literal(network).score(pairs, scores.graph, points)
+    ours = torch.tensor([scores.of(name) for name in by_hand], dtype=torch.float64)
+    theirs = torch.tensor(list(by_hand.values()), dtype=torch.float64)
+    assert scores.values.dtype == torch.float64 and theirs.abs().max() > 0.01
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=float(1e-6 * theirs.abs().max()))
+    assert scores.values[~torch.from_numpy(scores.graph.mask)].abs().sum() == 0
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return json.loads((Path(__file__).parent / "data" / "eap_ig_scores.json").read_text())
+
+
+def pairs_of(record):
+    pairs = toy_pairs(vocab=record["network"]["vocab"], seed=record["pairs_seed"], lengths=tuple(record["lengths"]),
+                      first=tuple(record["first"]))
+    assert pairs.clean.tolist() == record["clean"] and pairs.answers.tolist() == record["answers"]
+    return pairs
+
+
+@pytest.mark.filterwarnings("ignore:toy in toy")
+def test_equals_the_scores_of_eap_ig(expected, tmp_path):
+    network, model = toy_model(tmp_path, **expected["network"])
+    pairs, points = pairs_of(expected), expected["points"]
+    for name, how in (("eap", {"method": "eap"}), ("eap-ig", {"rule": "right", "points": points})):
+        table = expected["scores"][name]
+        ours = attribute(model, pairs, **how)
+        assert set(table) == set(ours.graph.edge_names)
+        theirs = torch.tensor(list(table.values()), dtype=torch.float64)
+        got = torch.tensor([ours.of(edge) for edge in table], dtype=torch.float64)
+        torch.testing.assert_close(got, theirs, rtol=1e-5, atol=float(1e-7 * theirs.abs().max()))
+        single = attribute(load_suite(tmp_path).checkpoint("toy", 1).load(), pairs, **how)       # float32
+        assert single.values.dtype == torch.float32
+        got = torch.tensor([single.of(edge) for edge in table], dtype=torch.float64)
+        torch.testing.assert_close(got, theirs, rtol=1e-4, atol=float(1e-5 * theirs.abs().max()))
+    by_hand = Literal(network).score(pairs, ours.graph, [(k + 1) / points for k in range(points)])
+    torch.testing.assert_close(torch.tensor([by_hand[edge] for edge in table], dtype=torch.float64), theirs, rtol=1e-5,
+                               atol=float(1e-6 * theirs.abs().max()))
+
+
+@pytest.mark.filterwarnings("ignore:toy in toy")
+def test_circuits_equal_those_of_eap_ig(expected, tmp_path):
+    _, model = toy_model(tmp_path, **expected["network"])
+    pairs = pairs_of(expected)
+    scores = attribute(model, pairs, rule="right", points=expected["points"])
+    order = edge_order(scores.values, scores.graph)
+    for n, theirs in expected["circuits"].items():
+        circuit = Circuit(scores.graph, chosen(order, scores.graph, int(n)))
+        assert set(circuit.edges) == set(theirs["edges"])
+        metric = torch.tensor(theirs["metric"], dtype=torch.float64)
+        torch.testing.assert_close(evaluate_circuit(model, pairs, circuit), metric, rtol=1e-6, atol=1e-8)
+
+
+def lens_name(source, target):
+    names = {"embed": "input", "attn_head_out": f"a{source.layer}.h{source.head}", "mlp_out": f"m{source.layer}"}
+    head = f"a{target.layer}.h{target.head}"
+    ends = {f"{k}_input": f"{head}<{k}>" for k in "qkv"} | {"mlp_in": f"m{target.layer}", "logits": "logits"}
+    return f"{names[source.kind]}->{ends[target.kind]}"
+
+
+def test_plain_eap_equals_transformer_lens():
+    model = load_suite("mini").checkpoint("mini-xs", 3906).load()
+    pairs = get_task("ioi").prompts(model.tokenizer, n=2)
+    ours = attribute(model, pairs, method="eap", per_prompt=True)
+    for i in range(2):
+        one, stop = pairs.subset([i]), int(pairs.end[i]) + 1
+        result = lens.attribution_patch(                # theirs takes the gradient at "corrupt", towards "clean"
+            model.bridge, one.corrupted[:, :stop], one.clean[:, :stop],
+            lambda logits: one.metric(logits[:, -1]).sum(), lens.EdgeAttributionConfig(granularity="edge"))
+        table = {}
+        for (source, target), value in result.edge_scores.items():
+            table[lens_name(source, target)] = table.get(lens_name(source, target), 0.0) - float(value)
+        assert set(table) == set(ours.graph.edge_names)
+        theirs = torch.tensor([table[name] for name in ours.graph.edge_names])
+        got = ours.per_prompt[i][torch.from_numpy(ours.graph.mask)]
+        torch.testing.assert_close(got, theirs, rtol=1e-3, atol=float(2e-5 * theirs.abs().max()))
+    again = attribute(model, pairs, method="eap")       # no hooks were left behind, and ours need none
+    torch.testing.assert_close(again.values, ours.values)
+
+
+@pytest.mark.filterwarnings("ignore:toy in toy")
+def test_batching_order_and_what_is_kept_do_not_matter(toy):
+    _, model = toy
+    pairs, how = toy_pairs(), {"rule": "midpoint", "points": 6}
+    plain = attribute(model, pairs, **how)
+    full = attribute(model, pairs, **how, per_prompt=True, per_position=True)
+    assert plain.per_prompt is None and plain.per_position is None
+    torch.testing.assert_close(full.values, plain.values)
+    torch.testing.assert_close(full.per_prompt.mean(0), plain.values)
+    torch.testing.assert_close(full.per_position.sum(0), plain.values)
+    prompts = attribute(model, pairs, **how, per_prompt=True)
+    torch.testing.assert_close(prompts.per_prompt, full.per_prompt)
+    positions = attribute(model, pairs, **how, per_position=True)
+    torch.testing.assert_close(positions.per_position, full.per_position)
+    assert full.per_position[0].abs().max() > 0         # one prompt differs from its first token on
+    for memory in (60_000, 200_000):
+        torch.testing.assert_close(attribute(model, pairs, **how, memory=memory).values, plain.values)
+    turned = attribute(model, pairs.subset([3, 1, 0, 2]), **how, per_prompt=True)
+    torch.testing.assert_close(turned.per_prompt, full.per_prompt[[3, 1, 0, 2]])
+    alone = [attribute(model, pairs.subset([i]), **how).values for i in range(4)]
+    torch.testing.assert_close(torch.stack(alone), full.per_prompt)
+
+
+def test_the_edges_out_of_input_add_up_to_the_change_of_the_loss(toy):
+    _, model = toy
+    pairs, gaps = toy_pairs(), {}
+    for points in (4, 32, 256):
+        scores = attribute(model, pairs, rule="midpoint", points=points)
+        torch.testing.assert_close(scores.values[0].sum(), scores.from_input.mean())
+        gaps[points] = abs(scores.relative_gap)
+    change = pairs.metric(model.logits(pairs.clean, pairs.end)) - pairs.metric(model.logits(pairs.corrupted, pairs.end))
+    torch.testing.assert_close(scores.change, change)
+    assert scores.change.abs().min() > 0.01
+    torch.testing.assert_close(scores.from_input, scores.change, rtol=1e-3, atol=1e-3)
+    assert gaps[256] < gaps[32] < gaps[4] and gaps[256] < 1e-4
+
+
+def test_a_large_gap_warns_and_is_shown(toy):
+    _, model = toy
+    with pytest.warns(UserWarning, match="toy in toy at step 1: the scores miss .* 1 points, left rule"):
+        scores = attribute(model, toy_pairs(), rule="left", points=1)
+    assert f"{scores.relative_gap:+.2%}" in repr(scores)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        attribute(model, toy_pairs(), method="eap")     # EAP does not claim to be complete
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.bfloat16, 0.05), (torch.float16, 0.01)])
+def test_half_precision_comes_close(dtype, close):
+    checkpoint = load_suite("mini").checkpoint("mini-s", 3906)
+    exact = checkpoint.load()
+    pairs = get_task("ioi").prompts(exact.tokenizer, n=6)
+    expected = attribute(exact, pairs, rule="midpoint", points=5).values
+    got = attribute(checkpoint.load(dtype=dtype), pairs, rule="midpoint", points=5).values
+    assert got.dtype == torch.float32
+    assert (got - expected).norm() < close * expected.norm()
+
+
+def test_a_pair_without_difference_scores_zero(toy):
+    _, model = toy
+    pairs = toy_pairs()
+    pairs.corrupted[2] = pairs.clean[2]
+    scores = attribute(model, pairs, rule="midpoint", points=4, per_prompt=True)
+    assert scores.per_prompt[2].abs().max() == 0 == scores.change[2] and scores.per_prompt[1].abs().max() > 0
+    assert first_difference(pairs).tolist() == [0, 4, int(pairs.end[2]), 5]
+
+
+@pytest.mark.parametrize("spoil, says", [
+    (lambda layers: layers[1].mlp.dense_4h_to_h.weight, "NaN or infinity in the MLP of layer 1 on prompt 0 of toy"),
+    (lambda layers: layers[0].attention.v.weight, "NaN or infinity in the heads of layer 0 on prompt"),
+    (lambda layers: layers[1].attention.o.weight, "NaN or infinity in the residual stream of layer 1 on prompt")])
+def test_nan_names_checkpoint_prompt_and_layer(tmp_path, spoil, says):
+    _, model = toy_model(tmp_path)
+    with torch.no_grad():
+        spoil(model.bridge.original_model.base_model.layers)[0, 0] = torch.nan
+    with pytest.raises(FloatingPointError, match=says) as error:
+        attribute(model, toy_pairs(), points=2)
+    assert str(error.value).startswith("toy at step 1 has")
+
+
+@pytest.mark.parametrize("how, says", [({"method": "ig"}, "unknown method 'ig'; there are: eap, eap-ig"),
+                                       ({"rule": "simpson"}, "unknown rule 'simpson'"), ({"points": 0}, "0 points"),
+                                       ({"points": 2.5}, "2.5 points"), ({"memory": 1000}, "memory=0 MB allows less")])
+def test_bad_arguments_give_one_error(toy, how, says):
+    with pytest.raises(ValueError, match=says):
+        attribute(toy[1], toy_pairs(), **how)
+
+
+def test_prompts_of_another_tokenizer_are_refused(toy):
+    with pytest.raises(ValueError, match="not in the vocabulary of toy"):
+        attribute(toy[1], toy_pairs(vocab=500))
+
+
+def test_chunks_hold_everything_once_and_stay_within_memory():
+    pairs = toy_pairs(lengths=(5, 8, 7, 6, 5, 8, 4), first=(0, 4, 3, 5, 2, 7, 1))
+    row, prompt = (lambda positions, length: 10 * positions), (lambda positions: 7 * positions)
+    for memory in (500, 1000, 100_000):
+        seen = set()
+        for rows, points in chunks_of(pairs, 12, row, prompt, memory):
+            part = pairs.subset(rows)
+            span = int(part.end.max()) + 1 - int(first_difference(part).min())
+            size = len(range(12)[points])
+            assert len(rows) * (size * row(span, 8) + prompt(span)) <= memory
+            new = {(int(i), k) for i in rows for k in range(12)[points]}
+            assert not new & seen
+            seen |= new
+        assert len(seen) == 7 * 12

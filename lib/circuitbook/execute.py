@@ -188,6 +188,7 @@ def _kernel_environment(trace: Path) -> dict[str, str]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "CIRCUITBOOK_STORE_TRACE": str(trace),
+        "CIRCUITBOOK_PAGES": "1",                       # views share the site's scripts
     }
 
 

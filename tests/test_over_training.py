@@ -1,0 +1,125 @@
+"""Circuits at every checkpoint: measured once, kept whole, compared by hand; and the pictures of them."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from circuitbook import drawing, load_suite, views
+from circuitbook import over_training as training
+from circuitbook.circuits import Circuit, patch_each
+from circuitbook.graph import Graph, graph_of
+from circuitbook.store import Store
+from literal import Literal
+from toys import toy_model, toy_pairs
+
+GRAPH = Graph(2, 2)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """mini-xs: before the ability, in between and at the end; two tasks."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    what = dict(suite=load_suite("mini"), models=["mini-xs"], tasks=["ioi", "sva"], store=store,
+                steps={"mini-xs": (0, 1448, 3906)}, progress=False)
+    return what, training.measure_circuits(**what)
+
+
+def test_a_second_time_is_read_and_equal(measured, monkeypatch):
+    what, first = measured
+    def no_work(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(training, "find_circuit", no_work)
+    monkeypatch.setattr(training, "undone", no_work)
+    second = training.measure_circuits(**what)
+    pd.testing.assert_frame_equal(training.table(first), training.table(second))
+    for a, b in zip(first, second):
+        assert a.circuit.reason == b.circuit.reason and (a.circuit.mask == b.circuit.mask).all()
+        assert a.circuit.about == b.circuit.about
+        if a.circuit.found:
+            pd.testing.assert_frame_equal(a.circuit.curve, b.circuit.curve)
+
+
+def test_what_is_found_is_faithful_and_dated(measured):
+    _, found = measured
+    table = training.table(found).set_index(["step", "task"])
+    assert not table.loc[(0, "ioi"), "found"] and np.isnan(table.loc[(0, "ioi"), "edges"])
+    assert "does not do the task" in found[0].circuit.reason
+    done = table[table["found"]]
+    assert len(done) >= 3 and (done["faithfulness"] >= 0.8).all() and (done["edges"] > 2).all()
+    assert (done["gap"].abs() < 0.05).all() and table.loc[(3906, "ioi"), "found"]
+
+
+def circuits(*names):
+    masks = []
+    for edges in names:
+        mask = np.zeros(GRAPH.mask.shape, bool)
+        for name in edges:
+            mask[GRAPH.edge(name)] = True
+        masks.append(mask)
+    return [training.Found("m", i, i * 10, "ioi", Circuit(GRAPH, mask, reason="" if mask.any() else "none"), 0.0)
+            for i, mask in enumerate(masks)]
+
+
+def test_survival_by_hand():
+    found = circuits([], ["input->m0", "m0->logits"], ["input->m0", "m0->m1", "m1->logits"], ["input->m0", "m0->logits"])
+    stay = training.survival(found)
+    assert stay["step"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(stay["jaccard"], [np.nan, 1 / 4, 1 / 4])
+    np.testing.assert_allclose(stay["kept"], [np.nan, 1 / 2, 1 / 3])
+    np.testing.assert_allclose(stay["of_last"], [1, 1 / 2, 1])
+    np.testing.assert_allclose(stay["jaccard_last"], [1, 1 / 4, 1])
+    history = training.edge_history(found, "m", "ioi")
+    assert history.columns.tolist() == [0, 10, 20, 30]
+    assert history.index.tolist() == ["input->m0", "m0->logits", "m0->m1", "m1->logits"]
+    assert history.loc["m0->logits"].tolist() == [False, True, False, True]
+    assert training.jaccard(np.zeros(3, bool), np.zeros(3, bool)) == 0
+    with pytest.raises(ValueError, match="nothing measured of m and sva"):
+        training.edge_history(found, "m", "sva")
+
+
+def test_patching_each_edge_and_node_equals_the_literal_twin(tmp_path):
+    network, model = toy_model(tmp_path)
+    pairs, graph = toy_pairs(), graph_of(model)
+    literal, names = Literal(network), set(graph.edge_names)
+    clean = literal.circuit(pairs, names).mean()
+    edges, nodes = patch_each(model, pairs, "edges"), patch_each(model, pairs, "nodes")
+    for name in graph.edge_names[::5]:
+        expected = float(clean - literal.circuit(pairs, names - {name}).mean())
+        assert edges[graph.edge(name)] == pytest.approx(expected, abs=1e-9)
+    for i, node in enumerate(graph.source_names):
+        expected = float(clean - literal.circuit(pairs, {n for n in names if not n.startswith(node + "->")}).mean())
+        assert nodes[i] == pytest.approx(expected, abs=1e-9)
+    assert np.abs(nodes).max() > 0.01
+    with pytest.raises(ValueError, match="cannot patch each of 'heads'"):
+        patch_each(model, pairs, "heads")
+
+
+def test_pictures_show_what_is_there():
+    circuit = circuits(["input->m0", "m0->a1.h1<v>", "input->a1.h1<q>", "a1.h1->logits"])[0].circuit
+    fig = drawing.circuit_diagram(circuit)
+    texts = {text.get_text() for text in fig.axes[0].texts}
+    assert {"input", "MLP 0", "1.1", "logits"} <= texts and "1.0" not in texts
+    assert len(fig.axes[0].patches) == 4
+    plt.close(fig)
+    values = np.where(GRAPH.mask, 1.0, 0.0)
+    fig = drawing.score_matrix(values, GRAPH, "score")
+    assert np.ma.count(fig.axes[0].images[0].get_array()) == GRAPH.n_edges
+    plt.close(fig)
+    history = training.edge_history(circuits(["input->m0"], ["input->m0", "m0->logits"]), "m", "ioi")
+    fig = drawing.edges_over_training(history, most=1)
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["input → m0"]
+    plt.close(fig)
+
+
+def test_attention_views_share_one_script_in_the_book_and_bring_it_elsewhere(monkeypatch):
+    patterns = torch.eye(3).expand(2, 3, 3)
+    monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
+    page = views.attention_heads(["a", "</script>", "c"], patterns, ["0.1", "1.0"]).data
+    assert len(page) < 3000 and f"_static/{views.SCRIPT}" in page and "http" not in page and page.count("</script") == 1
+    monkeypatch.delenv("CIRCUITBOOK_PAGES")
+    alone = views.attention_heads(["a", "b", "c"], patterns, ["0.1", "1.0"]).data
+    assert len(alone) > 1_000_000 and alone.count("</script") == 1
+    with pytest.raises(ValueError, match=r"patterns must be \[1, 3, 3\]"):
+        views.attention_heads(["a", "b", "c"], patterns, ["0.1"])

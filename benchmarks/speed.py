@@ -79,7 +79,7 @@ def forget_peak() -> None:
 
 
 def case(folder: str, kind: str, shape: str, prompts: int = 16, points: int = 5, shift: int = 0, device: str = "cpu",
-         dtype: str = "float32", repeat: int = 3) -> dict:
+         dtype: str = "float32", repeat: int = 2) -> dict:
     """One measurement. `shift`: tokens put before each prompt, the same for clean and corrupted."""
     import torch
     from circuitbook import attribute, evaluate_circuit, get_task
@@ -177,7 +177,7 @@ def main() -> None:
             one = lambda **what: run_case(folder, **({"kind": "attribution", "shape": "160m"} | what))
             results = {
                 "ratio": one(kind="ratio"), "memory": one(), "circuits": one(kind="circuits"),
-                "prompts": [one(shape="70m", prompts=n) for n in (4, 16, 64, 256)],
+                "prompts": [one(shape="70m", prompts=n) for n in (4, 16, 64)],
                 "points": [one(shape="70m", points=m) for m in (1, 2, 5, 10, 30)],
                 "length": [one(shape="70m", shift=k) for k in (0, 16, 48, 96)],
                 "models": [one(shape=shape) | {"plain": one(shape=shape, kind="plain")["seconds"]} for shape in shapes]}

@@ -40,7 +40,7 @@ from .tasks.base import PromptPairs
 METHODS = ("eap", "eap-ig")
 RULES = ("right", "midpoint", "left")
 LARGE_GAP = 0.1                                        # of the mean change of the loss: warn above it
-CPU_MEMORY = 256 << 20                                 # bytes of activations; more is not faster on a CPU
+CPU_MEMORY = 128 << 20                                 # bytes of activations; more is not faster on a CPU
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +97,7 @@ def attribute(model: Model, pairs: PromptPairs, method: str = "eap-ig", rule: st
     rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint" (k-1/2)/m, with 0 the
     clean and 1 the corrupted prompt. A few midpoints are as good as many points of the other rules.
     per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each position.
-    memory: bytes that activations may take at a time, beside the weights and the result; default 256 MB on a CPU, half
+    memory: bytes that activations may take at a time, beside the weights and the result; default 128 MB on a CPU, half
     of what is free on a GPU. It decides how many prompts and points are done together; a single one must fit.
 
     Gradients in the model's dtype, sums in float32. Errors: ValueError for bad arguments; FloatingPointError that names
@@ -206,7 +206,7 @@ def chunks_of(pairs: PromptPairs, points: int, row_bytes, prompt_bytes, memory: 
 
 
 def default_memory(device: torch.device) -> int:
-    """Bytes of activations at a time: 256 MB on a CPU, half of what is free on a GPU."""
+    """Bytes of activations at a time: 128 MB on a CPU, half of what is free on a GPU."""
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CPU_MEMORY
 
 

@@ -79,7 +79,7 @@ def forget_peak() -> None:
 
 
 def case(folder: str, kind: str, shape: str, prompts: int = 16, points: int = 5, shift: int = 0, device: str = "cpu",
-         dtype: str = "float32", repeat: int = 2) -> dict:
+         dtype: str = "float32", repeat: int = 3) -> dict:
     """One measurement. `shift`: tokens put before each prompt, the same for clean and corrupted."""
     import torch
     from circuitbook import attribute, evaluate_circuit, get_task
@@ -158,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-record", action="store_true", help="print only")
+    parser.add_argument("--only", help="measure one part, such as circuits, and keep the rest of the record")
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
     from circuitbook.provenance import machine, versions
@@ -172,15 +173,20 @@ def main() -> None:
                                   dtype=dtype) for dtype in ("bfloat16", "float32")]
             results = {"gpu": rows}
         else:
+            parts = {
+                "ratio": lambda: one(kind="ratio"), "memory": lambda: one(), "circuits": lambda: one(kind="circuits"),
+                "prompts": lambda: [one(shape="70m", prompts=n) for n in (4, 16, 64, 256)],
+                "points": lambda: [one(shape="70m", points=m) for m in (1, 2, 5, 10, 30)],
+                "length": lambda: [one(shape="70m", shift=k) for k in (0, 16, 48, 96)],
+                "models": lambda: [one(shape=shape) | {"plain": one(shape=shape, kind="plain")["seconds"]} for shape in shapes]}
+            if options.only is not None and options.only not in parts:
+                parser.error(f"there is no part {options.only!r}; there are {', '.join(parts)}")
             for shape in shapes:
                 run_case(folder, kind="attribution", shape=shape)                # writes the weights
             one = lambda **what: run_case(folder, **({"kind": "attribution", "shape": "160m"} | what))
-            results = {
-                "ratio": one(kind="ratio"), "memory": one(), "circuits": one(kind="circuits"),
-                "prompts": [one(shape="70m", prompts=n) for n in (4, 16, 64)],
-                "points": [one(shape="70m", points=m) for m in (1, 2, 5, 10, 30)],
-                "length": [one(shape="70m", shift=k) for k in (0, 16, 48, 96)],
-                "models": [one(shape=shape) | {"plain": one(shape=shape, kind="plain")["seconds"]} for shape in shapes]}
+            results = {name: part() for name, part in parts.items() if options.only in (None, name)}
+            if options.only:
+                results = json.loads(RESULTS.read_text()) | results
     results |= {"machine": {k: v for k, v in machine().items() if k != "host"}, "versions": versions(),
                 "date": datetime.date.today().isoformat()}
     if not options.no_record and not options.device.startswith("cuda"):

@@ -175,7 +175,7 @@ class CorruptedRun:
 
 
 class CorruptedRuns:
-    """The corrupted runs of all prompts, in chunks; kept for the next use if all of them fit into `memory`."""
+    """The corrupted runs of all prompts, in chunks; kept for the next use if together they fit into `memory`."""
 
     def __init__(self, model: Model, pairs: PromptPairs, memory: int | None = None):
         check_pairs(model, pairs)
@@ -186,7 +186,9 @@ class CorruptedRuns:
         kept = lambda positions, length: size * s.n_layers * s.d_model * (8 * positions + 2 * (length - positions))
         each = lambda positions: 2 * self._sum_size * positions * s.d_model * self.graph.n_src
         self._chunks = [rows for rows, _ in chunks_of(pairs, 1, kept, each, self.memory)]
-        self._kept: list[CorruptedRun] | None = [] if len(self._chunks) == 1 else None
+        start, stop = window(pairs)
+        fits = len(pairs) * kept(stop - start, stop) <= self.memory
+        self._kept: list[CorruptedRun] | None = [] if fits or len(self._chunks) == 1 else None
 
     def __iter__(self) -> Iterator[CorruptedRun]:
         for i, rows in enumerate(self._chunks):

@@ -23,19 +23,22 @@ def score_matrix(values: np.ndarray, graph: Graph, label: str) -> plt.Figure:
     fig, ax = plt.subplots(figsize=(8.4, 4.4))
     norm = mpl.colors.SymLogNorm(linthresh=largest / 100, vmin=-largest, vmax=largest)
     image = ax.imshow(shown, aspect="auto", origin="lower", cmap="RdBu", norm=norm, interpolation="nearest")
-    ax.set_facecolor("#ececec")
     ax.grid(False)
     ax.set_yticks(range(graph.n_src), graph.source_names, fontsize=7 if graph.n_src < 40 else 3)
     width = 3 * graph.n_heads + 1
     ticks, names = [], []
     for layer in range(graph.n_layers):
         ticks += [layer * width + (k + 0.5) * graph.n_heads - 0.5 for k in range(3)] + [(layer + 1) * width - 1]
-        names += [f"q{layer}", f"k{layer}", f"v{layer}", f"m{layer}"]
+        names += [f"q{layer}", f"k{layer}", f"v{layer}", f"m{layer}" if layer + 1 < graph.n_layers else ""]
         ax.axvline((layer + 1) * width - 0.5, color="#888888", linewidth=0.7)
     ax.set_xticks([*ticks, graph.n_dst - 1], [*names, "logits"], fontsize=8, rotation=90 if graph.n_layers > 4 else 0)
     ax.set_xlabel("destination: q, k, v of a layer's heads, its MLP")
     ax.set_ylabel("source")
-    fig.colorbar(image, label=label, fraction=0.03, pad=0.02)
+    bar = fig.colorbar(image, label=label, fraction=0.03, pad=0.02)
+    top = np.floor(np.log10(largest))
+    marks = 10.0 ** np.array([top - 1, top])
+    bar.set_ticks([*-marks[::-1], 0, *marks], labels=[f"{v:g}" for v in (*-marks[::-1], 0, *marks)])
+    bar.minorticks_off()
     return fig
 
 

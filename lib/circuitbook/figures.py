@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
 PYTHIA = ("pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m", "pythia-410m", "pythia-1b", "pythia-1.4b",
@@ -80,6 +80,14 @@ def tokens_axis(ax, tokens) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(short_number))
     ax.minorticks_off()
     ax.set_xlabel("tokens seen")
+
+
+def log_axis(axis) -> None:
+    """A log axis that is labelled at 1, 2 and 5 times the powers of ten, in plain numbers."""
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def curve(ax, frame: pd.DataFrame, value: str, name: str, band: pd.DataFrame | None = None, **style) -> None:

@@ -120,21 +120,26 @@ class Run:
 
 
 Prefix = Sequence[tuple[Tensor, Tensor]]               # per layer: rotated keys and values of earlier positions, [b, p, h, e]
+# (what, layer, tensor) -> tensor to go on with; what: "q", "k", "v" (before rotary), "z", "mlp" (what the MLP reads, normed)
+Edit = Callable[[str, int, Tensor], Tensor]
 
 
-def run(network: Network, x: Tensor, start: int = 0, prefix: Prefix | None = None) -> Iterator[Run]:
+def run(network: Network, x: Tensor, start: int = 0, prefix: Prefix | None = None, edit: Edit | None = None,
+        first: int = 0) -> Iterator[Run]:
     """Runs the layers one after the other from the embeddings x [b, k, s, d] of positions start .. start + s - 1.
 
     `prefix`: what `keys_and_values` gave for the positions 0 .. start - 1; all versions of a prompt share it.
+    `edit` may replace what heads and MLPs read or write; `first`: the layer to begin with, then x is its stream.
     """
     positions = torch.arange(start, start + x.shape[2], device=x.device)[None]
     cos, sin = (part[0, :, None] for part in network.rotary(x, positions))              # [s, 1, r]
-    for i, layer in enumerate(network.layers):
+    edit = edit or (lambda what, layer, tensor: tensor)
+    for i, layer in enumerate(network.layers[first:], first):
         read = layer.norm_attention(x)
-        inputs = {kind: layer.project(kind, read) for kind in "qkv"}
+        inputs = {kind: edit(kind, i, layer.project(kind, read)) for kind in "qkv"}
         q, k = rotate(inputs["q"], cos, sin), rotate(inputs["k"], cos, sin)
-        z = attend(q, k, inputs["v"], network.scale, prefix[i] if start else None)
-        mlp_in = layer.norm_mlp(x)
+        z = edit("z", i, attend(q, k, inputs["v"], network.scale, prefix[i] if start else None))
+        mlp_in = edit("mlp", i, layer.norm_mlp(x))
         mlp_out = layer.run_mlp(mlp_in)
         out = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out) + mlp_out
         yield Run(x, inputs, q, k, z, mlp_in, mlp_out, out)
@@ -158,14 +163,20 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Causal attention of [b, k, s, h, e] over itself and over a prefix [b, p, h, e] that all k share: z [b, k, s, h, e]."""
     s = q.shape[2]
+    pattern = attention_pattern(q, k, scale, prefix)
+    z = torch.einsum("bkhqt,bkthe->bkqhe", pattern[..., -s:], v)
+    return z if prefix is None else z + torch.einsum("bkhqt,bthe->bkqhe", pattern[..., :-s], prefix[1])
+
+
+def attention_pattern(q: Tensor, k: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """How much each position attends to each, [b, k, h, s, p + s], from rotated q and k; see `attend`."""
+    s = q.shape[2]
     scores = torch.einsum("bkqhe,bkthe->bkhqt", q, k) * scale
     later = torch.ones(s, s, dtype=torch.bool, device=q.device).triu(1)
     scores = scores.masked_fill(later, -torch.inf)
     if prefix is not None:
         scores = torch.cat([torch.einsum("bkqhe,bthe->bkhqt", q, prefix[0]) * scale, scores], -1)
-    pattern = scores.softmax(-1, dtype=sums_dtype(q.dtype)).to(q.dtype)
-    z = torch.einsum("bkhqt,bkthe->bkqhe", pattern[..., -s:], v)
-    return z if prefix is None else z + torch.einsum("bkhqt,bthe->bkqhe", pattern[..., :-s], prefix[1])
+    return scores.softmax(-1, dtype=sums_dtype(q.dtype)).to(q.dtype)
 
 
 def sums_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -68,7 +68,7 @@ def circuit_at(model: Model, task: str, recipe: Recipe) -> tuple[Circuit, float]
 def circuit_key(checkpoint: Checkpoint, task: str, recipe: Recipe, dtype: torch.dtype) -> str:
     """Name in the store of one checkpoint's circuit for one task: all that determines it, and nothing else."""
     settings = dataclasses.asdict(recipe) | {"prompts": recipe.prompts[task], "least": recipe.circuit(task)["least"]}
-    settings = {name: value for name, value in settings.items() if name not in ("name", "notes")}
+    settings = {name: value for name, value in settings.items() if name not in ("name", "notes", "heads")}
     return measurement_key("circuits", code=(*_CODE, TASK_CODE[task], circuit_at), model=checkpoint.model,
                            step=checkpoint.step, weights=checkpoint.weights_hash, task=task, recipe=settings, dtype=dtype)
 

@@ -13,6 +13,23 @@ from .tasks import get_task
 
 
 @dataclass(frozen=True)
+class HeadSettings:
+    """Settings of the scores of heads: see `circuitbook.heads`."""
+
+    as_published: bool                                 # with the slips of the authors' code: each is named where it is used
+    norms: bool                                        # successor and copy scores with the model's own LayerNorms
+    sequences: int                                     # random ones, said twice
+    length: int                                        # tokens of a sequence,
+    story_length: int                                  # in the mini suite's language, whose texts are short
+    prompts: int                                       # of IOI
+    documents: int                                     # for a head's mean output
+    evaluated: int                                     # documents on which copy suppression is measured
+    positions: int                                     # tokens of a document
+    copy_bar: float                                    # a name mover copies more often than this,
+    direct_bar: float                                  # and its direct effect helps IOI by more than this share of the effect
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Settings of a measurement. Everything random is seeded, in `paper` too."""
 
@@ -29,6 +46,7 @@ class Recipe:
     max_share: float
     at_least: int
     must_do: bool                                      # only where the ability is beyond doubt, by the task's own bar
+    heads: HeadSettings
     seed: int = 42
     notes: str = field(default="", compare=False)
 
@@ -48,9 +66,11 @@ RECIPES = {recipe.name: recipe for recipe in (
     # The paper's search ends at 5 % of all edges, which is 179 for its smallest model. Fewer are of no use in a graph that
     # has only some hundred edges, so the bound does not go below that.
     Recipe("paper", {"ioi": 70, "gendered_pronoun": 100, "greater_than": 200, "sva": 200}, "eap-ig", "right", 30,
-           "greedy", True, 0.8, "ratio", "bisect", 0.05, 179, must_do=False),
+           "greedy", True, 0.8, "ratio", "bisect", 0.05, 179, must_do=False,
+           heads=HeadSettings(True, False, 2, 100, 24, 70, 100, 17, 61, 0.1, 0.0)),
     Recipe("robust", {"ioi": 100, "gendered_pronoun": 100, "greater_than": 100, "sva": 100}, "eap-ig", "midpoint", 10,
-           "greedy", True, 0.8, "normalised", "grid", 1.0, 0, must_do=True),
+           "greedy", True, 0.8, "normalised", "grid", 1.0, 0, must_do=True,
+           heads=HeadSettings(False, True, 64, 100, 24, 100, 100, 40, 61, 0.1, 0.01)),
 )}
 
 

@@ -1,0 +1,307 @@
+"""Scores of heads: hand-made heads that must score 1 and 0, and literal twins in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from circuitbook import heads
+from circuitbook.heads import (HeadScores, attention_from_end, copy_hits, copy_suppression, documents, function_tokens,
+                               measure_heads, repeat_scores, s_inhibition, score_heads, successor_hits, successor_pairs)
+from circuitbook.network import Layer, Network, Norm, network_of, rotate
+from circuitbook.patching import path_patch
+from circuitbook.recipes import get_recipe
+from circuitbook.store import Store
+from circuitbook.suites import load_suite
+from circuitbook.tasks import get_task
+from test_patching import hooked
+from toys import toy_model
+
+D = torch.float64
+
+
+def still(x, positions):
+    """No rotary: cos 1, sin 0."""
+    return torch.ones(1, positions.shape[1], 2, dtype=D), torch.zeros(1, positions.shape[1], 2, dtype=D)
+
+
+def turning(x, positions):
+    """Four frequencies, so that one distance stands out."""
+    angle = positions[..., None] * torch.tensor([0.7, 0.31, 0.11, 0.043], dtype=D)
+    return torch.cat([angle, angle], -1).cos(), torch.cat([angle, angle], -1).sin()
+
+
+def hand_made(values, outputs, embed, unembed, q=None, k=None, rotary=still, mlp=None, b_q=None, b_k=None):
+    """One layer of heads: values, outputs [h, d, d], no attention bias unless q, k or their biases are given."""
+    values, outputs = (torch.as_tensor(part, dtype=D) for part in (values, outputs))
+    h, d, _ = values.shape
+    e = d
+    zeros = torch.zeros(h, e, dtype=D)
+    norm = Norm(torch.ones(d, dtype=D), torch.zeros(d, dtype=D), 1e-12)
+    w_in = {"q": torch.zeros(h, e, d, dtype=D) if q is None else q, "k": torch.zeros(h, e, d, dtype=D) if k is None else k,
+            "v": values.transpose(1, 2)}
+    b_in = {"q": zeros if b_q is None else b_q, "k": zeros if b_k is None else b_k, "v": zeros}
+    mlp = mlp or (torch.zeros(1, d, dtype=D), torch.zeros(1, dtype=D), torch.zeros(d, 1, dtype=D), torch.zeros(d, dtype=D))
+    layer = Layer(norm, norm, w_in, b_in, outputs, torch.zeros(d, dtype=D), mlp, lambda x: x)
+    return Network(torch.as_tensor(embed, dtype=D), (layer,), norm, torch.as_tensor(unembed, dtype=D), rotary, 1.0)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    network, model = toy_model(tmp_path_factory.mktemp("heads"), layers=3, heads=2, d_model=16)
+    return network.double().requires_grad_(False), model
+
+
+@pytest.fixture(scope="module")
+def mini():
+    suite = load_suite("mini")
+    return suite.checkpoint("mini-xs", suite.steps("mini-xs")[-1]).load(dtype=D)
+
+
+# ------------------------------------------------------------------ repeated sequences
+
+def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
+    length, distances = 12, (1, 12, 11)                # previous, duplicate, induction
+    b_q = torch.full((3, 8), 40.0, dtype=D)
+    b_k = torch.stack([rotate(b_q[i][None, None], *(part[0, i:i + 1, None] for part in turning(None, torch.tensor([distances]))))[0, 0]
+                       for i in range(3)])
+    network = hand_made(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), torch.ones(30, 8), torch.ones(30, 8), rotary=turning,
+                        b_q=b_q, b_k=b_k)
+    tokens = torch.randint(30, (3, length), generator=torch.Generator().manual_seed(0)).repeat(1, 2)
+    scores = torch.stack([repeat_scores(network, tokens, length)[kind].mean(1) for kind in heads.REPEATED])
+    assert torch.allclose(scores.diagonal(), torch.ones(3, dtype=D), atol=1e-3)
+    assert (scores - scores.diagonal().diag()).abs().max() < 0.05      # the second token can look back by one at most
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_repeat_scores_are_means_along_diagonals(toy, whole):
+    network, model = toy
+    network.set_attn_implementation("eager")
+    length, tokens = 6, torch.randint(1, 15, (3, 6), generator=torch.Generator().manual_seed(1)).repeat(1, 2)
+    patterns = torch.cat(network(tokens, output_attentions=True).attentions, 1)                   # [n, head, t, s]
+    network.set_attn_implementation("sdpa")
+    scores = repeat_scores(network_of(model), tokens, length, whole)
+    for head in range(6):
+        for i in range(3):
+            p = patterns[i, head]
+            expected = {"previous": [p[t, t - 1] for t in range(1, 12)], "duplicate": [p[t, t - 6] for t in range(6, 12)],
+                        "induction": [p[t, t - 5] for t in range(5 if whole else 6, 12)]}
+            for kind, seen in expected.items():
+                assert scores[kind][head, i] == pytest.approx(float(sum(seen) / len(seen)), abs=1e-6)
+
+
+# ------------------------------------------------------------------ successor, copying
+
+def test_hand_made_successor_and_name_movers():
+    n = 12
+    eye, after = torch.eye(n, dtype=D), torch.roll(torch.eye(n, dtype=D), 1, 1)                   # row i -> i + 1
+    identity = (eye, torch.zeros(n, dtype=D), eye, torch.zeros(n, dtype=D))
+    network = hand_made(torch.stack([eye] * 4), torch.stack([after, eye, -eye, 0 * eye]), eye, eye, mlp=identity)
+    pairs = torch.tensor([[i, i + 1] for i in range(3, 9)])
+    lists = [("digits", pairs, pairs[:, 1])]
+    for norms in (True, False):
+        hits = successor_hits(network, lists, norms).double().mean(1)
+        assert hits.tolist() == [1, 0, pytest.approx(hits[2]), 0] and hits[2] < 0.5
+        assert successor_hits(network, lists, norms, ties=True)[3].all()          # writing nothing ties with everything
+        # the stream after the layer still holds the word, so that looking at it is copying
+        tokens = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 10]])
+        raised, lowered = copy_hits(network, tokens, torch.tensor([[0, 1, 3]] * 2), norms)
+        assert raised[1].tolist() == [1, 1] and lowered[2].tolist() == [1, 1]
+        assert raised[2].tolist() == [0, 0] and lowered[1].tolist() == [0, 0]
+
+
+def literal_norm(x, norm):
+    return (x - x.mean()) / (x.var(unbiased=False) + norm.eps).sqrt() * norm.weight + norm.bias
+
+
+def attention_weights(layer, head, e):
+    rows = lambda k: slice((3 * head + k) * e, (3 * head + k + 1) * e)
+    qkv, out = layer.attention.query_key_value, layer.attention.dense
+    return qkv.weight[rows(2)], qkv.bias[rows(2)], out.weight[:, head * e:(head + 1) * e]
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_successor_is_its_definition(toy, norms):
+    network, model = toy
+    pairs = torch.tensor([[1, 2], [2, 3], [3, 4], [4, 5], [9, 10], [10, 11]])
+    lists = [("one", pairs[:4], pairs[:4, 1]), ("two", pairs[4:], pairs[4:, 1])]
+    got, body = successor_hits(network_of(model), lists, norms), network.gpt_neox
+    assert got.shape == (6, 6) and 0 < got.double().mean() < 1
+    for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
+        w_v, b_v, w_o = attention_weights(body.layers[layer], head, 8)
+        for j, (word, after) in enumerate(pairs.tolist()):
+            x = body.embed_in.weight[word]
+            if norms:
+                if layer:
+                    x = x + body.layers[0].mlp(literal_norm(x, body.layers[0].post_attention_layernorm))
+                value = w_v @ literal_norm(x, body.layers[layer].input_layernorm) + b_v
+                final = body.final_layer_norm
+                unembed = network.lm_head.weight * final.weight
+                unembed = unembed - unembed.mean(1, keepdim=True)
+            else:
+                value, unembed = w_v @ body.layers[0].mlp(x), network.lm_head.weight
+            logits = unembed @ (w_o @ value)
+            targets = lists[0 if j < 4 else 1][2].tolist()
+            assert bool(got[row, j]) == (max(targets, key=lambda t: float(logits[t])) == after)
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_copy_score_is_its_definition(toy, norms, monkeypatch):
+    network, model = toy
+    monkeypatch.setattr(heads, "TOP", 3)
+    body, kept = network.gpt_neox, {}
+    tokens = torch.randint(1, 15, (4, 7), generator=torch.Generator().manual_seed(2))
+    places = torch.tensor([[0, 2, 5]] * 4)
+    with hooked([(body.layers[0], False, lambda m, x, y: kept.__setitem__(0, y[0] if isinstance(y, tuple) else y))]):
+        network(tokens)
+    raised, lowered = copy_hits(network_of(model), tokens, places, norms)
+    final = body.final_layer_norm
+    unembed = network.lm_head.weight * final.weight
+    unembed, bias = unembed - unembed.mean(1, keepdim=True), network.lm_head.weight @ final.bias
+    for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
+        w_v, b_v, w_o = attention_weights(body.layers[layer], head, 8)
+        norm = body.layers[layer].input_layernorm
+        for i in range(4):
+            for sign, got in ((1, raised), (-1, lowered)):
+                hits = 0
+                for place in (0, 2, 5):
+                    x = kept[0][i, place]
+                    value = w_v @ literal_norm(x, norm) + b_v if norms else w_v @ (norm.weight * (x - x.mean()))
+                    logits = sign * (unembed @ (w_o @ value)) + (0 if norms else bias)
+                    hits += int(tokens[i, place]) in logits.topk(3).indices.tolist()
+                assert got[row, i] == pytest.approx(hits / 3)
+    assert 0 < raised.mean() < 1
+
+
+def test_word_lists_of_the_story_language(mini):
+    lists = {name: (pairs, targets) for name, pairs, targets in successor_pairs(mini.tokenizer)}
+    word = lambda i: mini.tokenizer.decode([int(i)])
+    assert set(lists) == {"days", "months", "number words", "ordinals", "letters"}
+    assert [tuple(map(word, pair)) for pair in lists["days"][0][[0, -1]]] == [(" Monday", " Tuesday"), (" Sunday", " Monday")]
+    assert word(lists["ordinals"][0][-1, 1]) == " tenth" and len(lists["letters"][0]) == 25
+
+
+# ------------------------------------------------------------------ copy suppression
+
+def literal_cspa(network, tokens, function, evaluate, share, as_published):
+    """Per head and document, from the definition: one destination and source at a time, whole vectors."""
+    body, n, length = network.gpt_neox, evaluate, tokens.shape[1]
+    z, streams, last, patterns = {}, {}, {}, {}
+    network.set_attn_implementation("eager")
+    hooks = [(b.attention.dense, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, b in enumerate(body.layers)]
+    hooks += [(b.input_layernorm, True, lambda m, x, l=l: streams.__setitem__(l, x[0].clone())) for l, b in enumerate(body.layers)]
+    hooks += [(body.final_layer_norm, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
+    with hooked(hooks):
+        out = network(tokens, output_attentions=True)
+    network.set_attn_implementation("sdpa")
+    final = body.final_layer_norm
+    unembed = network.lm_head.weight * final.weight
+    unembed = unembed - unembed.mean(1, keepdim=True)
+    kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
+    for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
+        w_v, b_v, w_o = attention_weights(body.layers[layer], head, 8)
+        wrote = z[layer][..., head * 8:(head + 1) * 8] @ w_o.T
+        mean = wrote.mean(0)
+        for i in range(n):
+            for d in range(length):
+                lens, first = {}, {}
+                for s in range(length):
+                    blocked = s > d or function[tokens[i, s]]
+                    lens[s] = -1e9 if blocked else float(streams[layer][i, d] @ unembed[tokens[i, s]])
+                    first[s] = -1e9 if tokens[i, s] in tokens[i, :s] else lens[s]
+                bar = sorted(first.values(), reverse=True)[math.ceil(share * (d + 1)) - 1]
+                new = mean[d].clone()
+                for s in range(d + 1):
+                    if lens[s] + 1e-6 >= bar and (as_published or lens[s] > -1e9):
+                        value = w_v @ literal_norm(streams[layer][i, s], body.layers[layer].input_layernorm) + b_v
+                        part = out.attentions[layer][i, head, d, s] * (w_o @ value - mean[d])
+                        unit = unembed[tokens[i, s]] / unembed[tokens[i, s]].norm()
+                        new = new + min(0.0, float(part @ unit)) * unit
+                own = F.log_softmax(out.logits[i, d], -1)
+                deviation = (last[0][i, d].var(unbiased=False) + final.eps).sqrt()
+                for result, where in ((new, kept), (mean[d], ablated)):
+                    other = F.log_softmax(out.logits[i, d] + unembed @ (result - wrote[i, d]) / deviation, -1)
+                    where[row, i] += (own.exp() * (own - other)).sum() / length
+    return kept, ablated
+
+
+@pytest.mark.parametrize("as_published", [False, True])
+def test_copy_suppression_is_its_definition(toy, as_published):
+    network, model = toy
+    tokens = torch.randint(1, 15, (5, 9), generator=torch.Generator().manual_seed(3))
+    function = torch.zeros(15, dtype=torch.bool)
+    function[[1, 5]] = True
+    got = copy_suppression(network_of(model), tokens, function, 2, 0.3, as_published)
+    for ours, literal in zip(got, literal_cspa(network, tokens, function, 2, 0.3, as_published)):
+        assert ours.shape == (6, 2) and torch.allclose(ours, literal, rtol=1e-4, atol=1e-7)       # eager takes softmax in float32
+        assert ours.min() > 1e-4
+
+
+def test_a_hand_made_copy_suppressor_scores_near_one_and_a_silent_head_zero():
+    n = 60
+    eye = torch.eye(n, dtype=D)
+    network = hand_made(torch.stack([eye, eye, 0 * eye]), torch.stack([-0.3 * eye, 0.3 * eye, eye]), eye, 4 * eye)
+    tokens = torch.stack([torch.randperm(n, generator=torch.Generator().manual_seed(i))[:10] for i in range(40)])
+    kept, ablated = copy_suppression(network, tokens, torch.zeros(n, dtype=torch.bool), 8, candidates=1.0)
+    assert (1 - kept.mean(1) / ablated.mean(1))[0] > 0.95                    # its mean over texts is not quite nothing
+    assert (1 - kept.mean(1) / ablated.mean(1))[1] < 0.1                     # copies, does not suppress
+    arrays = {"cspa_kept": kept.numpy(), "cspa_ablated": ablated.numpy(), "previous": np.zeros((3, 1))}
+    assert HeadScores("m", 0, 0, 3, arrays).score("copy_suppression")[2] == 0
+
+
+def test_documents_and_function_words(mini, tmp_path):
+    docs = documents(mini, 6, 40)
+    assert docs.shape == (6, 40) and (docs[:, 0] == mini.tokenizer.eos_token_id).all()
+    assert torch.equal(docs, documents(mini, 6, 40)) and not torch.equal(docs, documents(mini, 6, 40, seed=1))
+    file = tmp_path / "text.txt"
+    file.write_text(mini.tokenizer.decode(docs[0, 1:]) + "\n\n the store\n\n" + mini.tokenizer.decode(docs[1, 1:]))
+    assert torch.equal(documents(mini, 2, 40, str(file)), docs[:2])
+    with pytest.raises(ValueError, match="holds 2 documents of at least 39 tokens, and 3 are needed"):
+        documents(mini, 3, 40, str(file))
+    function = function_tokens(mini.tokenizer)
+    ids = lambda *words: [mini.tokenizer.convert_tokens_to_ids(word) for word in words]
+    assert function[ids(" the", ".", "<|endoftext|>", " to")].all() and not function[ids(" Mary", " ring", " Monday")].any()
+
+
+# ------------------------------------------------------------------ on IOI, and all together
+
+def test_attention_from_end_and_s_inhibition(mini):
+    pairs = get_task("ioi").prompts(mini.tokenizer, n=6)
+    looked = attention_from_end(network_of(mini), pairs, ("IO", "S2"))
+    _, cache = mini.bridge.run_with_cache(pairs.clean)
+    for i in range(6):
+        pattern = cache["pattern", 1][i]
+        assert looked["S2"][5, i] == pytest.approx(float(pattern[1, pairs.end[i], pairs.positions["S2"][i]]), abs=1e-6)
+    got = s_inhibition(mini, pairs, [(1, 0), (1, 2)])
+    moved = get_task("ioi").prompts(mini.tokenizer, n=6, corruption="order")
+    for row, sender in enumerate([(0, 0), (0, 1), (0, 2), (0, 3)]):
+        one = path_patch(mini, moved, [sender], ["a1.h0<q>", "a1.h2<q>"], sender_at="END", receiver_at="END",
+                         watch=[(1, 0), (1, 2)], places=("S1",))
+        clean = pairs.metric(mini.logits(pairs.clean, pairs.end)).mean()
+        before = attention_from_end(network_of(mini), pairs, ("S1",))["S1"][[4, 6]].mean()
+        assert got[row, 1] == pytest.approx(float(one.metric.mean() / clean - 1), abs=1e-8)
+        assert got[row, 3] == pytest.approx(float(one.attention.mean() / before - 1), abs=1e-8)
+    assert np.abs(got[:4, 0]).max() > 1e-5 and np.abs(got[4:]).max() < 1e-9         # layer 1 comes too late for layer 1
+
+
+def test_all_scores_of_a_checkpoint_are_kept(tmp_path):
+    suite, store = load_suite("mini"), Store(tmp_path)
+    steps = {"mini-xs": (0, suite.steps("mini-xs")[-1])}
+    recipe = get_recipe("robust")
+    found = measure_heads(suite, ["mini-xs"], store, recipe, steps, progress=False)
+    again = measure_heads(suite, ["mini-xs"], store, recipe, steps, progress=False)
+    assert [one.step for one in found] == list(steps["mini-xs"]) and found[1].heads[5] == (1, 1)
+    table = found[1].table()
+    assert len(table) == 8 and table[["previous", "induction", "successor", "copy"]].max().min() > 0.2
+    assert table["to_S1"].between(0, 1).all() and (table["copy_suppression"] <= 1).all()
+    assert all(np.array_equal(a, again[1].arrays[name], equal_nan=True) for name, a in found[1].arrays.items())
+    flat = np.full((2, found[1].items("copy")), 1 / found[1].items("copy"))
+    for kind in (*heads.KINDS, "direct"):
+        n = found[1].items(kind)
+        assert np.allclose(found[1].score(kind, np.full((2, n), 1 / n)), found[1].score(kind), atol=1e-5), kind
+    assert flat.shape[0] == 2
+    paper = score_heads(suite.checkpoint("mini-xs", steps["mini-xs"][1]).load(), get_recipe("paper").heads)
+    assert np.allclose(paper["to_IO"][:, 0], paper["to_IO"].mean(1)) and paper["previous"].shape == (8, 2)

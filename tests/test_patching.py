@@ -1,0 +1,217 @@
+"""Path patching, ablation and swaps against three literal passes with torch's own hooks, in float64."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+
+import pytest
+import torch
+from circuitbook.network import network_of
+from circuitbook.patching import ablate, all_heads, metric_of, path_patch, swap_heads
+from toys import toy_model, toy_pairs
+
+SIZE = dict(layers=3, heads=2, d_model=16)
+E_HEAD = 8
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    network, model = toy_model(tmp_path_factory.mktemp("toy"), **SIZE)
+    network = copy.deepcopy(network).double().requires_grad_(False)
+    return network, model, toy_pairs()
+
+
+@contextlib.contextmanager
+def hooked(hooks):
+    handles = [module.register_forward_pre_hook(f) if pre else module.register_forward_hook(f) for module, pre, f in hooks]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+class ThreePasses:
+    """Path patching of one prompt as it is written down: whole prompts, plain transformers, one sender at a time."""
+
+    def __init__(self, network, pairs, i):
+        self.network, self.layers, self.pairs = network, network.gpt_neox.layers, pairs.subset([i])
+        self.stop = int(pairs.end[i]) + 1
+        self.clean, self.corrupted = self.pairs.clean[:, :self.stop], self.pairs.corrupted[:, :self.stop]
+        (self.z, _), (self.z_bad, self.mlp_bad) = self.record(self.clean), self.record(self.corrupted)
+
+    def record(self, tokens):
+        z, mlp = {}, {}
+        hooks = [(layer.attention.dense, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, layer in enumerate(self.layers)]
+        hooks += [(layer.mlp, False, lambda m, x, y, l=l: mlp.__setitem__(l, y.clone())) for l, layer in enumerate(self.layers)]
+        with hooked(hooks), torch.no_grad():
+            self.network(tokens)
+        return z, mlp
+
+    def at(self, name):
+        keep = torch.zeros(self.stop, dtype=torch.bool)
+        keep[slice(None) if name is None else int(self.pairs.positions[name][0])] = True
+        return keep[None, :, None]
+
+    def patched(self, sender, receivers, sender_at, receiver_at):
+        """(metric, attention patterns of pass 3 per layer)"""
+        kind, layer, head = sender
+        where, read = self.at(sender_at), {}
+
+        def hold(module, x, l):
+            z = self.z[l].clone()
+            if kind == "head" and l == layer:
+                part = slice(head * E_HEAD, (head + 1) * E_HEAD)
+                z[..., part] = torch.where(where, self.z_bad[l][..., part], z[..., part])
+            return (z,)
+
+        hooks = [(block.attention.dense, True, lambda m, x, l=l: hold(m, x, l)) for l, block in enumerate(self.layers)]
+        if kind == "mlp":
+            hooks.append((self.layers[layer].mlp, False, lambda m, x, y: torch.where(where, self.mlp_bad[layer], y)))
+        hooks += [(block.attention.query_key_value, False, lambda m, x, y, l=l: read.__setitem__(("qkv", l), y.clone()))
+                  for l, block in enumerate(self.layers)]
+        hooks += [(block.mlp, True, lambda m, x, l=l: read.__setitem__(("mlp", l), x[0].clone())) for l, block in enumerate(self.layers)]
+        with hooked(hooks), torch.no_grad():
+            logits = self.network(self.clean).logits[:, -1]
+        if receivers == ["logits"]:
+            return self.pairs.metric(logits)[0], None
+
+        put, hooks = self.at(receiver_at), []
+        for name in receivers:
+            l = int(name[1])
+            if name[0] == "m":
+                hooks.append((self.layers[l].mlp, True, lambda m, x, l=l: (torch.where(put, read["mlp", l], x[0]),)))
+            else:
+                begin = (3 * int(name[4]) + "qkv".index(name[6])) * E_HEAD
+                def swap(m, x, y, l=l, part=slice(begin, begin + E_HEAD)):
+                    y = y.clone()
+                    y[..., part] = torch.where(put, read["qkv", l][..., part], y[..., part])
+                    return y
+                hooks.append((self.layers[l].attention.query_key_value, False, swap))
+        with hooked(hooks), torch.no_grad():
+            logits = self.network(self.clean).logits[:, -1]
+            self.network.set_attn_implementation("eager")     # it tells its patterns, but takes softmax in float32
+            patterns = self.network(self.clean, output_attentions=True).attentions
+            self.network.set_attn_implementation("sdpa")
+        return self.pairs.metric(logits)[0], patterns
+
+
+SENDERS = [("head", 0, 0), ("head", 0, 1), ("mlp", 0, 0), ("head", 1, 1), ("mlp", 1, 0), ("head", 2, 0)]
+NAMES = ["a0.h0", "a0.h1", "m0", "a1.h1", "m1", "a2.h0"]
+
+
+@pytest.mark.parametrize("receivers", [["logits"], ["a2.h0<q>"], ["a1.h0<k>", "a2.h1<v>", "m2"], ["m1"], ["a0.h0<q>"]])
+@pytest.mark.parametrize("sender_at, receiver_at", [(None, None), ("END", "END"), ("END", None), (None, "END")])
+def test_path_patching_is_the_three_passes(toy, receivers, sender_at, receiver_at):
+    network, model, pairs = toy
+    watch = [] if receivers == ["logits"] else [(1, 0), (2, 1)]
+    got = path_patch(model, pairs, NAMES, receivers, sender_at=sender_at, receiver_at=receiver_at, watch=watch,
+                     places=("END",) if watch else ())
+    assert got.senders == tuple(NAMES)
+    moved = 0
+    for i in range(len(pairs)):
+        twin = ThreePasses(network, pairs, i)
+        clean = pairs.subset([i]).metric(network(twin.clean).logits[:, -1])[0]
+        for k, sender in enumerate(SENDERS):
+            metric, patterns = twin.patched(sender, receivers, sender_at, receiver_at)
+            assert got.metric[k, i] == pytest.approx(float(metric), abs=1e-9)
+            moved += abs(float(metric - clean)) > 1e-6
+            for w, (layer, head) in enumerate(watch):
+                assert got.attention[k, w, 0, i] == pytest.approx(float(patterns[layer][0, head, -1, -1]), abs=1e-6)
+    assert moved > 0 if receivers != ["a0.h0<q>"] else moved == 0         # nothing lies before layer 0 but the embedding
+
+
+def test_chunks_change_nothing(toy):
+    _, model, pairs = toy
+    whole = path_patch(model, pairs, NAMES, ["a2.h0<q>"], watch=[(2, 0)], places=("END",))
+    pieces = path_patch(model, pairs, NAMES, ["a2.h0<q>"], watch=[(2, 0)], places=("END",), memory=150_000)
+    assert torch.allclose(whole.metric, pieces.metric, atol=1e-12) and torch.allclose(whole.attention, pieces.attention, atol=1e-12)
+
+
+def test_what_is_not_there_is_named(toy):
+    _, model, pairs = toy
+    for wrong, message in ((dict(senders=["a9.h0"], receivers=["logits"]), "sender 'a9.h0' is no head"),
+                           (dict(senders=["input"], receivers=["logits"]), "sender 'input'"),
+                           (dict(senders=["a0.h0"], receivers=["a1.h0"]), "receiver 'a1.h0' reads nothing"),
+                           (dict(senders=["a0.h0"], receivers=["logits", "m1"]), "'logits' must be the only receiver"),
+                           (dict(senders=[], receivers=["logits"]), "needs a sender and a receiver"),
+                           (dict(senders=["a0.h0"], receivers=["m1"], sender_at="S2"), "no position 'S2'; there are END")):
+        with pytest.raises(ValueError, match=message):
+            path_patch(model, pairs, **wrong)
+
+
+def literal_logits(network, pairs, hooks):
+    with hooked(hooks), torch.no_grad():
+        logits = network(pairs.clean).logits
+    return logits[torch.arange(len(pairs)), pairs.end]
+
+
+@pytest.mark.parametrize("how", ["zero", "resample"])
+def test_ablation_and_direct_effects(toy, how):
+    network, model, pairs = toy
+    gone = [(1, 0), (2, 1)]
+    got = ablate(model, pairs, gone, how)
+    layers = network.gpt_neox.layers
+
+    def z_of(tokens):
+        kept = {}
+        with hooked([(b.attention.dense, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone())) for l, b in enumerate(layers)]):
+            with torch.no_grad():
+                network(tokens)
+        return kept
+
+    clean_z, bad_z = z_of(pairs.clean), z_of(pairs.corrupted)
+    def without(m, x, l):
+        z = x[0].clone()
+        for at, head in gone:
+            if at == l:
+                part = slice(head * E_HEAD, (head + 1) * E_HEAD)
+                z[..., part] = 0 if how == "zero" else bad_z[l][..., part]
+        return (z,)
+    after = literal_logits(network, pairs, [(b.attention.dense, True, lambda m, x, l=l: without(m, x, l)) for l, b in enumerate(layers)])
+    assert torch.allclose(got.after, pairs.measures(after)["logit_difference"], atol=1e-9)
+    assert torch.allclose(got.before, pairs.measures(literal_logits(network, pairs, []))["logit_difference"], atol=1e-9)
+    assert (got.after - got.before).abs().max() > 1e-3
+
+    # a head's direct effect: take what it writes at END out of the last stream, with the last norm's deviation held
+    last = {}
+    literal_logits(network, pairs, [(network.gpt_neox.final_layer_norm, True, lambda m, x: last.__setitem__(0, x[0].clone()))])
+    b, norm = torch.arange(len(pairs)), network.gpt_neox.final_layer_norm
+    stream = last[0][b, pairs.end]
+    deviation = (stream.var(-1, keepdim=True, unbiased=False) + norm.eps).sqrt()
+    def difference(x):
+        normed = (x - x.mean(-1, keepdim=True)) / deviation * norm.weight + norm.bias
+        return pairs.measures(normed @ network.lm_head.weight.T)["logit_difference"]
+    for layer, head in ((0, 1), (2, 1)):
+        part = slice(head * E_HEAD, (head + 1) * E_HEAD)
+        wrote = clean_z[layer][b, pairs.end][:, part] @ layers[layer].attention.dense.weight[:, part].T
+        assert torch.allclose(got.direct_before[layer, head], difference(stream) - difference(stream - wrote), atol=1e-9)
+    assert torch.allclose(got.compensation, got.after - got.before + sum(got.direct_before[h] - got.direct_after[h] for h in gone))
+    if how == "zero":
+        assert float(got.direct_after[1, 0].abs().max()) == 0
+    nobody = ablate(model, pairs, [], how)
+    assert torch.allclose(nobody.after, nobody.before) and torch.allclose(nobody.compensation, torch.zeros(len(pairs)).double())
+    with pytest.raises(ValueError, match="cannot ablate by 'mean'"):
+        ablate(model, pairs, gone, "mean")
+
+
+def test_a_swap_moves_the_rows_and_columns_of_that_head_alone(toy, tmp_path):
+    network, model, pairs = toy
+    other, other_model = toy_model(tmp_path, seed=8, **SIZE)
+    other = copy.deepcopy(other).double()
+    heads = [(0, 1), (2, 0)]
+    got = metric_of(swap_heads(network_of(model), network_of(other_model), heads), pairs)
+    literal = copy.deepcopy(network)
+    with torch.no_grad():
+        for layer, head in heads:
+            ours, theirs = literal.gpt_neox.layers[layer].attention, other.gpt_neox.layers[layer].attention
+            rows, columns = slice(3 * head * E_HEAD, 3 * (head + 1) * E_HEAD), slice(head * E_HEAD, (head + 1) * E_HEAD)
+            ours.query_key_value.weight[rows] = theirs.query_key_value.weight[rows]
+            ours.query_key_value.bias[rows] = theirs.query_key_value.bias[rows]
+            ours.dense.weight[:, columns] = theirs.dense.weight[:, columns]
+    before = pairs.metric(literal_logits(network, pairs, []))
+    assert torch.allclose(got, pairs.metric(literal_logits(literal, pairs, [])), atol=1e-9)
+    assert (got - before).abs().max() > 1e-3
+    itself = swap_heads(network_of(model), network_of(model), all_heads(model))
+    assert torch.allclose(metric_of(network_of(model), pairs), metric_of(itself, pairs), atol=1e-12)
+    with pytest.raises(ValueError, match="head 5.0 cannot be swapped"):
+        swap_heads(network_of(model), network_of(other_model), [(5, 0)])

@@ -30,7 +30,7 @@ from nbformat import NotebookNode
 from .execute import METADATA, BuildError, check_parameters, declared_parameters, duration, execute_notebook
 from .provenance import versions
 from .store import write_atomically
-from .views import SCRIPT, circuitsvis_script
+from .views import SCRIPTS
 
 __all__ = ["BuildError", "build_book", "execute_notebook", "parse_parameters"]
 
@@ -131,9 +131,10 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
             _put(src / name, file.read_bytes())
             wanted.add(name)
     if (root / "book" / "_static").is_dir():
-        script = Path("book", "_static", SCRIPT)
-        _put(src / script, circuitsvis_script().encode())
-        wanted.add(script)
+        for name, read in SCRIPTS.items():
+            script = Path("book", "_static", name)
+            _put(src / script, read().encode())
+            wanted.add(script)
     _put(src / "_config.yml", _configuration(root).encode())
     for file in _files(src):
         if file.relative_to(src) not in wanted | {Path("_config.yml")}:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.patches import FancyArrowPatch
 
 from .circuits import Circuit
-from .figures import short_number
+from .figures import curve, short_number, tokens_axis
 from .graph import Graph
 
 INPUT_COLOURS = {"q": "#0072b2", "k": "#d55e00", "v": "#009e73", "": "#666666"}       # colour-blind safe
@@ -97,4 +97,54 @@ def edges_over_training(history: pd.DataFrame, most: int = 40) -> plt.Figure:
     ax.grid(which="minor", color="#e4e4e4", linewidth=0.6)
     ax.tick_params(which="minor", length=0)
     ax.set_xlabel("tokens seen")
+    return fig
+
+
+def kind_panels(curves: dict[str, dict[str, pd.DataFrame]], titles: dict[str, str], bars: dict[str, float] | None = None,
+                models: list[str] | None = None) -> plt.Figure:
+    """A panel per kind of head, a curve per model: {kind: {model: frame with tokens_seen and score}}; `bars` are dashed."""
+    fig, axes = plt.subplots(-(-len(curves) // 2), 2, figsize=(8.4, 2.9 * -(-len(curves) // 2)), squeeze=False)
+    handles = {}
+    for ax, (kind, of) in zip(axes.flat, curves.items()):
+        for model, frame in of.items():
+            curve(ax, frame, "score", model)
+        if bars and kind in bars:
+            ax.axhline(bars[kind], color="#888888", linestyle="--", linewidth=0.8)
+        if of:
+            tokens_axis(ax, np.unique(np.concatenate([frame["tokens_seen"] for frame in of.values()])))
+        else:
+            ax.text(0.5, 0.5, "no such head in any model", ha="center", transform=ax.transAxes, color="#666666")
+        ax.set_ylim(-0.04, 1.04)
+        ax.set_title(titles[kind])
+        handles |= dict(zip(*reversed(ax.get_legend_handles_labels())))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("score")
+    names = [name for name in (models or handles) if name in handles]
+    fig.legend([handles[name] for name in names], names, loc="outside upper center", ncols=min(6, max(1, len(names))))
+    return fig
+
+
+def head_lines(tables: dict[str, pd.DataFrame], titles: dict[str, str], named: dict[str, list[tuple[int, int]]],
+               bars: dict[str, float] | None = None) -> plt.Figure:
+    """A panel per kind, a line per head of one model: those of `named` in colour and labelled, the others grey.
+
+    tables: {kind: index tokens seen, columns (layer, head)}, as `formation.trajectories` gives them.
+    """
+    fig, axes = plt.subplots(-(-len(tables) // 2), 2, figsize=(8.4, 3.2 * -(-len(tables) // 2)), squeeze=False)
+    for ax, (kind, table) in zip(axes.flat, tables.items()):
+        colours = plt.get_cmap("viridis")(np.linspace(0.02, 0.9, max(1, len(named[kind]))))
+        for head in table:
+            if tuple(head) not in named[kind]:
+                ax.plot(table.index, table[head], color="#cccccc", linewidth=0.8, zorder=1)
+        for i, head in enumerate(named[kind]):
+            ax.plot(table.index, table[head], color=colours[i], marker="os^DvPX<>*"[i % 10], label=f"{head[0]}.{head[1]}", zorder=2)
+        if bars and kind in bars:
+            ax.axhline(bars[kind], color="#888888", linestyle="--", linewidth=0.8)
+        tokens_axis(ax, table.index.to_numpy())
+        ax.set_ylim(-0.04, 1.04)
+        ax.set_title(titles[kind])
+        if named[kind]:
+            ax.legend(fontsize=8, loc="upper left", ncols=2 if len(named[kind]) > 5 else 1)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("score")
     return fig

@@ -17,9 +17,9 @@ Heads are rows: row = layer * n_heads + head. All of one checkpoint are measured
 from __future__ import annotations
 
 import dataclasses
-import json
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -34,7 +34,6 @@ from tqdm.auto import tqdm
 from . import abilities, attribution, lexicon, model as model_module, network, patching
 from .abilities import ordinary_tokens
 from .attribution import check_pairs
-from .graph import graph_of
 from .lexicon import STORIES, lexicon_for
 from .mini import grammar
 from .model import Model
@@ -401,11 +400,14 @@ def score_heads(model: Model, settings: HeadSettings, seed: int = 42, text: str 
 
 def heads_key(checkpoint: Checkpoint, recipe: Recipe, dtype: torch.dtype, text: str | None = None) -> str:
     """Name in the store of one checkpoint's head scores."""
-    import hashlib
-    content = hashlib.sha256(Path(text).read_bytes()).hexdigest() if text else None
     return measurement_key("heads", code=(*_CODE, *_OWN), model=checkpoint.model, step=checkpoint.step,
                            weights=checkpoint.weights_hash, settings=dataclasses.asdict(recipe.heads), seed=recipe.seed,
-                           dtype=dtype, text=content)
+                           dtype=dtype, text=text_hash(text))
+
+
+def text_hash(text: str | None) -> str | None:
+    """sha256 of the file's content, for keys."""
+    return hashlib.sha256(Path(text).read_bytes()).hexdigest() if text else None
 
 
 _OWN = (repeated_sequences, repeat_scores, word_lists, successor_pairs, successor_hits, copy_hits, function_tokens,

@@ -321,6 +321,51 @@ def _logit_difference(pairs: PromptPairs, logits: Tensor) -> Tensor:
     return pairs.measures(logits)["logit_difference"]
 
 
+@torch.no_grad()
+def repair_over_text(model: Model, tokens: Tensor, share: float = 0.1) -> dict[str, Tensor]:
+    """Self-repair over a text sample: each head in turn writes what it wrote in another document, at all positions.
+
+    tokens [documents, pos], as `heads.documents` gives them. A token's logit is taken less the mean over the vocabulary. Of
+    each head, over the `share` of tokens that its direct effect raises most: {"direct"}: what they lose straight, with the
+    last norm's deviation held; {"total"}: what they lose in all; [L * H] each. total < direct: later parts make up for it.
+    (McGrath et al. 2023; the appendix of Tigges et al. 2024.)
+    """
+    network, dtype = network_of(model), sums_dtype(model.dtype)
+    tokens = tokens.to(model.device)
+    runs = list(run(network, network.embed(tokens)[:, None]))
+    unembed = folded_unembedding(network, dtype)
+    unembed = unembed - unembed.mean(0)
+    target = tokens[:, 1:]
+    scale = network.norm_final.standardise(runs[-1].out[:, 0, :-1], dtype)[1]
+    right = unembed[target]                                                              # [n, t, d]
+
+    def logit(x: Tensor) -> Tensor:
+        standard = network.norm_final.standardise(x[:, 0, :-1], dtype)[0]
+        return (standard * right).sum(-1)
+
+    clean, out = logit(runs[-1].out), {"direct": [], "total": []}
+    for layer, weights in enumerate(network.layers):
+        for head in range(weights.w_out.shape[0]):
+            other = runs[layer].z[:, :, :, head].roll(1, 0)
+            written = (runs[layer].z[:, 0, :-1, head] @ weights.w_out[head]).to(dtype)
+            lost = ((written - (other[:, 0, :-1] @ weights.w_out[head]).to(dtype)) * scale * right).sum(-1)
+
+            def edit(kind: str, at: int, z: Tensor) -> Tensor:
+                if (kind, at) != ("z", layer):
+                    return z
+                z = z.clone()
+                z[..., head, :] = other
+                return z
+
+            for one in run(network, runs[layer].x, edit=edit, first=layer):
+                pass
+            own = (written * scale * right).sum(-1).flatten()
+            most = own.topk(max(1, int(share * own.numel()))).indices
+            out["direct"].append(lost.flatten()[most].mean())
+            out["total"].append((clean - logit(one.out)).flatten()[most].mean())
+    return {name: torch.stack(values).cpu() for name, values in out.items()}
+
+
 # ------------------------------------------------------------------ swaps
 
 def swap_heads(target: Network, source: Network, heads: Sequence[Head]) -> Network:

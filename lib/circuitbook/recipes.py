@@ -70,7 +70,7 @@ RECIPES = {recipe.name: recipe for recipe in (
            heads=HeadSettings(True, False, 2, 100, 24, 70, 100, 17, 61, 0.1, 0.0)),
     Recipe("robust", {"ioi": 100, "gendered_pronoun": 100, "greater_than": 100, "sva": 100}, "eap-ig", "midpoint", 10,
            "greedy", True, 0.8, "normalised", "grid", 1.0, 0, must_do=True,
-           heads=HeadSettings(False, True, 64, 100, 24, 100, 100, 40, 61, 0.1, 0.01)),
+           heads=HeadSettings(False, True, 64, 100, 24, 100, 60, 20, 61, 0.1, 0.01)),
 )}
 
 

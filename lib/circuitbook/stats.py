@@ -80,15 +80,26 @@ def emergence(tokens: np.ndarray, values: np.ndarray, share: float = 0.5, draws:
     interpolated in log tokens (`crossing`). The final value is resampled together with the curve. Where its interval
     does not lie above `least`, there is nothing to date.
     """
-    tokens, values = np.asarray(tokens, dtype=float), np.asarray(values, dtype=float)
-    curve = values.mean(1)
+    values = np.asarray(values, dtype=float)
     resampled = bootstrap_draws(values.shape[1], draws, seed) @ values.T                 # [draws, checkpoints]
-    if interval(resampled[:, -1], level)[0] <= least:
-        return Emergence(share, curve[-1], np.nan, np.nan, np.nan, np.empty(0))
-    samples = crossing(tokens, resampled, share * resampled[:, -1])
+    return dated(tokens, values.mean(1), resampled, share, level, least)
+
+
+def dated(tokens: np.ndarray, curve: np.ndarray, resampled: np.ndarray, share: float = 0.5, level: float = 0.95,
+          least: float = 0.0, of: str = "final") -> Emergence:
+    """`emergence` of any curve [checkpoints] with its bootstrap samples [draws, checkpoints].
+
+    of: "final", a share of the value at the last checkpoint, or "largest", of the largest value (for what comes and goes);
+    that value is resampled too, and must lie above `least`.
+    """
+    tokens = np.asarray(tokens, dtype=float)
+    top = (lambda values: values[..., -1]) if of == "final" else (lambda values: values.max(-1))
+    final = float(top(curve))
+    if interval(top(resampled), level)[0] <= least:
+        return Emergence(share, final, np.nan, np.nan, np.nan, np.empty(0))
+    samples = crossing(tokens, resampled, share * top(resampled))
     low, high = interval(samples, level)
-    return Emergence(share, curve[-1], float(crossing(tokens, curve, share * curve[-1])), float(low), float(high),
-                     samples)
+    return Emergence(share, final, float(crossing(tokens, curve, share * final)), float(low), float(high), samples)
 
 
 def fold_range(samples: np.ndarray, axis: int = 0) -> np.ndarray:

@@ -104,7 +104,7 @@ def case(folder: str, kind: str, shape: str, prompts: int = 16, points: int = 5,
         seconds = best(lambda: attribute(model, pairs, **how), repeat)
         return {"seconds": seconds, "peak_gb": peak_gb(device), "loaded_gb": loaded}
 
-    plain = model.bridge.original_model
+    plain = model.network
     tokens, rows, end = pairs.clean.to(model.device), torch.arange(prompts), pairs.end
 
     def passes(weights: bool):

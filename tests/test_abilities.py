@@ -109,7 +109,7 @@ def test_each_checkpoint_is_measured_once_and_anew_when_its_weights_change(stori
 def test_nan_names_the_checkpoint(stories):
     model = load_suite(str(stories)).checkpoint("a", 4).load()
     with torch.no_grad():
-        model.bridge.original_model.get_output_embeddings().weight[:] = float("nan")
+        model.network.get_output_embeddings().weight[:] = float("nan")
     with pytest.raises(FloatingPointError, match="a at step 4.*ioi"):
         abilities.task_performance(model, "ioi", n=4)
 

@@ -176,14 +176,21 @@ def test_a_pair_without_difference_scores_zero(toy):
     assert first_difference(pairs).tolist() == [0, 4, int(pairs.end[2]), 5]
 
 
+def test_a_bridge_around_the_model_changes_nothing(tmp_path):
+    _, model = toy_model(tmp_path)
+    before = attribute(model, toy_pairs(), points=3).values
+    assert hasattr(model.bridge.blocks[0].attn, "q") and hasattr(model.network.base_model.layers[0].attention, "q")
+    torch.testing.assert_close(attribute(model, toy_pairs(), points=3).values, before)
+
+
 @pytest.mark.parametrize("spoil, says", [
     (lambda layers: layers[1].mlp.dense_4h_to_h.weight, "NaN or infinity in the MLP of layer 1 on prompt 0 of toy"),
-    (lambda layers: layers[0].attention.v.weight, "NaN or infinity in the heads of layer 0 on prompt"),
-    (lambda layers: layers[1].attention.o.weight, "NaN or infinity in the residual stream of layer 1 on prompt")])
+    (lambda layers: layers[0].attention.query_key_value.weight[16:], "NaN or infinity in the heads of layer 0 on prompt"),
+    (lambda layers: layers[1].attention.dense.weight, "NaN or infinity in the residual stream of layer 1 on prompt")])
 def test_nan_names_checkpoint_prompt_and_layer(tmp_path, spoil, says):
     _, model = toy_model(tmp_path)
     with torch.no_grad():
-        spoil(model.bridge.original_model.base_model.layers)[0, 0] = torch.nan
+        spoil(model.network.base_model.layers)[0, 0] = torch.nan
     with pytest.raises(FloatingPointError, match=says) as error:
         attribute(model, toy_pairs(), points=2)
     assert str(error.value).startswith("toy at step 1 has")

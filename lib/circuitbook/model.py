@@ -1,11 +1,11 @@
-"""One loaded checkpoint: a TransformerBridge around the transformers model, its tokenizer and its shape.
+"""One loaded checkpoint: the transformers model, a TransformerBridge around it, its tokenizer and its shape.
 
     model = checkpoint.load(device="cuda", dtype=torch.bfloat16)
     model.logits(tokens, positions)         # [n, d_vocab] at the END positions
     model.bridge.run_with_cache(tokens)     # everything that TransformerLens offers
 
-The weights are the checkpoint's own: no LayerNorm folding, no centring (as the paper's EAP-IG). Attention is eager, so
-that patterns can be hooked. Only GPT-NeoX with parallel residual, which is what Pythia is, is supported.
+The weights are the checkpoint's own: no LayerNorm folding, no centring (as the paper's EAP-IG). Only GPT-NeoX with parallel
+residual, which is what Pythia is, is supported.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pickle
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -45,14 +46,24 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A checkpoint in memory. `bridge` wraps the transformers model in place; `bridge.original_model` is that model."""
+    """A checkpoint in memory. `network` is the transformers model."""
 
     checkpoint: Checkpoint
-    bridge: TransformerBridge
+    network: GPTNeoXForCausalLM
     tokenizer: PreTrainedTokenizerBase
     shape: Shape
     device: torch.device
     dtype: torch.dtype
+    folder: Path
+
+    @cached_property
+    def bridge(self) -> TransformerBridge:
+        """TransformerLens' view of `network`, made when it is first asked for (which takes longer than loading a small
+        model). It wraps the network in place, and that goes on giving the same outputs."""
+        self.network.set_attn_implementation("eager")              # so that patterns can be hooked
+        # The bridge gives its tokenizer a padding token and the like; ours stays as it was saved.
+        return TransformerBridge.boot_transformers(str(self.folder), hf_model=self.network, device=self.device,
+                                                   tokenizer=copy.deepcopy(self.tokenizer), dtype=self.dtype)
 
     @torch.no_grad()
     def logits(
@@ -77,10 +88,10 @@ class Model:
         parts = []
         for start in range(0, n, rows):
             batch = tokens[start : start + rows].to(self.device)
-            hidden = self.bridge.original_model.base_model(input_ids=batch, use_cache=False).last_hidden_state
+            hidden = self.network.base_model(input_ids=batch, use_cache=False).last_hidden_state
             if positions is not None:  # unembedding costs d_model x d_vocab per position, and only these are asked for
                 hidden = hidden[torch.arange(len(batch), device=self.device), positions[start : start + rows]]
-            parts.append(self.bridge.unembed(hidden))
+            parts.append(self.network.lm_head(hidden))
         shape = (0, length, self.shape.d_vocab) if positions is None else (0, self.shape.d_vocab)
         return torch.cat(parts) if parts else torch.empty(shape, device=self.device, dtype=self.dtype)
 
@@ -109,10 +120,6 @@ def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype
         raise ValueError(f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights")
     network = _read_weights(folder, weight_files(folder, checkpoint.source.prefer), dtype).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    # The bridge gives its tokenizer a padding token and the like; ours stays as it was saved.
-    bridge = TransformerBridge.boot_transformers(
-        str(folder), hf_model=network, tokenizer=copy.deepcopy(tokenizer), device=device, dtype=dtype
-    )
     config = network.config
     shape = Shape(
         n_layers=config.num_hidden_layers,
@@ -123,7 +130,7 @@ def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype
         d_vocab=config.vocab_size,
         parallel=config.use_parallel_residual,
     )
-    return Model(checkpoint, bridge, tokenizer, shape, device, dtype)
+    return Model(checkpoint, network, tokenizer, shape, device, dtype, folder)
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -157,7 +164,7 @@ def _read_weights(folder: Path, files: tuple[Path, ...], dtype: torch.dtype) -> 
             network, report = GPTNeoXForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
-                attn_implementation="eager",
+                attn_implementation="sdpa",
                 use_safetensors=files[0].suffix == ".safetensors",
                 weights_only=True,
                 local_files_only=True,

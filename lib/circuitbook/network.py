@@ -59,7 +59,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The model, ready to run in pieces. Its tensors are the loaded model's own, not copies."""
+    """The model, ready to run in pieces. Its tensors are the loaded model's own; only q, k and v are cut out of theirs."""
 
     w_embed: Tensor                                    # [vocab, d]
     layers: tuple[Layer, ...]
@@ -78,21 +78,32 @@ class Network:
 
 def network_of(model: Model) -> Network:
     """The network of a loaded GPT-NeoX (any other architecture was refused when it was loaded)."""
-    bare = model.bridge.original_model
+    bare = model.network
     config, body = bare.config, bare.base_model
     h, e = model.shape.n_heads, model.shape.d_head
     layers = []
     for block in body.layers:
         attention, mlp = block.attention, block.mlp
+        weights, biases, out = _split(attention, h, e)
         layers.append(Layer(
-            _norm(block.input_layernorm), _norm(block.post_attention_layernorm),
-            {kind: getattr(attention, kind).weight.detach().unflatten(0, (h, e)) for kind in "qkv"},
-            {kind: _bias(getattr(attention, kind)).unflatten(0, (h, e)) for kind in "qkv"},
-            attention.o.weight.detach().t().unflatten(0, (h, e)), _bias(attention.o),
+            _norm(block.input_layernorm), _norm(block.post_attention_layernorm), weights, biases,
+            out.weight.detach().t().unflatten(0, (h, e)), _bias(out),
             (mlp.dense_h_to_4h.weight.detach(), _bias(mlp.dense_h_to_4h),
              mlp.dense_4h_to_h.weight.detach(), _bias(mlp.dense_4h_to_h)), mlp.act))
     return Network(body.embed_in.weight.detach(), tuple(layers), _norm(body.final_layer_norm),
                    bare.lm_head.weight.detach(), body.rotary_emb, e**-0.5)
+
+
+def _split(attention, h: int, e: int) -> tuple[dict[str, Tensor], dict[str, Tensor], torch.nn.Module]:
+    """Weights [h, e, d] and biases [h, e] of q, k and v, and the output module."""
+    if hasattr(attention, "q"):                        # a bridge has wrapped the model: its own q, k and v count
+        parts = {kind: getattr(attention, kind) for kind in "qkv"}
+        return ({kind: part.weight.detach().unflatten(0, (h, e)) for kind, part in parts.items()},
+                {kind: _bias(part).unflatten(0, (h, e)) for kind, part in parts.items()}, attention.o)
+    fused = attention.query_key_value                  # rows per head: its q, its k, its v
+    weight, bias = fused.weight.detach().unflatten(0, (h, 3, e)), _bias(fused).unflatten(0, (h, 3, e))
+    return ({kind: weight[:, i].contiguous() for i, kind in enumerate("qkv")},
+            {kind: bias[:, i].contiguous() for i, kind in enumerate("qkv")}, attention.dense)
 
 
 def _norm(module) -> Norm:

@@ -305,3 +305,11 @@ def test_all_scores_of_a_checkpoint_are_kept(tmp_path):
     assert flat.shape[0] == 2
     paper = score_heads(suite.checkpoint("mini-xs", steps["mini-xs"][1]).load(), get_recipe("paper").heads)
     assert np.allclose(paper["to_IO"][:, 0], paper["to_IO"].mean(1)) and paper["previous"].shape == (8, 2)
+
+
+def test_there_are_no_name_movers_before_the_task_is_done(tmp_path):
+    suite = load_suite("mini")
+    found = measure_heads(suite, ["mini-s-seed2"], Store(tmp_path), steps={"mini-s-seed2": (0, suite.steps("mini-s-seed2")[-1])},
+                          progress=False)
+    assert not found[0].does_ioi and found[0].movers == [] and np.isnan(found[0].arrays["s_inhibition"]).all()
+    assert found[1].does_ioi and found[1].movers and np.isfinite(found[1].arrays["s_inhibition"]).all()

@@ -461,3 +461,19 @@ def test_measured_items_are_in_no_training_document(mini, documents, task):
 def test_measured_name_pairs_never_meet(mini):
     table = get_task("ioi").prompts(mini, n=500).table
     assert all(held_out_pair(io, s) for io, s in zip(table.io, table.s)) and len(set(zip(table.io, table.s))) > 200
+
+
+def test_prompts_are_made_once_for_a_tokenizer_and_given_as_copies(monkeypatch):
+    from circuitbook import load_suite
+
+    suite, made = load_suite("mini"), []
+    one, other = (suite.checkpoint(name, 0).load().tokenizer for name in ("mini-xs", "mini-s"))
+    task = get_task("ioi")
+    first = task.prompts(one, n=5, seed=77)
+    monkeypatch.setattr("circuitbook.tasks.ioi.build", lambda *a: made.append(a))           # nothing may be made again
+    second = task.prompts(other, n=5, seed=77)
+    assert torch.equal(first.clean, second.clean) and first.table.equals(second.table) and not made
+    second.clean[:] = 0
+    second.table.loc[0, "clean"] = "changed"
+    third = task.prompts(one, n=5, seed=77)
+    assert torch.equal(first.clean, third.clean) and third.table.equals(first.table)

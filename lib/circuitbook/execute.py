@@ -187,9 +187,6 @@ def _kernel_environment(trace: Path) -> dict[str, str]:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # Threads of torch that wait for each other spin for milliseconds by default. Alone that gains nothing here; with another
-        # process on the same cores it makes small operations 30 times as slow.
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "3000"),
         "CIRCUITBOOK_STORE_TRACE": str(trace),
         "CIRCUITBOOK_PAGES": "1",                       # views share the site's scripts
     }

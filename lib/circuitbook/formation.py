@@ -164,8 +164,7 @@ def measure_repair(suite: Suite, found: Sequence[HeadScores], store: Store, how:
     for one in tqdm(found, desc="self-repair", unit="checkpoint", disable=not progress):
         checkpoint = suite.checkpoint(one.model, one.step)
         load = cache(partial(checkpoint.load, device=device, dtype=dtype))
-        does = one.arrays["clean"].mean() > ioi.TASK.least
-        carriers = [one.heads[row] for row in (one.score("direct") < -CARRIES).nonzero()[0]] if does else []
+        carriers = [one.heads[row] for row in (one.score("direct") < -CARRIES).nonzero()[0]] if one.does_ioi else []
 
         def measured() -> dict[str, np.ndarray]:
             model, arrays = load(), {}

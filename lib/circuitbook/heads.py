@@ -326,6 +326,11 @@ class HeadScores:
         return [divmod(row, self.n_heads) for row in range(len(self.arrays["previous"]))]
 
     @property
+    def does_ioi(self) -> bool:
+        """Whether the model does IOI here at all; before that, shares of its logit difference mean nothing."""
+        return float(self.arrays["clean"].mean()) > ioi.TASK.least
+
+    @property
     def movers(self) -> list[tuple[int, int]]:
         """The name movers of this checkpoint, by the recipe's rule."""
         return [self.heads[row] for row in self.arrays["movers"].nonzero()[0]]
@@ -388,6 +393,8 @@ def score_heads(model: Model, settings: HeadSettings, seed: int = 42, text: str 
     with np.errstate(all="ignore"):
         direct = whole.score("direct")
     arrays["movers"] = (whole.score("copy") > settings.copy_bar) & (direct < -settings.direct_bar)
+    if not (whole.does_ioi or settings.as_published):
+        arrays["movers"][:] = False
     movers = whole.movers
     arrays["s_inhibition"] = s_inhibition(model, pairs, movers, seed) if movers else np.full((len(whole.heads), 5), np.nan)
     for name in ("previous", "copy", "direct"):

@@ -68,9 +68,9 @@ RECIPES = {recipe.name: recipe for recipe in (
     Recipe("paper", {"ioi": 70, "gendered_pronoun": 100, "greater_than": 200, "sva": 200}, "eap-ig", "right", 30,
            "greedy", True, 0.8, "ratio", "bisect", 0.05, 179, must_do=False,
            heads=HeadSettings(True, False, 2, 100, 24, 70, 100, 17, 61, 0.1, 0.0)),
-    Recipe("robust", {"ioi": 64, "gendered_pronoun": 64, "greater_than": 64, "sva": 64}, "eap-ig", "midpoint", 10,
+    Recipe("robust", {"ioi": 48, "gendered_pronoun": 48, "greater_than": 48, "sva": 48}, "eap-ig", "midpoint", 10,
            "greedy", True, 0.8, "normalised", "grid", 1.0, 0, must_do=True,
-           heads=HeadSettings(False, True, 32, 100, 24, 64, 60, 20, 61, 0.1, 0.01)),
+           heads=HeadSettings(False, True, 32, 100, 24, 64, 100, 40, 61, 0.1, 0.01)),
 )}
 
 

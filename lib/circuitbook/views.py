@@ -86,7 +86,7 @@ def head_browser(tables: Mapping[str, pd.DataFrame], kinds: Mapping[str, str], s
     draw = """
 const place = document.getElementById(PLACE), data = DATA, axis = AXIS, kinds = KINDS, first = FIRST;
 const [model, layer, head] = ["model", "layer", "head"].map(name => place.querySelector(`select[name=${name}]`));
-const figure = place.querySelector(".figure"), words = place.querySelector(".words");
+const figure = place.querySelector(".scores"), words = place.querySelector(".words");
 const colours = ["#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#000000"];
 const dashes = ["solid", "dot", "solid", "dash", "solid", "dashdot", "dot"], symbols = ["circle", "square", "diamond", "cross", "x", "triangle-up", "star"];
 const fill = (select, values) => { const old = select.value; select.replaceChildren(...values.map(v => new Option(v, v)));
@@ -97,9 +97,9 @@ const show = () => {
   const traces = Object.entries(kinds).map(([kind, name], i) => ({x, y: scores[kind], name, mode: "lines+markers",
     customdata: axis[model.value], hovertemplate: "%{y:.2f} after %{customdata:,} tokens",
     line: {color: colours[i], dash: dashes[i]}, marker: {symbol: symbols[i]}}));
-  Plotly.react(figure, traces, {height: 330, margin: {l: 45, r: 10, t: 10, b: 45}, paper_bgcolor: "white", plot_bgcolor: "white",
-    xaxis: {type: "log", title: {text: "tokens seen (leftmost: none)"}}, yaxis: {title: {text: "score"}, range: [-0.05, 1.05]},
-    legend: {orientation: "h", y: 1.02, yanchor: "bottom"}}, {responsive: true, displaylogo: false});
+  Plotly.react(figure, traces, {height: 350, margin: {l: 45, r: 10, t: 10, b: 45}, paper_bgcolor: "white", plot_bgcolor: "white",
+    xaxis: {type: "log", dtick: "D2", title: {text: "tokens seen (leftmost: none)"}}, yaxis: {title: {text: "score"}, range: [-0.05, 1.05]},
+    legend: {orientation: "h", y: 1.02, yanchor: "bottom"}}, {responsive: true, displayModeBar: false});
   const best = Object.entries(kinds).map(([kind, name]) => [scores[kind].at(-1), name]).filter(([v]) => v !== null).sort((a, b) => b[0] - a[0])[0];
   words.textContent = `Head ${layer.value}.${head.value} of ${model.value} at the end: highest is ${best[1].toLowerCase()}, ${best[0].toFixed(2)}.`;
 };
@@ -114,5 +114,5 @@ layer.addEventListener("change", show); head.addEventListener("change", show); s
     menus = " ".join(f'<label style="margin-right: 1rem">{name} <select name="{name}" style="padding: .15rem .4rem"></select></label>'
                      for name in ("model", "layer", "head"))
     return _view(place, "Scores of one head over training", "plotly.js", draw,
-                 f'<div style="color: #000; padding: .4rem 0">{menus}</div><div class="figure"></div>'
+                 f'<div style="color: #000; padding: .4rem 0">{menus}</div><div class="scores" style="height: 350px"></div>'
                  '<p class="words" role="status" style="color: #000; margin: .3rem 0"></p>')

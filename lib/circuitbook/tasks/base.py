@@ -7,8 +7,10 @@ logits at END, the last token of the prompt, and score a corrupted run with the 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from string import Formatter
 
@@ -164,7 +166,27 @@ class Task:
             if option not in known:
                 raise TypeError(f"task {self.name} has no option {option!r}; "
                                 f"{'its options are ' + ', '.join(known) if known else 'it has none'}")
-        return self.make(tokenizer, n, np.random.default_rng(seed), **options)
+        return _remembered(self, tokenizer, n, seed, options)
+
+
+# The checkpoints of a suite share a tokenizer, and making prompts for each of them anew takes as long as measuring a small one.
+_known: OrderedDict[tuple, PromptPairs] = OrderedDict()
+KEEP = 32
+
+
+def _remembered(task: Task, tokenizer, n: int, seed: int, options: dict) -> PromptPairs:
+    make = lambda: task.make(tokenizer, n, np.random.default_rng(seed), **options)
+    if not hasattr(tokenizer, "backend_tokenizer") or not all(isinstance(value, Hashable) for value in options.values()):
+        return make()
+    content = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    key = (task, content, tokenizer.init_kwargs.get("lexicon"), tokenizer.pad_token_id, tokenizer.eos_token_id, n, seed,
+           tuple(sorted(options.items())))
+    if key not in _known:
+        _known[key] = make()
+    _known.move_to_end(key)
+    while len(_known) > KEEP:
+        _known.popitem(last=False)
+    return _known[key].subset(slice(None))             # a copy: the caller may change it
 
 
 @dataclass(frozen=True)

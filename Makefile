@@ -54,7 +54,7 @@ $(READY): requirements.txt requirements.lock pyproject.toml
 	  echo "error: the book needs Python 3.11 or later, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || { echo "[1/3] environment in $(VENV), with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
 	@printf "[2/3] pinned packages (a few minutes the first time) "
-	@rm -f $(VENV)/failed; { $(PY) -m pip install --progress-bar off -r requirements.txt -c requirements.lock 2>&1 \
+	@rm -f $(VENV)/failed; { $(PY) -m pip install --no-compile --progress-bar off -r requirements.txt -c requirements.lock 2>&1 \
 	  || touch $(VENV)/failed; } | tee $(VENV)/install.log | awk \
 	  '/^Collecting /{if (++n % 5 == 0) printf "."; fflush()} /^Installing/{printf " unpacking"; fflush()} /^ERROR/{print "\n" $$0}'
 	@test ! -e $(VENV)/failed || { echo; tail -n 5 $(VENV)/install.log; \

@@ -268,6 +268,11 @@ def test_documents_and_function_words(mini, tmp_path):
 
 # ------------------------------------------------------------------ on IOI, and all together
 
+def test_a_text_that_is_not_there_is_named_before_anything_is_measured(tmp_path):
+    with pytest.raises(ValueError, match="there is no text file 'none.txt': give one with documents"):
+        measure_heads(load_suite("mini"), ["mini-xs"], Store(tmp_path), text="none.txt", progress=False)
+
+
 def test_attention_from_end_and_s_inhibition(mini):
     pairs = get_task("ioi").prompts(mini.tokenizer, n=6)
     looked = attention_from_end(network_of(mini), pairs, ("IO", "S2"))

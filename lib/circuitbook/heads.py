@@ -413,7 +413,9 @@ def heads_key(checkpoint: Checkpoint, recipe: Recipe, dtype: torch.dtype, text: 
 
 
 def text_hash(text: str | None) -> str | None:
-    """sha256 of the file's content, for keys."""
+    """sha256 of the file's content, for keys; ValueError where there is no such file."""
+    if text and not Path(text).is_file():
+        raise ValueError(f"there is no text file {text!r}: give one with documents separated by empty lines, or None")
     return hashlib.sha256(Path(text).read_bytes()).hexdigest() if text else None
 
 

@@ -18,15 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoTokenizer, GPTNeoXForCausalLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from .suites import Checkpoint
 from .weight_files import weight_files
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
 
 BATCH_BYTES = 1 << 30  # what the activations of one batch may take in Model.logits
 
@@ -60,6 +63,8 @@ class Model:
     def bridge(self) -> TransformerBridge:
         """TransformerLens' view of `network`, made when it is first asked for (which takes longer than loading a small
         model). It wraps the network in place, and that goes on giving the same outputs."""
+        from transformer_lens.model_bridge import TransformerBridge       # seconds to import, and most chapters do without
+
         self.network.set_attn_implementation("eager")              # so that patterns can be hooked
         # The bridge gives its tokenizer a padding token and the like; ours stays as it was saved.
         return TransformerBridge.boot_transformers(str(self.folder), hf_model=self.network, device=self.device,

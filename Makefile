@@ -16,8 +16,8 @@ ARGS   ?=
 
 PY    := $(VENV)/bin/python
 READY := $(VENV)/ready
-# a tool that is not at home in this environment must not slip in
-unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+# a tool that is not at home in this environment must not slip in; and what is imported is compiled once, at its first import
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: book test test-fast bench serve clean distclean

@@ -8,7 +8,7 @@ import pytest
 import torch
 from circuitbook import load_suite, views
 from circuitbook.formation import (balance, fates, figure_2_head, formation, heads_in_circuits, lead, measure_repair,
-                                   measure_swaps, of_model, trajectories)
+                                   measure_swaps, of_model)
 from circuitbook.heads import HeadScores, documents, measure_heads
 from circuitbook.network import network_of
 from circuitbook.over_training import Found

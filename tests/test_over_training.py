@@ -117,7 +117,7 @@ def test_attention_views_share_one_script_in_the_book_and_bring_it_elsewhere(mon
     patterns = torch.eye(3).expand(2, 3, 3)
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = views.attention_heads(["a", "</script>", "c"], patterns, ["0.1", "1.0"]).data
-    assert len(page) < 3000 and f"_static/circuitsvis.js" in page and "http" not in page and page.count("</script") == 1
+    assert len(page) < 3000 and "_static/circuitsvis.js" in page and "http" not in page and page.count("</script") == 1
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
     alone = views.attention_heads(["a", "b", "c"], patterns, ["0.1", "1.0"]).data
     assert len(alone) > 1_000_000 and alone.count("</script") == 1

@@ -79,7 +79,7 @@ class Network:
 def network_of(model: Model) -> Network:
     """The network of a loaded GPT-NeoX (any other architecture was refused when it was loaded)."""
     bare = model.network
-    config, body = bare.config, bare.base_model
+    body = bare.base_model
     h, e = model.shape.n_heads, model.shape.d_head
     layers = []
     for block in body.layers:

@@ -9,7 +9,8 @@ et al. 2024, section 4.2). Three passes over the clean prompts:
     3  clean again, but the receivers read what was kept; everything after them is recomputed
 
 In pass 2 no attention is computed, since heads are held. Senders are rows of a batch, and nothing is computed before the
-first token that differs, or before the first position at which a receiver may change. Heads are pairs (layer, head), or names as in the graph: a3.h1, receivers a3.h1<q>, m3, logits.
+first token that differs, or before the first position at which a receiver may change. Heads are pairs (layer, head), or
+names as in the graph: a3.h1, receivers a3.h1<q>, m3, logits.
 """
 
 from __future__ import annotations

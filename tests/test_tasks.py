@@ -325,6 +325,11 @@ def test_ioi_corruptions(tokenizer):
         assert three == sorted(places.values())
         new = abc.corrupted[i, three].tolist()
         assert len({*new, *abc.answers[i].tolist()}) == 5
+    token = get_task("ioi").prompts(tokenizer, n=50, corruption="token")                  # the other person repeated, in the same places
+    for i, changed in enumerate(differing(token)):
+        places = [int(token.positions[name][i]) for name in ("IO", "S1", "S2")]
+        assert changed == sorted(places)
+        assert token.corrupted[i, places].tolist() == [token.clean[i, places[1]], token.clean[i, places[0]], token.clean[i, places[0]]]
 
 
 # ------------------------------------------------------------------ Gendered Pronoun

@@ -7,8 +7,9 @@ entry per checkpoint and task: the scores of all edges, the circuit and its curv
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -20,7 +21,7 @@ from tqdm.auto import tqdm
 from . import attribution, circuits, graph, lexicon, model as model_module, network, search, selection, stats
 from .abilities import TASK_CODE
 from .attribution import attribute
-from .circuits import Circuit
+from .circuits import Circuit, CorruptedRuns, evaluate_masks
 from .graph import Graph
 from .model import Model
 from .recipes import Recipe, get_recipe
@@ -30,6 +31,7 @@ from .suites import Checkpoint, Suite
 from .tasks import base, get_task
 
 _CODE = (attribution, circuits, graph, network, search, selection, stats, lexicon, model_module, base)
+_MASKS = (attribution, circuits, graph, network, lexicon, model_module, base)      # of these, evaluation needs no search
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ def circuit_at(model: Model, task: str, recipe: Recipe) -> tuple[Circuit, float]
 def circuit_key(checkpoint: Checkpoint, task: str, recipe: Recipe, dtype: torch.dtype) -> str:
     """Name in the store of one checkpoint's circuit for one task: all that determines it, and nothing else."""
     settings = dataclasses.asdict(recipe) | {"prompts": recipe.prompts[task], "least": recipe.circuit(task)["least"]}
-    settings = {name: value for name, value in settings.items() if name not in ("name", "notes", "heads")}
+    settings = {name: value for name, value in settings.items() if name not in ("name", "notes", "heads", "algorithm")}
     return measurement_key("circuits", code=(*_CODE, TASK_CODE[task], circuit_at), model=checkpoint.model,
                            step=checkpoint.step, weights=checkpoint.weights_hash, task=task, recipe=settings, dtype=dtype)
 
@@ -92,6 +94,26 @@ def measure_circuits(suite: Suite, models: Sequence[str], tasks: Sequence[str], 
             circuit, gap = _from_arrays(kept)
             out.append(Found(name, step, checkpoint.tokens_seen, task, circuit, gap))
     return out
+
+
+def measure_masks(checkpoint: Checkpoint, task: str, masks: Sequence[np.ndarray], store: Store, prompts: int, seed: int = 42, *,
+                  load: Callable[[], Model], dtype: torch.dtype = torch.float32, **options) -> np.ndarray:
+    """The task's metric of each prompt at one checkpoint with only these circuits (bool [src, dst]), float64 [2 + mask, n].
+
+    The first two rows are the full model's metric on the clean and on the corrupted prompts. `load` gives the model and is called
+    only if this was not measured before; `options` are the task's (ioi: corruption="abc").
+    """
+    def measured() -> dict[str, np.ndarray]:
+        model = load()
+        pairs = get_task(task).prompts(model.tokenizer, n=prompts, seed=seed, **options)
+        runs = CorruptedRuns(model, pairs)
+        rows = [*runs.baselines(), *(evaluate_masks(model, pairs, masks, runs=runs) if len(masks) else [])]
+        return {"metric": torch.stack(rows).double().numpy()}
+
+    content = hashlib.sha256(b"".join(np.packbits(mask).tobytes() for mask in masks)).hexdigest()
+    key = measurement_key("masks", code=(*_MASKS, TASK_CODE[task], measure_masks), model=checkpoint.model, step=checkpoint.step,
+                          weights=checkpoint.weights_hash, task=task, n=prompts, seed=seed, dtype=dtype, masks=content, **options)
+    return store.arrays(key, measured)["metric"]
 
 
 def _to_arrays(circuit: Circuit, gap: float) -> dict[str, np.ndarray]:

@@ -30,6 +30,20 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
+class AlgorithmSettings:
+    """From where on a head is of a class: see `circuitbook.algorithm`. Effects are shares of clean - corrupted."""
+
+    copy_bar: float                                    # (negative) copy score of a (negative) name mover
+    suppression_bar: float                             # CSPA of copy suppression
+    direct_bar: float                                  # least direct effect of either
+    through_bar: float                                 # least effect through queries (S-inhibition) or values (tertiary)
+    receivers: str                                     # whose queries: "movers" (the authors' code) or "direct" (Figure 4's caption)
+    signal: str                                        # which corruption must turn them away, see `algorithm.SIGNALS`
+    needs_edge: bool                                   # S-inhibition needs an edge of the circuit to such a query
+    least: float                                       # a stage whose largest effect is below this has nothing to explain
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Settings of a measurement. Everything random is seeded, in `paper` too."""
 
@@ -47,6 +61,7 @@ class Recipe:
     at_least: int
     must_do: bool                                      # only where the ability is beyond doubt, by the task's own bar
     heads: HeadSettings
+    algorithm: AlgorithmSettings
     seed: int = 42
     notes: str = field(default="", compare=False)
 
@@ -67,10 +82,12 @@ RECIPES = {recipe.name: recipe for recipe in (
     # has only some hundred edges, so the bound does not go below that.
     Recipe("paper", {"ioi": 70, "gendered_pronoun": 100, "greater_than": 200, "sva": 200}, "eap-ig", "right", 30,
            "greedy", True, 0.8, "ratio", "bisect", 0.05, 179, must_do=False,
-           heads=HeadSettings(True, False, 2, 100, 24, 70, 100, 17, 61, 0.1, 0.0)),
+           heads=HeadSettings(True, False, 2, 100, 24, 70, 100, 17, 61, 0.1, 0.0),
+           algorithm=AlgorithmSettings(0.1, 0.1, 0.0, 0.001, "movers", "order", True, 0.0)),
     Recipe("robust", {"ioi": 48, "gendered_pronoun": 48, "greater_than": 48, "sva": 48}, "eap-ig", "midpoint", 10,
            "greedy", True, 0.8, "normalised", "grid", 1.0, 0, must_do=True,
-           heads=HeadSettings(False, True, 32, 100, 24, 64, 100, 40, 61, 0.1, 0.01)),
+           heads=HeadSettings(False, True, 32, 100, 24, 64, 100, 40, 61, 0.1, 0.01),
+           algorithm=AlgorithmSettings(0.1, 0.1, 0.01, 0.01, "direct", "swap", False, 0.01)),
 )}
 
 

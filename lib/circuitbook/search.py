@@ -32,6 +32,13 @@ MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)       #
 STEP = 2**0.5                                          # sizes of the grid grow by this factor
 
 
+def faithfulness(m, b, corrupted, form: str):
+    """Faithfulness of a circuit with (mean) metric m in one of `FORMS`; numbers or arrays."""
+    if form not in FORMS:
+        raise ValueError(f"unknown form of faithfulness {form!r}; there are: {', '.join(FORMS)}")
+    return m / b if form == "ratio" else (m - corrupted) / (b - corrupted)
+
+
 def find_circuit(model: Model, pairs: PromptPairs, scores: Scores, threshold: float = 0.8, *, search: str = "grid",
                  selection: str = "greedy", absolute: bool = True, form: str = "ratio", max_share: float = 1.0,
                  at_least: int = 0, least: float = 0.0, memory: int | None = None, progress: bool = False) -> Circuit:
@@ -192,23 +199,19 @@ class _Curve:
 
     def faithfulness(self, n: int) -> float:
         self.look([n])
-        return self._form(self.metric[self.edges[n][0]].mean(), self.clean.mean(), self.corrupted.mean(), self.form)
-
-    @staticmethod
-    def _form(m, b, corrupted, form: str):
-        return m / b if form == "ratio" else (m - corrupted) / (b - corrupted)
+        return faithfulness(self.metric[self.edges[n][0]].mean(), self.clean.mean(), self.corrupted.mean(), self.form)
 
     def frame(self) -> pd.DataFrame:
         rows = []
         for n, (edges, nodes) in sorted(self.edges.items()):
             values = self.metric[edges]
             row = {"size": n, "edges": edges, "nodes": nodes, "metric": values.mean()}
-            row |= {form: self._form(values.mean(), self.clean.mean(), self.corrupted.mean(), form) for form in FORMS}
+            row |= {form: faithfulness(values.mean(), self.clean.mean(), self.corrupted.mean(), form) for form in FORMS}
             low = high = np.nan
             if len(values) > 1:
                 draws = bootstrap_draws(len(values))
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    low, high = interval(self._form(draws @ values, draws @ self.clean, draws @ self.corrupted, self.form))
+                    low, high = interval(faithfulness(draws @ values, draws @ self.clean, draws @ self.corrupted, self.form))
             rows.append(row | {"low": float(low), "high": float(high)})
         return pd.DataFrame(rows)
 
@@ -242,8 +245,7 @@ def _grid(table: _Curve, limit: int, threshold: float) -> None:
 def _check(threshold: float, search: str, form: str, max_share: float) -> None:
     if search not in SEARCHES:
         raise ValueError(f"unknown search {search!r}; there are: {', '.join(SEARCHES)}")
-    if form not in FORMS:
-        raise ValueError(f"unknown form of faithfulness {form!r}; there are: {', '.join(FORMS)}")
+    faithfulness(0.0, 1.0, 0.0, form)                  # refuses an unknown form
     if not np.isfinite(threshold):
         raise ValueError(f"threshold {threshold} is not a share of the behaviour; the paper's is 0.8")
     if not 0 < max_share <= 1:

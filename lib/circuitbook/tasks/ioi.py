@@ -25,7 +25,7 @@ FRAMES = (
     "When {first} and {second} got a {object} at the {place}, {S2} decided to give it to",
 )
 ORDERS = ("BABA", "ABBA")                              # A is the indirect object (IO), B the subject (S)
-CORRUPTIONS = ("swap", "abc", "order")
+CORRUPTIONS = ("swap", "abc", "order", "token")
 
 
 def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap") -> PromptPairs:
@@ -34,6 +34,7 @@ def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap
     corruption "swap" (the paper's): S2 becomes the IO name, so that the right answer flips and exactly one token
     differs. "abc" (Wang et al.): all three mentions become other names, all different, so that neither name is right.
     "order": the first two names change places; the answer stays, and only where the repeated name stood is another.
+    "token": the two names change roles throughout; another name is repeated, in the same places.
     The clean prompts are the same for all. In the mini suite's language only name pairs that never met in training.
 
     Positions: IO, S1, S1+1, S2, END. Metric: logit difference, IO minus S.
@@ -57,7 +58,8 @@ def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap
         first, second = (s, io) if order == "BABA" else (io, s)
         clean, marks = fill(FRAMES[template], first=first, second=second, S2=s, **things)
         other = {"swap": dict(first=first, second=second, S2=io), "abc": dict(first=x, second=y, S2=z),
-                 "order": dict(first=second, second=first, S2=s)}[corruption]
+                 "order": dict(first=second, second=first, S2=s),
+                 "token": dict(first=second, second=first, S2=io)}[corruption]
         corrupted, _ = fill(FRAMES[template], **other, **things)
         here = (marks["second"], marks["first"]) if order == "BABA" else (marks["first"], marks["second"])
         prompts.append(Prompt(clean, corrupted, {

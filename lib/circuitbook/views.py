@@ -139,6 +139,7 @@ def circuit_view(circuits: Mapping[str, Circuit], roles: Mapping[str, Mapping[st
 const place = document.getElementById(PLACE), data = DATA, colours = COLOURS, inputs = INPUTS;
 const choice = place.querySelector("select"), figure = place.querySelector(".drawing"), words = place.querySelector(".words");
 const symbols = ["circle", "diamond", "hexagon", "triangle-up", "star", "pentagon", "cross"];
+const light = c => "rgb(" + [1, 3, 5].map(i => Math.round(255 - .55 * (255 - parseInt(c.slice(i, i + 2), 16)))) + ")";
 const bend = ([x0, y0, x1, y1, b]) => { const xs = [], ys = [], cx = (x0 + x1) / 2 + b * (y1 - y0), cy = (y0 + y1) / 2 - b * (x1 - x0) / 3;
   for (let i = 0; i <= 14; i++) { const t = i / 14, u = 1 - t; xs.push(u * u * x0 + 2 * u * t * cx + t * t * x1); ys.push(u * u * y0 + 2 * u * t * cy + t * t * y1); }
   return [xs, ys]; };
@@ -156,7 +157,7 @@ const show = () => {
     traces.push({x: mine.map(n => n.x), y: mine.map(n => n.y), text: mine.map(n => n.label), customdata: mine.map(n => n.note), mode: "markers+text",
       hovertemplate: "%{customdata}<extra></extra>", name: role || "MLPs, ends, heads in no class", textfont: {size: 12, color: "#000"},
       marker: {size: mine.map(n => n.head ? 38 : 40), symbol: mine.map(n => n.head ? (role ? symbols[i - 1] : "circle") : "square"),
-        color: role ? colours[role] : "#e8e8e8", opacity: 1, line: {color: "#333", width: 1}}}); });
+        color: role ? light(colours[role]) : "#ececec", opacity: 1, line: {color: "#333", width: 1}}}); });
   const top = one.layers + .6;
   Plotly.react(figure, traces, {height: 190 + 75 * (one.layers + 1), margin: {l: 60, r: 10, t: 10, b: 20}, paper_bgcolor: "white", plot_bgcolor: "white",
     hovermode: "closest", hoverlabel: {align: "left"}, xaxis: {visible: false, range: [-one.width - .7, one.width + .7], fixedrange: true},
@@ -193,7 +194,7 @@ def _layout(circuit: Circuit, roles: Mapping[str, str], notes: Mapping[str, str]
         at[f"m{layer}"] = (1.1 * len(inside) / 2 + 0.5 + 0.18 * (layer % 2), layer + 0.12)
         widest = max(widest, *(abs(at[name][0]) for name in (*inside, f"m{layer}")))
     nodes = [{"x": at[name][0], "y": at[name][1], "role": roles.get(name, ""), "head": name[0] == "a", "label": _label(name),
-              "note": f"<b>{_label(name)}</b>" + (f": {roles[name]}" if name in roles else "") + (f"<br>{notes[name]}" if name in notes else "")}
+              "note": f"<b>{_label(name)}</b>" + (f"<br>{notes[name]}" if name in notes else "")}
              for name in there]
     drawn = []
     for src, dst, score in sorted(edges, key=lambda edge: -abs(edge[2]))[:most]:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import attribution, graph as graph_module, heads, lexicon, model as model_module, network, patching
+from . import attribution, lexicon, model as model_module, network, patching
 from .abilities import TASK_CODE
 from .graph import Graph, graph_of
 from .heads import HeadScores, attention_from_end, heads_key
@@ -456,13 +456,7 @@ def _input(graph: Graph, dst: int) -> str:
 
 def shuffled_heads(mask: np.ndarray, graph: Graph, rng: np.random.Generator) -> np.ndarray:
     """A circuit of the same shape on other heads: the heads of each layer change places, edges and all."""
-    src, dst = np.arange(graph.n_src), np.arange(graph.n_dst)
-    for layer in range(graph.n_layers):
-        order = rng.permutation(graph.n_heads)
-        src[graph.heads(layer)] = src[graph.heads(layer)][order]
-        for kind in "qkv":
-            dst[graph.readers(layer, kind)] = dst[graph.readers(layer, kind)][order]
-    return mask[np.ix_(src, dst)]
+    return graph.relabel(mask, [rng.permutation(graph.n_heads) for _ in range(graph.n_layers)])
 
 
 def transfer(suite: Suite, circuits: Sequence[Found], store: Store, recipe: Recipe | str = "robust",

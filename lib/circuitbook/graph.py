@@ -159,6 +159,15 @@ class Graph:
         nodes, first = np.unique(self.node_of[order], return_index=True)
         return list(zip(nodes.tolist(), [part.tolist() for part in np.split(order, first[1:])]))
 
+    def relabel(self, chosen: np.ndarray, orders) -> np.ndarray:
+        """The circuit with heads in other places: head i of a layer is what head orders[layer][i] was, edges and all."""
+        src, dst = np.arange(self.n_src), np.arange(self.n_dst)
+        for layer, order in enumerate(orders):
+            for places, slices in ((src, [self.heads(layer)]), (dst, [self.readers(layer, kind) for kind in KINDS])):
+                for part in slices:
+                    places[part] = places[part][order]
+        return chosen[np.ix_(src, dst)]
+
     def nodes_of(self, chosen: np.ndarray) -> np.ndarray:
         """bool [src + 1]: nodes that have an edge in `chosen` (the last one is logits)."""
         there = np.append(chosen.any(1), False)

@@ -1,7 +1,8 @@
 """Circuits at every checkpoint: the smallest faithful one of each model and task, and what stays of it.
 
 A checkpoint is loaded once for all tasks, and only if something about it has not been measured yet. What is kept is one
-entry per checkpoint and task: the scores of all edges, the circuit and its curve.
+entry per checkpoint and task: the scores of all edges, the circuit and its curve, and the circuits that other prompts would
+have given.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from . import attribution, circuits, graph, lexicon, model as model_module, network, search, selection, stats
+from . import attribution, circuits, graph, lexicon, model as model_module, network, search, selection as selection_module, stats
 from .abilities import TASK_CODE
 from .attribution import attribute
 from .circuits import Circuit, CorruptedRuns, evaluate_masks
@@ -26,11 +27,12 @@ from .graph import Graph
 from .model import Model
 from .recipes import Recipe, get_recipe
 from .search import find_circuit, undone
-from .store import Store, measurement_key
+from .stats import bootstrap_draws
+from .store import Key, Store, measurement_key
 from .suites import Checkpoint, Suite
 from .tasks import base, get_task
 
-_CODE = (attribution, circuits, graph, network, search, selection, stats, lexicon, model_module, base)
+_CODE = (attribution, circuits, graph, network, search, selection_module, stats, lexicon, model_module, base)
 _MASKS = (attribution, circuits, graph, network, lexicon, model_module, base)      # of these, evaluation needs no search
 
 
@@ -44,6 +46,15 @@ class Found:
     task: str
     circuit: Circuit
     relative_gap: float                                # completeness gap of the scores; nan where none were needed
+    edges_resampled: tuple[np.ndarray, ...] = ()       # see `resampled`, as indices into the flat mask
+
+    @property
+    def resampled(self) -> list[np.ndarray]:
+        """Circuits of as many edges from scores over resampled prompts, bool [src, dst] each: the noise of the measurement."""
+        masks = [np.zeros(self.circuit.mask.size, bool) for _ in self.edges_resampled]
+        for mask, edges in zip(masks, self.edges_resampled):
+            mask[edges] = True
+        return [mask.reshape(self.circuit.mask.shape) for mask in masks]
 
     @property
     def row(self) -> dict:
@@ -57,30 +68,49 @@ class Found:
                 "found": c.found, **numbers, "clean": c.clean, "corrupted": c.corrupted, "gap": self.relative_gap}
 
 
-def circuit_at(model: Model, task: str, recipe: Recipe) -> tuple[Circuit, float]:
-    """(circuit, relative completeness gap) of one model and task by a recipe; no scores where the task is not done."""
-    pairs = get_task(task).prompts(model.tokenizer, n=recipe.prompts[task], seed=recipe.seed)
+def circuit_at(model: Model, task: str, recipe: Recipe, seed: int | None = None) -> tuple[Circuit, float, list[np.ndarray]]:
+    """(circuit, relative completeness gap, resampled circuits) of one model and task by a recipe; no scores where the task is
+    not done. `seed`: of the prompts, if not the recipe's."""
+    pairs = get_task(task).prompts(model.tokenizer, n=recipe.prompts[task], seed=recipe.seed if seed is None else seed)
     settings = recipe.circuit(task)
     if none := undone(model, pairs, least=settings["least"]):
-        return none, float("nan")
-    scores = attribute(model, pairs, **recipe.attribution)
-    return find_circuit(model, pairs, scores, **settings), scores.relative_gap
+        return none, float("nan"), []
+    scores = attribute(model, pairs, **recipe.attribution, per_prompt=recipe.resamples > 0)
+    circuit = find_circuit(model, pairs, scores, **settings)
+    others = [] if not (circuit.found and recipe.resamples) else resampled_circuits(
+        scores.per_prompt, scores.graph, circuit.about["size"], settings["selection"], settings["absolute"], recipe.resamples)
+    return circuit, scores.relative_gap, others
 
 
-def circuit_key(checkpoint: Checkpoint, task: str, recipe: Recipe, dtype: torch.dtype) -> str:
+def resampled_circuits(per_prompt: torch.Tensor, graph: Graph, size: int, selection: str, absolute: bool, draws: int,
+                       seed: int = 0) -> list[np.ndarray]:
+    """Circuits of the first `size` edges by the mean scores over prompts drawn with replacement; bool [src, dst] each.
+
+    per_prompt: scores [n, src, dst], see `attribute`. The size is held, so that what differs is which edges come first.
+    """
+    out = []
+    for weights in bootstrap_draws(len(per_prompt), draws, seed):
+        values = torch.einsum("n,nuv->uv", torch.tensor(weights, dtype=per_prompt.dtype), per_prompt)
+        out.append(selection_module.chosen(selection_module.edge_order(values, graph, selection, absolute, size), graph, size))
+    return out
+
+
+def circuit_key(checkpoint: Checkpoint, task: str, recipe: Recipe, dtype: torch.dtype, seed: int | None = None) -> Key:
     """Name in the store of one checkpoint's circuit for one task: all that determines it, and nothing else."""
     settings = dataclasses.asdict(recipe) | {"prompts": recipe.prompts[task], "least": recipe.circuit(task)["least"]}
+    settings["seed"] = recipe.seed if seed is None else seed
     settings = {name: value for name, value in settings.items() if name not in ("name", "notes", "heads", "algorithm")}
-    return measurement_key("circuits", code=(*_CODE, TASK_CODE[task], circuit_at), model=checkpoint.model,
+    return measurement_key("circuits", code=(*_CODE, TASK_CODE[task], circuit_at, resampled_circuits), model=checkpoint.model,
                            step=checkpoint.step, weights=checkpoint.weights_hash, task=task, recipe=settings, dtype=dtype)
 
 
 def measure_circuits(suite: Suite, models: Sequence[str], tasks: Sequence[str], store: Store,
                      recipe: Recipe | str = "robust", steps: dict | None = None, device: str = "cpu",
-                     dtype: torch.dtype = torch.float32, progress: bool = True) -> list[Found]:
+                     dtype: torch.dtype = torch.float32, progress: bool = True, seed: int | None = None) -> list[Found]:
     """The smallest faithful circuit of every model, checkpoint and task, in that order.
 
-    `steps`: {model: steps}, default all of the suite. Ctrl-C loses at most the circuit in hand.
+    `steps`: {model: steps}, default all of the suite. `seed`: of the prompts, if not the recipe's. Ctrl-C loses at most the
+    circuit in hand.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     plan = [(m, s) for m in models for s in (steps or {}).get(m, suite.steps(m))]
@@ -89,10 +119,9 @@ def measure_circuits(suite: Suite, models: Sequence[str], tasks: Sequence[str], 
         checkpoint = suite.checkpoint(name, step)
         load = cache(partial(checkpoint.load, device=device, dtype=dtype))        # once, and only if it is needed
         for task in tasks:
-            key = circuit_key(checkpoint, task, recipe, dtype)
-            kept = store.arrays(key, lambda: _to_arrays(*circuit_at(load(), task, recipe)))
-            circuit, gap = _from_arrays(kept)
-            out.append(Found(name, step, checkpoint.tokens_seen, task, circuit, gap))
+            key = circuit_key(checkpoint, task, recipe, dtype, seed)
+            kept = store.arrays(key, lambda: _to_arrays(*circuit_at(load(), task, recipe, seed)))
+            out.append(Found(name, step, checkpoint.tokens_seen, task, *_from_arrays(kept)))
     return out
 
 
@@ -116,25 +145,28 @@ def measure_masks(checkpoint: Checkpoint, task: str, masks: Sequence[np.ndarray]
     return store.arrays(key, measured)["metric"]
 
 
-def _to_arrays(circuit: Circuit, gap: float) -> dict[str, np.ndarray]:
+def _to_arrays(circuit: Circuit, gap: float, resampled: Sequence[np.ndarray] = ()) -> dict[str, np.ndarray]:
     known = {name: getattr(circuit, name) for name in ("faithfulness", "low", "high", "clean", "corrupted", "reason", "about")}
     known |= {"gap": gap, "graph": dataclasses.asdict(circuit.graph)}
     known = {name: float(value) if isinstance(value, np.floating) else value for name, value in known.items()}
     arrays = {"mask": circuit.mask, "known": np.frombuffer(json.dumps(known).encode(), dtype=np.uint8)}
     if circuit.scores is not None:
         arrays["scores"] = np.asarray(circuit.scores)
+    edges = [mask.ravel().nonzero()[0] for mask in resampled]
+    arrays |= {"resampled": np.concatenate([*edges, np.zeros(0, int)]), "resampled_sizes": np.array(list(map(len, edges)), dtype=int)}
     if circuit.curve is not None:
         arrays |= {f"curve.{name}": column.to_numpy() for name, column in circuit.curve.items()}
     return arrays
 
 
-def _from_arrays(arrays: dict[str, np.ndarray]) -> tuple[Circuit, float]:
+def _from_arrays(arrays: dict[str, np.ndarray]) -> tuple[Circuit, float, tuple[np.ndarray, ...]]:
     known = json.loads(arrays["known"].tobytes())
     gap, shape = known.pop("gap"), Graph(**known.pop("graph"))
     columns = {name.removeprefix("curve."): array for name, array in arrays.items() if name.startswith("curve.")}
     order = ["size", "edges", "nodes", "metric", "ratio", "normalised", "low", "high"]
     curve = pd.DataFrame(columns)[order] if columns else None
-    return Circuit(shape, arrays["mask"].astype(bool), arrays.get("scores"), curve=curve, **known), gap
+    return Circuit(shape, arrays["mask"].astype(bool), arrays.get("scores"), curve=curve, **known), gap, tuple(
+        np.split(arrays["resampled"], np.cumsum(arrays["resampled_sizes"])[:-1]) if len(arrays["resampled_sizes"]) else ())
 
 
 # ------------------------------------------------------------------ what stays
@@ -158,7 +190,7 @@ def survival(found: Sequence[Found]) -> pd.DataFrame:
     edges that are there already, and the Jaccard similarity with it.
     """
     rows = []
-    for (model, task), group in _grouped(found).items():
+    for (model, task), group in grouped(found).items():
         last, previous = group[-1], None
         for one in group:
             mask = one.circuit.mask
@@ -190,7 +222,8 @@ def edge_history(found: Sequence[Found], model: str, task: str) -> pd.DataFrame:
     return pd.DataFrame(present[order], index=names, columns=[one.tokens_seen for one in of])
 
 
-def _grouped(found: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
+def grouped(found: Sequence[Found]) -> dict[tuple[str, str], list[Found]]:
+    """What has a circuit, by model and task, in the order of training."""
     groups: dict[tuple[str, str], list[Found]] = {}
     for one in found:
         if one.circuit.found:

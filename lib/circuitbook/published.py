@@ -11,12 +11,21 @@ from importlib.resources import files
 import pandas as pd
 
 PYTHIA_TOKENS_PER_STEP = 2_097_152
-TABLES = {"task_performance": "mean IOI logit difference of pythia-410m and pythia-2.8b over training (70 prompts)"}
+TABLES = {
+    "task_performance": "mean IOI logit difference of pythia-410m and pythia-2.8b over training (70 prompts)",
+    "single_values": "IOI logit differences at the last step: pythia-160m, and its variant without dropout",
+    "node_counts": "mean number of nodes in the circuit over checkpoints from step 1000 on, five models, four tasks",
+    "edge_counts": "edges in the IOI circuit over training: pythia-410m and pythia-2.8b",
+    "jaccard": "Jaccard similarity of edges, checkpoint `step` with `step_next`: moving averages, and one raw series",
+    "copy_scores": "copy scores (percent) of seven heads of pythia-410m over training",
+}
+_TASKS = {"gender_pronoun": "gendered_pronoun"}        # as this book calls it
 
 
 def published(table: str) -> pd.DataFrame:
-    """One of `TABLES`: columns model, task, step, metric, value, source, and tokens_seen."""
+    """One of `TABLES`: columns model, task, metric, value, source, and where there is a step, step and tokens_seen."""
     if table not in TABLES:
         raise ValueError(f"no published table {table!r}; there are: {', '.join(TABLES)}")
-    frame = pd.read_csv(files("circuitbook") / "data" / f"{table}.csv")
-    return frame.assign(tokens_seen=frame["step"] * PYTHIA_TOKENS_PER_STEP)
+    frame = pd.read_csv(files("circuitbook") / "data" / f"{table}.csv", dtype={"head": str})        # 20.15 is a head, not a number
+    frame["task"] = frame["task"].replace(_TASKS)
+    return frame.assign(tokens_seen=frame["step"] * PYTHIA_TOKENS_PER_STEP) if "step" in frame else frame

@@ -63,6 +63,7 @@ class Recipe:
     heads: HeadSettings
     algorithm: AlgorithmSettings
     seed: int = 42
+    resamples: int = 20                                # circuits from resampled prompts beside each one that is found
     notes: str = field(default="", compare=False)
 
     @property

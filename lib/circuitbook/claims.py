@@ -80,7 +80,7 @@ def measure_evidence(suite: Suite, main: Sequence[str], store: Store, recipe: Re
     anatomies = algorithm.measure_anatomy(suite, heads, circuits, store, recipe, text=text, **where)
     transfers = algorithm.transfer(suite, circuits, store, recipe, anatomies, seeds, **where)
     return Evidence(suite, tuple(main), tuple(map(tuple, seeds)), {name: stability.model_size(suite, name) for name in main}, answers, heads, circuits,
-                    anatomies, algorithm.share_table(anatomies), transfers, stability.turnover(circuits))
+                    anatomies, algorithm.share_table(anatomies), transfers, stability.turnover(circuits, draws=0))
 
 
 def report(evidence: Evidence) -> list[Claim]:

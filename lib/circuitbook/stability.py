@@ -110,8 +110,7 @@ def rewired_circuit(mask: np.ndarray, graph: Graph, rng: np.random.Generator, sw
     """
     mask = mask.copy()
     edges = np.argwhere(mask)
-    for _ in range(swaps * len(edges)):
-        i, j = rng.integers(len(edges), size=2)
+    for i, j in rng.integers(len(edges), size=(swaps * len(edges), 2)):
         (u, v), (x, y) = edges[i], edges[j]
         if u != x and v != y and graph.mask[u, y] and graph.mask[x, v] and not mask[u, y] and not mask[x, v]:
             mask[u, v] = mask[x, y] = False
@@ -144,8 +143,8 @@ def turnover(found: Sequence[Found], ratio: float | None = None, tolerance: floa
     Columns: model, task, step and step_before, tokens_seen and tokens_before; edges and nodes (Jaccard), weighted, and
     `edges_ewma`, `nodes_ewma`, `weighted_ewma` along the curve; for edges and nodes the `_ceiling` (mean over both checkpoints of
     the similarity of two circuits from resampled prompts; nan where none were kept), the `_floor` (random circuits grown to the
-    same numbers of edges) and the `_degree` floor (both circuits rewired). `left`: what the similarity of edges is between `edges_floor` (0)
-    and ceiling (1). A small circuit has few others of its degrees, so that its degree floor says that, and little else.
+    same numbers of edges) and the `_degree` floor (both circuits rewired). Of either, `draws` (with 0, nan). `left`: what the similarity
+    of edges is between `edges_floor` (0) and ceiling (1). A small circuit has few others of its degrees, so that its degree floor says that, and little else.
     """
     rows, noise, random = [], {}, {}
 
@@ -175,7 +174,8 @@ def turnover(found: Sequence[Found], ratio: float | None = None, tolerance: floa
             row = {"model": model, "task": task, "step": after.step, "step_before": before.step, "tokens_seen": after.tokens_seen,
                    "tokens_before": before.tokens_seen}
             same, top = measures(graph, a.mask, b.mask), (ceiling(before) + ceiling(after)) / 2
-            low, degree = (np.mean([measures(graph, x, y) for x, y in zip(*both)], axis=0) for both in zip(nulls(before), nulls(after)))
+            low, degree = ((np.mean([measures(graph, x, y) for x, y in zip(*both)], axis=0) for both in zip(nulls(before), nulls(after)))
+                           if draws else [np.full(2, np.nan)] * 2)
             for i, what in enumerate(("edges", "nodes")):
                 row |= {what: same[i], f"{what}_ceiling": top[i], f"{what}_floor": low[i], f"{what}_degree": degree[i]}
             scores = [np.where(c.mask, 1.0 if c.scores is None else c.scores, 0.0) for c in (a, b)]

@@ -164,6 +164,8 @@ def class_strips(anatomies, models: list[str]) -> plt.Figure:
     head that ever is; a head in several classes shows all their letters and the colour of the first."""
     of = {name: [a for a in anatomies if a.model == name and "direct" in a.patched] for name in models}
     of = {name: mine for name, mine in of.items() if mine}
+    if not of:
+        return nothing("no checkpoint does IOI")
     columns = 2
     heights = [max(1, sum(any(a.role(row) for a in mine) for row in range(len(mine[0].heads)))) for mine in of.values()]
     rows = [max(heights[i:i + columns]) for i in range(0, len(heights), columns)]
@@ -196,6 +198,14 @@ def class_strips(anatomies, models: list[str]) -> plt.Figure:
     if handles:
         fig.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8.5)
     fig.supxlabel("tokens seen", fontsize=10)
+    return fig
+
+
+def nothing(why: str) -> plt.Figure:
+    """In place of a figure that has nothing to show: a line that says why."""
+    fig, ax = plt.subplots(figsize=(8.4, 1.2))
+    ax.text(0.5, 0.5, why, ha="center", va="center", color="#555555")
+    ax.axis("off")
     return fig
 
 
@@ -239,6 +249,8 @@ def share_panels(shares: pd.DataFrame, models: list[str], rows: dict[str, str], 
 def matrices(frames: dict[str, pd.DataFrame], colours: str = "viridis", label: str = "", xlabel: str = "", ylabel: str = "",
              columns: int = 3, size: float = 2.75) -> plt.Figure:
     """Square tables with values from 0 to 1 as pictures with the numbers in them, one per title; index and columns are labels."""
+    if not frames:
+        return nothing("nothing to compare")
     rows = -(-len(frames) // columns)
     fig, axes = plt.subplots(rows, columns, figsize=(size * columns, size * rows), squeeze=False)
     cmap = mpl.colormaps[colours]
@@ -267,6 +279,8 @@ def matrices(frames: dict[str, pd.DataFrame], colours: str = "viridis", label: s
 def stacked_shares(frame: pd.DataFrame, parts: tuple[str, ...], models: list[str], label: str) -> plt.Figure:
     """Shares that add up to one at each checkpoint, as stacked bars: a panel per model of `frame` (model, tokens_seen, parts)."""
     of = {name: frame[frame["model"] == name] for name in models if (frame["model"] == name).any()}
+    if not of:
+        return nothing("no checkpoint does IOI")
     fig, axes = plt.subplots(1, max(1, len(of)), figsize=(8.4, 2.6), sharey=True, squeeze=False,
                              gridspec_kw={"width_ratios": [2 + len(part) for part in of.values()] or [1]})
     colours, hatches = ("#0072b2", "#e69f00", "#dddddd"), ("", "///", "")

@@ -71,7 +71,11 @@ def short_number(value: float, _=None) -> str:
 
 def tokens_axis(ax, tokens) -> None:
     """A log axis of tokens seen, which also has room for step 0 at its left end."""
-    first = min(t for t in tokens if t > 0)
+    first = min((t for t in tokens if t > 0), default=None)
+    if first is None:                                  # a model before training, alone
+        ax.set_xticks([0], ["0"])
+        ax.set_xlabel("tokens seen")
+        return
     ax.set_xscale("symlog", linthresh=first, linscale=0.4)
     ax.set_xlim(left=-0.06 * first, right=1.15 * max(tokens))
     decades = 10.0 ** np.arange(np.floor(np.log10(first)), np.ceil(np.log10(max(tokens))) + 1)

@@ -185,7 +185,7 @@ def turnover(found: Sequence[Found], ratio: float | None = None, tolerance: floa
         if mine:
             frame = pd.DataFrame(mine)
             rows.append(frame.assign(**{f"{what}_ewma": ewma(frame[what]) for what in ("edges", "nodes", "weighted")}))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=_TURNOVER)
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=_TURNOVER).astype(dict.fromkeys(_TURNOVER[2:], float))
 
 
 _TURNOVER = ["model", "task", "step", "step_before", "tokens_seen", "tokens_before", "edges", "edges_ceiling", "edges_floor",

@@ -6,12 +6,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from .drawing import nothing
 from .figures import TASK_SHORT, TASK_TITLES, curve, log_axis, model_style, short_number, tokens_axis
 from .stability import LIKE
 
 
 def between_bounds(table: pd.DataFrame, tasks: list[str], models: list[str], what: str = "edges") -> plt.Figure:
     """Similarity of neighbouring checkpoints between its ceiling and its floors: a row of panels per task, one per model."""
+    if not table["model"].isin(models).any():
+        return nothing("no model has circuits at two checkpoints")
     fig, axes = plt.subplots(len(tasks), len(models), figsize=(8.4, 1.75 * len(tasks)), sharex=True, sharey=True, squeeze=False)
     for line, task in zip(axes, tasks):
         for ax, name in zip(line, models):
@@ -67,6 +70,8 @@ def similarity_by_ratio(table: pd.DataFrame, tasks: list[str], models: list[str]
 
 def sizes_against_models(panels: dict[str, pd.DataFrame], tasks: list[str]) -> plt.Figure:
     """Mean circuit size against model size, a panel per table {title: columns model, size, task, nodes}, a line per task."""
+    if not panels:
+        return nothing("no circuits")
     fig, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.1), squeeze=False)
     colours, markers = ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), "osD^"
     for ax, (title, frame) in zip(axes[0], panels.items()):
@@ -88,6 +93,8 @@ def sizes_against_models(panels: dict[str, pd.DataFrame], tasks: list[str]) -> p
 def likeness_dots(table: pd.DataFrame, tasks: list[str]) -> plt.Figure:
     """What a circuit is as similar as (see `stability.likeness`): means with all pairs behind them."""
     order = [like for like in LIKE if (table["like"] == like).any()]
+    if not order:
+        return nothing("nothing to compare")
     fig, axes = plt.subplots(1, len(tasks), figsize=(8.4, 0.8 + 0.36 * len(order)), sharey=True, squeeze=False)
     for ax, task in zip(axes[0], tasks):
         for y, like in enumerate(order):

@@ -1,4 +1,4 @@
-"""`python -m circuitbook COMMAND`: train the mini suite, build the book."""
+"""`python -m circuitbook COMMAND`: train the mini suite, build the book, sweep over checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from .build import add_build_arguments, build_from_arguments
+from .build import BuildError, add_build_arguments, build_from_arguments
+from .sweep import add_sweep_arguments, sweep_from_arguments
 
 
 def _train_one(name: str, out: Path, state: Path, threads: int, device: str) -> str:
@@ -85,6 +86,10 @@ def parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="execute the chapters and make the site")
     add_build_arguments(build)
     build.set_defaults(run=build_from_arguments)
+    sweep = commands.add_parser("sweep", help="execute the section notebooks over many checkpoints, on Dask",
+                                description="Stopped at any moment, the same command goes on: what is done is not done again.")
+    add_sweep_arguments(sweep)
+    sweep.set_defaults(run=sweep_from_arguments)
     return top
 
 
@@ -95,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError) as error:            # the library's one clear line; anything else is a bug
+    except (ValueError, FileNotFoundError, BuildError) as error:            # the library's one clear line; anything else is a bug
         raise SystemExit(f"error: {error}") from None
     return 0
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,3 +173,27 @@ def _fault(path: Path, announced: HubFile, whole: bool) -> str | None:
     blob = data.read_bytes()
     git_id = hashlib.sha1(b"blob %d\0" % len(blob) + blob).hexdigest()
     return None if announced.git_id in (None, git_id) else "its git id differs from the hub's"
+
+
+def keep_within(budget: float, keep: Collection[str] = ()) -> int:
+    """Drops cached revisions, the longest unused first, until the cache takes `budget` bytes at most; bytes that were freed.
+
+    `keep`: commits that stay whatever it takes. Only revisions named step<N> are dropped: what else is in the cache is not ours.
+    """
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        info = scan_cache_dir(constants.HF_HUB_CACHE)
+    except CacheNotFound:
+        return 0
+    ours = sorted(((revision, repo) for repo in info.repos for revision in repo.revisions if any(re.fullmatch(r"step\d+", ref) for ref in revision.refs)
+                   and revision.commit_hash not in keep), key=lambda pair: max((f.blob_last_accessed for f in pair[0].files), default=0.0))
+    total, freed = info.size_on_disk, 0
+    for revision, _ in ours:
+        if total - freed <= budget:
+            break
+        strategy = scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(revision.commit_hash)
+        freed += strategy.expected_freed_size
+        strategy.execute()
+    return freed

@@ -83,7 +83,7 @@ def place(tmp_path, repos, monkeypatch):
 
 
 def run(folder, steps=STEPS[:3], out="sweep", store="store", parameters=None, **options):
-    chosen, said = select("pythia", MODEL, steps, None, "cpu"), []
+    chosen, said = select("pythia", MODEL, steps, None, "cpu", keep_doubles=True), []
     results = sweeps.sweep(folder, folder / out, chosen, ("abilities",), {"SUITE": "pythia", "DEVICE": "cpu"} | (parameters or {}), folder / store,
                            per_shard=1, say=said.append, **options)
     return {one.name.rsplit("-", 1)[1]: one for one in results}, said
@@ -106,7 +106,7 @@ def wait_for(condition, seconds=60):
 
 def test_shards_cover_every_checkpoint_once(place):
     folder, _ = place
-    chosen = select("pythia", [MODEL, "pythia-31m"], [0, 1, 2, 4, 8], None, "cpu")
+    chosen = select("pythia", [MODEL, "pythia-31m"], [0, 1, 2, 4, 8], None, "cpu", keep_doubles=True)
     shards = sweeps.plan(folder, folder / "o", folder / "s", chosen, ("abilities",), {"SUITE": "pythia"}, per_shard=2)
     assert [shard.name for shard in shards[:3]] == [f"{MODEL}-0-1", f"{MODEL}-2-4", f"{MODEL}-8"]
     assert [(s.model, step) for s in shards for step in s.steps] == [(m, step) for m in (MODEL, "pythia-31m") for step in (0, 1, 2, 4, 8)]

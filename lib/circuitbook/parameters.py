@@ -7,10 +7,11 @@ the library works with, or says in one line which one is wrong and what there is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from .integrity import announced, doubles
 from .model import check_device
 from .suites import Folder, Suite, load_suite
 from .tasks import TASKS
@@ -28,6 +29,7 @@ class Selection:
     tasks: tuple[str, ...]
     device: str
     dtype: torch.dtype
+    left_out: dict[str, dict[int, int]] = field(default_factory=dict)      # of each model: steps that have another step's weights
 
     @property
     def checkpoints(self) -> int:
@@ -42,13 +44,14 @@ def _listed(value: str | Sequence | None, everything: Sequence) -> tuple:
 
 def select(suite: str, models: str | Sequence[str] | None = None, steps: str | Sequence[int] | None = None,
            tasks: str | Sequence[str] | None = None, device: str = "auto", dtype: str = "float32",
-           tokens_per_step: int | None = None) -> Selection:
+           tokens_per_step: int | None = None, keep_doubles: bool = False) -> Selection:
     """Checks parameters and fills in what is left open.
 
     `models`, `tasks`: a name, several, or None for all (of a hub's models the standard ones: Pythia's variants by the
     dozen have to be asked for). `steps`: step numbers, a schedule's name ("paper", "sparse",
     ...; see `Suite.schedule`), or None for all; every model must have them. `device`: "auto" takes a GPU where
-    there is one. `tokens_per_step`: for a suite that does not say so itself. Errors: ValueError or the suite's own, one line each, naming the parameter.
+    there is one. `tokens_per_step`: for a suite that does not say so itself. Steps whose weights are those
+    of another step (see `integrity`) are left out, unless `keep_doubles`, which then asks no hub. Errors: ValueError or the suite's own, one line each, naming the parameter.
     """
     chosen = load_suite(suite)
     if tokens_per_step is not None:
@@ -65,6 +68,12 @@ def select(suite: str, models: str | Sequence[str] | None = None, steps: str | S
             picked[name] = tuple(sorted(chosen.checkpoint(name, step).step for step in _listed(steps, ())))
         if not picked[name]:
             raise ValueError("no steps are left to measure: pass step numbers, a schedule's name, or None for all")
+    left_out = {} if keep_doubles else {name: found for name, steps in picked.items() if (found := {
+        step: other for step, other in doubles(announced(chosen, name, steps)).items() if step in steps})}
+    for name, found in left_out.items():
+        picked[name] = tuple(step for step in picked[name] if step not in found)
+        if not picked[name]:
+            raise ValueError(f"every step of {name} that was asked for has the weights of another step, {sorted(set(found.values()))}")
     wanted = _listed(tasks, tuple(TASKS))
     for task in wanted:
         if task not in TASKS:
@@ -72,4 +81,4 @@ def select(suite: str, models: str | Sequence[str] | None = None, steps: str | S
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; there are: {', '.join(DTYPES)}")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return Selection(chosen, names, picked, wanted, str(check_device(where)), DTYPES[dtype])
+    return Selection(chosen, names, picked, wanted, str(check_device(where)), DTYPES[dtype], left_out)

@@ -359,7 +359,7 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     steps = args.steps
     if steps:
         steps = steps[0] if len(steps) == 1 and not steps[0].isdigit() else [int(step) for step in steps]
-    selection = select(args.suite, args.models, steps, None, args.device, args.dtype)
+    selection = select(args.suite, args.models, steps, None, args.device, args.dtype, keep_doubles=True)    # the notebooks leave them out
     root, out, store = args.root.resolve(), args.out.resolve(), (args.store or default_store_path()).resolve()
     notebooks = chosen_notebooks(args.notebooks, root)
     parameters = {"SUITE": args.suite, "DEVICE": selection.device, "DTYPE": args.dtype} | parse_parameters(args.parameter)

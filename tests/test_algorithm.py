@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from circuitbook import algorithm, drawing, views
-from circuitbook.algorithm import Anatomy, Readers
+from circuitbook import algorithm, drawing, readers, transfer, views
+from circuitbook.algorithm import Anatomy
 from circuitbook.circuits import Circuit, circuit_of, evaluate_circuit, evaluate_masks
 from circuitbook.graph import Graph, graph_of
-from circuitbook.heads import HeadScores, attention_from_end, measure_heads
-from circuitbook.network import network_of
+from circuitbook.heads import HeadScores, measure_heads
 from circuitbook.over_training import Found, measure_circuits, measure_masks
-from circuitbook.patching import all_heads, head_name, path_patch
+from circuitbook.patching import head_name, path_patch
+from circuitbook.readers import Readers
 from circuitbook.recipes import get_recipe
 from circuitbook.store import Store
 from circuitbook.suites import load_suite
@@ -247,7 +247,7 @@ def test_a_circuit_of_shuffled_heads_works_in_a_network_of_shuffled_heads(tmp_pa
     network, model, pairs = toy
     graph, seed = graph_of(model), 4
     mask = graph.mask & (np.random.default_rng(0).random(graph.mask.shape) < 0.5)
-    moved = algorithm.shuffled_heads(mask, graph, np.random.default_rng(seed))
+    moved = transfer.shuffled_heads(mask, graph, np.random.default_rng(seed))
     assert moved.sum() == mask.sum() and (moved != mask).any() and not (moved & ~graph.mask).any()
     rng, other = np.random.default_rng(seed), copy.deepcopy(network)
     with torch.no_grad():
@@ -269,23 +269,23 @@ def test_patterns_of_classes_by_hand():
     labels = [frozenset()] * 6
     labels[2], labels[4] = frozenset({"S"}), frozenset({"N"})                             # a1.h0, a2.h0; the others are in no class
     mask = circuit_of(here, ["input->m0", "m0->a1.h0<v>", "a1.h0->a2.h0<q>", "m0->a2.h0<v>", "a2.h0->logits", "a2.h1->logits", "m1->logits"]).mask
-    pattern = algorithm.class_pattern(mask, here, algorithm.node_labels(here, labels))
+    pattern = transfer.class_pattern(mask, here, transfer.node_labels(here, labels))
     assert pattern == {("input", "first MLP", ""), ("first MLP", "S", "v"), ("S", "N", "q"), ("first MLP", "N", "v"), ("N", "logits", ""),
                        ("later MLP", "logits", "")}
     others = [frozenset()] * 6
     others[0], others[3], others[5] = frozenset({"S"}), frozenset({"N"}), frozenset({"N", "S"})
-    got = Circuit(there, algorithm.instantiate(pattern, there, algorithm.node_labels(there, others)))
+    got = Circuit(there, transfer.instantiate(pattern, there, transfer.node_labels(there, others)))
     # a0.h0 stands in the first layer, so that no MLP comes before it and it is fed by nothing: dead; m1 is fed by nothing, too
     assert set(got.edges) == {"input->m0", "m0->a1.h0<v>", "m0->a1.h2<v>", "a1.h0->logits", "a1.h2->logits"}
     unique = [frozenset({f"own {i}"}) for i in range(6)]                                  # labels that tell every head: nothing is lost
-    own = algorithm.node_labels(here, unique)
-    assert (algorithm.instantiate(algorithm.class_pattern(mask, here, own), here, own) >= here.live(mask)).all()
+    own = transfer.node_labels(here, unique)
+    assert (transfer.instantiate(transfer.class_pattern(mask, here, own), here, own) >= here.live(mask)).all()
 
 
 def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
     suite, store, _, circuits, anatomies = measured
     seeds = [["mini-s", "mini-s-seed2"]]
-    table = algorithm.transfer(suite, circuits, store, "robust", anatomies, seeds, draws=3, progress=False)
+    table = transfer.transfer(suite, circuits, store, "robust", anatomies, seeds, draws=3, progress=False)
     ioi = {(c.model, c.step): c.circuit for c in circuits if c.task == "ioi" and c.circuit.found}
     one = table[(table["task"] == "ioi") & (table["what"] == "circuit")]
     diagonal = one[(one["source"] == one["target"]) & (one["source_step"] == one["target_step"])]
@@ -300,12 +300,12 @@ def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
     clean, corrupted = (pairs.metric(model.logits(t, pairs.end)).double().mean() for t in (pairs.clean, pairs.corrupted))
     assert away["faithfulness"].item() == pytest.approx(float((kept - corrupted) / (clean - corrupted)), abs=1e-5)
     assert {"classes", "other classes", "shuffled"} <= set(table["what"]) and "classes" not in set(table.loc[table["task"] != "ioi", "what"])
-    summary = algorithm.transfer_summary(table, seeds).set_index(["task", "what", "where"])
+    summary = transfer.transfer_summary(table, seeds).set_index(["task", "what", "where"])
     assert summary.loc[("ioi", "circuit", "other seed"), "pairs"] == 2 and summary.loc[("ioi", "circuit", "same run"), "pairs"] == 4
     assert summary.loc[("ioi", "circuit", "same run"), "mean"] > 0.7 > 0.5 > summary.loc[("ioi", "circuit", "other seed"), "mean"]
-    square = algorithm.transfer_matrix(table, "ioi", "circuit")
+    square = transfer.transfer_matrix(table, "ioi", "circuit")
     assert square.loc["mini-s", "mini-s-seed2"] == pytest.approx(away["faithfulness"].item()) and square.shape == (2, 2)
-    assert algorithm.transfer_matrix(table, "ioi", "circuit", "mini-s", str).shape == (2, 2)
+    assert transfer.transfer_matrix(table, "ioi", "circuit", "mini-s", str).shape == (2, 2)
 
 
 def test_masks_are_measured_once_with_their_baselines(tmp_path):
@@ -330,7 +330,7 @@ def test_readers_are_what_the_bridge_says():
     suite = load_suite("mini")
     model = suite.checkpoint("mini-xs", 3906).load()
     pairs = get_task("greater_than").prompts(model.tokenizer, n=7)
-    got = algorithm.read(model, pairs)
+    got = readers.read(model, pairs)
     logits, cache = model.bridge.run_with_cache(pairs.clean)
     bare, norm = model.network, model.network.base_model.final_layer_norm
     unembed = bare.lm_head.weight * norm.weight
@@ -369,7 +369,7 @@ def test_shares_of_readers_by_hand():
 def test_the_parts_of_the_greater_than_check():
     graph = Graph(3, 2)
     mask = circuit_of(graph, ["input->a0.h1<v>", "a0.h1->m2", "a1.h0->m2", "a0.h0->m1", "m2->logits", "m1->a2.h0<v>"]).mask
-    assert algorithm.year_circuit(Found("m", 1, 1, "greater_than", Circuit(graph, mask), 0.0)) == ([2], [1, 2])
+    assert readers.year_circuit(Found("m", 1, 1, "greater_than", Circuit(graph, mask), 0.0)) == ([2], [1, 2])
 
 
 # ------------------------------------------------------------------ pictures

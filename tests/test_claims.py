@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from circuitbook import claims, load_suite, stability
+from circuitbook import claims, load_suite, stability, transfer
 from circuitbook.abilities import REPETITION
 from circuitbook.store import Store
 from circuitbook.suites import Suite
@@ -28,7 +28,7 @@ def test_a_report_answers_every_claim_with_a_number(evidence):
     pythia = found[found.index.str.contains("pythia|billion")]
     assert len(pythia) == 8 and set(pythia["answer"]) == {"can't tell"}
     moved = found.loc["The IOI circuit of one checkpoint works at another of the run"]
-    summary = claims.algorithm.transfer_summary(evidence.transfers, evidence.seeds)
+    summary = transfer.transfer_summary(evidence.transfers, evidence.seeds)
     row = summary[(summary["task"] == "ioi") & (summary["what"] == "circuit") & (summary["where"] == "same run")].iloc[0]
     assert moved["answer"] == "holds" and f"{row['mean']:.0%} on average" in moved["measured"]
     assert found.loc["Greater-Than: the circuit grows with the model", "measured"] == "no circuits of the task"

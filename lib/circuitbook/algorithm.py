@@ -12,8 +12,7 @@ change, it is the same algorithm in other places. An effect is the authors' e(h)
 of the mean logit difference: 0 where the head does not matter, -1 where without it the answer is as bad as the corrupted one.
 
 Besides: shares of random heads (`null_shares`); what is left when all that the algorithm calls irrelevant is resampled
-(`scrub_masks`); a circuit, or its pattern of classes, put to another checkpoint (`transfer`); and whether the other tasks
-have heads that read the token that matters (`measure_readers`).
+(`scrub_masks`). A circuit, or its pattern of classes, put to another checkpoint: `transfer`. The other tasks: `readers`.
 """
 
 from __future__ import annotations
@@ -26,17 +25,15 @@ from functools import cache, cached_property, partial
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import attribution, lexicon, model as model_module, network, patching
-from .abilities import TASK_CODE
 from .graph import Graph, graph_of
 from .heads import HeadScores, attention_from_end, heads_key
 from .model import Model
-from .network import network_of, run, sums_dtype
+from .network import network_of
 from .over_training import Found, circuit_key, measure_masks
-from .patching import Head, all_heads, baselines, folded_unembedding, head_name, path_patch
+from .patching import Head, all_heads, baselines, head_name, path_patch
 from .recipes import AlgorithmSettings, Recipe, get_recipe
 from .search import faithfulness
 from .stats import bootstrap_draws, interval
@@ -419,242 +416,3 @@ def measure_scrubs(suite: Suite, anatomies: Sequence[Anatomy], circuits: Sequenc
     columns = ["model", "step", "tokens_seen", "corruption", "scrub", "faithfulness", "low", "high", "random", "random_low",
                "random_high"]
     return pd.DataFrame(rows, columns=columns)
-
-
-# ------------------------------------------------------------------ the same circuit, the same classes, elsewhere
-
-def node_labels(graph: Graph, heads_labels: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """Labels of all nodes, logits last: heads have their classes; the first MLP is told from the later ones, since it works
-    on the embedding alone."""
-    labels = [frozenset({"input"})]
-    for layer in range(graph.n_layers):
-        labels += heads_labels[layer * graph.n_heads:(layer + 1) * graph.n_heads]
-        labels.append(frozenset({"later MLP" if layer else "first MLP"}))
-    return [*labels, frozenset({"logits"})]
-
-
-def class_pattern(mask: np.ndarray, graph: Graph, labels: Sequence[frozenset[str]]) -> set[tuple[str, str, str]]:
-    """A circuit as edges between classes: {(class, class it goes to, "q", "k", "v" or "")}. Heads in no class are lost."""
-    return {(a, b, _input(graph, dst)) for src, dst in np.argwhere(mask) for a in labels[src] for b in labels[graph.node_of[dst]]}
-
-
-def instantiate(pattern: set[tuple[str, str, str]], graph: Graph, labels: Sequence[frozenset[str]]) -> np.ndarray:
-    """The circuit of all edges, in a graph with these labels, whose classes are in the pattern; dead edges left out."""
-    mask = np.zeros(graph.mask.shape, bool)
-    for dst in range(graph.n_dst):
-        kind = _input(graph, dst)
-        wanted = {a for a, b, at in pattern if at == kind and b in labels[graph.node_of[dst]]}
-        for src in range(graph.reach[dst]):
-            mask[src, dst] = not wanted.isdisjoint(labels[src])
-    return graph.live(mask)
-
-
-def _input(graph: Graph, dst: int) -> str:
-    name = graph.destination_names[dst]
-    return name[-2] if name.endswith(">") else ""
-
-
-def shuffled_heads(mask: np.ndarray, graph: Graph, rng: np.random.Generator) -> np.ndarray:
-    """A circuit of the same shape on other heads: the heads of each layer change places, edges and all."""
-    return graph.relabel(mask, [rng.permutation(graph.n_heads) for _ in range(graph.n_layers)])
-
-
-def transfer(suite: Suite, circuits: Sequence[Found], store: Store, recipe: Recipe | str = "robust",
-             anatomies: Sequence[Anatomy] = (), across: Sequence[Sequence[str]] = (), draws: int = 6, device: str = "cpu",
-             dtype: torch.dtype = torch.float32, progress: bool = True) -> pd.DataFrame:
-    """Circuits found at one checkpoint, put to another: a row per source, target and what was put there.
-
-    Every circuit goes to every checkpoint of its model that has a circuit of the task; a model's last one also to the last
-    ones of the other models of its group in `across` (groups of one shape, such as seeds). Columns: task, source, target
-    (models), source_step, target_step, source_tokens, target_tokens, what, edges, faithfulness (normalised).
-
-    what: "circuit", its own edges. "shuffled": the mean of `draws` circuits of the target, each with the heads of every layer
-    shuffled (a row per target; source is the target). For IOI, where `anatomies` tell the classes: "classes", all edges of the
-    target between the classes that the source's circuit joins, which can go to any model of the suite; and "other classes", the
-    mean over the target's class labels shuffled among its heads (source is the target).
-    """
-    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    there = [one for one in circuits if one.circuit.found]
-    labels = {(a.model, a.step): a.labels for a in anatomies}
-    last = {(one.model, one.task): one.step for one in there}                                 # ascending, so the last stays
-    group = {name: set(names) for names in across for name in names}
-    rows = []
-    for target in tqdm(there, desc="transfer", unit="circuit", disable=not progress):
-        graph, at_end = target.circuit.graph, target.step == last[target.model, target.task]
-        sources = [one for one in there if one.task == target.task and (one.model == target.model or at_end
-                   and one.step == last[one.model, one.task])]
-        rng, own, put = np.random.default_rng(recipe.seed), labels.get((target.model, target.step)), []
-        classes = own is not None and target.task == "ioi"
-        for one in sources:
-            if one.model == target.model or one.model in group.get(target.model, ()):
-                put.append(("circuit", one, one.circuit.mask))
-            if classes and (one.model, one.step) in labels:
-                of = class_pattern(one.circuit.mask, one.circuit.graph, node_labels(one.circuit.graph, labels[one.model, one.step]))
-                put.append(("classes", one, instantiate(of, graph, node_labels(graph, own))))
-                if one is target:
-                    for _ in range(draws):
-                        order = rng.permutation(len(own))
-                        put.append(("other classes", one, instantiate(of, graph, node_labels(graph, [own[i] for i in order]))))
-        put += [("shuffled", target, shuffled_heads(target.circuit.mask, graph, rng)) for _ in range(draws)]
-        checkpoint = suite.checkpoint(target.model, target.step)
-        load = partial(checkpoint.load, device=device, dtype=dtype)
-        metric = measure_masks(checkpoint, target.task, [mask for *_, mask in put], store, recipe.prompts[target.task], recipe.seed,
-                               load=load, dtype=dtype).mean(1)
-        kept = faithfulness(metric[2:], metric[0], metric[1], "normalised")
-        found = pd.DataFrame({"task": target.task, "source": [one.model for _, one, _ in put], "target": target.model,
-                              "source_step": [one.step for _, one, _ in put], "target_step": target.step,
-                              "source_tokens": [one.tokens_seen for _, one, _ in put], "target_tokens": target.tokens_seen,
-                              "what": [what for what, *_ in put], "edges": [int(mask.sum()) for *_, mask in put], "faithfulness": kept})
-        keys = [name for name in found if name not in ("edges", "faithfulness")]
-        rows.append(found.groupby(keys, sort=False).mean().reset_index())
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["task", "source", "target", "source_step", "target_step",
-                     "source_tokens", "target_tokens", "what", "edges", "faithfulness"])
-
-
-WHERE = ("same run", "other seed", "other size")
-
-
-def transfer_summary(table: pd.DataFrame, across: Sequence[Sequence[str]] = ()) -> pd.DataFrame:
-    """What `transfer` found, in short: a row per task, what ("circuit", "classes") and where it was put (see `WHERE`).
-
-    Columns: pairs, mean and lowest faithfulness, own (mean over the targets of what was found there itself) and null (mean over
-    the targets of the shuffled ones). "other seed": both models are in one group of `across`.
-    """
-    group = {name: i for i, names in enumerate(across) for name in names}
-    same = (table["source"] == table["target"]) & (table["source_step"] == table["target_step"])
-    rows = []
-    for (task, what), part in table[table["what"].isin(["circuit", "classes"])].groupby(["task", "what"], sort=False):
-        kin = part["source"].map(group) == part["target"].map(group)
-        where = np.where(part["source"] == part["target"], WHERE[0], np.where(kin, WHERE[1], WHERE[2]))
-        target = ["target", "target_step"]
-        mine = table[(table["task"] == task) & same]
-        own, null = (mine[mine["what"] == name].set_index(target)["faithfulness"] for name in
-                     (what, "shuffled" if what == "circuit" else "other classes"))
-        for name in WHERE:
-            moved = part[(where == name) & ~same.loc[part.index]]
-            if len(moved):
-                at = list(dict.fromkeys(zip(moved["target"], moved["target_step"])))
-                rows.append({"task": task, "what": what, "where": name, "pairs": len(moved), "mean": moved["faithfulness"].mean(),
-                             "lowest": moved["faithfulness"].min(), "own": own.reindex(at).mean(), "null": null.reindex(at).mean()})
-    return pd.DataFrame(rows, columns=["task", "what", "where", "pairs", "mean", "lowest", "own", "null"])
-
-
-def transfer_matrix(table: pd.DataFrame, task: str, what: str, model: str | None = None, name=str) -> pd.DataFrame:
-    """Faithfulness as a square: rows are sources, columns targets; checkpoints of one model (tokens seen, as `name` writes
-    them), or, without a model, the models' last checkpoints."""
-    part = table[(table["task"] == task) & (table["what"] == what)]
-    if model is not None:
-        part = part[(part["source"] == model) & (part["target"] == model)].sort_values(["source_tokens", "target_tokens"])
-        part = part.assign(source=part["source_tokens"].map(name), target=part["target_tokens"].map(name))
-    else:
-        final = part.groupby("target")["target_step"].transform("max")
-        part = part[(part["target_step"] == final) & ((part["source"] != part["target"]) | (part["source_step"] == part["target_step"]))]
-    order = list(dict.fromkeys(part["target"]))
-    return part.pivot(index="source", columns="target", values="faithfulness").reindex(index=order, columns=order)
-
-
-# ------------------------------------------------------------------ the other tasks
-
-TELLS = {"greater_than": "YY", "gendered_pronoun": "name", "sva": "subject"}      # the position that says what the answer is
-
-
-@dataclass(frozen=True, eq=False)
-class Readers:
-    """The heads of one checkpoint that bring what matters from where it stands to END, for a task other than IOI.
-
-    Rows of `effect` are heads, then MLPs: the direct effect e on the task's metric. `looks` [head, n]: attention from END to the
-    token that tells; `peaks` [head, n]: whether it is the largest. For Greater-Than `year` [head, n]: the head's output at END,
-    through the unembedding, is highest for YY or YY + 1 among the hundred years; `above` [MLP, n]: the MLP's, mean of the years
-    after YY less that of the others.
-    """
-
-    model: str
-    step: int
-    tokens_seen: int
-    task: str
-    n_heads: int
-    arrays: dict[str, np.ndarray]
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.arrays["looks"])
-
-    @property
-    def does(self) -> bool:
-        """Whether the model does the task here at all."""
-        return float(self.arrays["clean"].mean()) > get_task(self.task).least
-
-    def effect(self) -> np.ndarray:
-        """e of heads, then MLPs; negative helps."""
-        clean, corrupted = self.arrays["clean"].mean(), self.arrays["corrupted"].mean()
-        return (self.arrays["direct"].mean(1) - clean) / (clean - corrupted)
-
-    def readers(self, bar: float = 0.5) -> np.ndarray:
-        """bool [head]: attention from END is highest at the token that tells, on more than `bar` of the prompts."""
-        return self.arrays["peaks"].mean(1) > bar
-
-    def shares(self) -> dict[str, float]:
-        """Shares of the absolute direct effects: of the MLPs among all, of the readers among heads, and what k random heads
-        would have (k of all)."""
-        effect, readers = np.abs(self.effect()), self.readers()
-        of_heads = effect[:self.n_rows]
-        return {"MLPs": effect[self.n_rows:].sum() / effect.sum(), "readers": of_heads[readers].sum() / of_heads.sum(),
-                "random": readers.mean(), "helping": float(-self.effect()[:self.n_rows][readers].sum())}
-
-
-@torch.no_grad()
-def read(model: Model, pairs: PromptPairs) -> dict[str, Tensor]:
-    """The arrays of `Readers`."""
-    net, device, place = network_of(model), model.device, TELLS[pairs.task]
-    dtype, end = sums_dtype(model.dtype), pairs.end.to(device)
-    tokens, b = pairs.clean[:, :int(pairs.end.max()) + 1].to(device), torch.arange(len(pairs), device=device)
-    unembed = folded_unembedding(net, dtype)[pairs.answers.to(device)]                             # [n, k, d]
-    right = (pairs.signs > 0).to(device)
-    out: dict[str, list[Tensor]] = {"looks": [], "peaks": []} | ({"year": [], "above": []} if pairs.task == "greater_than" else {})
-    for one, layer in zip(run(net, net.embed(tokens)[:, None]), net.layers):
-        from_end = network.attention_pattern(one.q, one.k, net.scale)[b, 0, :, end]                # [n, h, s]
-        at = pairs.positions[place].to(device)
-        out["looks"].append(from_end[b, :, at].t())
-        out["peaks"].append((from_end.argmax(-1) == at[:, None]).t())
-        if "year" in out:
-            written = torch.einsum("nhe,hed->nhd", one.z[b, 0, end], layer.w_out).to(dtype)
-            first = right.long().argmax(1)                                                         # the year after YY
-            best = torch.einsum("nhd,nkd->nhk", written, unembed).argmax(-1)
-            out["year"].append(((best == first[:, None]) | (best == first[:, None] - 1)).t())
-            lens = torch.einsum("nd,nkd->nk", one.mlp_out[b, 0, end].to(dtype), unembed)
-            mean = lambda chosen: (lens * chosen).sum(1) / chosen.sum(1)
-            out["above"].append((mean(right) - mean(~right))[None])
-    arrays = {name: torch.cat(parts) for name, parts in out.items()}
-    arrays["clean"], arrays["corrupted"] = baselines(model, pairs)
-    everything = [*map(head_name, all_heads(model)), *(f"m{layer}" for layer in range(model.shape.n_layers))]
-    return arrays | {"direct": path_patch(model, pairs, everything, ["logits"]).metric}
-
-
-def measure_readers(suite: Suite, circuits: Sequence[Found], store: Store, recipe: Recipe | str = "robust", device: str = "cpu",
-                    dtype: torch.dtype = torch.float32, progress: bool = True) -> list[Readers]:
-    """`Readers` at each checkpoint and task (of `TELLS`) of `circuits` that has a circuit."""
-    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    out = []
-    for one in tqdm([c for c in circuits if c.circuit.found and c.task in TELLS], desc="readers", unit="circuit",
-                    disable=not progress):
-        checkpoint, n = suite.checkpoint(one.model, one.step), recipe.prompts[one.task]
-        key = measurement_key("readers", code=(*_CODE, TASK_CODE[one.task], read), model=one.model, step=one.step, task=one.task, n=n,
-                              weights=checkpoint.weights_hash, seed=recipe.seed, dtype=dtype)
-
-        def measured() -> dict[str, np.ndarray]:
-            model = checkpoint.load(device=device, dtype=dtype)
-            found = read(model, get_task(one.task).prompts(model.tokenizer, n=n, seed=recipe.seed))
-            return {name: array.float().cpu().numpy() for name, array in found.items()}
-
-        out.append(Readers(one.model, one.step, one.tokens_seen, one.task, one.circuit.graph.n_heads, store.arrays(key, measured)))
-    return out
-
-
-def year_circuit(found: Found) -> tuple[list[int], list[int]]:
-    """The parts that the authors' Greater-Than check looks at: (MLPs with an edge to the logits, as layers; heads with an edge to
-    one of these MLPs, as rows)."""
-    graph, mask = found.circuit.graph, found.circuit.mask
-    mlps = [layer for layer in range(graph.n_layers) if mask[graph.source(layer), -1]]
-    columns = [graph.destination(layer) for layer in mlps]
-    rows = [row for row in range(graph.n_layers * graph.n_heads) if mask[graph.source(*divmod(row, graph.n_heads)), columns].any()]
-    return mlps, rows

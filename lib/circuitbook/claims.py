@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import abilities, algorithm, formation, over_training, stability
+from . import abilities, algorithm, formation, over_training, stability, transfer
 from .abilities import Sameness, same_tokens
 from .algorithm import Anatomy
 from .heads import TITLES, HeadScores, measure_heads
@@ -78,7 +78,7 @@ def measure_evidence(suite: Suite, main: Sequence[str], store: Store, recipe: Re
     heads = measure_heads(suite, models, store, recipe, steps, text=text, **where)
     circuits = over_training.measure_circuits(suite, models, tasks, store, recipe, steps, **where)
     anatomies = algorithm.measure_anatomy(suite, heads, circuits, store, recipe, text=text, **where)
-    transfers = algorithm.transfer(suite, circuits, store, recipe, anatomies, seeds, **where)
+    transfers = transfer.transfer(suite, circuits, store, recipe, anatomies, seeds, **where)
     return Evidence(suite, tuple(main), tuple(map(tuple, seeds)), {name: stability.model_size(suite, name) for name in main}, answers, heads, circuits,
                     anatomies, algorithm.share_table(anatomies), transfers, stability.turnover(circuits, draws=0))
 
@@ -226,7 +226,7 @@ def _share(stage: str) -> Test:
 def _moved(what: str, where: str) -> Test:
     """Does what is moved keep `SAME` of what the target's own keeps?"""
     def test(e: Evidence) -> tuple[str, str]:
-        summary = algorithm.transfer_summary(e.transfers, e.seeds)
+        summary = transfer.transfer_summary(e.transfers, e.seeds)
         row = summary[(summary["task"] == "ioi") & (summary["what"] == what) & (summary["where"] == where)]
         if row.empty:
             return "can't tell", "there are no two such circuits"

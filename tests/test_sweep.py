@@ -132,6 +132,7 @@ def test_a_dry_run_says_what_it_costs_and_does_nothing(place, capsys):
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "pythia-160m-0-1: 2 checkpoints, missing; 0.6 GB to download, time unknown yet" in said and "4 shards, 4 to do, 1.0 GB to download" in said
+    assert "pythia-160m: 0.8 GB at least (0.6 for the weights); " in said
     assert not (folder / "sweep").exists() and not (folder / "store").exists() and not hub.requests
 
 

@@ -115,7 +115,7 @@ def attribute(model: Model, pairs: PromptPairs, method: str = "eap-ig", rule: st
     by_prompt = torch.zeros(n, *values.shape, dtype=dtype) if per_prompt else None
     by_position = torch.zeros(width, *values.shape, dtype=dtype) if per_position else None
 
-    chunks = list(chunks_of(pairs, len(t), _row_bytes(model, graph), _prompt_bytes(model, graph), memory))
+    chunks = list(chunks_of(pairs, len(t), row_bytes(model, graph), prompt_bytes(model, graph), memory))
     bar = tqdm(total=n * len(t), desc="attribution", unit="run", disable=not progress, leave=False)
     for rows, some in chunks:
         part = pairs.subset(rows)
@@ -210,14 +210,14 @@ def default_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CPU_MEMORY
 
 
-def _row_bytes(model: Model, graph: Graph):
+def row_bytes(model: Model, graph: Graph):
     """What autograd keeps of one point of one prompt, and the gradients: about 26 streams and 3 patterns a layer."""
     s, size = model.shape, torch.finfo(model.dtype).bits // 8
     return lambda positions, length: size * (positions * s.n_layers * (22 * s.d_model + s.d_mlp + 3 * s.n_heads * length)
                                              + 3 * s.d_vocab)
 
 
-def _prompt_bytes(model: Model, graph: Graph):
+def prompt_bytes(model: Model, graph: Graph):
     """What one prompt takes in sums: the differences of all sources, and the gradients at a layer's inputs, twice."""
     s, size = model.shape, torch.finfo(sums_dtype(model.dtype)).bits // 8
     return lambda positions: size * positions * s.d_model * (graph.n_src + 3 * (3 * s.n_heads + 1))

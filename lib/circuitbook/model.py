@@ -110,7 +110,8 @@ class Model:
 def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
     """The checkpoint as a Model on `device`, its weights in `dtype` (float32 unless told otherwise).
 
-    ValueError for a device that is not there, an architecture that is not supported, or weights that cannot be read.
+    ValueError for a device that is not there or has too little memory, an architecture that is not supported, or weights that
+    cannot be read.
     Pickled weights are read as weights only: a pickle that holds code is refused and nothing in it runs.
     """
     device = check_device(device)
@@ -123,19 +124,20 @@ def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype
     check_architecture(folder, f"{checkpoint.model} at step {checkpoint.step}")
     if not (folder / "tokenizer.json").exists():
         raise ValueError(f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights")
+    shape = shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    from .planning import refuse_what_cannot_fit                   # here, since it knows what comes after this module
+
+    refuse_what_cannot_fit(f"{checkpoint.model} at step {checkpoint.step}", shape, dtype, device)
     network = _read_weights(folder, weight_files(folder, checkpoint.source.prefer), dtype).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    config = network.config
-    shape = Shape(
-        n_layers=config.num_hidden_layers,
-        n_heads=config.num_attention_heads,
-        d_model=config.hidden_size,
-        d_head=config.hidden_size // config.num_attention_heads,
-        d_mlp=config.intermediate_size,
-        d_vocab=config.vocab_size,
-        parallel=config.use_parallel_residual,
-    )
     return Model(checkpoint, network, tokenizer, shape, device, dtype, folder)
+
+
+def shape_of(config: dict) -> Shape:
+    """The shape of a GPT-NeoX from its config.json."""
+    heads, d_model = config["num_attention_heads"], config["hidden_size"]
+    return Shape(config["num_hidden_layers"], heads, d_model, d_model // heads, config["intermediate_size"], config["vocab_size"],
+                 config.get("use_parallel_residual", True))
 
 
 def check_device(device: str | torch.device) -> torch.device:

@@ -330,6 +330,20 @@ def expected(selection, store: Path, shards: Sequence[Shard]) -> list[dict]:
              "seconds": sum(ended[shard.model]) / len(ended[shard.model]) * len(shard.steps) if shard.model in ended else None} for shard in shards]
 
 
+def memory_line(model: str, selection) -> str | None:
+    """What a Pythia needs on the device, and whether it is there; None for models whose shape is not known beforehand."""
+    import torch
+
+    from .planning import PYTHIA_SHAPES, free_memory, plan_memory
+
+    named = re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)
+    if not named or named[1] not in PYTHIA_SHAPES:
+        return None
+    needs, free = plan_memory(PYTHIA_SHAPES[named[1]], selection.dtype), free_memory(torch.device(selection.device))
+    said = "" if free is None else f"; {free / 1e9:.1f} GB are free on {selection.device}" + ("" if needs.fits(free) else ": IT DOES NOT FIT")
+    return f"{model}: {needs.least / 1e9:.1f} GB at least ({needs.weights / 1e9:.1f} for the weights){said}"
+
+
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m circuitbook sweep`."""
     parser.add_argument("--suite", default="mini", help="mini, pythia, a folder, or a hub repository (%(default)s)")
@@ -370,6 +384,9 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
             cost = [f"{row['download_gb']:.1f} GB to download" if row["download_gb"] else "nothing to download", f"about {duration(row['seconds'])}" if row["seconds"] else "time unknown yet"]
             print(f"{row['shard']}: {row['checkpoints']} checkpoints, {row['state']}; {', '.join(cost)}")
         todo = [row for row in rows if row["state"] == "missing"]
+        for model in selection.models:
+            if needs := memory_line(model, selection):
+                print(needs)
         print(f"{len(rows)} shards, {len(todo)} to do, {sum(row['download_gb'] or 0 for row in todo):.1f} GB to download; nothing was executed")
         return
     results = sweep(root, out, selection, notebooks, parameters, store, workers=args.workers, scheduler=args.scheduler, per_shard=args.per_shard,

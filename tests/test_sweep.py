@@ -147,6 +147,12 @@ def test_two_sweeps_need_two_folders(place):
         run(folder, parameters={"NOTES": 1})
 
 
+def test_a_scheduler_that_is_not_there_is_named(place):
+    folder, _ = place
+    with pytest.raises(ValueError, match=r"the scheduler at tcp://127.0.0.1:\d+ has been away for .*it goes on where it stopped"):
+        run(folder, scheduler=f"tcp://127.0.0.1:{_port()}", patience=0.5)
+
+
 # ------------------------------------------------------------------ disturbed
 
 @pytest.mark.slow
@@ -159,7 +165,7 @@ def test_damage_nan_and_a_busy_hub_cost_only_their_own_shards(place, repos):
     assert {step: one.state for step, one in results.items()} == {"0": "done", "1": "failed", "2": "done", "4": "failed"}
     assert "arrived damaged" in results["1"].reason and "FloatingPointError: pythia-14m at step 4 gives NaN" in results["4"].reason
     assert all(Path(results[step].notebook).is_file() for step in "14") and results["1"].notebook.endswith(".partial.ipynb")
-    assert any("[4/4]" in line for line in said) and not (folder / "sweep" / "abilities.ipynb").exists()       # no whole without its parts
+    assert any("[4/4]" in line and "2 failed" in line for line in said) and any("1 running" in line for line in said) and not (folder / "sweep" / "abilities.ipynb").exists()       # no whole without its parts
     assert sorted(content(folder)) == [0, 2]
 
     asked = len(hub.requests)

@@ -143,8 +143,9 @@ def turnover(found: Sequence[Found], ratio: float | None = None, tolerance: floa
     Columns: model, task, step and step_before, tokens_seen and tokens_before; edges and nodes (Jaccard), weighted, and
     `edges_ewma`, `nodes_ewma`, `weighted_ewma` along the curve; for edges and nodes the `_ceiling` (mean over both checkpoints of
     the similarity of two circuits from resampled prompts; nan where none were kept), the `_floor` (random circuits grown to the
-    same numbers of edges) and the `_degree` floor (both circuits rewired). Of either, `draws` (with 0, nan). `left`: what the similarity
-    of edges is between `edges_floor` (0) and ceiling (1). A small circuit has few others of its degrees, so that its degree floor says that, and little else.
+    same numbers of edges) and the `_degree` floor (both circuits rewired). Of either, `draws` (with 0, nan). `left`: what the
+    similarity of edges is between `edges_floor` (0) and ceiling (1). A small circuit has few others of its degrees, so that its
+    degree floor says that, and little else.
     """
     rows, noise, random = [], {}, {}
 

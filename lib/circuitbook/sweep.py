@@ -42,7 +42,6 @@ from .store import write_atomically
 SECTIONS = ("abilities", "circuits-over-training", "components", "after-formation", "algorithm", "stability")
 FINAL = ("report",)                                    # over everything only: they compare checkpoints and models
 PER_SHARD = 8                                          # checkpoints: a kernel takes seconds to start
-LOST = 3                                               # workers that a shard may kill before it counts as failed (Dask's allowed-failures)
 PATIENCE = 600.0                                       # seconds to wait for a scheduler that went away
 
 
@@ -191,27 +190,27 @@ def local_cluster(workers: int, gpus: int = 0) -> Iterator[str]:
         yield cluster.scheduler_address
 
 
-def run_on(address: str, shards: Sequence[Shard], gpu: bool, ended: Callable[[Outcome], None], say: Callable[[str], None] = print,
+def run_on(address: str, shards: Sequence[Shard], gpu: bool, ended: Callable[[Outcome, int], None], say: Callable[[str], None] = print,
            patience: float = PATIENCE) -> None:
     """Has the shards executed by the workers of a Dask scheduler, in their order, and calls `ended` for each.
 
-    With `gpu` a shard takes one unit of the workers' resource "GPU". A worker that dies has its shard given to another; one that
-    kills `LOST` workers counts as failed. If the scheduler goes away, it is waited for, and what had not ended is handed in again:
-    what the lost workers had measured is in the store.
+    `ended(outcome, running)` is also told how many shards are at work then. With `gpu` a shard takes one unit of the workers'
+    resource "GPU". A worker that dies has its shard given to another; a shard that kills several (Dask's allowed-failures) counts
+    as failed. If the scheduler goes away, it is waited for, and what had not ended is handed in again: what the lost workers had
+    measured is in the store.
     """
-    import dask
     import distributed
 
-    dask.config.set({"distributed.scheduler.allowed-failures": LOST})
     waiting = {shard.name: shard for shard in shards}
-    last_seen = time.monotonic()
+    away = None                                        # since when the scheduler has been away
     while waiting:
         try:
             with distributed.Client(address, timeout=10) as client:
+                away = None
                 futures = {client.submit(run_shard, shard, key=f"{shard.name}-{shard.fingerprint[:12]}-{os.getpid()}", priority=-i, pure=False, retries=0,
                                          resources={"GPU": 1} if gpu else None): shard for i, shard in enumerate(waiting.values())}
                 for future in distributed.as_completed(futures, raise_errors=False):
-                    last_seen, shard = time.monotonic(), futures[future]
+                    shard = futures[future]
                     if future.status == "finished":
                         result = future.result()
                     elif future.status == "error":     # its workers died, again and again, or it could not be sent
@@ -221,15 +220,16 @@ def run_on(address: str, shards: Sequence[Shard], gpu: bool, ended: Callable[[Ou
                     else:                              # cancelled or lost: the scheduler went away
                         continue
                     del waiting[shard.name]
-                    ended(result)
+                    ended(result, min(len(waiting), len(client.scheduler_info()["workers"])))
                 if waiting and client.status != "running":
                     raise OSError("the scheduler went away")
         except (OSError, TimeoutError, distributed.comm.CommClosedError) as error:
             for shard in list(waiting.values()):       # what ended while nobody listened is on disk
                 if (found := outcome(shard)).state != "missing":
                     del waiting[shard.name]
-                    ended(found)
-            if time.monotonic() - last_seen > patience:
+                    ended(found, 0)
+            away = away or time.monotonic()
+            if time.monotonic() - away > patience:
                 raise ValueError(f"the scheduler at {address} has been away for {duration(patience)} ({error}); start it again and repeat the command: it goes on "
                                  "where it stopped") from None
             say(f"the scheduler at {address} is away; waiting for it")
@@ -251,6 +251,7 @@ def sweep(root: Path, out: Path, selection, notebooks: Sequence[str], parameters
 
     sources = {name: nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4) for name in notebooks}
     check_parameters(parameters, sources)
+    _same_steps(selection)                             # an error now rather than in the end
     shards = plan(root, out, store, selection, notebooks, parameters, per_shard, budget_gb)
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -258,16 +259,18 @@ def sweep(root: Path, out: Path, selection, notebooks: Sequence[str], parameters
             results = {shard.name: outcome(shard) for shard in shards}
             todo = [shard for shard in shards if results[shard.name].state == "missing" or (retry_failed and results[shard.name].state == "failed")]
             say(f"{len(shards)} shards of {sum(len(s.steps) for s in shards)} checkpoints: {len(shards) - len(todo)} ended before, {len(todo)} to do")
+            for shard in todo:                         # a record that is there means: ended
+                shard.record.unlink(missing_ok=True)
             bar, begun = tqdm(total=len(todo), desc="shards", unit="shard", disable=not sys.stderr.isatty()), time.monotonic()
+            finished: list[str] = []
 
-            def ended(result: Outcome) -> None:
+            def ended(result: Outcome, running: int) -> None:
                 results[result.name] = result
+                finished.append(result.name)
                 bar.update()
-                count, failed = bar.n if not bar.disable else sum(results[s.name].state != "missing" for s in todo), sum(r.state == "failed" for r in results.values())
-                count = max(1, count)
-                left = (time.monotonic() - begun) / count * max(0, len(todo) - count)
-                say(f"[{count}/{len(todo)}] {result.name}: {result.state} in {duration(result.seconds)}" + (f" ({result.reason})" if result.reason else "")
-                    + f"; {failed} failed so far, about {duration(left)} left")
+                failed, left = sum(r.state == "failed" for r in results.values()), len(todo) - len(finished)
+                say(f"[{len(finished)}/{len(todo)}] {result.name}: {result.state} in {duration(result.seconds)}" + (f" ({result.reason})" if result.reason else "")
+                    + f"; {running} running, {failed} failed, about {duration((time.monotonic() - begun) / len(finished) * left)} left")
 
             if todo:
                 gpu = str(selection.device).startswith("cuda")

@@ -51,3 +51,16 @@ def test_the_shipped_checkpoints_all_differ(tmp_path):
     with torch.no_grad():
         network.lm_head.weight[0, 0] += 1e-3
     assert integrity.tensors_hash(network) != before
+
+
+def test_only_the_revisions_named_are_dropped_and_only_beyond_the_budget(pythia, tmp_path):
+    from circuitbook import hub
+
+    suite = load_suite("pythia")
+    for step in (1, 4):
+        suite.checkpoint("pythia-14m", step).fetch()
+    weights = lambda: sorted(path.parent.name for path in (tmp_path / "cache").glob("models--*/snapshots/*/*") if path.suffix in (".bin", ".safetensors"))
+    before = weights()
+    assert len(before) == 2 and hub.drop_beyond(1e9, "pythia-14m", {"step1"}) == 0 and hub.drop_beyond(0, "pythia-31m", {"step1"}) == 0 and weights() == before
+    assert hub.drop_beyond(0, "pythia-14m", {"step1"}) > 1000 and len(weights()) == 1
+    assert suite.checkpoint("pythia-14m", 4).load().shape.n_layers == 2 and hub.drop_beyond(0, "pythia-14m", {"step1"}) == 0

@@ -161,8 +161,7 @@ def dissect(model: Model, scores: HeadScores, mask: np.ndarray, settings: Algori
     Stage "steering": receivers are the queries of all name movers, or ("direct" in the settings, as the caption of Figure 4
     has it) of all heads of the stage before that help. A head is S-inhibition if its effect through them is below
     -through_bar, if (in `paper`) the circuit has an edge from it to such a query, and if the signal named in the settings,
-    patched at END, lowers the logit difference and turns them to the wrong name: receivers that look more at IO look less
-    there and more at S1, the others less at S1 and S2.
+    patched at END, lowers the logit difference and turns them away from what they should look at (see `turned_away`).
     Stage "tertiary": receivers are the values of S-inhibition heads that are not copy suppression. A head is of a class if
     its effect is below -through_bar and its induction (duplicate-token) score above the mean of all heads.
     """

@@ -175,10 +175,10 @@ def _fault(path: Path, announced: HubFile, whole: bool) -> str | None:
     return None if announced.git_id in (None, git_id) else "its git id differs from the hub's"
 
 
-def keep_within(budget: float, keep: Collection[str] = ()) -> int:
-    """Drops cached revisions, the longest unused first, until the cache takes `budget` bytes at most; bytes that were freed.
+def drop_beyond(budget: float, model: str, names: Collection[str]) -> int:
+    """Drops these revisions of a model from the cache if it takes more than `budget` bytes; bytes that were freed.
 
-    `keep`: commits that stay whatever it takes. Only revisions named step<N> are dropped: what else is in the cache is not ours.
+    Nothing else is dropped: another worker may be reading it.
     """
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
@@ -187,13 +187,9 @@ def keep_within(budget: float, keep: Collection[str] = ()) -> int:
         info = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return 0
-    ours = sorted(((revision, repo) for repo in info.repos for revision in repo.revisions if any(re.fullmatch(r"step\d+", ref) for ref in revision.refs)
-                   and revision.commit_hash not in keep), key=lambda pair: max((f.blob_last_accessed for f in pair[0].files), default=0.0))
-    total, freed = info.size_on_disk, 0
-    for revision, _ in ours:
-        if total - freed <= budget:
-            break
-        strategy = scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(revision.commit_hash)
-        freed += strategy.expected_freed_size
-        strategy.execute()
-    return freed
+    used = [revision.commit_hash for repo in info.repos if repo.repo_id.rsplit("/", 1)[-1] == model for revision in repo.revisions if revision.refs & set(names)]
+    if info.size_on_disk <= budget or not used:
+        return 0
+    strategy = info.delete_revisions(*used)
+    strategy.execute()
+    return strategy.expected_freed_size

@@ -50,8 +50,9 @@ def select(suite: str, models: str | Sequence[str] | None = None, steps: str | S
     `models`, `tasks`: a name, several, or None for all (of a hub's models the standard ones: Pythia's variants by the
     dozen have to be asked for). `steps`: step numbers, a schedule's name ("paper", "sparse",
     ...; see `Suite.schedule`), or None for all; every model must have them. `device`: "auto" takes a GPU where
-    there is one. `tokens_per_step`: for a suite that does not say so itself. Steps whose weights are those
-    of another step (see `integrity`) are left out, unless `keep_doubles`, which then asks no hub. Errors: ValueError or the suite's own, one line each, naming the parameter.
+    there is one. `tokens_per_step`: for a suite that does not say so itself. Steps whose weights are those of another step
+    (see `integrity`) are left out, unless `keep_doubles`, which then asks no hub. Errors: ValueError or the suite's own, one
+    line each, naming the parameter.
     """
     chosen = load_suite(suite)
     if tokens_per_step is not None:

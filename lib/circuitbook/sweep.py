@@ -3,9 +3,9 @@
     python -m circuitbook sweep --suite pythia --models pythia-160m --steps paper --notebooks all
 
 A shard is a few checkpoints of one model: one worker downloads them, executes every section notebook on them with
-papermill, and drops them again if there is a disk budget. What the notebooks measure goes to the store, which all workers
-share; so does the executed copy of each notebook. When the shards are done, the notebooks are executed once over everything:
-all is in the store by then, and what comes out is the tables and figures of the whole sweep.
+papermill, and drops them again if the disk budget is spent. What the notebooks measure goes to the store, which all workers
+share. When the shards are done, the notebooks are executed once over everything: all is in the store by then, and what comes
+out is the tables and figures of the whole sweep.
 
 In the folder of a sweep (`--out`):
 
@@ -141,8 +141,7 @@ def outcome(shard: Shard) -> Outcome:
 def run_shard(shard: Shard) -> Outcome:
     """Executes a shard's notebooks one after the other and writes its record; never raises but for Ctrl-C.
 
-    A failure is the first notebook's that fails: the others need the same checkpoints, so they are tried too, for what they
-    can still put into the store.
+    If a notebook fails, the others are tried all the same, for what they can still put into the store.
     """
     begun, reasons, where = time.monotonic(), [], ""
     for name in shard.notebooks:
@@ -158,8 +157,8 @@ def run_shard(shard: Shard) -> Outcome:
             where = where or str(target)
     if shard.budget_gb is not None:
         with contextlib.suppress(Exception):           # a cache that cannot be tidied is no reason to lose a result
-            from .hub import keep_within
-            keep_within(shard.budget_gb * 1e9)
+            from .hub import drop_beyond
+            drop_beyond(shard.budget_gb * 1e9, shard.model, {f"step{step}" for step in shard.steps})
     done = Outcome(shard.name, "failed" if reasons else "done", round(time.monotonic() - begun, 2), "; ".join(reasons), where, shard.fingerprint)
     with contextlib.suppress(OSError):                 # if the disk is full, the sweep still hears of it
         write_atomically(shard.record, json.dumps(dataclasses.asdict(done), indent=1).encode())
@@ -359,7 +358,7 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="of the local cluster, without a GPU (%(default)s); with GPUs, one each")
     parser.add_argument("--scheduler", metavar="tcp://...", help="a Dask cluster that is there already; its workers must see the same folders")
     parser.add_argument("--per-shard", type=int, default=PER_SHARD, help="checkpoints that a worker takes at a time (%(default)s)")
-    parser.add_argument("--disk-budget", type=float, metavar="GB", help="what downloaded checkpoints may take; older ones are dropped")
+    parser.add_argument("--disk-budget", type=float, metavar="GB", help="a shard's checkpoints are dropped if the hub's cache takes more")
     parser.add_argument("--retry-failed", action="store_true", help="try again what failed before")
     parser.add_argument("--dry-run", action="store_true", help="list the shards with their expected cost, and stop")
     parser.add_argument("--root", type=Path, default=Path(), help="the book's folder (default: the current one)")

@@ -12,7 +12,8 @@ import torch
 from hub_standin import Hub
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+from transformers import (GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM,
+                          OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast)
 from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 torch.set_num_threads(1)
@@ -21,17 +22,31 @@ TEXT = " when Mary and John went to the store gave a drink she he isn't"
 WORDS = ["<|endoftext|>", *(" " + word for word in TEXT.split())]
 
 
-def random_network(seed: int = 0, layers: int = 2, d_model: int = 16, heads: int = 2, vocab: int = len(WORDS)):
-    """A GPT-NeoX with random weights, biases and LayerNorms, large enough that every part moves the logits."""
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
-    sizes = {"hidden_size": d_model, "intermediate_size": 4 * d_model, "num_attention_heads": heads}
-    config = GPTNeoXConfig(vocab_size=vocab, num_hidden_layers=layers, rope_parameters=rope, **sizes)
-    network = GPTNeoXForCausalLM(config).eval()
+def random_network(seed: int = 0, layers: int = 2, d_model: int = 16, heads: int = 2, vocab: int = len(WORDS),
+                   architecture: str = "gpt_neox"):
+    """A model with random weights, biases and norms, large enough that every part moves the logits.
+
+    architecture: "gpt_neox", "gpt_neox sequential", "gpt2", "llama" (two heads share keys and values) or "olmo".
+    """
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    sizes = {"hidden_size": d_model, "intermediate_size": 4 * d_model, "num_attention_heads": heads, "vocab_size": vocab,
+             "num_hidden_layers": layers, "eos_token_id": 0, "bos_token_id": 0}
+    if architecture.startswith("gpt_neox"):
+        network = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, rope_parameters=rope | {"partial_rotary_factor": 0.25},
+                                                   use_parallel_residual=architecture == "gpt_neox"))
+    elif architecture == "gpt2":
+        network = GPT2LMHeadModel(GPT2Config(vocab_size=vocab, n_layer=layers, n_embd=d_model, n_head=heads, n_positions=64,
+                                             eos_token_id=0, bos_token_id=0))
+    elif architecture == "llama":
+        network = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=heads // 2, rope_parameters=rope))
+    else:
+        network = OlmoForCausalLM(OlmoConfig(**sizes, pad_token_id=0, rope_parameters=rope))
+    network.eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in network.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_(noise * (2 / d_model**0.5 if weight.ndim == 2 else 0.3) + ("norm.weight" in name))
+            weight.copy_(noise * (2 / d_model**0.5 if weight.ndim == 2 else 0.3) + ("norm" in name or "ln_" in name) * name.endswith("weight"))
     return network
 
 

@@ -1,53 +1,47 @@
 """A slow literal twin of attribution and circuits, from the definitions: one prompt at a time, every position, float64.
 
 The input of every node is written out as the sum of what its sources wrote, plus the attention biases, which belong to no
-node. `edit` may replace what any edge carries. Works on transformers' own GPT-NeoX; uses nothing of the library but names.
+node. `edit` may replace what any edge carries. Works on transformers' own models; uses nothing of the library but names.
 """
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb
+from parts import Parts, exact, literal_norm
 
 
 class Literal:
     def __init__(self, network):
-        self.network = copy.deepcopy(network).double().eval().requires_grad_(False)
-        self.body, self.heads = self.network.base_model, network.config.num_attention_heads
-        self.d_head = network.config.hidden_size // self.heads
-
-    def embed(self, tokens):
-        return self.body.embed_in(tokens)
+        self.network = exact(network)
+        self.parts = Parts(self.network)
+        self.embed = self.parts.embed
 
     def run(self, embeddings, edit=lambda source, target, written: written):
         """(what every source wrote {name: [pos, d]}, logits [pos, vocab]) from embeddings [pos, d]."""
-        written, bias = {"input": embeddings}, 0
+        parts, written, bias = self.parts, {"input": embeddings}, 0
 
         def read(target):
             return sum(edit(source, target, value) for source, value in written.items()) + bias
 
-        positions = torch.arange(len(embeddings))[None]
-        cos, sin = self.body.rotary_emb(embeddings[None], positions)
-        for i, layer in enumerate(self.body.layers):
-            attention, new = layer.attention, {}
-            for h in range(self.heads):
+        for i in range(len(parts.blocks)):
+            new = {}
+            for h in range(parts.n_heads):
                 qkv = []
-                for k, kind in enumerate("qkv"):
-                    x = layer.input_layernorm(read(f"a{i}.h{h}<{kind}>"))
-                    rows = slice((3 * h + k) * self.d_head, (3 * h + k + 1) * self.d_head)
-                    weight, b = attention.query_key_value.weight[rows], attention.query_key_value.bias[rows]
-                    qkv.append((x @ weight.T + b)[None, None])
-                q, k = apply_rotary_pos_emb(qkv[0], qkv[1], cos, sin)
-                pattern = q[0, 0] @ k[0, 0].T / self.d_head**0.5
+                for kind in "qkv":
+                    weight, b = parts.read(i, h, kind)
+                    qkv.append(literal_norm(read(f"a{i}.h{h}<{kind}>"), parts.norm_attention[i]) @ weight.T + b)
+                q, k = parts.rotated(*qkv[:2])
+                pattern = q @ k.T / parts.d_head**0.5
                 pattern = pattern.masked_fill(torch.ones_like(pattern).triu(1).bool(), -torch.inf).softmax(-1)
-                out = attention.dense.weight[:, h * self.d_head:(h + 1) * self.d_head]
-                new[f"a{i}.h{h}"] = pattern @ qkv[2][0, 0] @ out.T
-            new[f"m{i}"] = layer.mlp(layer.post_attention_layernorm(read(f"m{i}")))
-            written |= new                             # parallel: heads do not feed the MLP of their layer
-            bias = bias + attention.dense.bias
-        return written, self.network.lm_head(self.body.final_layer_norm(read("logits")))
+                new[f"a{i}.h{h}"] = pattern @ qkv[2] @ parts.write(i, h).T
+            if not parts.parallel:                     # in a sequential block the MLP reads the heads of its layer
+                written |= new
+                bias = bias + parts.output_bias(i)
+            new[f"m{i}"] = parts.mlp[i](literal_norm(read(f"m{i}"), parts.norm_mlp[i]))
+            written |= new
+            if parts.parallel:
+                bias = bias + parts.output_bias(i)
+        return written, literal_norm(read("logits"), parts.norm_final) @ parts.unembed.T
 
     def loss(self, pairs, i, embeddings, edit=lambda source, target, written: written):
         _, logits = self.run(embeddings, edit)

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from circuitbook import heads
 from circuitbook.heads import (HeadScores, attention_from_end, copy_hits, copy_suppression, documents, function_tokens,
                                measure_heads, repeat_scores, s_inhibition, score_heads, successor_hits, successor_pairs)
-from circuitbook.network import Layer, Network, Norm, network_of, rotate
+from circuitbook.network import MLP, Layer, Network, Norm, network_of, rotate
 from circuitbook.patching import path_patch
 from circuitbook.recipes import get_recipe
 from circuitbook.store import Store
 from circuitbook.suites import load_suite
 from circuitbook.tasks import get_task
+from parts import Parts, bias_of, centred, deviation, exact, literal_norm, weight_of
 from test_patching import hooked
 from toys import toy_model
 
@@ -45,14 +46,14 @@ def hand_made(values, outputs, embed, unembed, q=None, k=None, rotary=still, mlp
             "v": values.transpose(1, 2)}
     b_in = {"q": zeros if b_q is None else b_q, "k": zeros if b_k is None else b_k, "v": zeros}
     mlp = mlp or (torch.zeros(1, d, dtype=D), torch.zeros(1, dtype=D), torch.zeros(d, 1, dtype=D), torch.zeros(d, dtype=D))
-    layer = Layer(norm, norm, w_in, b_in, outputs, torch.zeros(d, dtype=D), mlp, lambda x: x)
+    layer = Layer(norm, norm, w_in, b_in, outputs, torch.zeros(d, dtype=D), MLP(*mlp, lambda x: x))
     return Network(torch.as_tensor(embed, dtype=D), (layer,), norm, torch.as_tensor(unembed, dtype=D), rotary, 1.0)
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     network, model = toy_model(tmp_path_factory.mktemp("heads"), layers=3, heads=2, d_model=16)
-    return network.double().requires_grad_(False), model
+    return exact(network), model
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def mini():
 def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
     length, distances = 12, (1, 12, 11)                # previous, duplicate, induction
     b_q = torch.full((3, 8), 40.0, dtype=D)
-    b_k = torch.stack([rotate(b_q[i][None, None], *(part[0, i:i + 1, None] for part in turning(None, torch.tensor([distances]))))[0, 0]
+    b_k = torch.stack([rotate(b_q[i][None, None], [part[0, i:i + 1, None] for part in turning(None, torch.tensor([distances]))])[0, 0]
                        for i in range(3)])
     network = hand_made(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), torch.ones(30, 8), torch.ones(30, 8), rotary=turning,
                         b_q=b_q, b_k=b_k)
@@ -113,36 +114,23 @@ def test_hand_made_successor_and_name_movers():
         assert raised[2].tolist() == [0, 0] and lowered[1].tolist() == [0, 0]
 
 
-def literal_norm(x, norm):
-    return (x - x.mean()) / (x.var(unbiased=False) + norm.eps).sqrt() * norm.weight + norm.bias
-
-
-def attention_weights(layer, head, e):
-    rows = lambda k: slice((3 * head + k) * e, (3 * head + k + 1) * e)
-    qkv, out = layer.attention.query_key_value, layer.attention.dense
-    return qkv.weight[rows(2)], qkv.bias[rows(2)], out.weight[:, head * e:(head + 1) * e]
-
-
 @pytest.mark.parametrize("norms", [True, False])
 def test_successor_is_its_definition(toy, norms):
     network, model = toy
     pairs = torch.tensor([[1, 2], [2, 3], [3, 4], [4, 5], [9, 10], [10, 11]])
     lists = [("one", pairs[:4], pairs[:4, 1]), ("two", pairs[4:], pairs[4:, 1])]
-    got, body = successor_hits(network_of(model), lists, norms), network.gpt_neox
+    got, parts = successor_hits(network_of(model), lists, norms), Parts(network)
     assert got.shape == (6, 6) and 0 < got.double().mean() < 1
     for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
-        w_v, b_v, w_o = attention_weights(body.layers[layer], head, 8)
+        (w_v, b_v), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
         for j, (word, after) in enumerate(pairs.tolist()):
-            x = body.embed_in.weight[word]
+            x = parts.words.weight[word]
             if norms:
                 if layer:
-                    x = x + body.layers[0].mlp(literal_norm(x, body.layers[0].post_attention_layernorm))
-                value = w_v @ literal_norm(x, body.layers[layer].input_layernorm) + b_v
-                final = body.final_layer_norm
-                unembed = network.lm_head.weight * final.weight
-                unembed = unembed - unembed.mean(1, keepdim=True)
+                    x = x + parts.mlp[0](literal_norm(x, parts.norm_mlp[0]))
+                value, unembed = w_v @ literal_norm(x, parts.norm_attention[layer]) + b_v, parts.unembedding()
             else:
-                value, unembed = w_v @ body.layers[0].mlp(x), network.lm_head.weight
+                value, unembed = w_v @ parts.mlp[0](x), parts.unembed
             logits = unembed @ (w_o @ value)
             targets = lists[0 if j < 4 else 1][2].tolist()
             assert bool(got[row, j]) == (max(targets, key=lambda t: float(logits[t])) == after)
@@ -152,24 +140,21 @@ def test_successor_is_its_definition(toy, norms):
 def test_copy_score_is_its_definition(toy, norms, monkeypatch):
     network, model = toy
     monkeypatch.setattr(heads, "TOP", 3)
-    body, kept = network.gpt_neox, {}
+    parts, kept = Parts(network), {}
     tokens = torch.randint(1, 15, (4, 7), generator=torch.Generator().manual_seed(2))
     places = torch.tensor([[0, 2, 5]] * 4)
-    with hooked([(body.layers[0], False, lambda m, x, y: kept.__setitem__(0, y[0] if isinstance(y, tuple) else y))]):
+    with hooked([(parts.blocks[0], False, lambda m, x, y: kept.__setitem__(0, y[0] if isinstance(y, tuple) else y))]):
         network(tokens)
     raised, lowered = copy_hits(network_of(model), tokens, places, norms)
-    final = body.final_layer_norm
-    unembed = network.lm_head.weight * final.weight
-    unembed, bias = unembed - unembed.mean(1, keepdim=True), network.lm_head.weight @ final.bias
+    unembed, bias = parts.unembedding(), parts.unembed @ bias_of(parts.norm_final)
     for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
-        w_v, b_v, w_o = attention_weights(body.layers[layer], head, 8)
-        norm = body.layers[layer].input_layernorm
+        (w_v, b_v), w_o, norm = parts.read(layer, head, "v"), parts.write(layer, head), parts.norm_attention[layer]
         for i in range(4):
             for sign, got in ((1, raised), (-1, lowered)):
                 hits = 0
                 for place in (0, 2, 5):
                     x = kept[0][i, place]
-                    value = w_v @ literal_norm(x, norm) + b_v if norms else w_v @ (norm.weight * (x - x.mean()))
+                    value = w_v @ literal_norm(x, norm) + b_v if norms else w_v @ (weight_of(norm) * centred(x, norm))
                     logits = sign * (unembed @ (w_o @ value)) + (0 if norms else bias)
                     hits += int(tokens[i, place]) in logits.topk(3).indices.tolist()
                 assert got[row, i] == pytest.approx(hits / 3)
@@ -188,21 +173,19 @@ def test_word_lists_of_the_story_language(mini):
 
 def literal_cspa(network, tokens, function, evaluate, share, as_published):
     """Per head and document, from the definition: one destination and source at a time, whole vectors."""
-    body, n, length = network.gpt_neox, evaluate, tokens.shape[1]
+    parts, n, length = Parts(network), evaluate, tokens.shape[1]
     z, streams, last = {}, {}, {}
     network.set_attn_implementation("eager")
-    hooks = [(b.attention.dense, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, b in enumerate(body.layers)]
-    hooks += [(b.input_layernorm, True, lambda m, x, l=l: streams.__setitem__(l, x[0].clone())) for l, b in enumerate(body.layers)]
-    hooks += [(body.final_layer_norm, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
+    hooks = [(out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, out in enumerate(parts.output)]
+    hooks += [(norm, True, lambda m, x, l=l: streams.__setitem__(l, x[0].clone())) for l, norm in enumerate(parts.norm_attention)]
+    hooks += [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
     with hooked(hooks):
         out = network(tokens, output_attentions=True)
     network.set_attn_implementation("sdpa")
-    final = body.final_layer_norm
-    unembed = network.lm_head.weight * final.weight
-    unembed = unembed - unembed.mean(1, keepdim=True)
+    unembed = parts.unembedding()
     kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
     for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
-        w_v, b_v, w_o = attention_weights(body.layers[layer], head, 8)
+        (w_v, b_v), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
         wrote = z[layer][..., head * 8:(head + 1) * 8] @ w_o.T
         mean = wrote.mean(0)
         for i in range(n):
@@ -216,14 +199,14 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
                 new = mean[d].clone()
                 for s in range(d + 1):
                     if lens[s] + 1e-6 >= bar and (as_published or lens[s] > -1e9):
-                        value = w_v @ literal_norm(streams[layer][i, s], body.layers[layer].input_layernorm) + b_v
+                        value = w_v @ literal_norm(streams[layer][i, s], parts.norm_attention[layer]) + b_v
                         part = out.attentions[layer][i, head, d, s] * (w_o @ value - mean[d])
                         unit = unembed[tokens[i, s]] / unembed[tokens[i, s]].norm()
                         new = new + min(0.0, float(part @ unit)) * unit
                 own = F.log_softmax(out.logits[i, d], -1)
-                deviation = (last[0][i, d].var(unbiased=False) + final.eps).sqrt()
+                held = deviation(last[0][i, d], parts.norm_final)
                 for result, where in ((new, kept), (mean[d], ablated)):
-                    other = F.log_softmax(out.logits[i, d] + unembed @ (result - wrote[i, d]) / deviation, -1)
+                    other = F.log_softmax(out.logits[i, d] + unembed @ (result - wrote[i, d]) / held, -1)
                     where[row, i] += (own.exp() * (own - other)).sum() / length
     return kept, ablated
 

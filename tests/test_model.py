@@ -189,8 +189,9 @@ def test_float16_on_pythia_warns(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "gpt2"}, "narrow at step 10 is of architecture 'gpt2'; only 'gpt_neox'"),
-        ({"use_parallel_residual": False}, "without parallel residual"),
+        ({"model_type": "mamba"}, r"narrow at step 10 is of architecture 'mamba'; these are supported: 'gpt_neox' \(Pythia, mini\), 'gpt2'"),
+        ({"model_type": "olmo", "clip_qkv": 8.0}, "is of architecture 'olmo' with clip_qkv = 8.0; only None is supported"),
+        ({"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True; only False"),
     ],
 )
 def test_unsupported_architecture_is_named(copied, change, message):

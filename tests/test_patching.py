@@ -9,6 +9,7 @@ import pytest
 import torch
 from circuitbook.network import network_of
 from circuitbook.patching import ablate, all_heads, metric_of, path_patch, swap_heads
+from parts import Parts, bias_of, centred, deviation, exact, weight_of
 from toys import toy_model, toy_pairs
 
 SIZE = dict(layers=3, heads=2, d_model=16)
@@ -18,8 +19,7 @@ E_HEAD = 8
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     network, model = toy_model(tmp_path_factory.mktemp("toy"), **SIZE)
-    network = copy.deepcopy(network).double().requires_grad_(False)
-    return network, model, toy_pairs()
+    return exact(network), model, toy_pairs()
 
 
 @contextlib.contextmanager
@@ -30,19 +30,30 @@ def hooked(hooks):
         handle.remove()
 
 
+PROJECTIONS = ("query_key_value", "c_attn", "q_proj", "k_proj", "v_proj")
+
+
+def projection(parts, layer, head, kind):
+    """The module that makes a head's q, k or v, and where in its output they are."""
+    i, e = "qkv".index(kind), parts.d_head
+    module, begin = {"gpt_neox": ("query_key_value", 3 * head + i), "gpt2": ("c_attn", i * parts.n_heads + head)}.get(
+        parts.config.model_type, (f"{kind}_proj", head))
+    return module, slice(begin * e, (begin + 1) * e)
+
+
 class ThreePasses:
     """Path patching of one prompt as it is written down: whole prompts, plain transformers, one sender at a time."""
 
     def __init__(self, network, pairs, i):
-        self.network, self.layers, self.pairs = network, network.gpt_neox.layers, pairs.subset([i])
+        self.network, self.parts, self.pairs = network, Parts(network), pairs.subset([i])
         self.stop = int(pairs.end[i]) + 1
         self.clean, self.corrupted = self.pairs.clean[:, :self.stop], self.pairs.corrupted[:, :self.stop]
         (self.z, _), (self.z_bad, self.mlp_bad) = self.record(self.clean), self.record(self.corrupted)
 
     def record(self, tokens):
         z, mlp = {}, {}
-        hooks = [(layer.attention.dense, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, layer in enumerate(self.layers)]
-        hooks += [(layer.mlp, False, lambda m, x, y, l=l: mlp.__setitem__(l, y.clone())) for l, layer in enumerate(self.layers)]
+        hooks = [(out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, out in enumerate(self.parts.output)]
+        hooks += [(block, False, lambda m, x, y, l=l: mlp.__setitem__(l, y.clone())) for l, block in enumerate(self.parts.mlp)]
         with hooked(hooks), torch.no_grad():
             self.network(tokens)
         return z, mlp
@@ -64,12 +75,14 @@ class ThreePasses:
                 z[..., part] = torch.where(where, self.z_bad[l][..., part], z[..., part])
             return (z,)
 
-        hooks = [(block.attention.dense, True, lambda m, x, l=l: hold(m, x, l)) for l, block in enumerate(self.layers)]
+        hooks = [(out, True, lambda m, x, l=l: hold(m, x, l)) for l, out in enumerate(self.parts.output)]
         if kind == "mlp":
-            hooks.append((self.layers[layer].mlp, False, lambda m, x, y: torch.where(where, self.mlp_bad[layer], y)))
-        hooks += [(block.attention.query_key_value, False, lambda m, x, y, l=l: read.__setitem__(("qkv", l), y.clone()))
-                  for l, block in enumerate(self.layers)]
-        hooks += [(block.mlp, True, lambda m, x, l=l: read.__setitem__(("mlp", l), x[0].clone())) for l, block in enumerate(self.layers)]
+            hooks.append((self.parts.mlp[layer], False, lambda m, x, y: torch.where(where, self.mlp_bad[layer], y)))
+        for l, attention in enumerate(self.parts.attention):
+            for name in PROJECTIONS:
+                if hasattr(attention, name):
+                    hooks.append((getattr(attention, name), False, lambda m, x, y, at=(name, l): read.__setitem__(at, y.clone())))
+        hooks += [(block, True, lambda m, x, l=l: read.__setitem__(("mlp", l), x[0].clone())) for l, block in enumerate(self.parts.mlp)]
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
         if receivers == ["logits"]:
@@ -79,14 +92,14 @@ class ThreePasses:
         for name in receivers:
             l = int(name[1])
             if name[0] == "m":
-                hooks.append((self.layers[l].mlp, True, lambda m, x, l=l: (torch.where(put, read["mlp", l], x[0]),)))
+                hooks.append((self.parts.mlp[l], True, lambda m, x, l=l: (torch.where(put, read["mlp", l], x[0]),)))
             else:
-                begin = (3 * int(name[4]) + "qkv".index(name[6])) * E_HEAD
-                def swap(m, x, y, l=l, part=slice(begin, begin + E_HEAD)):
+                module, part = projection(self.parts, l, int(name[4]), name[6])
+                def swap(m, x, y, at=(module, l), part=part):
                     y = y.clone()
-                    y[..., part] = torch.where(put, read["qkv", l][..., part], y[..., part])
+                    y[..., part] = torch.where(put, read[at][..., part], y[..., part])
                     return y
-                hooks.append((self.layers[l].attention.query_key_value, False, swap))
+                hooks.append((getattr(self.parts.attention[l], module), False, swap))
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
             self.network.set_attn_implementation("eager")     # it tells its patterns, but takes softmax in float32
@@ -150,11 +163,11 @@ def test_ablation_and_direct_effects(toy, how):
     network, model, pairs = toy
     gone = [(1, 0), (2, 1)]
     got = ablate(model, pairs, gone, how)
-    layers = network.gpt_neox.layers
+    parts = Parts(network)
 
     def z_of(tokens):
         kept = {}
-        with hooked([(b.attention.dense, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone())) for l, b in enumerate(layers)]):
+        with hooked([(out, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone())) for l, out in enumerate(parts.output)]):
             with torch.no_grad():
                 network(tokens)
         return kept
@@ -167,23 +180,23 @@ def test_ablation_and_direct_effects(toy, how):
                 part = slice(head * E_HEAD, (head + 1) * E_HEAD)
                 z[..., part] = 0 if how == "zero" else bad_z[l][..., part]
         return (z,)
-    after = literal_logits(network, pairs, [(b.attention.dense, True, lambda m, x, l=l: without(m, x, l)) for l, b in enumerate(layers)])
+    after = literal_logits(network, pairs, [(out, True, lambda m, x, l=l: without(m, x, l)) for l, out in enumerate(parts.output)])
     assert torch.allclose(got.after, pairs.measures(after)["logit_difference"], atol=1e-9)
     assert torch.allclose(got.before, pairs.measures(literal_logits(network, pairs, []))["logit_difference"], atol=1e-9)
     assert (got.after - got.before).abs().max() > 1e-3
 
     # a head's direct effect: take what it writes at END out of the last stream, with the last norm's deviation held
     last = {}
-    literal_logits(network, pairs, [(network.gpt_neox.final_layer_norm, True, lambda m, x: last.__setitem__(0, x[0].clone()))])
-    b, norm = torch.arange(len(pairs)), network.gpt_neox.final_layer_norm
+    literal_logits(network, pairs, [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))])
+    b, norm = torch.arange(len(pairs)), parts.norm_final
     stream = last[0][b, pairs.end]
-    deviation = (stream.var(-1, keepdim=True, unbiased=False) + norm.eps).sqrt()
+    held = deviation(stream, norm)
     def difference(x):
-        normed = (x - x.mean(-1, keepdim=True)) / deviation * norm.weight + norm.bias
+        normed = centred(x, norm) / held * weight_of(norm) + bias_of(norm)
         return pairs.measures(normed @ network.lm_head.weight.T)["logit_difference"]
     for layer, head in ((0, 1), (2, 1)):
         part = slice(head * E_HEAD, (head + 1) * E_HEAD)
-        wrote = clean_z[layer][b, pairs.end][:, part] @ layers[layer].attention.dense.weight[:, part].T
+        wrote = clean_z[layer][b, pairs.end][:, part] @ parts.write(layer, head).T
         assert torch.allclose(got.direct_before[layer, head], difference(stream) - difference(stream - wrote), atol=1e-9)
     assert torch.allclose(got.compensation, got.after - got.before + sum(got.direct_before[h] - got.direct_after[h] for h in gone))
     if how == "zero":

@@ -13,7 +13,8 @@ What makes it cheap and leaves it exact:
 1.  a_u does not depend on k, so the gradients are averaged over k before they meet it: one matrix product per layer.
 2.  No input or output of a head is ever built for each head during the forward pass. From the gradient g of a head's
     query the gradient at its input is n(g) = r (W g - mean - x^ (W g . x^) / d), where W is the head's weight with the
-    norm's scale, x^ the normed stream and r = 1/sigma; (W g) . x^ is g times the query itself, and the rest is linear.
+    norm's scale, x^ the normed stream and r = 1/sigma (an RMSNorm takes no mean); (W g) . x^ is g times the query itself,
+    and the rest is linear.
 3.  Up to the first token that differs, clean and corrupted are the same: keys and values of that prefix are computed
     once, for all points. Behind END nothing is computed, and of the logits only those at END.
 
@@ -213,7 +214,9 @@ def default_memory(device: torch.device) -> int:
 def row_bytes(model: Model, graph: Graph):
     """What autograd keeps of one point of one prompt, and the gradients: about 26 streams and 3 patterns a layer."""
     s, size = model.shape, torch.finfo(model.dtype).bits // 8
-    return lambda positions, length: size * (positions * s.n_layers * (22 * s.d_model + s.d_mlp + 3 * s.n_heads * length)
+    streams, hidden = 22 if s.parallel else 24, 3 if s.gated else 1
+    each = streams * s.d_model + hidden * s.d_mlp
+    return lambda positions, length: size * (positions * s.n_layers * (each + 3 * s.n_heads * length)
                                              + 3 * s.d_vocab)
 
 
@@ -258,7 +261,7 @@ def _add_chunk(network: Network, graph: Graph, pairs: PromptPairs, start: int, s
     end = (pairs.end - start).to(device)
     with torch.no_grad():
         prefix = keys_and_values(network, pairs.clean[:, :start].to(device))
-        x = network.embed(tokens)
+        x = network.embed(tokens, start)
         difference, last = _differences(network, graph, x, start, prefix, dtype)
         losses = -pairs_metric(pairs, network.logits(at_end(last, end)))
         change[out.rows] = (losses[:, 1] - losses[:, 0]).to(change)
@@ -276,7 +279,7 @@ def _add_chunk(network: Network, graph: Graph, pairs: PromptPairs, start: int, s
             heads = _head_gradients(weights, one, {kind: gradients[layer][kind].to(dtype) for kind in "qkv"}, m)
             first, mlp = graph.destination(layer, 0), graph.destination(layer)
             out.add(difference[:graph.reach[first]], heads, slice(first, mlp))
-            x, g = one.x.to(dtype), gradients[layer]["mlp"].to(dtype)
+            x, g = one.x_mlp.to(dtype), gradients[layer]["mlp"].to(dtype)
             out.add(difference[:graph.reach[mlp]], _through_norm(weights.norm_mlp, x, g).sum(1)[None] / m,
                     slice(mlp, mlp + 1))
 
@@ -317,7 +320,7 @@ def _gradients(network: Network, pairs: PromptPairs, z: Tensor, start: int, pref
 
 def _without_graph(one: Run) -> Run:
     inputs = {kind: tensor.detach() for kind, tensor in one.inputs.items()}
-    return Run(one.x.detach(), inputs, None, None, None, None, None, None)
+    return Run(one.x.detach(), one.x_mlp.detach(), inputs, None, None, None, None, None, None)
 
 
 def at_end(x: Tensor, end: Tensor) -> Tensor:
@@ -335,7 +338,7 @@ def _through_norm(norm: Norm, x: Tensor, gradient: Tensor) -> Tensor:
     """From the gradient after a norm to the one before it, [..., d]."""
     normed, scale = norm.standardise(x, x.dtype)
     g = gradient * norm.weight.to(x.dtype)
-    return scale * (g - g.mean(-1, keepdim=True) - normed * (g * normed).mean(-1, keepdim=True))
+    return scale * (norm.centre(g) - normed * (g * normed).mean(-1, keepdim=True))
 
 
 def _head_gradients(weights, one: Run, gradients: dict[str, Tensor], m: int) -> Tensor:
@@ -349,8 +352,7 @@ def _head_gradients(weights, one: Run, gradients: dict[str, Tensor], m: int) -> 
         g = gradients[kind] * scale[..., None] / m                                               # [b, k, s, h, e]
         constant = weight @ beta + weights.b_in[kind].to(dtype)                                  # what the norm's bias gives
         along = (g * (one.inputs[kind].to(dtype) - constant)).sum(-1) / gamma.numel()            # [b, k, s, h]
-        at_input = torch.einsum("bshe,hed->hbsd", g.sum(1), weight * gamma)
-        at_input -= at_input.mean(-1, keepdim=True)
+        at_input = norm.centre(torch.einsum("bshe,hed->hbsd", g.sum(1), weight * gamma))
         at_input -= torch.einsum("bksh,bksd->hbsd", along, normed)
         found.append(at_input)
     return torch.cat(found)

@@ -165,7 +165,8 @@ class CorruptedRun:
     start: int
     end: Tensor                                        # END, counted from start
     change: Tensor                                     # [b, s, d] clean minus corrupted embeddings
-    x: list[Tensor]                                    # per layer [b, s, d]: the stream its nodes read
+    x: list[Tensor]                                    # per layer [b, s, d]: the stream its heads read
+    x_mlp: list[Tensor]                                # per layer [b, s, d]: the stream its MLP reads
     inputs: list[dict[str, Tensor]]                    # per layer: q and k after rotary, v; [b, s, h, e]
     z: list[Tensor]                                    # per layer [b, s, h, e]
     mlp: list[Tensor]                                  # per layer [b, s, d]
@@ -183,7 +184,7 @@ class CorruptedRuns:
         self.pairs, self.memory = pairs, memory or default_memory(model.device)
         s, size = model.shape, torch.finfo(model.dtype).bits // 8
         self._sum_size, self._d_model = torch.finfo(sums_dtype(model.dtype)).bits // 8, s.d_model
-        kept = lambda positions, length: size * s.n_layers * s.d_model * (8 * positions + 2 * (length - positions))
+        kept = lambda positions, length: size * s.n_layers * s.d_model * ((8 if s.parallel else 9) * positions + 2 * (length - positions))
         each = lambda positions: 2 * self._sum_size * positions * s.d_model * self.graph.n_src
         self._chunks = [rows for rows, _ in chunks_of(pairs, 1, kept, each, self.memory)]
         start, stop = window(pairs)
@@ -221,22 +222,23 @@ def _corrupted_run(network: Network, pairs: PromptPairs, rows: Tensor, device: t
     dtype = sums_dtype(network.w_embed.dtype)
     end = (pairs.end - start).to(device)
     prefix = keys_and_values(network, pairs.clean[:, :start].to(device))
-    clean, corrupted = (network.embed(t[:, start:stop].to(device)) for t in (pairs.clean, pairs.corrupted))
+    clean, corrupted = (network.embed(t[:, start:stop].to(device), start) for t in (pairs.clean, pairs.corrupted))
     runs, first = [], torch.stack([clean, corrupted], 1)
     for one in run(network, first, start, prefix):
         first = one.out
-        runs.append([one.x[:, 1].contiguous(), {"q": one.q[:, 1].contiguous(), "k": one.k[:, 1].contiguous(),
+        x = one.x[:, 1].contiguous()
+        runs.append([x, x if network.parallel else one.x_mlp[:, 1].contiguous(), {"q": one.q[:, 1].contiguous(), "k": one.k[:, 1].contiguous(),
                      "v": one.inputs["v"][:, 1].contiguous()}, one.z[:, 1].contiguous(), one.mlp_out[:, 1].contiguous()])
     last = at_end(first, end)                                                                    # [b, 2, d]
     metric = pairs_metric(pairs, network.logits(last)).t()
-    x, inputs, z, mlp = map(list, zip(*runs))
-    return CorruptedRun(rows, pairs, start, end, clean.to(dtype) - corrupted.to(dtype), x, inputs, z, mlp,
+    x, x_mlp, inputs, z, mlp = map(list, zip(*runs))
+    return CorruptedRun(rows, pairs, start, end, clean.to(dtype) - corrupted.to(dtype), x, x_mlp, inputs, z, mlp,
                         last[:, 1].contiguous(), prefix, metric)
 
 
 @torch.no_grad()
 def _evaluate(network: Network, graph: Graph, one: CorruptedRun, masks: Sequence[np.ndarray]) -> Tensor:
-    """Metric [circuit, b] of circuits that share a batch. An entry is an input of a node in one of them."""
+    """Metric [circuit, b] of circuits that share a batch."""
     b, s, d = one.change.shape
     dtype, device = one.change.dtype, one.change.device
     rows = [mask.any(1).nonzero()[0] for mask in masks]                    # sources in use
@@ -247,42 +249,33 @@ def _evaluate(network: Network, graph: Graph, one: CorruptedRun, masks: Sequence
         place[c][r] = np.arange(len(r))
         if len(r) and r[0] == 0:
             moved[c][0] = one.change
-    positions = torch.arange(one.start, one.start + s, device=device)[None]
-    cos, sin = (part[0, :, None] for part in network.rotary(one.x[0] if one.x else one.change, positions))
+    turning = network.turning(one.last, one.start, s)
+
+    def read(c: int, columns: np.ndarray, x: Tensor) -> Tensor:
+        """What these inputs read in circuit c, [column, b, s, d]; they all read the same sources; x on the corrupted prompt."""
+        known = int(np.searchsorted(rows[c], graph.reach[columns[0]]))
+        change = weights[c][:known, columns].t() @ moved[c][:known].flatten(1)
+        return (x.to(dtype).flatten()[None] + change).to(x.dtype).view(-1, b, s, d)
 
     for i, layer in enumerate(network.layers):
         first, mlp = graph.destination(i, 0), graph.destination(i)
-        entries, streams = [], []                                          # (circuit, column), and their [b, s, d]
-        for c, mask in enumerate(masks):
-            reach = graph.reach[mlp]
-            columns = first + mask[:reach, first:mlp + 1].any(0).nonzero()[0]
-            if len(columns):
-                known = int(np.searchsorted(rows[c], reach))
-                change = weights[c][:known, columns].t() @ moved[c][:known].flatten(1)
-                streams.append((one.x[i].to(dtype).flatten()[None] + change).to(one.x[i].dtype).view(-1, b, s, d))
-                entries += [(c, int(column)) for column in columns]
-        if not entries:
-            continue
-        x = torch.cat(streams)
-        kind = np.array([3 if column == mlp else (column - first) // graph.n_heads for _, column in entries])
-        head = np.array([(column - first) % graph.n_heads for _, column in entries])
-        circuit = np.array([c for c, _ in entries])
-
-        heads = sorted({(c, h) for c, h, k in zip(circuit.tolist(), head.tolist(), kind.tolist()) if k < 3})
-        if heads:
+        columns = [first + mask[:, first:mlp].any(0).nonzero()[0] for mask in masks]     # of the heads, in each circuit
+        if any(len(some) for some in columns):
+            circuit = np.repeat(np.arange(len(masks)), [len(some) for some in columns])
+            kind, head = np.divmod(np.concatenate(columns) - first, graph.n_heads)
+            heads = sorted(set(zip(circuit.tolist(), head.tolist())))
             where = {pair: j for j, pair in enumerate(heads)}
             of = torch.as_tensor([h for _, h in heads], device=device)
             now = {name: one.inputs[i][name].permute(2, 0, 1, 3)[of] for name in KINDS}          # [r, b, s, e]
-            read = layer.norm_attention(x[torch.as_tensor(kind < 3, device=device)])
-            kind_, head_, circuit_ = (array[kind < 3] for array in (kind, head, circuit))
+            normed = layer.norm_attention(torch.cat([read(c, some, one.x[i]) for c, some in enumerate(columns) if len(some)]))
             for k, name in enumerate(KINDS):
-                these = (kind_ == k).nonzero()[0]
+                these = (kind == k).nonzero()[0]
                 if len(these):
-                    h = torch.as_tensor(head_[these], device=device)
-                    value = torch.einsum("rbsd,red->rbse", read[torch.as_tensor(these, device=device)], layer.w_in[name][h])
+                    h = torch.as_tensor(head[these], device=device)
+                    value = torch.einsum("rbsd,red->rbse", normed[torch.as_tensor(these, device=device)], layer.w_in[name][h])
                     value = value + layer.b_in[name][h][:, None, None]
-                    value = value if name == "v" else rotate(value[:, :, :, None], cos, sin)[:, :, :, 0]
-                    now[name][[where[pair] for pair in zip(circuit_[these].tolist(), head_[these].tolist())]] = value
+                    value = value if name == "v" else rotate(value[:, :, :, None], turning)[:, :, :, 0]
+                    now[name][[where[pair] for pair in zip(circuit[these].tolist(), head[these].tolist())]] = value
             before = None
             if one.start:                                                  # prompts and heads as one batch dimension
                 before = tuple(part.permute(2, 0, 1, 3)[of].flatten(0, 1)[:, :, None] for part in one.prefix[i])
@@ -293,9 +286,10 @@ def _evaluate(network: Network, graph: Graph, one: CorruptedRun, masks: Sequence
             for j, (c, h) in enumerate(heads):
                 if (at := place[c][graph.source(i, h)]) >= 0:
                     moved[c][at] = wrote[j]
-        if (kind == 3).any():
-            wrote = layer.run_mlp(layer.norm_mlp(x[torch.as_tensor(kind == 3, device=device)]))
-            for j, c in enumerate(circuit[kind == 3].tolist()):
+        with_mlp = [c for c, mask in enumerate(masks) if mask[:, mlp].any()]
+        if with_mlp:
+            wrote = layer.mlp(layer.norm_mlp(torch.cat([read(c, np.array([mlp]), one.x_mlp[i]) for c in with_mlp])))
+            for j, c in enumerate(with_mlp):
                 if (at := place[c][graph.source(i)]) >= 0:
                     moved[c][at] = wrote[j].to(dtype) - one.mlp[i].to(dtype)
 

@@ -52,7 +52,7 @@ def _kept(suite: Suite, cases: Sequence[tuple[str, int]], store: Store, kind: st
 # ------------------------------------------------------------------ swaps
 
 def published_swap(target: Model, source: Model, which: Sequence[Head]) -> Model:
-    """`target` with what the stored code of the authors takes from `source` for these heads: columns (not rows) head * d_head ... of the
+    """`target`, a GPT-NeoX, with what the stored code of the authors takes from `source` for these heads: columns (not rows) head * d_head ... of the
     fused query-key-value matrix, which are *input* dimensions of every head, the same slice of its bias, and no output."""
     out, theirs = copy.deepcopy(target.network), source.network.base_model.layers
     with torch.no_grad():
@@ -82,8 +82,9 @@ def swap_effect(suite: Suite, scores: Sequence[HeadScores], store: Store, prompt
         def measure(target: Model) -> pd.DataFrame:
             pairs = get_task("ioi").prompts(target.tokenizer, n=prompts, seed=seed)
             mean = lambda net: float(metric_of(net, pairs).double().mean())
+            fused = target.network.config.model_type == "gpt_neox"               # elsewhere there is no such matrix to slice
             return pd.DataFrame([{"own": mean(network_of(target)), "right": mean(swap_heads(network_of(target), network_of(source()), carriers)),
-                                  "published": mean(network_of(published_swap(target, source(), carriers))), "source_own": mean(network_of(source()))}])
+                                  "published": mean(network_of(published_swap(target, source(), carriers))) if fused else float("nan"), "source_own": mean(network_of(source()))}])
 
         rows.append(_kept(suite, [(name, before[-1].step)], store, "swap", measure, device, dtype, (published_swap, swap_effect), heads=carriers,
                           source=checkpoint.weights_hash, prompts=prompts, seed=seed).assign(heads=", ".join("{}.{}".format(*h) for h in carriers)))

@@ -129,8 +129,8 @@ def successor_hits(network: Network, lists: Sequence[tuple[str, Tensor, Tensor]]
         row = []
         for _, pairs, targets in lists:
             pairs, targets = pairs.to(unembed.device), targets.to(unembed.device)
-            word = network.embed(pairs[:, 0])
-            e = word + first.run_mlp(first.norm_mlp(word)) if norms and i else word if norms else first.run_mlp(word)
+            word = F.embedding(pairs[:, 0], network.w_embed)
+            e = word + first.mlp(first.norm_mlp(word)) if norms and i else word if norms else first.mlp(word)
             value = layer.project("v", layer.norm_attention(e)) if norms else torch.einsum("md,hed->mhe", e, layer.w_in["v"])
             logits = torch.einsum("mhe,hed,td->hmt", value.to(dtype), layer.w_out.to(dtype), unembed[targets])
             right = targets == pairs[:, 1:]                                                          # [m, t]
@@ -172,7 +172,7 @@ def _written_without_attention(layer: Layer, stream: Tensor, norms: bool, dtype:
     if norms:
         value = layer.project("v", layer.norm_attention(stream))
     else:
-        centred = (stream - stream.mean(-1, keepdim=True)) * layer.norm_attention.weight
+        centred = layer.norm_attention.centre(stream) * layer.norm_attention.weight
         value = torch.einsum("...d,hed->...he", centred, layer.w_in["v"])
     return torch.einsum("...he,hed->...hd", value.to(dtype), layer.w_out.to(dtype))
 

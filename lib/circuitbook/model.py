@@ -4,8 +4,8 @@
     model.logits(tokens, positions)         # [n, d_vocab] at the END positions
     model.bridge.run_with_cache(tokens)     # everything that TransformerLens offers
 
-The weights are the checkpoint's own: no LayerNorm folding, no centring (as the paper's EAP-IG). Only GPT-NeoX with parallel
-residual, which is what Pythia is, is supported.
+The weights are the checkpoint's own: no LayerNorm folding, no centring (as the paper's EAP-IG). `ARCHITECTURES` are
+supported; to add one, teach `network` to read it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, GPTNeoXForCausalLM, PreTrainedTokenizerBase
+from transformers import (AutoConfig, AutoTokenizer, GPT2LMHeadModel, GPTNeoXForCausalLM, LlamaForCausalLM, OlmoForCausalLM,
+                          PreTrainedModel, PreTrainedTokenizerBase)
 from transformers.utils import logging as transformers_logging
 
 from .suites import Checkpoint
@@ -31,12 +32,19 @@ from .weight_files import weight_files
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
+# model_type of config.json -> the class of transformers, and who is built so
+ARCHITECTURES = {"gpt_neox": (GPTNeoXForCausalLM, "Pythia, mini"), "gpt2": (GPT2LMHeadModel, "GPT-2"),
+                 "llama": (LlamaForCausalLM, "Llama, SmolLM"), "olmo": (OlmoForCausalLM, "OLMo 1B")}
+# settings that change what a layer computes in a way that is not supported: {model_type: {setting: what it may be}}
+_ONLY = {"gpt2": {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
+         "olmo": {"clip_qkv": None}}
 BATCH_BYTES = 1 << 30  # what the activations of one batch may take in Model.logits
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes that the graph and the figures need. parallel: attention and MLP of a layer read the same stream."""
+    """The sizes that the graph and the figures need. parallel: attention and MLP of a layer read the same stream. gated: the
+    MLP has a third matrix, as in Llama. Heads that share keys and values count as heads of their own."""
 
     n_layers: int
     n_heads: int
@@ -45,6 +53,7 @@ class Shape:
     d_mlp: int
     d_vocab: int
     parallel: bool
+    gated: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +61,7 @@ class Model:
     """A checkpoint in memory. `network` is the transformers model."""
 
     checkpoint: Checkpoint
-    network: GPTNeoXForCausalLM
+    network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     shape: Shape
     device: torch.device
@@ -124,20 +133,32 @@ def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype
     check_architecture(folder, f"{checkpoint.model} at step {checkpoint.step}")
     if not (folder / "tokenizer.json").exists():
         raise ValueError(f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights")
-    shape = shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    shape = shape_of(config)
     from .planning import refuse_what_cannot_fit                   # here, since it knows what comes after this module
 
-    refuse_what_cannot_fit(f"{checkpoint.model} at step {checkpoint.step}", shape, dtype, device)
-    network = _read_weights(folder, weight_files(folder, checkpoint.source.prefer), dtype).to(device).eval()
+    refuse_what_cannot_fit(f"{checkpoint.model} at step {checkpoint.step}", shape, dtype, device,
+                           count_parameters(config))
+    network = _read_weights(folder, weight_files(folder, checkpoint.source.prefer), dtype, config["model_type"]).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     return Model(checkpoint, network, tokenizer, shape, device, dtype, folder)
 
 
 def shape_of(config: dict) -> Shape:
-    """The shape of a GPT-NeoX from its config.json."""
-    heads, d_model = config["num_attention_heads"], config["hidden_size"]
-    return Shape(config["num_hidden_layers"], heads, d_model, d_model // heads, config["intermediate_size"], config["vocab_size"],
-                 config.get("use_parallel_residual", True))
+    """The shape of a supported model from its config.json."""
+    kind = config["model_type"]
+    c = AutoConfig.for_model(**config)                 # knows the names and the defaults of each architecture
+    d_mlp = c.n_inner or 4 * c.n_embd if kind == "gpt2" else c.intermediate_size
+    return Shape(c.num_hidden_layers, c.num_attention_heads, c.hidden_size,
+                 getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads, d_mlp, c.vocab_size,
+                 parallel=kind == "gpt_neox" and c.use_parallel_residual, gated=kind in ("llama", "olmo"))
+
+
+def count_parameters(config: dict) -> int:
+    """How many weights a model with this config.json has; none of them is made."""
+    with torch.device("meta"):
+        network = ARCHITECTURES[config["model_type"]][0](AutoConfig.for_model(**config))
+    return sum(weight.numel() for weight in network.parameters())          # a tied embedding is one
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -158,17 +179,19 @@ def check_architecture(folder: Path, what: str) -> None:
     """ValueError, naming the architecture, unless the folder's config.json describes a model that is supported."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = config.get("model_type")
-    if kind != "gpt_neox":
-        raise ValueError(f"{what} is of architecture {kind!r}; only 'gpt_neox' (Pythia, mini) is supported")
-    if not config.get("use_parallel_residual", True):
-        raise ValueError(f"{what} is a 'gpt_neox' without parallel residual; only the parallel form is supported")
+    if kind not in ARCHITECTURES:
+        known = ", ".join(f"{name!r} ({who})" for name, (_, who) in ARCHITECTURES.items())
+        raise ValueError(f"{what} is of architecture {kind!r}; these are supported: {known}")
+    for setting, needed in _ONLY.get(kind, {}).items():
+        if (found := config.get(setting, needed)) != needed:
+            raise ValueError(f"{what} is of architecture {kind!r} with {setting} = {found!r}; only {needed!r} is supported")
 
 
-def _read_weights(folder: Path, files: tuple[Path, ...], dtype: torch.dtype) -> GPTNeoXForCausalLM:
+def _read_weights(folder: Path, files: tuple[Path, ...], dtype: torch.dtype, kind: str) -> PreTrainedModel:
     """The transformers model from exactly these weight files, each tensor accounted for."""
     try:
         with _no_progress_bars():
-            network, report = GPTNeoXForCausalLM.from_pretrained(
+            network, report = ARCHITECTURES[kind][0].from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation="sdpa",

@@ -6,37 +6,61 @@ All that attribution and circuits know of an architecture is in this module. Sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .model import Model
+from .model import Model, Shape
 
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A LayerNorm: x -> weight * (x - mean) / sqrt(var + eps) + bias."""
+    """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias; not `centred`, an RMSNorm: the same without mean and bias."""
 
     weight: Tensor                                     # [d]
-    bias: Tensor                                       # [d]
+    bias: Tensor                                       # [d]; of an RMSNorm 0
     eps: float
+    centred: bool = True
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        if self.centred:
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+    def centre(self, x: Tensor) -> Tensor:
+        """x - mean, if this norm takes the mean away."""
+        return x - x.mean(-1, keepdim=True) if self.centred else x
 
     def standardise(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(x - mean) / sqrt(var + eps) [..., d], and 1 / sqrt(var + eps) [..., 1], in `dtype`."""
-        x = x.to(dtype)
-        scale = torch.rsqrt(x.var(-1, keepdim=True, unbiased=False) + self.eps)
-        return (x - x.mean(-1, keepdim=True)) * scale, scale
+        x = self.centre(x.to(dtype))
+        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        return x * scale, scale
+
+
+@dataclass(frozen=True, eq=False)
+class MLP:
+    """Two linear maps (weights and biases as torch.nn.Linear has them) around an activation; `gate`: a third, as in Llama."""
+
+    w_in: Tensor                                       # [m, d]
+    b_in: Tensor                                       # [m]
+    w_out: Tensor                                      # [d, m]
+    b_out: Tensor                                      # [d]
+    activation: Callable[[Tensor], Tensor]
+    gate: tuple[Tensor, Tensor] | None = None          # [m, d], [m]: activation(gate x) * (in x), not activation(in x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        hidden = F.linear(x, self.w_in, self.b_in)
+        hidden = self.activation(hidden) if self.gate is None else self.activation(F.linear(x, *self.gate)) * hidden
+        return F.linear(hidden, self.w_out, self.b_out)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One parallel GPT-NeoX block."""
+    """One block: attention and MLP. Keys and values that several heads share stand there once for each of them."""
 
     norm_attention: Norm
     norm_mlp: Norm
@@ -44,17 +68,12 @@ class Layer:
     b_in: dict[str, Tensor]                            # [h, e]
     w_out: Tensor                                      # [h, e, d]; a head writes z @ w_out[h]
     b_out: Tensor                                      # [d]
-    mlp: tuple[Tensor, Tensor, Tensor, Tensor]         # weights and biases in and out, as torch.nn.Linear has them
-    activation: Callable[[Tensor], Tensor]
+    mlp: MLP
 
     def project(self, kind: str, x: Tensor) -> Tensor:
         """Queries, keys or values of all heads, before rotary: [..., d] -> [..., h, e]."""
         weight, bias = self.w_in[kind], self.b_in[kind]
         return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
-
-    def run_mlp(self, x: Tensor) -> Tensor:
-        w_in, b_in, w_out, b_out = self.mlp
-        return F.linear(self.activation(F.linear(x, w_in, b_in)), w_out, b_out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,53 +84,117 @@ class Network:
     layers: tuple[Layer, ...]
     norm_final: Norm
     w_unembed: Tensor                                  # [vocab, d]
-    rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]        # (x, positions [1, s]) -> cos, sin [1, s, r]
+    rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None     # (x, positions [1, s]) -> cos, sin [1, s, r]
     scale: float                                       # of attention scores
+    parallel: bool = True                              # attention and MLP of a layer read the same stream
+    w_positions: Tensor | None = None                  # [positions, d], learned, where there is no rotary
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        return F.embedding(tokens, self.w_embed)
+    def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """The stream that enters, [..., s] -> [..., s, d], of tokens at positions start .. start + s - 1."""
+        x = F.embedding(tokens, self.w_embed)
+        return x if self.w_positions is None else x + self.w_positions[start:start + tokens.shape[-1]]
+
+    def turning(self, x: Tensor, start: int, s: int) -> tuple[Tensor, Tensor] | None:
+        """What `rotate` needs for s positions from `start` on: cos and sin [s, 1, r]; None without rotary embedding."""
+        if self.rotary is None:
+            return None
+        cos, sin = self.rotary(x, torch.arange(start, start + s, device=x.device)[None])
+        return cos[0, :, None], sin[0, :, None]
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of the last residual stream, [..., d] -> [..., vocab]."""
         return F.linear(self.norm_final(x), self.w_unembed)
 
 
+# ------------------------------------------------------------------ from transformers
+
 def network_of(model: Model) -> Network:
-    """The network of a loaded GPT-NeoX (any other architecture was refused when it was loaded)."""
-    bare = model.network
-    body = bare.base_model
-    h, e = model.shape.n_heads, model.shape.d_head
-    layers = []
+    """The network of a loaded model (an architecture that is not in `model.ARCHITECTURES` was refused when it was loaded)."""
+    return _NETWORKS[model.network.config.model_type](model.network, model.shape)
+
+
+def _gpt_neox(bare, shape: Shape) -> Network:
+    body, layers = bare.base_model, []
     for block in body.layers:
         attention, mlp = block.attention, block.mlp
-        weights, biases, out = _split(attention, h, e)
-        layers.append(Layer(
-            _norm(block.input_layernorm), _norm(block.post_attention_layernorm), weights, biases,
-            out.weight.detach().t().unflatten(0, (h, e)), _bias(out),
-            (mlp.dense_h_to_4h.weight.detach(), _bias(mlp.dense_h_to_4h),
-             mlp.dense_4h_to_h.weight.detach(), _bias(mlp.dense_4h_to_h)), mlp.act))
-    return Network(body.embed_in.weight.detach(), tuple(layers), _norm(body.final_layer_norm),
-                   bare.lm_head.weight.detach(), body.rotary_emb, e**-0.5)
+        qkv = _bridged(attention) or _fused(*_linear(attention.query_key_value), shape.n_heads, per_head=True)
+        layers.append(_layer(shape, _layer_norm(block.input_layernorm), _layer_norm(block.post_attention_layernorm), *qkv, attention.dense,
+                             MLP(*_linear(mlp.dense_h_to_4h), *_linear(mlp.dense_4h_to_h), mlp.act)))
+    return Network(body.embed_in.weight.detach(), tuple(layers), _layer_norm(body.final_layer_norm), bare.lm_head.weight.detach(),
+                   body.rotary_emb, shape.d_head**-0.5, shape.parallel)
 
 
-def _split(attention, h: int, e: int) -> tuple[dict[str, Tensor], dict[str, Tensor], torch.nn.Module]:
-    """Weights [h, e, d] and biases [h, e] of q, k and v, and the output module."""
-    if hasattr(attention, "q"):                        # a bridge has wrapped the model: its own q, k and v count
-        parts = {kind: getattr(attention, kind) for kind in "qkv"}
-        return ({kind: part.weight.detach().unflatten(0, (h, e)) for kind, part in parts.items()},
-                {kind: _bias(part).unflatten(0, (h, e)) for kind, part in parts.items()}, attention.o)
-    fused = attention.query_key_value                  # rows per head: its q, its k, its v
-    weight, bias = fused.weight.detach().unflatten(0, (h, 3, e)), _bias(fused).unflatten(0, (h, 3, e))
-    return ({kind: weight[:, i].contiguous() for i, kind in enumerate("qkv")},
-            {kind: bias[:, i].contiguous() for i, kind in enumerate("qkv")}, attention.dense)
+def _gpt2(bare, shape: Shape) -> Network:
+    body, layers = bare.base_model, []
+    for block in body.h:
+        attention, mlp = block.attn, block.mlp
+        qkv = _bridged(attention) or _fused(*_linear(attention.c_attn), shape.n_heads, per_head=False)
+        layers.append(_layer(shape, _layer_norm(block.ln_1), _layer_norm(block.ln_2), *qkv, attention.c_proj,
+                             MLP(*_linear(mlp.c_fc), *_linear(mlp.c_proj), mlp.act)))
+    return Network(body.wte.weight.detach(), tuple(layers), _layer_norm(body.ln_f), bare.lm_head.weight.detach(), None,
+                   shape.d_head**-0.5, shape.parallel, body.wpe.weight.detach())
 
 
-def _norm(module) -> Norm:
+def _llama(bare, shape: Shape) -> Network:
+    """Llama and OLMo, which differ in their norms alone."""
+    body, layers, norm = bare.base_model, [], lambda module: _llama_norm(module, bare)
+    for block in body.layers:
+        attention, mlp = block.self_attn, block.mlp
+        qkv = _bridged(attention) or _by_kind(_linear(getattr(attention, f"{kind}_proj")) for kind in "qkv")
+        layers.append(_layer(shape, norm(block.input_layernorm), norm(block.post_attention_layernorm), *qkv, attention.o_proj,
+                             MLP(*_linear(mlp.up_proj), *_linear(mlp.down_proj), mlp.act_fn, _linear(mlp.gate_proj))))
+    return Network(body.embed_tokens.weight.detach(), tuple(layers), norm(body.norm), bare.lm_head.weight.detach(),
+                   body.rotary_emb, shape.d_head**-0.5, shape.parallel)
+
+
+_NETWORKS = {"gpt_neox": _gpt_neox, "gpt2": _gpt2, "llama": _llama, "olmo": _llama}
+
+
+def _layer(shape: Shape, norm_attention: Norm, norm_mlp: Norm, weights: dict[str, Tensor], biases: dict[str, Tensor], output, mlp: MLP) -> Layer:
+    """A layer from the rows of q, k and v [h e, d] (k and v may have fewer heads), their biases [h e] and the output's module."""
+    heads = lambda rows: rows.unflatten(0, (-1, shape.d_head))
+    groups = lambda part: part if len(part) == shape.n_heads else part.repeat_interleave(shape.n_heads // len(part), 0)
+    w_out, b_out = _linear(output)
+    return Layer(norm_attention, norm_mlp, {kind: groups(heads(w)) for kind, w in weights.items()},
+                 {kind: groups(heads(b)) for kind, b in biases.items()}, heads(w_out.t()), b_out, mlp)
+
+
+Parts = tuple[dict[str, Tensor], dict[str, Tensor]]    # weights and biases by kind
+
+
+def _by_kind(linear: Iterable[tuple[Tensor, Tensor]]) -> Parts:
+    weights, biases = zip(*linear)
+    return dict(zip("qkv", weights)), dict(zip("qkv", biases))
+
+
+def _bridged(attention) -> Parts | None:
+    """A bridge has wrapped the model: then its own q, k and v count."""
+    return _by_kind(_linear(getattr(attention, kind)) for kind in "qkv") if hasattr(attention, "q") else None
+
+
+def _fused(weight: Tensor, bias: Tensor, n_heads: int, per_head: bool) -> Parts:
+    """Out of one matrix, whose rows are each head's q, k and v (GPT-NeoX), or all q, all k, all v (GPT-2)."""
+    e = len(bias) // (3 * n_heads)
+    part = lambda rows, i: (rows.unflatten(0, (n_heads, 3, e))[:, i].flatten(0, 1).contiguous() if per_head else rows.chunk(3)[i])
+    return _by_kind((part(weight, i), part(bias, i)) for i in range(3))
+
+
+def _layer_norm(module) -> Norm:
     return Norm(module.weight.detach(), module.bias.detach(), module.eps)
 
 
-def _bias(module) -> Tensor:
-    return module.weight.new_zeros(len(module.weight)) if module.bias is None else module.bias.detach()
+def _llama_norm(module, bare) -> Norm:
+    """Llama's RMSNorm, or OLMo's LayerNorm, which has no weights."""
+    one = bare.lm_head.weight.new_ones(bare.config.hidden_size)
+    if bare.config.model_type == "olmo":
+        return Norm(one, 0 * one, 1e-5)
+    return Norm(module.weight.detach(), 0 * one, bare.config.rms_norm_eps, centred=False)
+
+
+def _linear(module) -> tuple[Tensor, Tensor]:
+    """Weight [out, in] and bias [out] of a Linear, or of GPT-2's Conv1D, which stores its weight the other way round."""
+    weight = module.weight.detach().t() if hasattr(module, "nf") else module.weight.detach()
+    return weight, weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()
 
 
 # ------------------------------------------------------------------ the forward pass
@@ -120,7 +203,8 @@ def _bias(module) -> Tensor:
 class Run:
     """What one layer did in a forward pass; all [b, k, s, ...]."""
 
-    x: Tensor                                          # [..., d] the stream that its heads and its MLP read
+    x: Tensor                                          # [..., d] the stream that its heads read
+    x_mlp: Tensor                                      # [..., d] the stream that its MLP reads: x in a parallel block
     inputs: dict[str, Tensor]                          # "q", "k", "v": [..., h, e], before rotary
     q: Tensor                                          # [..., h, e], after rotary
     k: Tensor
@@ -142,18 +226,19 @@ def run(network: Network, x: Tensor, start: int = 0, prefix: Prefix | None = Non
     `prefix`: what `keys_and_values` gave for the positions 0 .. start - 1; all versions of a prompt share it.
     `edit` may replace what heads and MLPs read or write; `first`: the layer to begin with, then x is its stream.
     """
-    positions = torch.arange(start, start + x.shape[2], device=x.device)[None]
-    cos, sin = (part[0, :, None] for part in network.rotary(x, positions))              # [s, 1, r]
+    turning = network.turning(x, start, x.shape[2])
     edit = edit or (lambda what, layer, tensor: tensor)
     for i, layer in enumerate(network.layers[first:], first):
         read = layer.norm_attention(x)
         inputs = {kind: edit(kind, i, layer.project(kind, read)) for kind in "qkv"}
-        q, k = rotate(inputs["q"], cos, sin), rotate(inputs["k"], cos, sin)
+        q, k = rotate(inputs["q"], turning), rotate(inputs["k"], turning)
         z = edit("z", i, attend(q, k, inputs["v"], network.scale, prefix[i] if start else None))
-        mlp_in = edit("mlp", i, layer.norm_mlp(x))
-        mlp_out = layer.run_mlp(mlp_in)
-        out = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out) + mlp_out
-        yield Run(x, inputs, q, k, z, mlp_in, mlp_out, out)
+        between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
+        x_mlp = x if network.parallel else between
+        mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
+        mlp_out = layer.mlp(mlp_in)
+        out = between + mlp_out
+        yield Run(x, x_mlp, inputs, q, k, z, mlp_in, mlp_out, out)
         x = out
 
 
@@ -164,11 +249,14 @@ def keys_and_values(network: Network, tokens: Tensor) -> list[tuple[Tensor, Tens
     return [(one.k[:, 0], one.inputs["v"][:, 0]) for one in run(network, network.embed(tokens)[:, None])]
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of the first r of e dimensions: [..., s, h, e] with cos and sin [s, 1, r]."""
-    turning, still = x[..., : cos.shape[-1]], x[..., cos.shape[-1]:]
-    first, second = turning.chunk(2, -1)
-    return torch.cat([turning * cos + torch.cat([-second, first], -1) * sin, still], -1)
+def rotate(x: Tensor, turning: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Rotary embedding of the first r of e dimensions: [..., s, h, e] with cos and sin [s, 1, r]; None: x as it is."""
+    if turning is None:
+        return x
+    cos, sin = turning
+    moving, still = x[..., : cos.shape[-1]], x[..., cos.shape[-1]:]
+    first, second = moving.chunk(2, -1)
+    return torch.cat([(moving * cos + torch.cat([-second, first], -1) * sin).to(x.dtype), still], -1)       # OLMo's are float32
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None = None) -> Tensor:

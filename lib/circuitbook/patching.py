@@ -165,7 +165,7 @@ class _Chunk:
         first, stop = window(pairs)
         before = keys_and_values(network, pairs.clean[:, :first].to(device))
         cut = max(0, position - first)
-        x = network.embed(torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, first:stop].to(device))
+        x = network.embed(torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, first:stop].to(device), first)
         clean, attention, z, mlp, prefix = [], [], [], [], []
         for layer, one in enumerate(run(network, x, first, before)):
             clean.append(one.x[:, 0, cut:].contiguous())
@@ -195,28 +195,35 @@ def _second_pass(network: Network, chunk: _Chunk, sources: Sequence[int], target
     mask = 1.0 if where is None else where[..., None].to(chunk.x[0].dtype)
     x = chunk.x[min(first, stop, len(chunk.x) - 1)][:, None].expand(-1, len(senders), -1, -1)
     read: dict[tuple[str, int], dict[int, Tensor]] = {}
-    for layer, weights in enumerate(network.layers):
-        if layer >= first:
-            for kind, head in [(kind, head) for kind, at, head in targets if at == layer]:
-                normed = weights.norm_mlp(x) if kind == "mlp" else weights.norm_attention(x)
-                read.setdefault((kind, layer), {})[head] = normed if kind == "mlp" else F.linear(
-                    normed, weights.w_in[kind][head], weights.b_in[kind][head])
-            if layer == stop:
-                break
-            mlp = weights.run_mlp(weights.norm_mlp(x))
-            x = x + chunk.attention[layer][:, None]
-            for k, (at, head) in enumerate(senders):
-                if at == layer and head == n_heads:
-                    mlp[:, k] = torch.where(torch.as_tensor(mask, device=mlp.device).bool(), chunk.mlp[layer], mlp[:, k])
-                elif at == layer:
-                    x[:, k] += mask * (chunk.z[layer][:, :, head] @ weights.w_out[head])
-            x = x + mlp
+
+    def keep(kind: str, layer: int, stream: Tensor) -> None:
+        """What the receivers of this kind read from the stream."""
+        weights = network.layers[layer]
+        for head in [head for of, at, head in targets if (of, at) == (kind, layer)]:
+            read.setdefault((kind, layer), {})[head] = weights.norm_mlp(stream) if kind == "mlp" else F.linear(
+                weights.norm_attention(stream), weights.w_in[kind][head], weights.b_in[kind][head])
+
+    for layer, weights in enumerate(network.layers[first:], first):
+        for kind in KINDS:
+            keep(kind, layer, x)
+        between = x + chunk.attention[layer][:, None]
+        for k, (at, head) in enumerate(senders):
+            if at == layer and head < n_heads:
+                between[:, k] += mask * (chunk.z[layer][:, :, head] @ weights.w_out[head])
+        x_mlp = x if network.parallel else between
+        keep("mlp", layer, x_mlp)
+        if layer == stop:
+            break
+        mlp = weights.mlp(weights.norm_mlp(x_mlp))
+        for k, (at, head) in enumerate(senders):
+            if at == layer and head == n_heads:
+                mlp[:, k] = torch.where(torch.as_tensor(mask, device=mlp.device).bool(), chunk.mlp[layer], mlp[:, k])
+        x = between + mlp
     if not read:                                       # every receiver lies before the senders: nothing changes
-        for kind, at, head in targets:
+        for kind, at, _ in targets:
             if kind != "final":
-                weights, clean = network.layers[at], chunk.x[at][:, None].expand(-1, len(senders), -1, -1)
-                read.setdefault((kind, at), {})[head] = weights.norm_mlp(clean) if kind == "mlp" else F.linear(
-                    weights.norm_attention(clean), weights.w_in[kind][head], weights.b_in[kind][head])
+                clean = chunk.x[at] if kind != "mlp" or network.parallel else chunk.x[at] + chunk.attention[at]
+                keep(kind, at, clean[:, None].expand(-1, len(senders), -1, -1))
     return x, read
 
 
@@ -313,9 +320,8 @@ def answer_directions(network: Network, pairs: PromptPairs) -> Tensor:
 
 
 def folded_unembedding(network: Network, dtype: torch.dtype) -> Tensor:
-    """[vocab, d]: the unembedding with the final norm's weight and centring in it."""
-    folded = network.w_unembed.to(dtype) * network.norm_final.weight.to(dtype)
-    return folded - folded.mean(-1, keepdim=True)
+    """[vocab, d]: the unembedding with the final norm's weight in it, and its centring if it centres."""
+    return network.norm_final.centre(network.w_unembed.to(dtype) * network.norm_final.weight.to(dtype))
 
 
 def _logit_difference(pairs: PromptPairs, logits: Tensor) -> Tensor:

@@ -68,13 +68,17 @@ def parameters(shape: Shape) -> int:
     return 2 * shape.d_vocab * d + shape.n_layers * layer + 2 * d
 
 
-def plan_memory(shape: Shape, dtype: torch.dtype = torch.float32, positions: int = PROMPT[0], length: int = PROMPT[1]) -> MemoryPlan:
-    """The plan for a shape; positions: from the first difference to END, length: all tokens of the longest prompt."""
+def plan_memory(shape: Shape, dtype: torch.dtype = torch.float32, positions: int = PROMPT[0], length: int = PROMPT[1],
+                number: int | None = None) -> MemoryPlan:
+    """The plan for a shape; positions: from the first difference to END, length: all tokens of the longest prompt.
+
+    number: how many weights there are, for a model that is no GPT-NeoX (`model.count_parameters`).
+    """
     size, sums = torch.finfo(dtype).bits // 8, torch.finfo(sums_dtype(dtype)).bits // 8
     graph, like = Graph(shape.n_layers, shape.n_heads, shape.parallel), SimpleNamespace(shape=shape, dtype=dtype)
-    number, d = parameters(shape), shape.d_model
+    number, d, inside = number or parameters(shape), shape.d_model, shape.n_heads * shape.d_head
     edges = graph.n_src * graph.n_dst * sums
-    return MemoryPlan(number, number * size, shape.n_layers * 3 * (d * d + d) * size, edges,
+    return MemoryPlan(number, number * size, shape.n_layers * 3 * inside * (d + 1) * size, edges,
                       row_bytes(like, graph)(positions, length) + prompt_bytes(like, graph)(positions), edges)
 
 
@@ -89,12 +93,13 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def refuse_what_cannot_fit(what: str, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
-    """ValueError, with the numbers and the way out, if the device cannot hold the weights and one prompt."""
-    free, plan = free_memory(device), plan_memory(shape, dtype)
+def refuse_what_cannot_fit(what: str, shape: Shape, dtype: torch.dtype, device: torch.device,
+                           number: int | None = None) -> None:
+    """ValueError, with the numbers and the way out, if the device cannot hold the weights and one prompt; see `plan_memory`."""
+    free, plan = free_memory(device), plan_memory(shape, dtype, number=number)
     if free is None or plan.fits(free):
         return
-    half = plan_memory(shape, torch.bfloat16)
+    half = plan_memory(shape, torch.bfloat16, number=number)
     way = (f'DTYPE = "bfloat16" needs {half.least / 1e9:.1f} GB' if torch.finfo(dtype).bits > 16 and half.fits(free) else
            "take a smaller model, or a device with more memory")
     raise ValueError(f"{what} does not fit on {device}: it needs {plan.least / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')} ({plan.weights / 1e9:.1f} for the weights, "

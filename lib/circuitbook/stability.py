@@ -28,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 
 from .graph import KINDS, Graph
 from .heads import HeadScores
+from .model import count_parameters
 from .over_training import Found, grouped, jaccard
 from .selection import chosen, edge_order
 from .suites import Suite
@@ -325,12 +326,8 @@ def model_size(suite: Suite, model: str) -> float:
     """Parameters of a model: Pythia's nominal ones by name, else counted from its configuration (weights are not read)."""
     if (named := re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)) and named[1] in PYTHIA_SIZES:
         return PYTHIA_SIZES[named[1]]
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     folder = Path(suite.checkpoint(model, suite.steps(model)[-1]).fetch())
-    with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(AutoConfig.for_model(**json.loads((folder / "config.json").read_text(encoding="utf8"))))
-    return float(sum(weight.numel() for weight in network.parameters()))
+    return float(count_parameters(json.loads((folder / "config.json").read_text(encoding="utf8"))))
 
 
 def size_table(table: pd.DataFrame, sizes: Mapping[str, float], what: str = "nodes") -> pd.DataFrame:

@@ -1,0 +1,122 @@
+"""Where transformers keeps what in each architecture: what the literal twins are written with. Uses nothing of the library."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+# module names: blocks, attention, its output, norm before attention, norm before the MLP, embedding, last norm
+_NAMES = {"gpt_neox": ("layers", "attention", "dense", "input_layernorm", "post_attention_layernorm", "embed_in", "final_layer_norm"),
+          "gpt2": ("h", "attn", "c_proj", "ln_1", "ln_2", "wte", "ln_f"),
+          "llama": ("layers", "self_attn", "o_proj", "input_layernorm", "post_attention_layernorm", "embed_tokens", "norm")}
+_NAMES["olmo"] = _NAMES["llama"]
+
+
+def exact(network):
+    """A copy in float64. Llama's and OLMo's norms compute in float32 whatever comes in; torch's own take their place."""
+    network = copy.deepcopy(network).double().eval().requires_grad_(False)
+    kind, d = network.config.model_type, network.config.hidden_size
+    if kind in ("llama", "olmo"):
+        for module in list(network.modules()):
+            for name, norm in list(module.named_children()):
+                if type(norm).__name__ == "LlamaRMSNorm":
+                    new = nn.RMSNorm(d, eps=norm.variance_epsilon, dtype=torch.float64)
+                    new.weight = norm.weight
+                    setattr(module, name, new)
+                elif type(norm).__name__ == "OlmoLayerNorm":
+                    setattr(module, name, nn.LayerNorm(d, eps=1e-5, elementwise_affine=False, dtype=torch.float64))
+    return network
+
+
+def ungrouped(network):
+    """Where heads share keys and values: every head with its own copy, in place, so that they can be patched one by one."""
+    heads, shared = network.config.num_attention_heads, getattr(network.config, "num_key_value_heads", None)
+    if shared and shared < heads:
+        for block in network.base_model.layers:
+            for linear in (block.self_attn.k_proj, block.self_attn.v_proj):
+                rows = linear.weight.unflatten(0, (shared, -1)).repeat_interleave(heads // shared, 0)
+                linear.weight = nn.Parameter(rows.flatten(0, 1), requires_grad=False)
+            block.self_attn.num_key_value_groups = 1
+        network.config.num_key_value_heads = heads
+    return network
+
+
+class Parts:
+    """A network's modules by what they are for, and one head's weights."""
+
+    def __init__(self, network):
+        self.network, self.config, self.body = network, network.config, network.base_model
+        blocks, attention, output, before, between, embed, last = _NAMES[self.config.model_type]
+        self.blocks = list(getattr(self.body, blocks))
+        self.attention = [getattr(block, attention) for block in self.blocks]
+        self.output = [getattr(one, output) for one in self.attention]
+        self.norm_attention = [getattr(block, before) for block in self.blocks]
+        self.norm_mlp = [getattr(block, between) for block in self.blocks]
+        self.mlp = [block.mlp for block in self.blocks]
+        self.words, self.norm_final, self.unembed = getattr(self.body, embed), getattr(self.body, last), network.lm_head.weight
+        self.n_heads = self.config.num_attention_heads
+        self.d_head = self.config.hidden_size // self.n_heads
+        self.parallel = getattr(self.config, "use_parallel_residual", False)
+
+    def embed(self, tokens):
+        x = self.words(tokens)
+        return x + self.body.wpe(torch.arange(tokens.shape[-1])) if self.config.model_type == "gpt2" else x
+
+    def rotated(self, q, k):
+        """q and k [pos, e] after rotary, if there is any."""
+        if self.config.model_type == "gpt2":
+            return q, k
+        from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb
+
+        cos, sin = self.body.rotary_emb(q[None], torch.arange(len(q))[None])
+        return [x[0, 0] for x in apply_rotary_pos_emb(q[None, None], k[None, None], cos, sin)]
+
+    def read(self, layer, head, kind):
+        """Weight [e, d] and bias [e] of one head's q, k or v."""
+        attention, e, i = self.attention[layer], self.d_head, "qkv".index(kind)
+        if self.config.model_type == "gpt_neox":
+            rows = slice((3 * head + i) * e, (3 * head + i + 1) * e)
+            return attention.query_key_value.weight[rows], attention.query_key_value.bias[rows]
+        if self.config.model_type == "gpt2":
+            columns = slice(i * self.n_heads * e + head * e, i * self.n_heads * e + (head + 1) * e)
+            return attention.c_attn.weight[:, columns].T, attention.c_attn.bias[columns]
+        group = head if kind == "q" else head // (self.n_heads // self.config.num_key_value_heads)
+        weight = getattr(attention, f"{kind}_proj").weight[group * e:(group + 1) * e]
+        return weight, torch.zeros(e, dtype=weight.dtype)
+
+    def write(self, layer, head):
+        """[d, e]: what a head makes of its z."""
+        columns, weight = slice(head * self.d_head, (head + 1) * self.d_head), self.output[layer].weight
+        return weight[columns].T if self.config.model_type == "gpt2" else weight[:, columns]
+
+    def output_bias(self, layer):
+        bias = getattr(self.output[layer], "bias", None)
+        return 0 if bias is None else bias
+
+    def unembedding(self):
+        """[vocab, d] with the last norm's weight in it, and its centring."""
+        return centred(self.unembed * weight_of(self.norm_final), self.norm_final)
+
+
+def centred(x, norm):
+    return x if isinstance(norm, nn.RMSNorm) else x - x.mean(-1, keepdim=True)
+
+
+def weight_of(norm):
+    return 1.0 if norm.weight is None else norm.weight
+
+
+def bias_of(norm):
+    bias = getattr(norm, "bias", None)
+    return torch.zeros(norm.normalized_shape, dtype=torch.float64) if bias is None else bias
+
+
+def deviation(x, norm):
+    """What the norm divides by, [..., 1]."""
+    return (centred(x, norm).square().mean(-1, keepdim=True) + norm.eps).sqrt()
+
+
+def literal_norm(x, norm):
+    return centred(x, norm) / deviation(x, norm) * weight_of(norm) + bias_of(norm)

@@ -1,0 +1,112 @@
+"""Every architecture beside Pythia's: the logits are transformers' own; scores, circuits, paths and heads equal brute force."""
+
+import pytest
+import test_heads
+import test_patching
+import torch
+from circuitbook import attribute, evaluate_circuit
+from circuitbook.circuits import Circuit, evaluate_masks
+from circuitbook.graph import graph_of
+from circuitbook.model import count_parameters, shape_of
+from circuitbook.network import network_of, run
+from circuitbook.suites import load_suite
+from conftest import random_network, save_checkpoint
+from literal import Literal
+from parts import exact, ungrouped
+from test_circuits import random_circuit
+from toys import toy_model, toy_pairs
+
+OTHERS = ("gpt_neox sequential", "gpt2", "llama", "olmo")
+SIZE = dict(layers=2, heads=4, d_model=16)
+HEADS = dict(layers=3, heads=2, d_model=16)            # what the twins of paths and of head scores are written for
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def toy(kind, tmp_path_factory):
+    return toy_model(tmp_path_factory.mktemp("toy"), architecture=kind, **SIZE)
+
+
+@pytest.fixture(scope="module")
+def small(kind, tmp_path_factory):
+    network, model = toy_model(tmp_path_factory.mktemp("small"), architecture=kind, **HEADS)
+    return ungrouped(exact(network)), model
+
+
+def test_logits_equal_transformers_and_the_bridge(kind, tmp_path):
+    network = random_network(seed=3, architecture=kind, **SIZE)
+    save_checkpoint(tmp_path / "toy" / "step1", network)
+    model = load_suite(tmp_path).checkpoint("toy", 1).load()
+    tokens = torch.randint(1, 15, (3, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(tokens).logits
+
+        def ours():
+            net = network_of(model)
+            return net.logits(list(run(net, net.embed(tokens)[:, None]))[-1].out[:, 0])
+
+        assert expected.std() > 0.5
+        torch.testing.assert_close(ours(), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(model.logits(tokens), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(model.bridge(tokens), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours(), expected, atol=1e-4, rtol=0)           # with the bridge around it
+    shape = model.shape
+    assert (shape.n_layers, shape.n_heads, shape.d_model, shape.d_head, shape.d_mlp) == (2, 4, 16, 4, 64) and not shape.parallel
+    assert shape.gated == (kind in ("llama", "olmo")) and shape == shape_of(network.config.to_dict())
+    assert count_parameters(network.config.to_dict()) == sum(weight.numel() for weight in network.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:toy in toy")
+@pytest.mark.parametrize("rule", ["midpoint", "right"])
+def test_scores_equal_shifting_every_edge_by_hand(toy, rule):
+    network, model = toy
+    pairs = toy_pairs().subset([0, 2])
+    scores = attribute(model, pairs, rule=rule, points=1)
+    by_hand = Literal(network).score(pairs, scores.graph, [0.5 if rule == "midpoint" else 1.0])
+    ours = torch.tensor([scores.of(name) for name in by_hand], dtype=torch.float64)
+    theirs = torch.tensor(list(by_hand.values()), dtype=torch.float64)
+    assert len(by_hand) == scores.graph.n_edges and any(name.startswith("a1.h0->m1") for name in by_hand)
+    assert theirs.abs().max() > 0.01 and (theirs.abs() > 1e-9).double().mean() > 0.9
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=float(1e-6 * theirs.abs().max()))
+
+
+@pytest.mark.filterwarnings("ignore:toy in toy")
+def test_the_edges_out_of_input_add_up_to_the_change_of_the_loss(toy):
+    gaps = [attribute(toy[1], toy_pairs(), rule="midpoint", points=points).relative_gap for points in (4, 400)]
+    assert abs(gaps[1]) < 1e-3 < abs(gaps[0])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
+def test_circuits_equal_patching_every_absent_edge(toy, share):
+    network, model = toy
+    pairs, graph = toy_pairs(), graph_of(model)
+    circuits = [random_circuit(graph, share, seed) for seed in range(2)]
+    got = evaluate_masks(model, pairs, [circuit.mask for circuit in circuits])       # they share a batch
+    for circuit, metric in zip(circuits, got):
+        torch.testing.assert_close(metric, Literal(network).circuit(pairs, set(circuit.edges)), rtol=1e-8, atol=1e-9)
+    clean = pairs.metric(network(pairs.clean).logits[torch.arange(4), pairs.end])
+    assert torch.allclose(evaluate_circuit(model, pairs, Circuit(graph, graph.mask)).float(), clean, atol=1e-4)
+
+
+@pytest.mark.parametrize("receivers", [["logits"], ["a1.h0<k>", "a2.h1<v>", "m2"], ["m1"]])
+def test_path_patching_is_the_three_passes(small, receivers):
+    network, model = small
+    for places in ((None, None), (None, "END")):
+        test_patching.test_path_patching_is_the_three_passes((network, model, toy_pairs()), receivers, *places)
+
+
+@pytest.mark.parametrize("how", ["zero", "resample"])
+def test_ablation_is_its_definition(small, how):
+    test_patching.test_ablation_and_direct_effects((*small, toy_pairs()), how)
+
+
+def test_head_scores_are_their_definitions(small, monkeypatch):
+    test_heads.test_repeat_scores_are_means_along_diagonals(small, False)
+    test_heads.test_copy_suppression_is_its_definition(small, False)
+    for norms in (True, False):
+        test_heads.test_successor_is_its_definition(small, norms)
+        test_heads.test_copy_score_is_its_definition(small, norms, monkeypatch)

@@ -60,7 +60,7 @@ def test_hash_without_download_equals_the_hash_on_disk(hub, hub_repos, monkeypat
 
 
 def test_steps_of_a_repository(hub):
-    assert list_steps("me/run", QUICK) == (9, 10)
+    assert list_steps("me/run", QUICK) == {9: "step9", 10: "step10"} and list(list_steps("me/run", QUICK)) == [9, 10]
     suite = load_suite("me/run", QUICK)
     assert suite.models == ("run",) and suite.steps("run") == (9, 10) and suite.name == "me/run"
     checkpoint = suite.checkpoint("run", 9)

@@ -96,6 +96,39 @@ def test_suite_json(folder_suite, tmp_path):
         load_suite(root / "notes")
 
 
+def test_other_names_of_steps_and_a_run_alone(folder_suite, tmp_path):
+    """As a transformers Trainer leaves it: one run, checkpoint-<N>, the tokenizer in the folder above."""
+    run = tmp_path / "my-llm"
+    for step in (2, 10):
+        shutil.copytree(folder_suite / "narrow" / f"step{step}", run / f"checkpoint-{step}")
+        shutil.move(run / f"checkpoint-{step}" / "tokenizer.json", run / "tokenizer.json")
+        shutil.move(run / f"checkpoint-{step}" / "tokenizer_config.json", run / "tokenizer_config.json")
+    (run / "suite.json").write_text('{"tokens_per_step": 1000}')
+    suite = load_suite(run)
+    assert suite.name == "my-llm" and suite.models == ("my-llm",) and suite.steps("my-llm") == (2, 10)
+    checkpoint = suite.checkpoint("my-llm", 10)
+    assert checkpoint.tokens_seen == 10_000 and checkpoint.fetch() == run / "checkpoint-10"
+    assert checkpoint.weights_hash == load_suite(folder_suite).checkpoint("narrow", 10).weights_hash
+    assert checkpoint.load().tokenizer.decode([1]) == load_suite(folder_suite).checkpoint("narrow", 10).load().tokenizer.decode([1])
+    shutil.copytree(run / "checkpoint-10", run / "step10")
+    with pytest.raises(ValueError, match="my-llm has two checkpoints of step 10, checkpoint-10 and step10; copy"):
+        load_suite(run)
+
+
+def test_repositories_with_revisions_of_their_own(hub_repos, hub, monkeypatch):
+    files = hub_repos["EleutherAI/pythia-14m"]["step1"]
+    monkeypatch.setitem(hub.repos, "a/big-1b", {"main": {}, "step1000-tokens4B": files, "step20-tokens0B": files})
+    monkeypatch.setitem(hub.repos, "b/small", {"step-7": files})
+    suite = load_suite("a/big-1b, b/small")
+    assert suite.models == ("big-1b", "small") and suite.steps("big-1b") == (20, 1000) and suite.steps("small") == (7,)
+    checkpoint = suite.checkpoint("big-1b", 1000)
+    assert checkpoint.weights_hash == hashlib.sha256(files["model.safetensors"]).hexdigest()
+    assert (checkpoint.fetch() / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert suite.checkpoint("small", 7).load().shape.n_layers == 2
+    with pytest.raises(ValueError, match="two repositories of one name"):
+        load_suite("a/small,b/small")
+
+
 def test_mini_is_found_or_says_how(folder_suite, tmp_path, monkeypatch):
     shutil.copytree(folder_suite, tmp_path / "mini")
     monkeypatch.setenv("CIRCUITBOOK_MODELS", str(tmp_path))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +58,18 @@ def list_files(repo: str, revision: str, retry: Retry = Retry()) -> Listing:
     return Listing(repo, revision, info.sha, files)
 
 
-def list_steps(repo: str, retry: Retry = Retry()) -> tuple[int, ...]:
-    """The steps, ascending, for which the repository has a branch or tag `step<N>`; without network, those cached."""
+# How checkpoints are called: step1000, step-1000, step1000-tokens4B (OLMo), checkpoint-500 (a Trainer's), ckpt_10
+STEP_NAME = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(?:[-_]tokens\d+B)?")
+
+
+def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
+    """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those cached.
+
+    ValueError if two of them are the same step.
+    """
     api = HfApi(endpoint=endpoint())
     cache = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
-    cached = [path.name for path in cache.glob("step*")]
+    cached = [path.name for path in cache.glob("*") if STEP_NAME.fullmatch(path.name)]
     try:
         refs = ask(lambda: api.list_repo_refs(repo), repo, None, Retry(1, 0, 0) if cached else retry)
         names = [ref.name for ref in [*refs.branches, *refs.tags]]
@@ -70,8 +77,18 @@ def list_steps(repo: str, retry: Retry = Retry()) -> tuple[int, ...]:
         if not cached:
             raise
         names = cached
-    found = (re.fullmatch(r"step(\d+)", name) for name in names)
-    return tuple(sorted({int(match[1]) for match in found if match}))
+    return by_step(set(names), repo)
+
+
+def by_step(names: Iterable[str], where: object) -> dict[int, str]:
+    """by_step({"step512", "main", "step-64"}, "a/b") -> {64: "step-64", 512: "step512"}"""
+    found: dict[int, str] = {}
+    for name in sorted(names):
+        if match := STEP_NAME.fullmatch(name):
+            if (other := found.setdefault(int(match[1]), name)) != name:
+                raise ValueError(f"{where} has two checkpoints of step {int(match[1])}, {other} and {name}; copy those that are meant "
+                                 "into a folder <model>/step<N>/ and give that folder")
+    return dict(sorted(found.items()))
 
 
 def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()) -> Path:

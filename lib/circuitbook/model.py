@@ -131,8 +131,9 @@ def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype
         warnings.warn("float16 is too narrow for Pythia (70m gives NaN); use torch.bfloat16 or float32", stacklevel=3)
     folder = checkpoint.fetch()
     check_architecture(folder, f"{checkpoint.model} at step {checkpoint.step}")
-    if not (folder / "tokenizer.json").exists():
-        raise ValueError(f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights")
+    tokenizer_folder = next((place for place in (folder, folder.parent) if (place / "tokenizer.json").exists()), None)
+    if tokenizer_folder is None:
+        raise ValueError(f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights, or in the folder above")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     shape = shape_of(config)
     from .planning import refuse_what_cannot_fit                   # here, since it knows what comes after this module
@@ -140,7 +141,7 @@ def load_model(checkpoint: Checkpoint, device: str | torch.device = "cpu", dtype
     refuse_what_cannot_fit(f"{checkpoint.model} at step {checkpoint.step}", shape, dtype, device,
                            count_parameters(config))
     network = _read_weights(folder, weight_files(folder, checkpoint.source.prefer), dtype, config["model_type"]).to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, trust_remote_code=False, local_files_only=True)
     return Model(checkpoint, network, tokenizer, shape, device, dtype, folder)
 
 

@@ -71,16 +71,17 @@ PYTHIA_SCHEDULES["paper"] = PYTHIA_SCHEDULES["exp_plus_detail"]
 
 @dataclass(frozen=True)
 class Folder:
-    """Checkpoints on disk: `root/<model>/step<N>/`, each as transformers saves a model and its tokenizer."""
+    """Checkpoints on disk: `root/<model>/step<N>/`, each as transformers saves a model and its tokenizer (see `hub.STEP_NAME` for
+    what else than step<N> they may be called). A tokenizer that all share may lie in `root/<model>/`."""
 
     root: Path
     prefer = "safetensors"
 
     def steps(self, model: str) -> tuple[int, ...]:
-        return tuple(sorted(_steps_in(self.root / model)))
+        return tuple(_steps_in(self.root / model))
 
     def fetch(self, model: str, step: int) -> Path:
-        return self.root / model / f"step{step}"
+        return self.root / model / _steps_in(self.root / model)[step]
 
     def weights_hash(self, model: str, step: int) -> str:
         return join_hashes([sha256(path) for path in weight_files(self.fetch(model, step), self.prefer)])
@@ -88,7 +89,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Hub:
-    """Checkpoints on a hub: repository `owner/<model>`, revisions `step<N>`, the same steps for every model.
+    """Pythia on a hub: repository `owner/<model>`, revisions `step<N>`, the same steps for every model.
 
     prefer: "safetensors" or "pickle", where a revision has both.
     """
@@ -101,11 +102,36 @@ class Hub:
     def steps(self, model: str) -> tuple[int, ...]:
         return self.all_steps
 
+    def revision(self, model: str, step: int) -> str:
+        return f"step{step}"
+
     def fetch(self, model: str, step: int) -> Path:
-        return hub.fetch(f"{self.owner}/{model}", f"step{step}", self.prefer, self.retry)
+        return hub.fetch(f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry)
 
     def weights_hash(self, model: str, step: int) -> str:
-        return hub.weights_hash(f"{self.owner}/{model}", f"step{step}", self.prefer, self.retry)
+        return hub.weights_hash(f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry)
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """Checkpoints on a hub: a repository for each model, with revisions of its own (see `hub.STEP_NAME`)."""
+
+    repos: dict[str, str] = field(hash=False)                              # {model: owner/name}
+    revisions: dict[str, dict[int, str]] = field(hash=False)               # {model: {step: revision}}
+    prefer: str = "safetensors"
+    retry: Retry = Retry()
+
+    def steps(self, model: str) -> tuple[int, ...]:
+        return tuple(self.revisions[model])
+
+    def revision(self, model: str, step: int) -> str:
+        return self.revisions[model][step]
+
+    def fetch(self, model: str, step: int) -> Path:
+        return hub.fetch(self.repos[model], self.revision(model, step), self.prefer, self.retry)
+
+    def weights_hash(self, model: str, step: int) -> str:
+        return hub.weights_hash(self.repos[model], self.revision(model, step), self.prefer, self.retry)
 
 
 # ---- checkpoint and suite --------------------------------------------------------------------------------------------
@@ -122,7 +148,7 @@ class Checkpoint:
     model: str
     step: int
     tokens_seen: int | None
-    source: Folder | Hub = field(repr=False)
+    source: Folder | Hub | Repositories = field(repr=False)
 
     def fetch(self) -> Path:
         """Local folder with config.json, weights and tokenizer; from a hub, downloaded first, or HubError."""
@@ -154,7 +180,7 @@ class Suite:
 
     name: str
     standard: tuple[str, ...]
-    source: Folder | Hub = field(repr=False)
+    source: Folder | Hub | Repositories = field(repr=False)
     tokens_per_step: int | None = None
     variants: tuple[str, ...] = field(default=(), repr=False)
     description: str = field(default="", repr=False)
@@ -197,10 +223,11 @@ class Suite:
 
 
 def load_suite(name: str | os.PathLike, retry: Retry = Retry()) -> Suite:
-    """A suite by name: "mini", "pythia", a folder of `<model>/step<N>/`, or a hub repository "owner/name".
+    """A suite by name: "mini", "pythia", a folder of `<model>/step<N>/`, or hub repositories "owner/name,owner/other".
 
     A folder may hold a `suite.json`: {"models": [standard models, small to large], "tokens_per_step": int,
-    "description": str}, each of them optional. A hub repository is a suite of one model, its revisions `step<N>`.
+    "description": str}, each of them optional; it may also be one run, with the steps in it. A hub repository is a model, its
+    revisions the steps. Steps are called as in `hub.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
     retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say what is wrong.
     """
     text = os.fspath(name)
@@ -216,35 +243,38 @@ def load_suite(name: str | os.PathLike, retry: Retry = Retry()) -> Suite:
     folder = Path(text).expanduser()
     if folder.is_dir():
         return _folder_suite(folder, folder.resolve().name)
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text):
-        owner, model = text.split("/")
-        steps = hub.list_steps(text, retry)
-        if not steps:
-            raise ValueError(f"hub repository {text} has no revisions step<N>, so there are no checkpoints to look at")
-        return Suite(text, (model,), Hub(owner, steps, retry=retry))
+    repos = [part.strip() for part in text.split(",")]
+    if all(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) for repo in repos):
+        return _hub_suite(text, repos, retry)
     close = difflib.get_close_matches(text, ("mini", "pythia"), n=1)
     hint = f'did you mean "{close[0]}"?' if close else "no folder of that name exists"
-    ways = '"mini", "pythia", a folder, or a hub repository "owner/name"'
+    ways = '"mini", "pythia", a folder, or hub repositories "owner/name,owner/other"'
     raise ValueError(f"suite {text!r} is unknown; {hint} (give {ways})")
 
 
+def _hub_suite(name: str, repos: list[str], retry: Retry) -> Suite:
+    models = {repo.split("/")[1]: repo for repo in repos}
+    if len(models) < len(repos):
+        raise ValueError(f"suite {name!r} has two repositories of one name, and models go by it")
+    revisions = {model: hub.list_steps(repo, retry) for model, repo in models.items()}
+    if missing := [models[model] for model, steps in revisions.items() if not steps]:
+        raise ValueError(f"hub repository {missing[0]} has no revisions step<N>, so there are no checkpoints to look at")
+    return Suite(name, tuple(models), Repositories(models, revisions, retry=retry))
+
+
 def _folder_suite(root: Path, name: str) -> Suite:
-    found = {path.name for path in root.iterdir() if path.is_dir() and _steps_in(path)}
-    if not found:
-        raise ValueError(f"folder {root} holds no checkpoints; they are expected in {root / '<model>' / 'step<N>'}")
     file = root / "suite.json"
     about = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    standard = tuple(about.get("models") or sorted(found, key=lambda model: (_bytes_of(root / model), model)))
+    alone = bool(_steps_in(root))                      # one run: its folder is the model
+    found = {name} if alone else {path.name for path in root.iterdir() if path.is_dir() and _steps_in(path)}
+    if not found:
+        raise ValueError(f"folder {root} holds no checkpoints; they are expected in {root / '<model>' / 'step<N>'}")
+    source = Folder(root.resolve().parent if alone else root)
+    standard = tuple(about.get("models") or sorted(found, key=lambda model: (_bytes_of(source.root / model), model)))
     if missing := [model for model in standard if model not in found]:
         raise ValueError(f"{file} names {', '.join(missing)}, but {root} holds no checkpoints of that name")
-    return Suite(
-        name,
-        standard,
-        Folder(root),
-        about.get("tokens_per_step"),
-        tuple(sorted(found - set(standard))),
-        about.get("description", ""),
-    )
+    return Suite(name, standard, source, about.get("tokens_per_step"), tuple(sorted(found - set(standard))),
+                 about.get("description", ""))
 
 
 def _mini_folder() -> Path:
@@ -261,16 +291,16 @@ def _mini_folder() -> Path:
     )
 
 
-def _steps_in(folder: Path) -> set[int]:
+def _steps_in(folder: Path) -> dict[int, str]:
+    """{step: name of its folder}, ascending."""
     if not folder.is_dir():
-        return set()
-    names = (re.fullmatch(r"step(\d+)", path.name) for path in folder.iterdir() if (path / "config.json").exists())
-    return {int(match[1]) for match in names if match}
+        return {}
+    return hub.by_step((path.name for path in folder.iterdir() if (path / "config.json").exists()), folder)
 
 
 def _bytes_of(model: Path) -> int:
     """Size of a model's last weights: orders models by size without loading them."""
-    return sum(path.stat().st_size for path in weight_files(model / f"step{max(_steps_in(model))}"))
+    return sum(path.stat().st_size for path in weight_files(model / list(_steps_in(model).values())[-1]))
 
 
 def _nearest(step: int, steps: tuple[int, ...]) -> str:

@@ -158,7 +158,9 @@ def run_shard(shard: Shard) -> Outcome:
     if shard.budget_gb is not None:
         with contextlib.suppress(Exception):           # a cache that cannot be tidied is no reason to lose a result
             from .hub import drop_beyond
-            drop_beyond(shard.budget_gb * 1e9, shard.model, {f"step{step}" for step in shard.steps})
+            from .suites import Folder, load_suite
+            if not isinstance(source := load_suite(shard.parameters["SUITE"]).source, Folder):
+                drop_beyond(shard.budget_gb * 1e9, shard.model, {source.revision(shard.model, step) for step in shard.steps})
     done = Outcome(shard.name, "failed" if reasons else "done", round(time.monotonic() - begun, 2), "; ".join(reasons), where, shard.fingerprint)
     with contextlib.suppress(OSError):                 # if the disk is full, the sweep still hears of it
         write_atomically(shard.record, json.dumps(dataclasses.asdict(done), indent=1).encode())

@@ -70,6 +70,13 @@ def _train_side_by_side(names: list[str], args: argparse.Namespace) -> None:
         raise SystemExit(f"training failed for {', '.join(failed)}: see above; the same command tries again")
 
 
+def colab_command(args: argparse.Namespace) -> None:
+    from .colab import write_repository
+
+    changed = write_repository(args.notebooks, args.repository)
+    print(f"{len(changed)} notebooks in {args.notebooks} now install from {args.repository}" if changed else "nothing to change")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m circuitbook", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
@@ -86,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="execute the chapters and make the site")
     add_build_arguments(build)
     build.set_defaults(run=build_from_arguments)
+    colab = commands.add_parser("colab", help="write the repository's address into the notebooks' first cells",
+                                description="Write the address that Colab installs the library from into every notebook's first cell.")
+    colab.add_argument("repository", help="for example https://github.com/<owner>/<name>")
+    colab.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="their folder (%(default)s)")
+    colab.set_defaults(run=colab_command)
     sweep = commands.add_parser("sweep", help="execute the section notebooks over many checkpoints, on Dask",
                                 description="Stopped at any moment, the same command goes on: what is done is not done again.")
     add_sweep_arguments(sweep)

@@ -30,6 +30,7 @@ from .graph import KINDS, Graph
 from .heads import HeadScores
 from .model import count_parameters
 from .over_training import Found, grouped, jaccard
+from .planning import PYTHIA_SHAPES, parameters
 from .selection import chosen, edge_order
 from .suites import Suite
 
@@ -323,9 +324,12 @@ TYPED_SIZES = PYTHIA_SIZES | {"1.4b": 14e9, "2.8b": 28e9}         # as the autho
 
 
 def model_size(suite: Suite, model: str) -> float:
-    """Parameters of a model: Pythia's nominal ones by name, else counted from its configuration (weights are not read)."""
-    if (named := re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)) and named[1] in PYTHIA_SIZES:
+    """Parameters of a model: Pythia's by name (nominal ones from 70m on), else counted from its configuration; weights are not read."""
+    named = re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)
+    if named and named[1] in PYTHIA_SIZES:
         return PYTHIA_SIZES[named[1]]
+    if named and named[1] in PYTHIA_SHAPES:
+        return float(parameters(PYTHIA_SHAPES[named[1]]))
     folder = Path(suite.checkpoint(model, suite.steps(model)[-1]).fetch())
     return float(count_parameters(json.loads((folder / "config.json").read_text(encoding="utf8"))))
 

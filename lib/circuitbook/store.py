@@ -34,6 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
 
+from .colab import DRIVE, mount_drive
 from .keys import Key, measurement_key
 from .provenance import machine, versions
 
@@ -111,7 +112,8 @@ class Store:
     """A folder of measurements, safe to share between processes on one machine.
 
     Of several processes that want the same key, one measures while the others wait and then read; the lock is the
-    operating system's, so that of a process which died is free again.
+    operating system's, so that of a process which died is free again. On Google Drive, which has no such locks, it does
+    without: two sessions may then measure the same, and neither harms the other.
 
     With $CIRCUITBOOK_STORE_TRACE set to a file, each use adds a line to it: `<digest> measured|read <seconds>`, the
     seconds being what measuring took. The book's build tells from it what a chapter would cost from nothing.
@@ -119,6 +121,7 @@ class Store:
 
     def __init__(self, path: str | os.PathLike | None = None):
         self.path = Path(path).absolute() if path is not None else default_store_path()
+        mount_drive(self.path)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -169,7 +172,7 @@ class Store:
         with contextlib.suppress(_Damaged):  # without the lock: a read-only store can still be read
             if found := self._read(key, form):
                 return self._used(key, "read", *found)
-        with self._locked(key):
+        with self._locked(key) if not self.path.is_relative_to(DRIVE) else contextlib.nullcontext():
             try:
                 if found := self._read(key, form):  # another process measured it while we waited
                     return self._used(key, "read", *found)
@@ -289,6 +292,7 @@ def write_atomically(path: Path, payload: bytes) -> None:
     if os.name == "posix":  # the rename itself must reach the disk too
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            with contextlib.suppress(OSError):         # not every mounted file system can
+                os.fsync(folder)
         finally:
             os.close(folder)

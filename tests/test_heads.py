@@ -299,3 +299,15 @@ def test_there_are_no_name_movers_before_the_task_is_done(tmp_path):
                           progress=False)
     assert not found[0].does_ioi and found[0].movers == [] and np.isnan(found[0].arrays["s_inhibition"]).all()
     assert found[1].does_ioi and found[1].movers and np.isfinite(found[1].arrays["s_inhibition"]).all()
+
+
+def test_documents_in_pieces_change_nothing(toy, monkeypatch):
+    _, model = toy
+    tokens = torch.randint(1, 15, (7, 9), generator=torch.Generator().manual_seed(5))
+    function, network = torch.zeros(15, dtype=torch.bool), network_of(model)
+    whole = copy_suppression(network, tokens, function, 5, 0.3)
+    monkeypatch.setattr(heads, "DOCUMENT_BYTES", 8 * 9 * 16 * 12 * 2)            # two at a time
+    pieces = copy_suppression(network, tokens, function, 5, 0.3)
+    assert whole[0].shape == (6, 5)
+    for a, b in zip(whole, pieces):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)

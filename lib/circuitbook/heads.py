@@ -47,6 +47,7 @@ from .tasks.base import PromptPairs, is_single_token, single_token
 
 TOP = 5                                                # a name counts as copied if it is among these many best tokens
 CANDIDATES = 0.05                                      # of the tokens before: how many predicted ones CSPA keeps
+DOCUMENT_BYTES = 1 << 28                               # of activations of the documents that copy suppression runs at a time
 REPEATED = ("previous", "duplicate", "induction")
 KINDS = (*REPEATED, "successor", "copy", "negative_copy", "copy_suppression", "to_IO", "to_S1", "to_S2")
 TITLES = {"previous": "Previous token", "duplicate": "Duplicate token", "induction": "Induction", "successor": "Successor",
@@ -73,12 +74,14 @@ def repeat_scores(network: Network, tokens: Tensor, length: int, whole_diagonal:
     induction: to the one after that. With `whole_diagonal`, as the authors' code, induction also counts the last token of
     the first half, from which the diagonal begins at the very first token.
     """
-    patterns = [attention_pattern(one.q, one.k, network.scale)[:, 0]
-                for one in run(network, network.embed(tokens)[:, None])]
-    mean = lambda offset: torch.cat([p.diagonal(-offset, 2, 3).to(sums_dtype(p.dtype)).mean(2) for p in patterns], 1).t()
-    along = [p.diagonal(-(length - 1), 2, 3)[..., 0 if whole_diagonal else 1:] for p in patterns]
-    induction = torch.cat([p.to(sums_dtype(p.dtype)).mean(2) for p in along], 1).t()
-    return {"previous": mean(1), "duplicate": mean(length), "induction": induction}
+    offsets = {"previous": (1, 0), "duplicate": (length, 0), "induction": (length - 1, 0 if whole_diagonal else 1)}
+    found = {kind: [] for kind in offsets}
+    for one in run(network, network.embed(tokens)[:, None]):
+        pattern = attention_pattern(one.q, one.k, network.scale)[:, 0]                               # [n, h, t, s]
+        for kind, (offset, first) in offsets.items():
+            along = pattern.diagonal(-offset, 2, 3)[..., first:]
+            found[kind].append(along.to(sums_dtype(along.dtype)).mean(2))
+    return {kind: torch.cat(layers, 1).t() for kind, layers in found.items()}
 
 
 # ------------------------------------------------------------------ successors
@@ -212,13 +215,26 @@ def copy_suppression(network: Network, tokens: Tensor, function: Tensor, evaluat
     as_published: where fewer candidates are left than there is room for, everything is kept, as in the authors' code.
     """
     dtype = sums_dtype(network.w_embed.dtype)
-    runs = list(run(network, network.embed(tokens)[:, None]))
     n = len(tokens) if evaluate is None else min(evaluate, len(tokens))
-    some, length = tokens[:n], tokens.shape[1]
+    rows = max(1, DOCUMENT_BYTES // (8 * tokens.shape[1] * network.w_embed.shape[1] * 12))
+    means = None                                       # per layer [t, h, e]: the heads' mean output over all documents
+    for part in tokens.split(rows):
+        sums = [one.z[:, 0].to(dtype).sum(0) / len(tokens) for one in run(network, network.embed(part)[:, None])]
+        means = sums if means is None else [a + b for a, b in zip(means, sums)]
+    parts = [_suppression(network, part, means, function, candidates, as_published) for part in tokens[:n].split(rows)]
+    return tuple(torch.cat(each, 1) for each in zip(*parts))
+
+
+def _suppression(network: Network, some: Tensor, means: Sequence[Tensor], function: Tensor, candidates: float,
+                 as_published: bool) -> tuple[Tensor, Tensor]:
+    """`copy_suppression` of these documents [n, length], the heads' mean outputs being known."""
+    dtype, length = sums_dtype(network.w_embed.dtype), some.shape[1]
     unembed = folded_unembedding(network, dtype)
     of_source = unembed[some]                                                                        # [n, s, d]
     unit = F.normalize(of_source, dim=-1)
-    last = runs[-1].out[:n, 0]
+    for one in run(network, network.embed(some)[:, None]):
+        pass
+    last = one.out[:, 0]
     scale = network.norm_final.standardise(last, dtype)[1]                                           # [n, t, 1]
     logits = network.logits(last).to(dtype)
     own = logits.log_softmax(-1)
@@ -227,25 +243,24 @@ def copy_suppression(network: Network, tokens: Tensor, function: Tensor, evaluat
         other = (logits + (scale * change) @ unembed.t()).log_softmax(-1)
         return (own.exp() * (own - other)).sum(-1).mean(1)
 
-    room = torch.tensor([math.ceil(candidates * (d + 1)) for d in range(length)], device=tokens.device)
-    allowed = ~function.to(tokens.device)[some][:, None] & torch.ones(length, length, dtype=torch.bool,
-                                                                     device=tokens.device).tril()
+    room = torch.tensor([math.ceil(candidates * (d + 1)) for d in range(length)], device=some.device)
+    allowed = ~function.to(some.device)[some][:, None] & torch.ones(length, length, dtype=torch.bool, device=some.device).tril()
     same = some[:, :, None] == some[:, None]
     repetition = (same & torch.ones_like(same[0]).tril(-1)).any(2)                                   # [n, s] stood before
     kept, ablated = [], []
-    for one, layer in zip(runs, network.layers):
-        stream = one.x[:n, 0].to(dtype)
+    for one, layer, z in zip(run(network, network.embed(some)[:, None]), network.layers, means):
+        stream = one.x[:, 0].to(dtype)
         predicted = (stream @ of_source.transpose(1, 2)).masked_fill(~allowed, -1e9)                 # [n, d, s]
         ranked = predicted.masked_fill(repetition[:, None], -1e9).sort(-1, descending=True).values
-        chosen = predicted + 1e-6 >= ranked.gather(2, (room - 1)[None, :, None].expand(n, -1, 1))
+        chosen = predicted + 1e-6 >= ranked.gather(2, (room - 1)[None, :, None].expand(len(some), -1, 1))
         if not as_published:
             chosen &= allowed
-        pattern = attention_pattern(one.q, one.k, network.scale)[:n, 0].to(dtype)                    # [n, h, d, s]
+        pattern = attention_pattern(one.q, one.k, network.scale)[:, 0].to(dtype)                     # [n, h, d, s]
         for h in range(layer.w_out.shape[0]):
             w_out = layer.w_out[h].to(dtype)
-            mean = one.z[:, 0, :, h].to(dtype).mean(0) @ w_out                                       # [t, d]
-            written = one.z[:n, 0, :, h].to(dtype) @ w_out
-            along = ((one.inputs["v"][:n, 0, :, h].to(dtype) @ w_out) * unit).sum(-1)[:, None]       # [n, 1, s]
+            mean = z[:, h] @ w_out                                                                   # [t, d]
+            written = one.z[:, 0, :, h].to(dtype) @ w_out
+            along = ((one.inputs["v"][:, 0, :, h].to(dtype) @ w_out) * unit).sum(-1)[:, None]        # [n, 1, s]
             part = (pattern[:, h] * (along - torch.einsum("td,nsd->nts", mean, unit))).clamp(max=0) * chosen
             kept.append(divergence(mean + part @ unit - written))
             ablated.append(divergence(mean - written))
@@ -420,7 +435,7 @@ def text_hash(text: str | None) -> str | None:
 
 
 _OWN = (repeated_sequences, repeat_scores, word_lists, successor_pairs, successor_hits, copy_hits, function_tokens,
-        copy_suppression, documents, attention_from_end, s_inhibition, score_heads)
+        copy_suppression, _suppression, documents, attention_from_end, s_inhibition, score_heads)
 
 
 def measure_heads(suite: Suite, models: Sequence[str], store: Store, recipe: Recipe | str = "robust",

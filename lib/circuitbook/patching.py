@@ -338,23 +338,25 @@ def repair_over_text(model: Model, tokens: Tensor, share: float = 0.1) -> dict[s
     (McGrath et al. 2023; the appendix of Tigges et al. 2024.)
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
-    tokens = tokens.to(model.device)
-    runs = list(run(network, network.embed(tokens)[:, None]))
+    tokens, streams, outputs = tokens.to(model.device), [], []
+    for one in run(network, network.embed(tokens)[:, None]):
+        streams.append(one.x)
+        outputs.append(one.z)
     unembed = folded_unembedding(network, dtype)
     unembed = unembed - unembed.mean(0)
     target = tokens[:, 1:]
-    scale = network.norm_final.standardise(runs[-1].out[:, 0, :-1], dtype)[1]
+    scale = network.norm_final.standardise(one.out[:, 0, :-1], dtype)[1]
     right = unembed[target]                                                              # [n, t, d]
 
     def logit(x: Tensor) -> Tensor:
         standard = network.norm_final.standardise(x[:, 0, :-1], dtype)[0]
         return (standard * right).sum(-1)
 
-    clean, out = logit(runs[-1].out), {"direct": [], "total": []}
+    clean, out = logit(one.out), {"direct": [], "total": []}
     for layer, weights in enumerate(network.layers):
         for head in range(weights.w_out.shape[0]):
-            other = runs[layer].z[:, :, :, head].roll(1, 0)
-            written = (runs[layer].z[:, 0, :-1, head] @ weights.w_out[head]).to(dtype)
+            other = outputs[layer][:, :, :, head].roll(1, 0)
+            written = (outputs[layer][:, 0, :-1, head] @ weights.w_out[head]).to(dtype)
             lost = ((written - (other[:, 0, :-1] @ weights.w_out[head]).to(dtype)) * scale * right).sum(-1)
 
             def edit(kind: str, at: int, z: Tensor) -> Tensor:
@@ -364,7 +366,7 @@ def repair_over_text(model: Model, tokens: Tensor, share: float = 0.1) -> dict[s
                 z[..., head, :] = other
                 return z
 
-            for one in run(network, runs[layer].x, edit=edit, first=layer):
+            for one in run(network, streams[layer], edit=edit, first=layer):
                 pass
             own = (written * scale * right).sum(-1).flatten()
             most = own.topk(max(1, int(share * own.numel()))).indices

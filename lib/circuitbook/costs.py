@@ -1,0 +1,106 @@
+"""What a replication costs: downloads, disk and hours, from a model fitted to what one checkpoint took at some sizes.
+
+    record = recorded_cost()                # what benchmarks/cost.py measured
+    fits = fit(record)                      # per part: seconds = exp(a) * parameters^b
+    cost_table(fits, {"pythia-12b": 154})   # per model and in total
+
+Parameters are those outside the embeddings. A size that was measured is read off, not fitted; everything else is extrapolated, and
+says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .graph import Graph
+from .model import Shape
+from .planning import PYTHIA_SHAPES, parameters
+
+# Peak of dense matrix products in the makers' data sheets, in FLOP/s: float16 with float32 sums on a T4, bfloat16 on the others.
+PEAKS = {"T4": 65e12, "A100": 312e12, "H100": 989e12}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One part of the work on a checkpoint: seconds = exp(a) parameters^b, over the sizes that were measured."""
+
+    part: str
+    a: float
+    b: float
+    measured: dict[str, float]                         # {shape: seconds of one checkpoint}
+    off: float                                         # largest size, predicted from the others: predicted / measured
+
+    def seconds(self, size: str) -> float:
+        """Of one checkpoint of a Pythia; what was measured, if it was."""
+        return self.measured.get(size) or float(np.exp(self.a + self.b * np.log(inner_parameters(PYTHIA_SHAPES[size]))))
+
+
+def inner_parameters(shape: Shape) -> int:
+    """Parameters outside the embeddings."""
+    return parameters(shape) - 2 * shape.d_vocab * shape.d_model
+
+
+def recorded_cost(path: str | Path | None = None) -> dict:
+    """What benchmarks/cost.py measured last, or another record of it; ValueError if it is none."""
+    file = Path(path) if path else Path(__file__).parent / "data" / "cost.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf8"))
+        if not all(row["parts"] and row["shape"] in PYTHIA_SHAPES for row in record["rows"]) or len(record["rows"]) < 3:
+            raise ValueError("at least three of Pythia's shapes are needed")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{file} is no record of benchmarks/cost.py ({error!r}); make one with python benchmarks/cost.py") from error
+    return record
+
+
+def fit(record: dict) -> list[Fit]:
+    """A fit for each part, by least squares of the logarithms."""
+    out = []
+    for part in record["rows"][0]["parts"]:
+        seconds = {row["shape"]: row["parts"][part]["seconds"] * row["parts"][part]["times"] for row in record["rows"]}
+        x = np.log([inner_parameters(PYTHIA_SHAPES[size]) for size in seconds])
+        y = np.log(list(seconds.values()))
+        last = int(x.argmax())
+        rest = np.arange(len(x)) != last
+        off = np.exp(np.polyval(np.polyfit(x[rest], y[rest], 1), x[last]) - y[last])
+        b, a = np.polyfit(x, y, 1)
+        out.append(Fit(part, float(a), float(b), seconds, float(off)))
+    return out
+
+
+def per_checkpoint(fits: list[Fit], size: str) -> float:
+    """Seconds of all measurements of one checkpoint."""
+    return sum(one.seconds(size) for one in fits)
+
+
+def rate(record: dict) -> float:
+    """FLOP/s of a plain forward pass at the largest size measured: what this machine makes of its peak."""
+    row = max(record["rows"], key=lambda row: inner_parameters(PYTHIA_SHAPES[row["shape"]]))
+    return row["forward"]["flop"] / row["forward"]["seconds"]
+
+
+def store_bytes(shape: Shape, tasks: int = 4) -> int:
+    """What a checkpoint leaves in the store, at most: float32 scores of all edges, a bit-wise mask as bytes, for each task."""
+    graph = Graph(shape.n_layers, shape.n_heads, shape.parallel)
+    return tasks * graph.n_src * graph.n_dst * 5
+
+
+def cost_table(fits: list[Fit], runs: Mapping[str, tuple[str, int]], here: float, there: float, dtype_bytes: int = 2) -> pd.DataFrame:
+    """A row per run and a total. runs: {name: (Pythia's size, checkpoints)}; here, there: FLOP/s where it was measured and where it is
+    to run. Columns: run, checkpoints, download_gb (float16 on the hub), store_gb, seconds (of a checkpoint, here), core_hours (here),
+    gpu_hours (there), measured (whether the seconds are)."""
+    rows = []
+    for name, (size, checkpoints) in runs.items():
+        seconds, shape = per_checkpoint(fits, size), PYTHIA_SHAPES[size]
+        rows.append({"run": name, "checkpoints": checkpoints, "download_gb": dtype_bytes * parameters(shape) * checkpoints / 1e9,
+                     "store_gb": store_bytes(shape) * checkpoints / 1e9, "seconds": seconds, "core_hours": seconds * checkpoints / 3600,
+                     "gpu_hours": seconds * checkpoints / 3600 * here / there, "measured": all(size in one.measured for one in fits)})
+    table = pd.DataFrame(rows)
+    total = {"run": "in all", "seconds": float("nan"), "measured": bool(table["measured"].all())}
+    total |= {column: table[column].sum() for column in ("checkpoints", "download_gb", "store_gb", "core_hours", "gpu_hours")}
+    return pd.concat([table, pd.DataFrame([total])], ignore_index=True)

@@ -1,11 +1,10 @@
 """What a replication costs: downloads, disk and hours, from a model fitted to what one checkpoint took at some sizes.
 
     record = recorded_cost()                # what benchmarks/cost.py measured
-    fits = fit(record)                      # per part: seconds = exp(a) * parameters^b
-    cost_table(fits, {"pythia-12b": 154})   # per model and in total
+    fits = fit(record)                      # per part: seconds = sum of rates * terms, see TERMS
+    cost_table(fits, {"pythia-12b": ("12b", 154)}, rate(record), 60e12)
 
-Parameters are those outside the embeddings. A size that was measured is read off, not fitted; everything else is extrapolated, and
-says so.
+A size that was measured is read off, not fitted; everything else is extrapolated, and says so.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 
 from .graph import Graph
 from .model import Shape
@@ -26,19 +26,43 @@ from .planning import PYTHIA_SHAPES, parameters
 PEAKS = {"T4": 65e12, "A100": 312e12, "H100": 989e12}
 
 
+# What each part of the work grows with: all that it does is a sum of these, at rates that the fit finds.
+TERMS = {
+    "abilities": ("parameters", "vocabulary x width", "layers x width"),
+    "attribution": ("parameters", "edges x width", "layers x width"),
+    "circuit search": ("parameters", "edges x width", "layers x width"),
+    "head scores": ("heads x parameters", "heads x vocabulary x width", "heads x vocabulary"),
+    "copy suppression": ("heads x vocabulary x width", "heads x vocabulary"),
+    "path patching": ("heads x parameters", "heads x layers x width"),
+}
+
+
+def terms(shape: Shape, part: str) -> np.ndarray:
+    """The values of a part's terms; parameters are those outside the embeddings, heads those of all layers."""
+    n, d, vocabulary, heads = inner_parameters(shape), shape.d_model, shape.d_vocab, shape.n_layers * shape.n_heads
+    edges = Graph(shape.n_layers, shape.n_heads, shape.parallel).n_edges
+    values = {"parameters": n, "edges x width": edges * d, "layers x width": shape.n_layers * d, "vocabulary x width": vocabulary * d,
+              "heads x parameters": heads * n, "heads x vocabulary x width": heads * vocabulary * d,
+              "heads x vocabulary": heads * vocabulary, "heads x layers x width": heads * shape.n_layers * d}
+    return np.array([values[term] for term in TERMS[part]], float)
+
+
 @dataclass(frozen=True)
 class Fit:
-    """One part of the work on a checkpoint: seconds = exp(a) parameters^b, over the sizes that were measured."""
+    """One part of the work on a checkpoint."""
 
     part: str
-    a: float
-    b: float
-    measured: dict[str, float]                         # {shape: seconds of one checkpoint}
-    off: float                                         # largest size, predicted from the others: predicted / measured
+    rates: tuple[float, ...]                           # seconds per unit of each of its TERMS, none negative
+    measured: dict[str, float]                         # {size: seconds of one checkpoint}
+    off: float                                         # the largest size, predicted from the others: predicted / measured
+
+    def predicted(self, size: str) -> float:
+        """Seconds of one checkpoint of a Pythia by the fit."""
+        return float(terms(PYTHIA_SHAPES[size], self.part) @ np.array(self.rates))
 
     def seconds(self, size: str) -> float:
-        """Of one checkpoint of a Pythia; what was measured, if it was."""
-        return self.measured.get(size) or float(np.exp(self.a + self.b * np.log(inner_parameters(PYTHIA_SHAPES[size]))))
+        """What was measured, if it was; else what the fit predicts."""
+        return self.measured.get(size) or self.predicted(size)
 
 
 def inner_parameters(shape: Shape) -> int:
@@ -51,7 +75,7 @@ def recorded_cost(path: str | Path | None = None) -> dict:
     file = Path(path) if path else Path(__file__).parent / "data" / "cost.json"
     try:
         record = json.loads(file.read_text(encoding="utf8"))
-        if not all(row["parts"] and row["shape"] in PYTHIA_SHAPES for row in record["rows"]) or len(record["rows"]) < 3:
+        if not all(set(row["parts"]) == set(TERMS) and row["shape"] in PYTHIA_SHAPES for row in record["rows"]) or len(record["rows"]) < 3:
             raise ValueError("at least three of Pythia's shapes are needed")
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{file} is no record of benchmarks/cost.py ({error!r}); make one with python benchmarks/cost.py") from error
@@ -59,18 +83,22 @@ def recorded_cost(path: str | Path | None = None) -> dict:
 
 
 def fit(record: dict) -> list[Fit]:
-    """A fit for each part, by least squares of the logarithms."""
+    """A fit for each part: non-negative rates with the least squares of predicted / measured - 1."""
     out = []
-    for part in record["rows"][0]["parts"]:
+    for part in TERMS:
         seconds = {row["shape"]: row["parts"][part]["seconds"] * row["parts"][part]["times"] for row in record["rows"]}
-        x = np.log([inner_parameters(PYTHIA_SHAPES[size]) for size in seconds])
-        y = np.log(list(seconds.values()))
-        last = int(x.argmax())
-        rest = np.arange(len(x)) != last
-        off = np.exp(np.polyval(np.polyfit(x[rest], y[rest], 1), x[last]) - y[last])
-        b, a = np.polyfit(x, y, 1)
-        out.append(Fit(part, float(a), float(b), seconds, float(off)))
+        sizes = sorted(seconds, key=lambda size: inner_parameters(PYTHIA_SHAPES[size]))
+        values = np.stack([terms(PYTHIA_SHAPES[size], part) for size in sizes])
+        took = np.array([seconds[size] for size in sizes])
+        off = float(values[-1] @ _rates(values[:-1], took[:-1]) / took[-1])
+        out.append(Fit(part, tuple(_rates(values, took).tolist()), seconds, off))
     return out
+
+
+def _rates(values: np.ndarray, seconds: np.ndarray) -> np.ndarray:
+    shares = values / seconds[:, None]
+    scale = shares.max(0)                              # terms differ by many orders of magnitude
+    return nnls(shares / scale, np.ones(len(seconds)))[0] / scale
 
 
 def per_checkpoint(fits: list[Fit], size: str) -> float:

@@ -7,7 +7,7 @@ var CircuitExplorer = (() => {
   const STYLE = `
 .cx { color: #1b1b1b; color-scheme: light; font-size: .92rem; line-height: 1.4; }
 .cx button, .cx select { font: inherit; color: #1b1b1b; background: #fff; border: 1px solid #8a8a8a; border-radius: 4px; padding: .15rem .5rem; }
-.cx button:hover { background: #ececec; }
+.cx button:disabled { opacity: .5; } .cx button:enabled:hover { background: #ececec; }
 .cx :focus-visible { outline: 2px solid #0b57d0; outline-offset: 2px; }
 .cx-controls { display: flex; flex-wrap: wrap; gap: .5rem 1.2rem; align-items: center; margin-bottom: .5rem; }
 .cx-controls label { display: flex; gap: .4rem; align-items: center; }
@@ -21,7 +21,7 @@ var CircuitExplorer = (() => {
 .cx-drawing svg { display: block; width: 100%; height: auto; margin: 0 auto; }
 .cx-side { flex: 1 1 13rem; max-width: 100%; }
 .cx-side h4 { font-size: .95rem; margin: .5rem 0 .2rem; color: #1b1b1b; }
-.cx-list { max-height: 25rem; overflow-y: auto; scrollbar-gutter: stable; }
+.cx-list { max-height: 30rem; overflow-y: auto; scrollbar-gutter: stable; }
 .cx-side ul { list-style: none; margin: 0; padding: 0; }
 .cx-side li { display: grid; grid-template-columns: 1.3rem 1fr auto; gap: .4rem; align-items: center; margin: 0; padding: .06rem 0; font-variant-numeric: tabular-nums; }
 .cx-side li button { border: 0; background: none; padding: .05rem .15rem; text-decoration: underline; text-underline-offset: .15em; }
@@ -130,12 +130,11 @@ var CircuitExplorer = (() => {
 
   // ------------------------------------------------------------------ one explorer
 
-  const names = new Set();
-
   function render(id, {name, start, inputs, classes, data}) {
     const place = document.getElementById(id), still = matchMedia("(prefers-reduced-motion: reduce)");
-    while (names.has(name)) name += "-2";                           // two views of a page that were given the same name
-    names.add(name);
+    const taken = [...document.querySelectorAll("[data-explorer]")].map(other => other.dataset.explorer), wish = name;
+    for (let i = 2; taken.includes(name); i++) name = `${wish}-${i}`;      // two views of a page that were given the same name
+    place.dataset.explorer = name;
     if (!document.getElementById("cx-style")) document.head.append(html("style", {id: "cx-style"}, STYLE));
 
     const models = Object.keys(data.models), tasks = Object.keys(data.tasks), decoded = new Map();
@@ -322,10 +321,10 @@ var CircuitExplorer = (() => {
       none.addEventListener("click", () => select(null));
       const parts = [html("h4", {}, upper(spoken(state.node)), roles.length ? `: ${roles.join(", ")}` : ""), none];
       const values = data.notes && data.notes[state.model][state.at][state.node];
-      if (values) parts.push(html("dl", {}, ...data.columns.flatMap((column, i) => values[i] === null ? [] : [html("dt", {}, column), html("dd", {}, `${values[i]}`.replace("-", "\u2212"))])));
-      if (!here) return [...parts, html("p", {}, "Not in the circuit at this checkpoint and size.")];
+      const numbers = !values ? [] : [html("h4", {}, "Measured at this checkpoint"), html("dl", {}, ...data.columns.flatMap((column, i) => values[i] === null ? [] : [html("dt", {}, column), html("dd", {}, values[i].toFixed(2).replace("-", "\u2212"))]))];
+      if (!here) return [...parts, html("p", {}, "Not in the circuit at this checkpoint and size."), ...numbers];
       const [into, out] = [by.filter(edge => edge.to === state.node), by.filter(edge => edge.from === state.node)];
-      return [...parts, ...(into.length ? part("In", into, edge => [edge.from]) : []), ...(out.length ? part("Out", out, edge => [edge.to]) : [])];
+      return [...parts, ...(into.length ? part("In", into, edge => [edge.from]) : []), ...(out.length ? part("Out", out, edge => [edge.to]) : []), ...numbers];
     };
 
     const explain = () => {

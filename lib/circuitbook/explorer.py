@@ -31,7 +31,7 @@ def circuit_explorer(found: Sequence[Found], *, name: str = "circuits", start: t
     """Circuits as layers from bottom to top: choose model and task, drag through training and through sizes, click a node.
 
     roles: {(model, step): {node: its classes}}; the first decides colour and shape. notes: {(model, step): frame}, rows are
-    nodes, columns numbers that are listed when the node is clicked. start: model and task that are shown first, at their
+    nodes, columns numbers (the same everywhere) that are listed when the node is clicked. start: model and task that are shown first, at their
     last checkpoint. most: sizes go up to twice the largest circuit of a model and task, but to no more than this; to less where
     the page would become too large. The view says where a circuit is larger. `name` keeps apart the views of a page in its address.
     """
@@ -84,7 +84,7 @@ def explorer_data(found: Sequence[Found], roles: Roles | None = None, notes: Not
         data["roles"] = {name: [coded.get((name, step), {}) for step in model["steps"]] for name, model in models.items()}
     if notes:
         columns = list(next(iter(notes.values())).columns)
-        rows = {at: {node: [_short(v) for v in row] for node, row in zip(frame.index, frame[columns].to_numpy(float))}
+        rows = {at: {node: [round(v, 3) if np.isfinite(v) else None for v in row] for node, row in zip(frame.index, frame[columns].to_numpy(float))}
                 for at, frame in notes.items()}
         data["notes"] = {name: [rows.get((name, step), {}) for step in model["steps"]] for name, model in models.items()}
         data["columns"] = columns

@@ -6,7 +6,7 @@ import html
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from IPython.display import HTML
 if TYPE_CHECKING:                                      # the build needs the scripts only, not torch
     import pandas as pd
     import torch
+
+    from .model import Model
 
 
 def _circuitsvis() -> str:
@@ -73,6 +75,18 @@ def attention_heads(tokens: list[str], patterns: torch.Tensor, names: list[str])
                          "attentionHeadNames": names, "maskUpperTri": True})
     return view(place, f"Attention patterns of heads {', '.join(names)}", "circuitsvis.js",
                 f'CircuitsVis.render("{place}", CircuitsVis.AttentionHeads, {props});')
+
+
+def patterns_on(model: Model, tokens: torch.Tensor, heads: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Attention patterns [head, query, key] of these heads (layer, head) on one prompt, int64 [pos]."""
+    import torch
+
+    from .network import attention_pattern, network_of, run
+
+    net = network_of(model)
+    with torch.no_grad():
+        layers = [attention_pattern(one.q, one.k, net.scale)[0, 0].float().cpu() for one in run(net, net.embed(tokens[None, None].to(model.device)))]
+    return torch.stack([layers[layer][head] for layer, head in heads])
 
 
 def head_browser(tables: Mapping[str, pd.DataFrame], kinds: Mapping[str, str], start: tuple[str, int, int] | None = None) -> HTML:

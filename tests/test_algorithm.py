@@ -387,6 +387,11 @@ def test_figures_of_the_algorithm_show_what_is_there():
     fig = drawing.matrices({"x": pd.DataFrame([[1.0, 0.5], [np.nan, -0.2]], index=["a", "b"], columns=["a", "b"])})
     assert [t.get_text() for t in fig.axes[0].texts] == ["1.00", ".50", "-.20"]
     plt.close(fig)
+    pattern = np.array([[1.0, 0.0], [0.75, 0.25]])
+    fig = drawing.attention_maps([" a", " b"], [pattern, pattern[::-1]], ["0.1", "1.0"])
+    assert fig.axes[0].images[0].get_array().filled(-1).tolist() == [[1.0, -1.0], [0.75, 0.25]]
+    assert [ax.patches[0].get_x() for ax in fig.axes[:2]] == [-0.5, -0.5] and [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["a", "b"]
+    plt.close(fig)
     frame = pd.DataFrame({"model": ["m"], "step": [1], "tokens_seen": [1], **dict(zip(algorithm.FUNCTIONS, ([0.2], [0.5], [0.3])))})
     fig = drawing.stacked_shares(frame, algorithm.FUNCTIONS, ["m"], "share")
     assert [round(p.get_y() + p.get_height(), 6) for p in fig.axes[0].patches] == [0.2, 0.7, 1.0]

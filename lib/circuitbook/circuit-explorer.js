@@ -28,7 +28,8 @@ var CircuitExplorer = (() => {
 .cx-side li svg { width: 1.3rem; height: .7rem; }
 .cx-side dl { display: grid; grid-template-columns: 1fr auto; gap: 0 .6rem; margin: .3rem 0; font-size: .85rem; font-variant-numeric: tabular-nums; }
 .cx-side dt { font-weight: normal; } .cx-side dd { margin: 0; text-align: right; }
-.cx-status { margin: .5rem 0; max-width: 72ch; }
+.cx-status { margin: .5rem 0; max-width: 72ch; min-height: 4.2em; }
+@media (max-width: 576px) { .cx-status { min-height: 8.4em; } }
 .cx-legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; margin: .4rem 0; padding: 0; list-style: none; }
 .cx-legend li { display: flex; gap: .35rem; align-items: center; margin: 0; }
 .cx-link { font-size: .85rem; } .cx .cx-link a { color: #0b57d0; }
@@ -196,6 +197,7 @@ var CircuitExplorer = (() => {
         "aria-label": "the circuit, input below and logits on top; arrow keys move from node to node, Enter selects one, Escape lets go"});
       picture.style.minWidth = `${Math.min(laid.width, Math.max(260, laid.width * .62))}px`;
       picture.style.maxWidth = `${laid.width * 1.2}px`;
+      canvas.style.flexBasis = `${Math.max(350, parseFloat(picture.style.minWidth))}px`;      // a wide one has the row to itself
       for (let layer = 0; layer < layers; layer++) {
         const y = laid.height - 26 - (layer + 1) * laid.high;
         picture.append(svg("line", {class: "rule", x1: MARGIN - 8, x2: laid.width, y1: y + laid.high / 2, y2: y + laid.high / 2}),
@@ -271,7 +273,7 @@ var CircuitExplorer = (() => {
 
     const write = lines => {
       const {message, width, height} = drawing, y = height / 2 - 9 * lines.length;
-      message.replaceChildren(...(lines.length ? [svg("rect", {x: 6, y: y - 20, width: width - 12, height: 18 * lines.length + 16, fill: "#fff", opacity: .92, rx: 5})] : []),
+      message.replaceChildren(...(lines.length ? [svg("rect", {x: 6, y: y - 20, width: width - 12, height: 18 * lines.length + 16, fill: "#fff", stroke: "#bbb", rx: 5})] : []),
         ...lines.map((line, i) => svg("text", {class: "absent", x: width / 2, y: y + 18 * i}, line)));
     };
 

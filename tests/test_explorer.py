@@ -188,6 +188,10 @@ def test_a_clicked_node_shows_its_edges(browser, page):
     assert browser.run(pressed) == [node]
     browser.press(f'#first [data-node="{node}"]', "Escape")
     assert browser.run(pressed) == []
+    browser.click("#first .cx-list li button:last-of-type")              # a name in the list is a way to that node
+    assert len(browser.run(pressed)) == 1 and browser.run(pressed) == [browser.run("return document.activeElement.dataset.node")]
+    browser.click("#first [name=none]")
+    assert browser.run(pressed) == [] and browser.run("return document.activeElement.className") == "cx-list"
     browser.press('#first [data-node="logits"]', "Down")
     focused = browser.run("return document.activeElement.dataset.node")
     assert focused in last.circuit.nodes and focused != "logits"

@@ -14,6 +14,8 @@ var CircuitExplorer = (() => {
 .cx-line { display: grid; grid-template-columns: 4.5rem 1fr 5.6rem; gap: .1rem .7rem; align-items: center; width: 100%; max-width: 46rem; }
 .cx-line input { width: 100%; min-width: 0; margin: 0; accent-color: #0b57d0; }
 .cx-line output { grid-column: 2 / 4; font-size: .85rem; color: #444; }
+.cx-curve { grid-column: 2; padding: 0 .4rem; overflow: visible; } .cx-curve path { fill: none; stroke: #333; stroke-width: 1.5; vector-effect: non-scaling-stroke; }
+.cx-curve .bar { stroke: #999; stroke-dasharray: 4 3; } .cx-curve .at { stroke: #0b57d0; stroke-width: 2; } .cx-small { font-size: .75rem; line-height: 1.2; color: #444; }
 .cx-track { grid-column: 2; display: flex; gap: 1px; height: .5rem; padding: 0 .25rem; }
 .cx-track i { flex: 1; background: #d9d9d9; } .cx-track i.on { background: #555; }
 .cx-both { display: flex; flex-wrap: wrap; gap: .6rem 1rem; align-items: flex-start; }
@@ -44,7 +46,7 @@ var CircuitExplorer = (() => {
 .cx .layer { font: 12px system-ui, sans-serif; fill: #555; } .cx .rule { stroke: #e2e2e2; }
 .cx .absent { font: 13px system-ui, sans-serif; fill: #333; text-anchor: middle; }
 @media (prefers-reduced-motion: reduce) { .cx .edge { transition: none; } }
-@media print { .cx button.cx-button, .cx-line input, .cx-track, .cx-link { display: none; } .cx-list { max-height: none; overflow: visible; }
+@media print { .cx button.cx-button, .cx-line, .cx-link { display: none; } .cx-list { max-height: none; overflow: visible; }
   .cx-drawing { flex-basis: 55%; } .cx { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }`;
 
   // ------------------------------------------------------------------ small tools
@@ -178,6 +180,8 @@ var CircuitExplorer = (() => {
     const play = html("button", {type: "button", class: "cx-button", name: "play"}, "Play");
     const own = html("button", {type: "button", class: "cx-button", name: "own"}, "Own size");
     const track = html("div", {class: "cx-track", "aria-hidden": "true"}), when = html("output", {for: training.id}), howMany = html("output", {for: size.id});
+    const curve = svg("svg", {class: "cx-curve", viewBox: "0 0 100 30", preserveAspectRatio: "none", style: "width: 100%; height: 2rem", "aria-hidden": "true"});
+    const curveLabel = html("span", {class: "cx-small", "aria-hidden": "true"});
     const status = html("p", {class: "cx-status", role: "status"}), list = html("div", {class: "cx-list", tabindex: 0, role: "group", "aria-label": "edges and their scores"});
     const side = html("div", {class: "cx-side"}), canvas = html("div", {class: "cx-drawing"}), link = html("a", {href: "#"}, "Link to this view");
     const legend = html("ul", {class: "cx-legend", "aria-label": "legend"});
@@ -186,7 +190,7 @@ var CircuitExplorer = (() => {
     place.replaceChildren(html("div", {class: "cx"},
       html("div", {class: "cx-controls"}, modelLabel, taskLabel,
         html("div", {class: "cx-line"}, html("label", {for: training.id}, "training"), training, play, track, html("span", {}), when),
-        html("div", {class: "cx-line"}, html("label", {for: size.id}, "edges"), size, own, howMany)),
+        html("div", {class: "cx-line"}, html("label", {for: size.id}, "edges"), size, own, curve, curveLabel, howMany)),
       status, html("div", {class: "cx-both"}, canvas, side), legend, html("div", {class: "cx-link"}, link)));
 
     // ---- drawing
@@ -277,6 +281,16 @@ var CircuitExplorer = (() => {
         ...lines.map((line, i) => svg("text", {class: "absent", x: width / 2, y: y + 18 * i}, line)));
     };
 
+    const drawCurve = one => {                                       // faithfulness over size, below the slider of sizes
+      curve.style.visibility = one ? "visible" : "hidden";
+      curveLabel.textContent = one ? `faithfulness; dashes: ${percent(one.threshold)}` : "";
+      if (!one) return;
+      const x = n => 100 * (n - 1) / Math.max(1, one.end - 1), y = kept => 28 - 24 * clamp(kept, 0, 1.1);
+      const points = one.curve.filter(([edges]) => edges <= one.edges.length).map(([edges, kept]) => [edges ? one.edges[edges - 1].enters : 1, kept]);
+      curve.replaceChildren(svg("path", {class: "bar", d: `M0 ${y(one.threshold)}H100`}), svg("path", {class: "at", d: `M${x(sizeOf(one))} 0V30`}),
+        svg("path", {d: points.map(([n, kept], i) => `${i ? "L" : "M"}${x(n).toFixed(2)} ${y(kept).toFixed(2)}`).join("") || "M0 0"}));
+    };
+
     // ---- words and lists
 
     const faithfulness = (one, edges) => {
@@ -308,7 +322,11 @@ var CircuitExplorer = (() => {
     const upper = text => text[0].toUpperCase() + text.slice(1);
 
     const entry = (edge, ends) => {
-      const go = node => { const button = html("button", {type: "button"}, label(node)); button.addEventListener("click", () => select(node)); return button; };
+      const go = node => {
+        const button = html("button", {type: "button"}, label(node));
+        button.addEventListener("click", () => { drawing.stop = node; select(node); drawing.nodes.get(node).group.focus({preventScroll: true}); });
+        return button;
+      };
       const text = html("span", {});
       ends.forEach((node, i) => { if (i) text.append(" \u2192 "); text.append(go(node)); });
       if (edge.kind) text.append(` ${TYPED[edge.kind]}`);
@@ -320,7 +338,7 @@ var CircuitExplorer = (() => {
       if (state.node === null) return shown.length ? part("All edges, by score", by, edge => [edge.from, edge.to]) : [];
       const roles = rolesOf(state.node).map(i => classNames[i]), here = drawing.inside.has(state.node);
       const none = html("button", {type: "button", class: "cx-button", name: "none"}, "Show all");
-      none.addEventListener("click", () => select(null));
+      none.addEventListener("click", () => { select(null); list.focus({preventScroll: true}); });
       const parts = [html("h4", {}, upper(spoken(state.node)), roles.length ? `: ${roles.join(", ")}` : ""), none];
       const values = data.notes && data.notes[state.model][state.at][state.node];
       const numbers = !values ? [] : [html("h4", {}, "Measured at this checkpoint"), html("dl", {}, ...data.columns.flatMap((column, i) => values[i] === null ? [] : [html("dt", {}, column), html("dd", {}, values[i].toFixed(2).replace("-", "\u2212"))]))];
@@ -360,6 +378,7 @@ var CircuitExplorer = (() => {
       howMany.textContent = many;
       size.setAttribute("aria-valuetext", many);
       own.disabled = !one || state.size === null;
+      drawCurve(one);
       list.replaceChildren(...listed(shown));
       list.scrollTop = 0;
       status.textContent = words(one, shown);
@@ -390,7 +409,8 @@ var CircuitExplorer = (() => {
       status.setAttribute("aria-live", "off");                       // a reader would never come to an end
       timer = setInterval(() => { if (state.at >= last) pause(); else { change({at: state.at + 1}); if (state.at >= last) pause(); } }, still.matches ? 2 * PLAY_MS : PLAY_MS);
       play.textContent = "Pause";
-      change({at: state.at >= last ? 0 : state.at});
+      const born = data.circuits[state.model][state.task].findIndex(one => one && !one.why);
+      change({at: state.at >= last ? Math.max(0, born - 1) : state.at});      // from the end: on from just before the first circuit
     };
     const moveTo = value => {                                        // another model: the checkpoint that has seen as much
       const {tokens} = data.models[value], seen = data.models[state.model].tokens[state.at];
@@ -422,7 +442,12 @@ var CircuitExplorer = (() => {
     play.addEventListener("click", () => timer ? pause() : begin());
     document.addEventListener("visibilitychange", () => { if (document.hidden) pause(); });
     addEventListener("hashchange", restore);
-    place.addEventListener("keydown", event => { if (event.key === "Escape" && state.node !== null) { event.preventDefault(); change({node: null}); } });
+    place.addEventListener("keydown", event => {
+      if (event.key !== "Escape" || state.node === null) return;
+      event.preventDefault();
+      change({node: null});
+      if (!place.contains(document.activeElement)) list.focus({preventScroll: true});      // the button that had it is gone
+    });
     canvas.addEventListener("click", event => {
       const group = event.target.closest(".node");
       if (group && drawing.inside.has(group.dataset.node)) { drawing.stop = group.dataset.node; select(group.dataset.node); group.focus(); }

@@ -134,85 +134,171 @@ var CircuitExplorer = (() => {
   // ------------------------------------------------------------------ one explorer
 
   function render(id, {name, start, inputs, classes, data}) {
-    const place = document.getElementById(id), still = matchMedia("(prefers-reduced-motion: reduce)");
-    const taken = [...document.querySelectorAll("[data-explorer]")].map(other => other.dataset.explorer), wish = name;
-    for (let i = 2; taken.includes(name); i++) name = `${wish}-${i}`;      // two views of a page that were given the same name
+    const place = document.getElementById(id),
+      still = matchMedia("(prefers-reduced-motion: reduce)");
+    const taken = [...document.querySelectorAll("[data-explorer]")].map(other => other.dataset.explorer),
+      wish = name;
+    for (let i = 2; taken.includes(name); i++) name = `${wish}-${i}`; // two views of a page that were given the same name
     place.dataset.explorer = name;
     if (!document.getElementById("cx-style")) document.head.append(html("style", {id: "cx-style"}, STYLE));
 
-    const models = Object.keys(data.models), tasks = Object.keys(data.tasks), decoded = new Map();
-    const usual = () => ({model: start[0], task: start[1], at: data.models[start[0]].steps.length - 1, size: null, node: null});
-    let state = usual(), drawing = null, timer = null, saved = null;      // size null: the circuit's own
+    const models = Object.keys(data.models),
+      tasks = Object.keys(data.tasks),
+      decoded = new Map();
+    const usual = () => ({
+      model: start[0],
+      task: start[1],
+      at: data.models[start[0]].steps.length - 1,
+      size: null,
+      node: null,
+    });
+    let state = usual(),
+      drawing = null,
+      timer = null,
+      saved = null; // size null: the circuit's own
 
     // ---- what is asked of the data
 
     const circuit = (at = state.at) => {
-      const one = data.circuits[state.model][state.task][at], key = `${state.model} ${state.task} ${at}`;
+      const one = data.circuits[state.model][state.task][at],
+        key = `${state.model} ${state.task} ${at}`;
       if (!one || one.why) return null;
       if (!decoded.has(key)) {
         const {layers, heads} = data.models[state.model];
         let enters = 0;
-        decoded.set(key, {...one, own: Math.min(one.size, one.end), edges: one.edges.map((edge, i) =>
-          ({...decodeEdge(edge, layers, heads), enters: enters += one.enters[i], score: one.scores[i]}))});
+        decoded.set(key, {
+          ...one,
+          own: Math.min(one.size, one.end),
+          edges: one.edges.map((edge, i) => ({
+            ...decodeEdge(edge, layers, heads),
+            enters: (enters += one.enters[i]),
+            score: one.scores[i],
+          })),
+        });
       }
       return decoded.get(key);
     };
-    const sizeOf = one => state.size === null ? one.own : clamp(state.size, 1, one.end);
+    const sizeOf = one => (state.size === null ? one.own : clamp(state.size, 1, one.end));
     const edgesOf = one => one.edges.filter(edge => edge.enters <= sizeOf(one));
     const rolesOf = node => (data.roles && data.roles[state.model][state.at][node]) || [];
     const classNames = Object.keys(classes);
-    const largest = () => {                                          // of all checkpoints, so that widths can be compared
+    const largest = () => {
+      // of all checkpoints, so that widths can be compared
       const key = `largest ${state.model} ${state.task}`;
-      if (!decoded.has(key)) decoded.set(key, Math.max(1e-30, ...data.circuits[state.model][state.task].flatMap(one => one && one.scores ? one.scores.map(Math.abs) : [])));
+      if (!decoded.has(key))
+        decoded.set(
+          key,
+          Math.max(
+            1e-30,
+            ...data.circuits[state.model][state.task].flatMap(one => (one && one.scores ? one.scores.map(Math.abs) : [])),
+          ),
+        );
       return decoded.get(key);
     };
 
     // ---- the parts of the view
 
     const choose = (what, values) => {
-      const select = html("select", {autocomplete: "off", name: what}, ...Object.entries(values).map(([value, text]) => html("option", {value}, text)));
+      const select = html(
+        "select",
+        {autocomplete: "off", name: what},
+        ...Object.entries(values).map(([value, text]) => html("option", {value}, text)),
+      );
       return [select, html("label", {}, what, select)];
     };
     const [model, modelLabel] = choose("model", Object.fromEntries(models.map(m => [m, m])));
     const [task, taskLabel] = choose("task", data.tasks);
-    const slider = (what, title) => html("input", {type: "range", min: 0, max: 1, step: 1, name: what, id: `${id}-${what}`, autocomplete: "off", title});
-    const training = slider("training", "checkpoint"), size = slider("edges", "number of edges");
+    const slider = (what, title) =>
+      html("input", {type: "range", min: 0, max: 1, step: 1, name: what, id: `${id}-${what}`, autocomplete: "off", title});
+    const training = slider("training", "checkpoint"),
+      size = slider("edges", "number of edges");
     const play = html("button", {type: "button", class: "cx-button", name: "play"}, "Play");
     const own = html("button", {type: "button", class: "cx-button", name: "own"}, "Own size");
-    const track = html("div", {class: "cx-track", "aria-hidden": "true"}), when = html("output", {for: training.id}), howMany = html("output", {for: size.id});
-    const curve = svg("svg", {class: "cx-curve", viewBox: "0 0 100 30", preserveAspectRatio: "none", style: "width: 100%; height: 2rem", "aria-hidden": "true"});
+    const track = html("div", {class: "cx-track", "aria-hidden": "true"}),
+      when = html("output", {for: training.id}),
+      howMany = html("output", {for: size.id});
+    const curve = svg("svg", {
+      class: "cx-curve",
+      viewBox: "0 0 100 30",
+      preserveAspectRatio: "none",
+      style: "width: 100%; height: 2rem",
+      "aria-hidden": "true",
+    });
     const curveLabel = html("span", {class: "cx-small", "aria-hidden": "true"});
-    const status = html("p", {class: "cx-status", role: "status"}), list = html("div", {class: "cx-list", tabindex: 0, role: "group", "aria-label": "edges and their scores"});
-    const side = html("div", {class: "cx-side"}), canvas = html("div", {class: "cx-drawing"}), link = html("a", {href: "#"}, "Link to this view");
+    const status = html("p", {class: "cx-status", role: "status"}),
+      list = html("div", {class: "cx-list", tabindex: 0, role: "group", "aria-label": "edges and their scores"});
+    const side = html("div", {class: "cx-side"}),
+      canvas = html("div", {class: "cx-drawing"}),
+      link = html("a", {href: "#"}, "Link to this view");
     const legend = html("ul", {class: "cx-legend", "aria-label": "legend"});
     side.append(list);
-    taskLabel.hidden = tasks.length < 2; taskLabel.style.display = taskLabel.hidden ? "none" : "";
-    place.replaceChildren(html("div", {class: "cx"},
-      html("div", {class: "cx-controls"}, modelLabel, taskLabel,
-        html("div", {class: "cx-line"}, html("label", {for: training.id}, "training"), training, play, track, html("span", {}), when),
-        html("div", {class: "cx-line"}, html("label", {for: size.id}, "edges"), size, own, curve, curveLabel, howMany)),
-      status, html("div", {class: "cx-both"}, canvas, side), legend, html("div", {class: "cx-link"}, link)));
+    taskLabel.hidden = tasks.length < 2;
+    taskLabel.style.display = taskLabel.hidden ? "none" : "";
+    place.replaceChildren(
+      html(
+        "div",
+        {class: "cx"},
+        html(
+          "div",
+          {class: "cx-controls"},
+          modelLabel,
+          taskLabel,
+          html(
+            "div",
+            {class: "cx-line"},
+            html("label", {for: training.id}, "training"),
+            training,
+            play,
+            track,
+            html("span", {}),
+            when,
+          ),
+          html("div", {class: "cx-line"}, html("label", {for: size.id}, "edges"), size, own, curve, curveLabel, howMany),
+        ),
+        status,
+        html("div", {class: "cx-both"}, canvas, side),
+        legend,
+        html("div", {class: "cx-link"}, link),
+      ),
+    );
 
     // ---- drawing
 
     const layModel = () => {
-      const {layers} = data.models[state.model], laid = layOut(data.models[state.model]), edges = svg("g"), nodes = svg("g");
-      const picture = svg("svg", {viewBox: `0 0 ${laid.width} ${laid.height}`, role: "group",
-        "aria-label": "the circuit, input below and logits on top; arrow keys move from node to node, Enter selects one, Escape lets go"});
-      picture.style.minWidth = `${Math.min(laid.width, Math.max(260, laid.width * .62))}px`;
+      const {layers} = data.models[state.model],
+        laid = layOut(data.models[state.model]),
+        edges = svg("g"),
+        nodes = svg("g");
+      const picture = svg("svg", {
+        viewBox: `0 0 ${laid.width} ${laid.height}`,
+        role: "group",
+        "aria-label":
+          "the circuit, input below and logits on top; arrow keys move from node to node, Enter selects one, Escape lets go",
+      });
+      picture.style.minWidth = `${Math.min(laid.width, Math.max(260, laid.width * 0.62))}px`;
       picture.style.maxWidth = `${laid.width * 1.2}px`;
-      canvas.style.flexBasis = `${Math.max(350, parseFloat(picture.style.minWidth))}px`;      // a wide one has the row to itself
+      canvas.style.flexBasis = `${Math.max(350, parseFloat(picture.style.minWidth))}px`; // a wide one has the row to itself
       for (let layer = 0; layer < layers; layer++) {
         const y = laid.height - 26 - (layer + 1) * laid.high;
-        picture.append(svg("line", {class: "rule", x1: MARGIN - 8, x2: laid.width, y1: y + laid.high / 2, y2: y + laid.high / 2}),
-          svg("text", {class: "layer", x: 2, y: y + 4}, `layer ${layer}`));
+        picture.append(
+          svg("line", {class: "rule", x1: MARGIN - 8, x2: laid.width, y1: y + laid.high / 2, y2: y + laid.high / 2}),
+          svg("text", {class: "layer", x: 2, y: y + 4}, `layer ${layer}`),
+        );
       }
       const message = svg("g", {"aria-hidden": "true"});
       picture.append(edges, nodes, message);
       const of = new Map();
       for (const [node, at] of laid.nodes) {
-        const shape = svg("path", {class: "shape"}), text = svg("text", {y: 4}, label(node)), title = svg("title");
-        const group = svg("g", {class: "node", transform: `translate(${at.x} ${at.y})`, "data-node": node, role: "button"}, title, shape, text);
+        const shape = svg("path", {class: "shape"}),
+          text = svg("text", {y: 4}, label(node)),
+          title = svg("title");
+        const group = svg(
+          "g",
+          {class: "node", transform: `translate(${at.x} ${at.y})`, "data-node": node, role: "button"},
+          title,
+          shape,
+          text,
+        );
         nodes.append(group);
         of.set(node, {group, shape, text, title, ...at});
       }
@@ -221,30 +307,42 @@ var CircuitExplorer = (() => {
     };
 
     const drawEdges = shown => {
-      const {lines, edges, nodes} = drawing, there = new Set(shown.map(edge => edge.id)), widest = largest();
-      for (const [edge, line] of lines) if (!there.has(edge)) { line.group.remove(); lines.delete(edge); }
+      const {lines, edges, nodes} = drawing,
+        there = new Set(shown.map(edge => edge.id)),
+        widest = largest();
+      for (const [edge, line] of lines)
+        if (!there.has(edge)) {
+          line.group.remove();
+          lines.delete(edge);
+        }
       for (const edge of shown) {
         let line = lines.get(edge.id);
         if (!line) {
           const d = route(nodes.get(edge.from), nodes.get(edge.to), edge.kind);
-          line = {path: svg("path", {class: "edge", d, stroke: inputs[edge.kind][0], "stroke-width": 0}), hit: svg("path", {class: "hit", d}), title: svg("title")};
+          line = {
+            path: svg("path", {class: "edge", d, stroke: inputs[edge.kind][0], "stroke-width": 0}),
+            hit: svg("path", {class: "hit", d}),
+            title: svg("title"),
+          };
           line.hit.append(line.title);
           line.group = svg("g", {"data-edge": edge.name}, line.path, line.hit);
           lines.set(edge.id, line);
-          if (!still.matches) line.path.getBoundingClientRect();     // so that it grows from nothing
+          if (!still.matches) line.path.getBoundingClientRect(); // so that it grows from nothing
         }
-        const width = 1 + 6 * Math.abs(edge.score) / widest, touched = state.node === null || edge.from === state.node || edge.to === state.node;
+        const width = 1 + (6 * Math.abs(edge.score)) / widest,
+          touched = state.node === null || edge.from === state.node || edge.to === state.node;
         line.path.setAttribute("stroke-width", width.toFixed(2));
         line.path.style.strokeWidth = `${width.toFixed(2)}px`;
         line.path.setAttribute("stroke-dasharray", edge.score < 0 ? `${4 + width} ${2 + width}` : "none");
         line.group.setAttribute("class", touched ? "" : "dim");
         line.title.textContent = `${label(edge.from)} \u2192 ${label(edge.to)}${edge.kind && ` (${TYPED[edge.kind]})`}: ${signed(edge.score)}`;
       }
-      edges.append(...[...shown].reverse().map(edge => lines.get(edge.id).group));      // the first in order on top
+      edges.append(...[...shown].reverse().map(edge => lines.get(edge.id).group)); // the first in order on top
     };
 
     const drawNodes = shown => {
-      const inside = new Map(), near = new Set([state.node]);
+      const inside = new Map(),
+        near = new Set([state.node]);
       const tally = node => inside.get(node) || inside.set(node, {in: 0, out: 0}).get(node);
       for (const edge of shown) {
         tally(edge.from).out++;
@@ -252,13 +350,31 @@ var CircuitExplorer = (() => {
         if (edge.from === state.node) near.add(edge.to);
         if (edge.to === state.node) near.add(edge.from);
       }
-      if (!inside.has(drawing.stop)) drawing.stop = inside.has(state.node) ? state.node : [...drawing.nodes.keys()].find(node => inside.has(node)) || null;
+      if (!inside.has(drawing.stop))
+        drawing.stop = inside.has(state.node)
+          ? state.node
+          : [...drawing.nodes.keys()].find(node => inside.has(node)) || null;
       for (const [node, {group, shape, text, title, w, h}] of drawing.nodes) {
-        const there = inside.get(node), roles = rolesOf(node), head = node[0] === "a", main = roles.length ? classNames[roles[0]] : null;
+        const there = inside.get(node),
+          roles = rolesOf(node),
+          head = node[0] === "a",
+          main = roles.length ? classNames[roles[0]] : null;
         const what = [spoken(node), ...roles.map(i => classNames[i])].join(", ");
-        group.setAttribute("class", ["node", there ? "" : "ghost", node === state.node ? "selected" : "",
-          state.node !== null && !near.has(node) ? "dim" : ""].filter(Boolean).join(" "));
-        shape.setAttribute("d", !there && head ? circle(12) : !head ? box(w, h) : main ? SHAPES[roles[0] % SHAPES.length] : circle(19));
+        group.setAttribute(
+          "class",
+          [
+            "node",
+            there ? "" : "ghost",
+            node === state.node ? "selected" : "",
+            state.node !== null && !near.has(node) ? "dim" : "",
+          ]
+            .filter(Boolean)
+            .join(" "),
+        );
+        shape.setAttribute(
+          "d",
+          !there && head ? circle(12) : !head ? box(w, h) : main ? SHAPES[roles[0] % SHAPES.length] : circle(19),
+        );
         shape.setAttribute("fill", !there ? "#fff" : main ? pale(classes[main]) : head ? "#fff" : "#ececec");
         text.setAttribute("y", main && there && SHAPES[roles[0] % SHAPES.length] === SHAPES[2] ? 8 : 4);
         title.textContent = there ? `${what}: ${there.in} in, ${there.out} out` : `${what}: not in the circuit`;
@@ -276,19 +392,43 @@ var CircuitExplorer = (() => {
     };
 
     const write = lines => {
-      const {message, width, height} = drawing, y = height / 2 - 9 * lines.length;
-      message.replaceChildren(...(lines.length ? [svg("rect", {x: 6, y: y - 20, width: width - 12, height: 18 * lines.length + 16, fill: "#fff", stroke: "#bbb", rx: 5})] : []),
-        ...lines.map((line, i) => svg("text", {class: "absent", x: width / 2, y: y + 18 * i}, line)));
+      const {message, width, height} = drawing,
+        y = height / 2 - 9 * lines.length;
+      message.replaceChildren(
+        ...(lines.length
+          ? [
+              svg("rect", {
+                x: 6,
+                y: y - 20,
+                width: width - 12,
+                height: 18 * lines.length + 16,
+                fill: "#fff",
+                stroke: "#bbb",
+                rx: 5,
+              }),
+            ]
+          : []),
+        ...lines.map((line, i) => svg("text", {class: "absent", x: width / 2, y: y + 18 * i}, line)),
+      );
     };
 
-    const drawCurve = one => {                                       // faithfulness over size, below the slider of sizes
+    const drawCurve = one => {
+      // faithfulness over size, below the slider of sizes
       curve.style.visibility = one ? "visible" : "hidden";
       curveLabel.textContent = one ? `faithfulness; dashes: ${percent(one.threshold)}` : "";
       if (!one) return;
-      const x = n => 100 * (n - 1) / Math.max(1, one.end - 1), y = kept => 28 - 24 * clamp(kept, 0, 1.1);
-      const points = one.curve.filter(([edges]) => edges <= one.edges.length).map(([edges, kept]) => [edges ? one.edges[edges - 1].enters : 1, kept]);
-      curve.replaceChildren(svg("path", {class: "bar", d: `M0 ${y(one.threshold)}H100`}), svg("path", {class: "at", d: `M${x(sizeOf(one))} 0V30`}),
-        svg("path", {d: points.map(([n, kept], i) => `${i ? "L" : "M"}${x(n).toFixed(2)} ${y(kept).toFixed(2)}`).join("") || "M0 0"}));
+      const x = n => (100 * (n - 1)) / Math.max(1, one.end - 1),
+        y = kept => 28 - 24 * clamp(kept, 0, 1.1);
+      const points = one.curve
+        .filter(([edges]) => edges <= one.edges.length)
+        .map(([edges, kept]) => [edges ? one.edges[edges - 1].enters : 1, kept]);
+      curve.replaceChildren(
+        svg("path", {class: "bar", d: `M0 ${y(one.threshold)}H100`}),
+        svg("path", {class: "at", d: `M${x(sizeOf(one))} 0V30`}),
+        svg("path", {
+          d: points.map(([n, kept], i) => `${i ? "L" : "M"}${x(n).toFixed(2)} ${y(kept).toFixed(2)}`).join("") || "M0 0",
+        }),
+      );
     };
 
     // ---- words and lists
@@ -297,8 +437,14 @@ var CircuitExplorer = (() => {
       const tell = ([, value, low, high]) => percent(value) + (low === null ? "" : ` [${percent(low)}, ${percent(high)}]`);
       const exact = one.curve.find(row => row[0] === edges);
       if (exact) return `faithfulness ${tell(exact)}`;
-      const below = one.curve.filter(row => row[0] < edges).at(-1), above = one.curve.find(row => row[0] > edges);
-      return "faithfulness was not measured at this size" + (below && above ? `; it is ${percent(below[1])} with ${below[0]} edges and ${percent(above[1])} with ${above[0]}` : "");
+      const below = one.curve.filter(row => row[0] < edges).at(-1),
+        above = one.curve.find(row => row[0] > edges);
+      return (
+        "faithfulness was not measured at this size" +
+        (below && above
+          ? `; it is ${percent(below[1])} with ${below[0]} edges and ${percent(above[1])} with ${above[0]}`
+          : "")
+      );
     };
     const moment = at => {
       const {steps, tokens} = data.models[state.model];
@@ -306,16 +452,32 @@ var CircuitExplorer = (() => {
     };
     const words = (one, shown) => {
       const where = `${state.model}, ${data.tasks[state.task]}, after ${moment(state.at)}: `;
-      if (!one) return where + ((data.circuits[state.model][state.task][state.at] || {}).why ? `no circuit. ${upper(data.circuits[state.model][state.task][state.at].why)}.` : "not measured.");
-      const n = sizeOf(one), nodes = drawing.inside.size, end = one.size > one.end ? ` This view holds its first ${one.end}.` : "";
-      let text = where + (n === one.size ? `the smallest circuit that keeps ${percent(one.threshold)} has ${count(shown.length, "edge")} and ${count(nodes, "node")}, `
-        : `the first ${count(n, "edge")} of the search${shown.length < n ? `, of which ${shown.length} lie on a path from input to logits` : ""}, ${count(nodes, "node")}, `)
-        + `${faithfulness(one, shown.length)}.` + (n === one.size ? "" : ` The circuit's own size is ${one.size}.`) + end;
+      if (!one)
+        return (
+          where +
+          ((data.circuits[state.model][state.task][state.at] || {}).why
+            ? `no circuit. ${upper(data.circuits[state.model][state.task][state.at].why)}.`
+            : "not measured.")
+        );
+      const n = sizeOf(one),
+        nodes = drawing.inside.size,
+        end = one.size > one.end ? ` This view holds its first ${one.end}.` : "";
+      let text =
+        where +
+        (n === one.size
+          ? `the smallest circuit that keeps ${percent(one.threshold)} has ${count(shown.length, "edge")} and ${count(nodes, "node")}, `
+          : `the first ${count(n, "edge")} of the search${shown.length < n ? `, of which ${shown.length} lie on a path from input to logits` : ""}, ${count(nodes, "node")}, `) +
+        `${faithfulness(one, shown.length)}.` +
+        (n === one.size ? "" : ` The circuit's own size is ${one.size}.`) +
+        end;
       const before = state.at > 0 ? circuit(state.at - 1) : null;
       if (before) {
-        const old = new Set(edgesOf(before).map(edge => edge.id)), kept = shown.filter(edge => old.has(edge.id)).length;
-        text += kept === shown.length && kept === old.size ? " The same edges as at the checkpoint before."
-          : ` Since the checkpoint before, ${count(shown.length - kept, "edge")} came and ${old.size - kept} went.`;
+        const old = new Set(edgesOf(before).map(edge => edge.id)),
+          kept = shown.filter(edge => old.has(edge.id)).length;
+        text +=
+          kept === shown.length && kept === old.size
+            ? " The same edges as at the checkpoint before."
+            : ` Since the checkpoint before, ${count(shown.length - kept, "edge")} came and ${old.size - kept} went.`;
       }
       return text;
     };
@@ -324,57 +486,135 @@ var CircuitExplorer = (() => {
     const entry = (edge, ends) => {
       const go = node => {
         const button = html("button", {type: "button"}, label(node));
-        button.addEventListener("click", () => { drawing.stop = node; select(node); drawing.nodes.get(node).group.focus({preventScroll: true}); });
+        button.addEventListener("click", () => {
+          drawing.stop = node;
+          select(node);
+          drawing.nodes.get(node).group.focus({preventScroll: true});
+        });
         return button;
       };
       const text = html("span", {});
-      ends.forEach((node, i) => { if (i) text.append(" \u2192 "); text.append(go(node)); });
+      ends.forEach((node, i) => {
+        if (i) text.append(" \u2192 ");
+        text.append(go(node));
+      });
       if (edge.kind) text.append(` ${TYPED[edge.kind]}`);
-      return html("li", {"data-edge": edge.name}, sample(edge.kind, edge.score < 0, inputs), text, html("span", {}, signed(edge.score)));
+      return html(
+        "li",
+        {"data-edge": edge.name},
+        sample(edge.kind, edge.score < 0, inputs),
+        text,
+        html("span", {}, signed(edge.score)),
+      );
     };
     const listed = shown => {
       const by = shown.slice().sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
-      const part = (title, edges, ends) => [html("h4", {}, `${title} (${edges.length})`), html("ul", {}, ...edges.map(edge => entry(edge, ends(edge))))];
+      const part = (title, edges, ends) => [
+        html("h4", {}, `${title} (${edges.length})`),
+        html("ul", {}, ...edges.map(edge => entry(edge, ends(edge)))),
+      ];
       if (state.node === null) return shown.length ? part("All edges, by score", by, edge => [edge.from, edge.to]) : [];
-      const roles = rolesOf(state.node).map(i => classNames[i]), here = drawing.inside.has(state.node);
+      const roles = rolesOf(state.node).map(i => classNames[i]),
+        here = drawing.inside.has(state.node);
       const none = html("button", {type: "button", class: "cx-button", name: "none"}, "Show all");
-      none.addEventListener("click", () => { select(null); list.focus({preventScroll: true}); });
+      none.addEventListener("click", () => {
+        select(null);
+        list.focus({preventScroll: true});
+      });
       const parts = [html("h4", {}, upper(spoken(state.node)), roles.length ? `: ${roles.join(", ")}` : ""), none];
       const values = data.notes && data.notes[state.model][state.at][state.node];
-      const numbers = !values ? [] : [html("h4", {}, "Measured at this checkpoint"), html("dl", {}, ...data.columns.flatMap((column, i) => values[i] === null ? [] : [html("dt", {}, column), html("dd", {}, values[i].toFixed(2).replace("-", "\u2212"))]))];
+      const numbers = !values
+        ? []
+        : [
+            html("h4", {}, "Measured at this checkpoint"),
+            html(
+              "dl",
+              {},
+              ...data.columns.flatMap((column, i) =>
+                values[i] === null
+                  ? []
+                  : [html("dt", {}, column), html("dd", {}, values[i].toFixed(2).replace("-", "\u2212"))],
+              ),
+            ),
+          ];
       if (!here) return [...parts, html("p", {}, "Not in the circuit at this checkpoint and size."), ...numbers];
       const [into, out] = [by.filter(edge => edge.to === state.node), by.filter(edge => edge.from === state.node)];
-      return [...parts, ...(into.length ? part("In", into, edge => [edge.from]) : []), ...(out.length ? part("Out", out, edge => [edge.to]) : []), ...numbers];
+      return [
+        ...parts,
+        ...(into.length ? part("In", into, edge => [edge.from]) : []),
+        ...(out.length ? part("Out", out, edge => [edge.to]) : []),
+        ...numbers,
+      ];
     };
 
     const explain = () => {
-      const used = new Set(data.roles ? data.roles[state.model].flatMap(of => Object.values(of).map(roles => roles[0])) : []);
+      const used = new Set(
+        data.roles ? data.roles[state.model].flatMap(of => Object.values(of).map(roles => roles[0])) : [],
+      );
       const line = (picture, text) => html("li", {}, picture, text);
-      const shape = (d, fill) => svg("svg", {viewBox: "-30 -30 60 60", width: 18, height: 18, "aria-hidden": "true"}, svg("path", {d, fill, stroke: "#333", "stroke-width": 3}));
+      const shape = (d, fill) =>
+        svg(
+          "svg",
+          {viewBox: "-30 -30 60 60", width: 18, height: 18, "aria-hidden": "true"},
+          svg("path", {d, fill, stroke: "#333", "stroke-width": 3}),
+        );
       const ports = {q: ", at a head's left", k: ", in its middle", v: ", at its right", "": ""};
-      legend.replaceChildren(...Object.entries(inputs).map(([kind, [, text]]) => line(sample(kind, false, inputs), text + ports[kind])),
-        line(sample(null, true, inputs), "negative score: it harms"), html("li", {}, "width: score, on one scale for all checkpoints"),
-        ...classNames.flatMap((text, i) => used.has(i) ? [line(shape(SHAPES[i % SHAPES.length], pale(classes[text])), text)] : []),
-        ...(used.size ? [line(shape(circle(22), "#fff"), "head in no class")] : []));
+      legend.replaceChildren(
+        ...Object.entries(inputs).map(([kind, [, text]]) => line(sample(kind, false, inputs), text + ports[kind])),
+        line(sample(null, true, inputs), "negative score: it harms"),
+        html("li", {}, "width: score, on one scale for all checkpoints"),
+        ...classNames.flatMap((text, i) =>
+          used.has(i) ? [line(shape(SHAPES[i % SHAPES.length], pale(classes[text])), text)] : [],
+        ),
+        ...(used.size ? [line(shape(circle(22), "#fff"), "head in no class")] : []),
+      );
     };
 
     // ---- one look at everything
 
     const show = () => {
-      const one = circuit(), {steps} = data.models[state.model];
-      if (!drawing || drawing.model !== state.model) { layModel(); explain(); }
+      const one = circuit(),
+        {steps} = data.models[state.model];
+      if (!drawing || drawing.model !== state.model) {
+        layModel();
+        explain();
+      }
       const shown = one ? edgesOf(one) : [];
-      drawEdges(shown); drawNodes(shown);
-      const why = one ? [] : wrap((data.circuits[state.model][state.task][state.at] || {why: "not measured"}).why, Math.floor(drawing.width / 7.2));
-      write(one && !shown.length ? wrap(`None of the first ${count(sizeOf(one), "edge")} lies on a path from input to logits.`, Math.floor(drawing.width / 7.2)) : one ? [] : ["No circuit:", ...why]);
-      model.value = state.model; task.value = state.task;
-      training.max = steps.length - 1; training.value = state.at; training.disabled = play.disabled = steps.length < 2;
+      drawEdges(shown);
+      drawNodes(shown);
+      const why = one
+        ? []
+        : wrap(
+            (data.circuits[state.model][state.task][state.at] || {why: "not measured"}).why,
+            Math.floor(drawing.width / 7.2),
+          );
+      write(
+        one && !shown.length
+          ? wrap(
+              `None of the first ${count(sizeOf(one), "edge")} lies on a path from input to logits.`,
+              Math.floor(drawing.width / 7.2),
+            )
+          : one
+            ? []
+            : ["No circuit:", ...why],
+      );
+      model.value = state.model;
+      task.value = state.task;
+      training.max = steps.length - 1;
+      training.value = state.at;
+      training.disabled = play.disabled = steps.length < 2;
       when.textContent = moment(state.at);
       training.setAttribute("aria-valuetext", moment(state.at) + (one ? "" : ", no circuit"));
-      track.replaceChildren(...data.circuits[state.model][state.task].map(of => html("i", of && !of.why ? {class: "on"} : {})));
+      track.replaceChildren(
+        ...data.circuits[state.model][state.task].map(of => html("i", of && !of.why ? {class: "on"} : {})),
+      );
       size.disabled = own.disabled = !one;
-      size.min = 1; size.max = one ? one.end : 1; size.value = one ? sizeOf(one) : 1;
-      const many = !one ? "no circuit" : `${count(shown.length, "edge")}${shown.length < sizeOf(one) ? ` (first ${sizeOf(one)})` : ""}${state.size === null ? ", the circuit's own size" : ""}`;
+      size.min = 1;
+      size.max = one ? one.end : 1;
+      size.value = one ? sizeOf(one) : 1;
+      const many = !one
+        ? "no circuit"
+        : `${count(shown.length, "edge")}${shown.length < sizeOf(one) ? ` (first ${sizeOf(one)})` : ""}${state.size === null ? ", the circuit's own size" : ""}`;
       howMany.textContent = many;
       size.setAttribute("aria-valuetext", many);
       own.disabled = !one || state.size === null;
@@ -384,38 +624,72 @@ var CircuitExplorer = (() => {
       status.textContent = words(one, shown);
       link.href = addressWith(name, mine());
     };
-    const wrap = (text, most) => text.split(" ").reduce((lines, word) => {
-      if (lines.at(-1) && `${lines.at(-1)} ${word}`.length > most) lines.push(word); else lines.push(`${lines.pop() || ""} ${word}`.trim());
-      return lines;
-    }, []);
+    const wrap = (text, most) =>
+      text.split(" ").reduce((lines, word) => {
+        if (lines.at(-1) && `${lines.at(-1)} ${word}`.length > most) lines.push(word);
+        else lines.push(`${lines.pop() || ""} ${word}`.trim());
+        return lines;
+      }, []);
 
     // ---- state: every change goes through `change`
 
-    const mine = () => ({model: state.model, task: state.task, step: data.models[state.model].steps[state.at],
-      ...(state.size === null ? {} : {edges: state.size}), ...(state.node === null ? {} : {node: state.node})});
+    const mine = () => ({
+      model: state.model,
+      task: state.task,
+      step: data.models[state.model].steps[state.at],
+      ...(state.size === null ? {} : {edges: state.size}),
+      ...(state.node === null ? {} : {node: state.node}),
+    });
     const save = () => {
       clearTimeout(saved);
-      saved = setTimeout(() => { try { history.replaceState(history.state, "", addressWith(name, mine())); } catch { /* a sandbox without an address */ } }, 150);
+      saved = setTimeout(() => {
+        try {
+          history.replaceState(history.state, "", addressWith(name, mine()));
+        } catch {
+          /* a sandbox without an address */
+        }
+      }, 150);
     };
-    const change = what => { Object.assign(state, what); show(); if (!timer) save(); };
-    const select = node => { change({node: node === state.node ? null : node}); };
+    const change = what => {
+      Object.assign(state, what);
+      show();
+      if (!timer) save();
+    };
+    const select = node => {
+      change({node: node === state.node ? null : node});
+    };
     const pause = () => {
       if (!timer) return;
-      clearInterval(timer); timer = null;
-      play.textContent = "Play"; status.removeAttribute("aria-live"); save();
+      clearInterval(timer);
+      timer = null;
+      play.textContent = "Play";
+      status.removeAttribute("aria-live");
+      save();
     };
     const begin = () => {
       const last = data.models[state.model].steps.length - 1;
-      status.setAttribute("aria-live", "off");                       // a reader would never come to an end
-      timer = setInterval(() => { if (state.at >= last) pause(); else { change({at: state.at + 1}); if (state.at >= last) pause(); } }, still.matches ? 2 * PLAY_MS : PLAY_MS);
+      status.setAttribute("aria-live", "off"); // a reader would never come to an end
+      timer = setInterval(
+        () => {
+          if (state.at >= last) pause();
+          else {
+            change({at: state.at + 1});
+            if (state.at >= last) pause();
+          }
+        },
+        still.matches ? 2 * PLAY_MS : PLAY_MS,
+      );
       play.textContent = "Pause";
       const born = data.circuits[state.model][state.task].findIndex(one => one && !one.why);
-      change({at: state.at >= last ? Math.max(0, born - 1) : state.at});      // from the end: on from just before the first circuit
+      change({at: state.at >= last ? Math.max(0, born - 1) : state.at}); // from the end: on from just before the first circuit
     };
-    const moveTo = value => {                                        // another model: the checkpoint that has seen as much
-      const {tokens} = data.models[value], seen = data.models[state.model].tokens[state.at];
-      const near = tokens.reduce((best, t, i) => Math.abs(t - seen) < Math.abs(tokens[best] - seen) ? i : best, 0);
-      const fits = state.node === null || ["input", "logits"].includes(state.node) || layOut(data.models[value]).nodes.has(state.node);
+    const moveTo = value => {
+      // another model: the checkpoint that has seen as much
+      const {tokens} = data.models[value],
+        seen = data.models[state.model].tokens[state.at];
+      const near = tokens.reduce((best, t, i) => (Math.abs(t - seen) < Math.abs(tokens[best] - seen) ? i : best), 0);
+      const fits =
+        state.node === null || ["input", "logits"].includes(state.node) || layOut(data.models[value]).nodes.has(state.node);
       change({model: value, at: near, node: fits ? state.node : null});
     };
     const restore = () => {
@@ -423,7 +697,10 @@ var CircuitExplorer = (() => {
       if (!given) return false;
       pause();
       const next = usual();
-      if (models.includes(given.model)) { next.model = given.model; next.at = data.models[next.model].steps.length - 1; }
+      if (models.includes(given.model)) {
+        next.model = given.model;
+        next.at = data.models[next.model].steps.length - 1;
+      }
       if (tasks.includes(given.task)) next.task = given.task;
       const at = data.models[next.model].steps.indexOf(Number(given.step));
       if (at >= 0) next.at = at;
@@ -434,41 +711,66 @@ var CircuitExplorer = (() => {
       return true;
     };
 
-    model.addEventListener("change", () => { pause(); moveTo(model.value); });
+    model.addEventListener("change", () => {
+      pause();
+      moveTo(model.value);
+    });
     task.addEventListener("change", () => change({task: task.value}));
-    training.addEventListener("input", () => { pause(); change({at: Number(training.value)}); });
+    training.addEventListener("input", () => {
+      pause();
+      change({at: Number(training.value)});
+    });
     size.addEventListener("input", () => change({size: Number(size.value)}));
-    own.addEventListener("click", () => { change({size: null}); size.focus(); });
-    play.addEventListener("click", () => timer ? pause() : begin());
-    document.addEventListener("visibilitychange", () => { if (document.hidden) pause(); });
+    own.addEventListener("click", () => {
+      change({size: null});
+      size.focus();
+    });
+    play.addEventListener("click", () => (timer ? pause() : begin()));
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) pause();
+    });
     addEventListener("hashchange", restore);
     place.addEventListener("keydown", event => {
       if (event.key !== "Escape" || state.node === null) return;
       event.preventDefault();
       change({node: null});
-      if (!place.contains(document.activeElement)) list.focus({preventScroll: true});      // the button that had it is gone
+      if (!place.contains(document.activeElement)) list.focus({preventScroll: true}); // the button that had it is gone
     });
     canvas.addEventListener("click", event => {
       const group = event.target.closest(".node");
-      if (group && drawing.inside.has(group.dataset.node)) { drawing.stop = group.dataset.node; select(group.dataset.node); group.focus(); }
-      else if (state.node !== null && !event.target.closest(".hit")) change({node: null});
+      if (group && drawing.inside.has(group.dataset.node)) {
+        drawing.stop = group.dataset.node;
+        select(group.dataset.node);
+        group.focus();
+      } else if (state.node !== null && !event.target.closest(".hit")) change({node: null});
     });
     canvas.addEventListener("keydown", event => {
-      const group = event.target.closest(".node"), here = group && drawing.nodes.get(group.dataset.node);
+      const group = event.target.closest(".node"),
+        here = group && drawing.nodes.get(group.dataset.node);
       if (!here) return;
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); select(group.dataset.node); return; }
+      if (event.key === "Enter" || event.key === " ") {
+        event.preventDefault();
+        select(group.dataset.node);
+        return;
+      }
       const [dx, dy] = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key] || [0, 0];
       if (!dx && !dy) return;
       event.preventDefault();
-      const others = [...drawing.inside.keys()].map(node => ({node, ...drawing.nodes.get(node)})).filter(o => dx ? o.row === here.row && (o.x - here.x) * dx > 0 : (o.row - here.row) * dy > 0);
-      const next = others.sort((a, b) => Math.abs(a.row - here.row) - Math.abs(b.row - here.row) || Math.abs(a.x - here.x) - Math.abs(b.x - here.x))[0];
+      const others = [...drawing.inside.keys()]
+        .map(node => ({node, ...drawing.nodes.get(node)}))
+        .filter(o => (dx ? o.row === here.row && (o.x - here.x) * dx > 0 : (o.row - here.row) * dy > 0));
+      const next = others.sort(
+        (a, b) => Math.abs(a.row - here.row) - Math.abs(b.row - here.row) || Math.abs(a.x - here.x) - Math.abs(b.x - here.x),
+      )[0];
       if (!next) return;
       drawing.stop = next.node;
-      for (const [node, {group: g}] of drawing.nodes) if (drawing.inside.has(node)) g.setAttribute("tabindex", node === next.node ? 0 : -1);
+      for (const [node, {group: g}] of drawing.nodes)
+        if (drawing.inside.has(node)) g.setAttribute("tabindex", node === next.node ? 0 : -1);
       next.group.focus();
     });
 
-    if (restore()) place.scrollIntoView({block: "start"}); else show();
+    if (restore()) place.scrollIntoView({block: "start"});
+    else show();
   }
 
   return {render};

@@ -31,9 +31,10 @@ def circuit_explorer(found: Sequence[Found], *, name: str = "circuits", start: t
     """Circuits as layers from bottom to top: choose model and task, drag through training and through sizes, click a node.
 
     roles: {(model, step): {node: its classes}}; the first decides colour and shape. notes: {(model, step): frame}, rows are
-    nodes, columns numbers (the same everywhere) that are listed when the node is clicked. start: model and task that are shown first, at their
-    last checkpoint. most: sizes go up to twice the largest circuit of a model and task, but to no more than this; to less where
-    the page would become too large. The view says where a circuit is larger. `name` keeps apart the views of a page in its address.
+    nodes, columns numbers (the same everywhere) that are listed when the node is clicked. start: model and task that are
+    shown first, at their last checkpoint. most: sizes go up to twice the largest circuit of a model and task, but to no more
+    than this, and to less where the page would become too large; the view says where a circuit is larger. `name` keeps apart
+    the views of a page in its address.
     """
     if not found:
         raise ValueError("the circuit explorer needs at least one search: measure_circuits(...) gave none")
@@ -80,11 +81,13 @@ def explorer_data(found: Sequence[Found], roles: Roles | None = None, notes: Not
     data = {"models": models, "tasks": tasks, "circuits": circuits}
     if roles:
         order = list(CLASS_COLOURS)
-        coded = {at: {node: [order.index(role) for role in names] for node, names in of.items() if names} for at, of in roles.items()}
+        coded = {at: {node: [order.index(role) for role in names] for node, names in of.items() if names}
+                 for at, of in roles.items()}
         data["roles"] = {name: [coded.get((name, step), {}) for step in model["steps"]] for name, model in models.items()}
     if notes:
         columns = list(next(iter(notes.values())).columns)
-        rows = {at: {node: [round(v, 3) if np.isfinite(v) else None for v in row] for node, row in zip(frame.index, frame[columns].to_numpy(float))}
+        rounded = lambda row: [round(v, 3) if np.isfinite(v) else None for v in row]
+        rows = {at: {node: rounded(row) for node, row in zip(frame.index, frame[columns].to_numpy(float))}
                 for at, frame in notes.items()}
         data["notes"] = {name: [rows.get((name, step), {}) for step in model["steps"]] for name, model in models.items()}
         data["columns"] = columns

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from browser import Browser, Missing
 from hub_standin import Hub
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -147,3 +148,14 @@ def waits(monkeypatch) -> list[float]:
 
     monkeypatch.setattr(time, "sleep", short)
     return asked
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium (see `browser.Browser`); skips where none can be driven."""
+    try:
+        driven = Browser().__enter__()
+    except Missing as why:
+        pytest.skip(str(why))
+    yield driven
+    driven.__exit__()

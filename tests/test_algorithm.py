@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from circuitbook import algorithm, drawing, readers, transfer, views
+from circuitbook import algorithm, drawing, readers, transfer
 from circuitbook.algorithm import Anatomy
 from circuitbook.circuits import Circuit, circuit_of, evaluate_circuit, evaluate_masks
 from circuitbook.graph import Graph, graph_of
@@ -374,24 +374,6 @@ def test_the_parts_of_the_greater_than_check():
 
 # ------------------------------------------------------------------ pictures
 
-def test_the_circuit_view_holds_nodes_edges_and_classes(monkeypatch):
-    graph = Graph(2, 2)
-    scores = np.zeros(graph.mask.shape)
-    edges = ["input->m0", "m0->a1.h1<v>", "input->a1.h1<q>", "a1.h1->logits"]
-    for value, name in zip((0.5, -0.25, 0.1, 1.0), edges):
-        scores[graph.edge(name)] = value
-    circuit = Circuit(graph, circuit_of(graph, edges).mask, scores, faithfulness=0.85)
-    monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
-    draw = lambda **options: views.circuit_view({"m</script>": circuit}, {"m</script>": {"a1.h1": "name mover"}},
-                                                {"m</script>": {"a1.h1": "copy: 0.97"}}, drawing.CLASS_COLOURS, **options).data
-    page = draw()
-    assert page.count("</script") == 1 and "_static/plotly.js" in page and "http" not in page and len(page) < 9000
-    assert "copy: 0.97" in page and "m0 \\u2192 a1.h1&lt;v&gt;<br>score -0.250" in page and "4 edges and 4 nodes keep 85%" in page
-    assert "The 2 with the largest scores are drawn" in draw(most=2) and "score +0.100" not in draw(most=2)
-    with pytest.raises(ValueError, match="needs at least one circuit"):
-        views.circuit_view({}, {}, {}, {})
-
-
 def test_figures_of_the_algorithm_show_what_is_there():
     one = anatomy([-0.5, 0.1, -0.2, -0.2], {"name mover": [0], "copy suppression": [0], "negative name mover": [1]}, [1, 1, 1, 0])
     fig = drawing.class_strips([one], ["m", "absent"])
@@ -404,6 +386,11 @@ def test_figures_of_the_algorithm_show_what_is_there():
     plt.close(fig)
     fig = drawing.matrices({"x": pd.DataFrame([[1.0, 0.5], [np.nan, -0.2]], index=["a", "b"], columns=["a", "b"])})
     assert [t.get_text() for t in fig.axes[0].texts] == ["1.00", ".50", "-.20"]
+    plt.close(fig)
+    pattern = np.array([[1.0, 0.0], [0.75, 0.25]])
+    fig = drawing.attention_maps([" a", " b"], [pattern, pattern[::-1]], ["0.1", "1.0"])
+    assert fig.axes[0].images[0].get_array().filled(-1).tolist() == [[1.0, -1.0], [0.75, 0.25]]
+    assert [ax.patches[0].get_x() for ax in fig.axes[:2]] == [-0.5, -0.5] and [t.get_text() for t in fig.axes[0].get_xticklabels()] == ["a", "b"]
     plt.close(fig)
     frame = pd.DataFrame({"model": ["m"], "step": [1], "tokens_seen": [1], **dict(zip(algorithm.FUNCTIONS, ([0.2], [0.5], [0.3])))})
     fig = drawing.stacked_shares(frame, algorithm.FUNCTIONS, ["m"], "share")

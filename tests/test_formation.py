@@ -137,7 +137,7 @@ def test_the_head_browser_holds_every_score_and_shares_its_script(monkeypatch):
                                           "induction": [0.1, 0.25, np.nan, 0.75]})}
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = views.head_browser(tables, {"induction": "Induction"}, ("m</script>", 0, 1)).data
-    assert "[0.1, 0.25]" in page and "[null, 0.75]" in page and "_static/plotly.js" in page and page.count("</script") == 1
+    assert "[0.1,0.25]" in page and "[null,0.75]" in page and "_static/plotly.js" in page and page.count("</script") == 1
     assert page.count("<select") == 3 and "http" not in page and len(page) < 6000
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
     assert len(views.head_browser(tables, {"induction": "Induction"}).data) > 1_000_000

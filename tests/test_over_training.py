@@ -123,3 +123,12 @@ def test_attention_views_share_one_script_in_the_book_and_bring_it_elsewhere(mon
     assert len(alone) > 1_000_000 and alone.count("</script") == 1
     with pytest.raises(ValueError, match=r"patterns must be \[1, 3, 3\]"):
         views.attention_heads(["a", "b", "c"], patterns, ["0.1"])
+
+
+def test_patterns_on_a_prompt_are_transformer_lens(tmp_path):
+    _, model = toy_model(tmp_path, layers=2)
+    tokens = torch.tensor([3, 1, 4, 1, 5])
+    _, kept = model.bridge.run_with_cache(tokens[None])
+    ours = views.patterns_on(model, tokens, [(1, 0), (0, 1)])
+    torch.testing.assert_close(ours, torch.stack([kept["pattern", 1][0, 0], kept["pattern", 0][0, 1]]).float(), rtol=1e-5, atol=1e-6)
+    assert ours.std() > 0.05

@@ -201,6 +201,27 @@ def class_strips(anatomies, models: list[str]) -> plt.Figure:
     return fig
 
 
+def attention_maps(tokens: list[str], patterns, titles: list[str], columns: int = 3) -> plt.Figure:
+    """Attention patterns [head, query, key] on one prompt, a map per head: rows look, columns are looked at. A frame marks where
+    the last row looks most."""
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(max(4.4, 2.8 * columns), 0.5 + 2.75 * rows), squeeze=False, sharey=True)
+    words = [token.strip() or repr(token) for token in tokens]
+    for ax, pattern, title in zip(axes.flat, np.asarray(patterns), titles):
+        shown = np.where(np.tri(len(words), dtype=bool), pattern, np.nan)
+        image = ax.imshow(shown, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+        ax.add_patch(plt.Rectangle((pattern[-1].argmax() - 0.5, len(words) - 1.5), 1, 1, fill=False, edgecolor="black", linewidth=1.3, clip_on=False))
+        ax.set_xticks(range(len(words)), words, rotation=90, fontsize=7.5)
+        ax.set_yticks(range(len(words)), words, fontsize=7.5)
+        ax.grid(False)
+        ax.set_title(title, fontsize=9)
+    for ax in list(axes.flat)[len(titles):]:
+        ax.axis("off")
+    fig.colorbar(image, ax=axes, label="attention", fraction=0.03, pad=0.02)
+    return fig
+
+
 def nothing(why: str) -> plt.Figure:
     """In place of a figure that has nothing to show: a line that says why."""
     fig, ax = plt.subplots(figsize=(8.4, 1.2))

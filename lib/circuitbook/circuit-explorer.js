@@ -34,6 +34,9 @@ var CircuitExplorer = (() => {
 @media (max-width: 576px) { .cx-status { min-height: 8.4em; } }
 .cx-legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; margin: .4rem 0; padding: 0; list-style: none; }
 .cx-legend li { display: flex; gap: .35rem; align-items: center; margin: 0; }
+.cx-compact .cx-sizes, .cx-compact .cx-side, .cx-compact .cx-link, .cx-compact .cx-choice { display: none; }
+.cx-compact .cx-drawing svg { max-height: 21rem; } .cx-compact .cx-status { min-height: 2.8em; margin: .3rem 0; font-size: .85rem; }
+.cx-compact .cx-line { grid-template-columns: 4rem 1fr 5rem; } .cx-compact .cx-legend { font-size: .75rem; }
 .cx-link { font-size: .85rem; } .cx .cx-link a { color: #0b57d0; }
 .cx .edge { fill: none; stroke-linecap: butt; transition: stroke-width .35s, opacity .35s; }
 .cx .hit { fill: none; stroke: transparent; stroke-width: 9; pointer-events: stroke; }
@@ -133,7 +136,8 @@ var CircuitExplorer = (() => {
 
   // ------------------------------------------------------------------ one explorer
 
-  function render(id, {name, start, inputs, classes, data}) {
+  // compact: one model and task, no sizes, no lists; it plays by itself once it is seen, and leaves the address alone
+  function render(id, {name, start, inputs, classes, data, compact}) {
     const place = document.getElementById(id),
       still = matchMedia("(prefers-reduced-motion: reduce)");
     const taken = [...document.querySelectorAll("[data-explorer]")].map(other => other.dataset.explorer),
@@ -204,7 +208,7 @@ var CircuitExplorer = (() => {
         {autocomplete: "off", name: what},
         ...Object.entries(values).map(([value, text]) => html("option", {value}, text)),
       );
-      return [select, html("label", {}, what, select)];
+      return [select, html("label", {class: "cx-choice"}, what, select)];
     };
     const [model, modelLabel] = choose("model", Object.fromEntries(models.map(m => [m, m])));
     const [task, taskLabel] = choose("task", data.tasks);
@@ -237,7 +241,7 @@ var CircuitExplorer = (() => {
     place.replaceChildren(
       html(
         "div",
-        {class: "cx"},
+        {class: compact ? "cx cx-compact" : "cx"},
         html(
           "div",
           {class: "cx-controls"},
@@ -253,7 +257,7 @@ var CircuitExplorer = (() => {
             html("span", {}),
             when,
           ),
-          html("div", {class: "cx-line"}, html("label", {for: size.id}, "edges"), size, own, curve, curveLabel, howMany),
+          html("div", {class: "cx-line cx-sizes"}, html("label", {for: size.id}, "edges"), size, own, curve, curveLabel, howMany),
         ),
         status,
         html("div", {class: "cx-both"}, canvas, side),
@@ -642,6 +646,7 @@ var CircuitExplorer = (() => {
     });
     const save = () => {
       clearTimeout(saved);
+      if (compact) return;
       saved = setTimeout(() => {
         try {
           history.replaceState(history.state, "", addressWith(name, mine()));
@@ -729,7 +734,7 @@ var CircuitExplorer = (() => {
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) pause();
     });
-    addEventListener("hashchange", restore);
+    if (!compact) addEventListener("hashchange", restore);
     place.addEventListener("keydown", event => {
       if (event.key !== "Escape" || state.node === null) return;
       event.preventDefault();
@@ -769,7 +774,17 @@ var CircuitExplorer = (() => {
       next.group.focus();
     });
 
-    if (restore()) place.scrollIntoView({block: "start"});
+    if (compact) {
+      show();
+      if (!still.matches && "IntersectionObserver" in window) {
+        const seen = new IntersectionObserver(entries => {
+          if (!entries.some(entry => entry.isIntersecting)) return;
+          seen.disconnect();
+          if (!training.disabled) begin();
+        });
+        seen.observe(place);
+      }
+    } else if (restore()) place.scrollIntoView({block: "start"});
     else show();
   }
 

@@ -27,19 +27,23 @@ Notes = Mapping[tuple[str, int], pd.DataFrame]
 
 
 def circuit_explorer(found: Sequence[Found], *, name: str = "circuits", start: tuple[str, str] | None = None,
-                     roles: Roles | None = None, notes: Notes | None = None, most: int = 200) -> HTML:
+                     roles: Roles | None = None, notes: Notes | None = None, most: int = 200, compact: bool = False) -> HTML:
     """Circuits as layers from bottom to top: choose model and task, drag through training and through sizes, click a node.
 
     roles: {(model, step): {node: its classes}}; the first decides colour and shape. notes: {(model, step): frame}, rows are
     nodes, columns numbers (the same everywhere) that are listed when the node is clicked. start: model and task that are
     shown first, at their last checkpoint. most: sizes go up to twice the largest circuit of a model and task, but to no more
     than this, and to less where the page would become too large; the view says where a circuit is larger. `name` keeps apart
-    the views of a page in its address.
+    the views of a page in its address. compact: for a front page: the training slider alone, which plays by itself once it is
+    seen (unless the reader asked for less motion), of the model and task in `start`.
     """
     if not found:
         raise ValueError("the circuit explorer needs at least one search: measure_circuits(...) gave none")
     if start and not any((one.model, one.task) == tuple(start) for one in found):
         raise ValueError(f"nothing was measured of {start[0]} and {start[1]}, with which the explorer should start")
+    if compact:
+        found = [one for one in found if (one.model, one.task) == (tuple(start) if start else (found[-1].model, found[-1].task))]
+        roles = roles and {place: of for place, of in roles.items() if place[0] == found[0].model}
     data = explorer_data(found, roles, notes, most)
     while len(packed := script_json(data)) > BUDGET and most > 10:
         most //= 2
@@ -48,7 +52,7 @@ def circuit_explorer(found: Sequence[Found], *, name: str = "circuits", start: t
     place = place_of("explorer", name, packed)
     call = (f"CircuitExplorer.render({script_json(place)}, {{name: {script_json(name)}, start: {script_json(shown)}, "
             f"inputs: {script_json({kind: list(look) for kind, look in INPUTS.items()})}, "
-            f"classes: {script_json(CLASS_COLOURS if roles else {})}, data: {packed}}});")
+            f"classes: {script_json(CLASS_COLOURS if roles else {})}, compact: {script_json(compact)}, data: {packed}}});")
     return view(place, "Circuit explorer", "circuit-explorer.js", call, "<p>The circuit explorer needs JavaScript.</p>")
 
 

@@ -146,8 +146,13 @@ def show(fig: plt.Figure, alt: str, name: str | None = None, here: bool = True) 
     if here:
         display(image)
     if name:
-        try:
-            from myst_nb import glue
-        except ImportError:                               # as in Colab: there are no other pages there
-            return
-        glue(name, image, display=False)
+        share(name, image)
+
+
+def share(name: str, output: object) -> None:
+    """Keeps something displayable under a name, for other pages of the book to show."""
+    try:
+        from myst_nb import glue
+    except ImportError:                                   # as in Colab: there are no other pages there
+        return
+    glue(name, output, display=False)

@@ -28,6 +28,7 @@ import yaml
 from nbformat import NotebookNode
 
 from .execute import METADATA, BuildError, check_parameters, declared_parameters, duration, execute_notebook
+from .executions import PLACE, execution_record, record_of
 from .provenance import versions
 from .store import write_atomically
 from .views import SCRIPTS
@@ -89,7 +90,7 @@ def execute_chapters(root: Path, out: Path, chapters: list[str], parameters: dic
     for number, (chapter, notebook) in enumerate(sources.items(), 1):
         title, target = f"[{number}/{len(chapters)}] {chapter}", out / "src" / f"{chapter}.ipynb"
         mine = {name: value for name, value in parameters.items() if name in declared_parameters(notebook)}
-        current, before = fingerprint(root, notebook, mine), _record_of(target)
+        current, before = fingerprint(root, notebook, mine), record_of(target)
         named = only is None or Path(chapter).name in only
         if before and not (named and (force or before.get("fingerprint") != current)):
             _say(f"{title}: {'up to date' if named else 'left as it is'} (executed {before['date'][:10]})")
@@ -124,11 +125,15 @@ def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object
 
 def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
     """Makes `src` mirror what the site is built from; the executed chapters are there already and stay."""
+    chapters = list(chapters)
     wanted = {Path(f"{chapter}.ipynb") for chapter in chapters}
     for file in [root / "_toc.yml", *_files(root / "book"), *_files(root / "notebooks")]:
         name = file.relative_to(root)
         if name.suffix != ".ipynb" or name.parts[0] == "book":
-            _put(src / name, file.read_bytes())
+            content = file.read_bytes()
+            if name.suffix == ".md" and PLACE.encode() in content:
+                content = content.replace(PLACE.encode(), execution_record(src, chapters).encode())
+            _put(src / name, content)
             wanted.add(name)
     if (root / "book" / "_static").is_dir():
         for name, read in SCRIPTS.items():
@@ -247,13 +252,6 @@ def _redirect(written: str, src: Path) -> str:
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
             f'<meta http-equiv="refresh" content="0; url={target[1]}">\n<link rel="canonical" href="{target[1]}">\n'
             f'</head>\n<body><a href="{target[1]}">{title}</a></body>\n</html>\n')
-
-
-def _record_of(executed: Path) -> dict | None:
-    try:
-        return json.loads(executed.read_text(encoding="utf8"))["metadata"][METADATA]
-    except (OSError, ValueError, LookupError):
-        return None
 
 
 def _files(path: Path) -> list[Path]:

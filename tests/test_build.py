@@ -465,6 +465,10 @@ def test_a_real_site_and_warnings_as_errors(tmp_path):
         with pytest.raises(BuildError, match=r"(?s)warning counts as an error:.*book/index\.md:3: WARNING.*nowhere"):
             build_book(root, parameters={"N": 4})
     assert "Hello" in (root / "_build/html/book/index.html").read_text()  # the site is still the last good one
+    front.write_text("# A Small Book\n\n<a href='../notebooks/chapter.html#nothing'>lost</a>\n")  # Sphinx does not look there
+    with pytest.raises(BuildError, match=r"book/index\.html:\d+: #nothing is not in notebooks/chapter\.html"):
+        build_book(root, parameters={"N": 4})
+    assert "Hello" in (root / "_build/html/book/index.html").read_text()
     front.write_text("# A Small Book\n\nMended.\n")
     build_book(root, parameters={"N": 4})
     assert "Mended" in (root / "_build/html/book/index.html").read_text()

@@ -29,6 +29,7 @@ from nbformat import NotebookNode
 
 from .execute import METADATA, BuildError, check_parameters, declared_parameters, duration, execute_notebook
 from .executions import PLACE, execution_record, record_of
+from .links import check_site, listed
 from .provenance import versions
 from .store import write_atomically
 from .views import SCRIPTS
@@ -147,7 +148,8 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
 
 
 def build_site(out: Path) -> Path:
-    """jupyter-book over `out`/src, every warning an error; the new site replaces `out`/html only when it is whole."""
+    """jupyter-book over `out`/src, every warning and every dead link an error; the new site replaces `out`/html only when it
+    is whole."""
     html, stamp, work, log = out / "html", out / "site.sha256", out / "site", out / "logs" / "jupyter-book.log"
     current = hashlib.sha256(repr((_contents(out / "src"), versions(), _contents(Path(__file__)))).encode()).hexdigest()
     if (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == current:
@@ -172,6 +174,8 @@ def build_site(out: Path) -> Path:
         raise BuildError("\n  ".join(["jupyter-book is not content, and each warning counts as an error:", *shown,
                                       f"its whole output: {log}"]))
     _put(built / "index.html", _redirect((built / "index.html").read_text(encoding="utf8"), out / "src").encode())
+    if faults := check_site(built):
+        raise BuildError(f"the site has links that lead nowhere, or images without a text:\n  {listed(faults)}")
     stamp.unlink(missing_ok=True)
     if html.exists():
         html.rename(work / "replaced")

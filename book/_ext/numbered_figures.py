@@ -80,13 +80,13 @@ def _caption_after(output, cell):
     return after if starts else None
 
 
-def _remove(node, until):
-    """Takes the node away, and what is empty without it."""
-    parent = node.parent
-    parent.remove(node)
-    while parent is not None and parent is not until and isinstance(parent, nodes.container) and not parent.children:
-        node, parent = parent, parent.parent
-        parent.remove(node)
+def _remove(paragraph, until):
+    """Takes the paragraph away, and the output it was all of: not only its Markdown, also its plain text."""
+    gone = paragraph
+    while gone.parent is not until and isinstance(gone.parent, nodes.container) and (
+            len(gone.parent.children) == 1 or gone.parent.get("nb_element") == "mime_bundle" and gone is not paragraph):
+        gone = gone.parent
+    gone.parent.remove(gone)
 
 
 def setup(app):

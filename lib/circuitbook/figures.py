@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
@@ -24,6 +25,8 @@ PYTHIA = ("pythia-14m", "pythia-31m", "pythia-70m", "pythia-160m", "pythia-410m"
           "pythia-2.8b", "pythia-6.9b", "pythia-12b")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 GROUNDS = ("#ffffff", "#f4f3f0")                       # the second as in book/_static/custom.css
+# from the smallest to the largest model of a suite that is not Pythia, which has plasma's darker half
+SIZES = LinearSegmentedColormap.from_list("sizes", ["#3a9a2a", "#12769a", "#4a3fae", "#33063f"])
 CURVES = ("#0072b2", "#c85800", "#00805d", "#a3518c", "#000000", "#8a6100")      # for curves that are no models; with markers
 TASK_TITLES = {"ioi": "Indirect Object Identification", "gendered_pronoun": "Gendered Pronoun",
                "greater_than": "Greater-Than", "sva": "Subject-Verb Agreement", "repetition": "Repeated random words"}
@@ -57,8 +60,8 @@ def model_style(name: str, family: tuple[str, ...] | None = None) -> dict:
     base = base_model(name)
     order = next((known for known in (MINI, PYTHIA) if base in known), family or (base,))
     k = order.index(base) if base in order else 0
-    palette, lightest = ("plasma", 0.58) if order is PYTHIA else ("viridis", 0.53)
-    colour = mpl.colormaps[palette](lightest + (0.02 - lightest) * k / max(1, len(order) - 1))
+    size = k / max(1, len(order) - 1)
+    colour = mpl.colormaps["plasma"](0.58 - 0.56 * size) if order is PYTHIA else SIZES(size)
     if base != name:
         return {"color": colour, "linestyle": (0, (4, 2)), "linewidth": 1.0, "alpha": 0.8}
     return {"color": colour, "marker": MARKERS[k % len(MARKERS)]}

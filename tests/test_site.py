@@ -3,6 +3,7 @@
 import html
 import re
 import shutil
+import subprocess
 
 import nbformat
 import pytest
@@ -74,3 +75,22 @@ def test_an_image_without_text_fails_the_build(tmp_path):
     mute = with_outputs(notebook_of("# % # One", "show(1)"), c0=[("text/html", IMAGE.replace("curves that rise &amp; fall.", " "))])
     with pytest.raises(BuildError, match=r"notebooks/one\.ipynb.*figure 1 of this page has no alt text"):
         site_of(tmp_path, one=mute)
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_buttons_lead_to_the_notebook_on_this_branch(tmp_path):
+    front = "# A Small Book\n\nShort.\n\n" + "This book is about *small* things, and it takes its time to say which \"things\" they are. " * 4
+    subprocess.run(["git", "init", "-q", "-b", "next", str(tmp_path)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", "https://github.com/Me/book.git"], check=True)
+    site = site_of(tmp_path, front, one=with_outputs(notebook_of("# % # One", "show()"), c0=[]))
+    page = (site / "notebooks/one.html").read_text()
+    for address in ("https://colab.research.google.com/github/Me/book/blob/next/notebooks/one.ipynb",
+                    "https://mybinder.org/v2/gh/Me/book/next?urlpath=lab/tree/notebooks/one.ipynb", "../_sources/notebooks/one.ipynb"):
+        assert f'href="{address}"' in page
+    assert '<link rel="canonical" href="https://me.github.io/book/notebooks/one.html"' in page
+    begins = (site / "book/index.html").read_text()
+    assert "colab" not in begins
+    assert '<meta property="og:url" content="https://me.github.io/book/book/index.html">' in begins
+    about = re.search(r'<meta name="description" content="(This book is about small things[^"]*)">', begins)[1]
+    assert about.endswith("...") and len(html.unescape(about)) <= 200
+    assert (site / "sitemap.xml").is_file() and (site / "404.html").is_file()

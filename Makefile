@@ -1,6 +1,7 @@
 # make book    the whole book: environment, chapters executed, site in _build/html
 # make test    every test; make test-fast leaves out the slow ones
 # make serve   the site on http://localhost:8000
+# make links   checks the site's links (make book does so, too); with ARGS=--external also those to other hosts
 # make bench   the benchmarks
 # make clean   removes what was built (not the measurements in .store, nor .venv: see make distclean)
 #
@@ -20,7 +21,7 @@ READY := $(VENV)/ready
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test test-fast bench serve clean distclean
+.PHONY: book test test-fast links bench serve clean distclean
 .DEFAULT_GOAL := book
 
 book: $(READY)
@@ -31,6 +32,9 @@ test: $(READY)
 
 test-fast: $(READY)
 	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+links: $(READY)
+	@$(PY) -m circuitbook links $(ARGS)
 
 bench: $(READY)
 	@set -e; ran=no; for script in benchmarks/*.py; do \

@@ -349,31 +349,6 @@ def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
     assert (src / "_config.yml").read_bytes() == (root / "_config.yml").read_bytes()
 
 
-@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-@pytest.mark.parametrize(
-    ("origin", "url"),
-    [
-        ("https://github.com/someone/a-book.git", "https://github.com/someone/a-book"),
-        ("git@github.com:someone/a.book", "https://github.com/someone/a.book"),
-        ("https://user:secret@github.com/someone/book", "https://github.com/someone/book"),
-        ("/somewhere/on/disk", None),
-        (None, None),
-    ],
-)
-def test_links_to_colab_only_where_the_origin_is_known(tmp_path, origin, url):
-    import yaml
-
-    root = book_of(tmp_path)
-    subprocess.run(["git", "init", "-q", str(root)], check=True)
-    if origin:
-        subprocess.run(["git", "-C", str(root), "remote", "add", "origin", origin], check=True)
-    build.stage(root, root / "_build/src", [])
-    settings = yaml.safe_load((root / "_build/src/_config.yml").read_text())
-    assert settings.get("repository", {}).get("url") == url
-    assert ("launch_buttons" in settings) is (url is not None)
-    assert settings["title"] == "A Small Book" and "secret" not in str(settings)
-
-
 # ---- errors before anything starts, and small things
 
 
@@ -465,6 +440,10 @@ def test_a_real_site_and_warnings_as_errors(tmp_path):
         with pytest.raises(BuildError, match=r"(?s)warning counts as an error:.*book/index\.md:3: WARNING.*nowhere"):
             build_book(root, parameters={"N": 4})
     assert "Hello" in (root / "_build/html/book/index.html").read_text()  # the site is still the last good one
+    front.write_text("# A Small Book\n\n<a href='../notebooks/chapter.html#nothing'>lost</a>\n")  # Sphinx does not look there
+    with pytest.raises(BuildError, match=r"book/index\.html:\d+: #nothing is not in notebooks/chapter\.html"):
+        build_book(root, parameters={"N": 4})
+    assert "Hello" in (root / "_build/html/book/index.html").read_text()
     front.write_text("# A Small Book\n\nMended.\n")
     build_book(root, parameters={"N": 4})
     assert "Mended" in (root / "_build/html/book/index.html").read_text()

@@ -1,6 +1,7 @@
 """What figures promise: a model looks the same everywhere, and step 0 is on the axis."""
 
 import base64
+from pathlib import Path
 
 import matplotlib
 
@@ -16,14 +17,40 @@ from circuitbook.published import TABLES, published
 
 
 def luminance(colour):
-    return float(np.dot(matplotlib.colors.to_rgb(colour), (0.2126, 0.7152, 0.0722)))
+    """WCAG 2.2's relative luminance."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in matplotlib.colors.to_rgb(colour)]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one, other):
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_contrast_is_wcags():
+    assert contrast("white", "black") == pytest.approx(21)
+    assert contrast("#777777", "white") == pytest.approx(4.48, abs=0.005)
+
+
+@pytest.mark.parametrize("ground", figures.GROUNDS)
+def test_curves_stand_out_from_both_grounds(ground):
+    styles = [figures.model_style(name) for name in (*figures.MINI, *figures.PYTHIA, "mini-xs-seed2")]
+    styles += [figures.model_style(name, ("a", "b", "c")) for name in "abc"]
+    assert min(contrast(style["color"][:3], ground) for style in styles) >= 3
+    assert min(contrast(colour, ground) for colour in figures.CURVES) >= 3
+    assert len(set(figures.CURVES)) == len(figures.CURVES)
+
+
+def test_the_grounds_are_the_pages():
+    style = (Path(__file__).parents[1] / "book/_static/custom.css").read_text()
+    assert f"background-color: {figures.GROUNDS[1]}" in style
 
 
 @pytest.mark.parametrize("family", [figures.MINI, figures.PYTHIA])
 def test_larger_models_are_darker_so_that_greyscale_tells_them_apart(family):
     styles = [figures.model_style(name) for name in family]
     steps = np.diff([luminance(s["color"]) for s in styles])
-    assert (steps < -0.01).all()
+    assert (steps < -0.008).all()
     assert len({s["marker"] for s in styles}) == len(family)
 
 

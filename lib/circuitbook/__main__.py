@@ -1,4 +1,4 @@
-"""`python -m circuitbook COMMAND`: train the mini suite, build the book, sweep over checkpoints."""
+"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, sweep over checkpoints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from .build import BuildError, add_build_arguments, build_from_arguments
+from .links import add_links_arguments, links_from_arguments
 from .sweep import add_sweep_arguments, sweep_from_arguments
 
 
@@ -98,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
     colab.add_argument("repository", help="for example https://github.com/<owner>/<name>")
     colab.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="their folder (%(default)s)")
     colab.set_defaults(run=colab_command)
+    links = commands.add_parser("links", help="check every link, anchor, image and script of the built site")
+    add_links_arguments(links)
+    links.set_defaults(run=links_from_arguments)
     sweep = commands.add_parser("sweep", help="execute the section notebooks over many checkpoints, on Dask",
                                 description="Stopped at any moment, the same command goes on: what is done is not done again.")
     add_sweep_arguments(sweep)

@@ -28,7 +28,10 @@ import yaml
 from nbformat import NotebookNode
 
 from .execute import METADATA, BuildError, check_parameters, declared_parameters, duration, execute_notebook
+from .executions import PLACE, execution_record, record_of
+from .links import check_site, listed
 from .provenance import versions
+from .publish import configuration, finish
 from .store import write_atomically
 from .views import SCRIPTS
 
@@ -89,7 +92,7 @@ def execute_chapters(root: Path, out: Path, chapters: list[str], parameters: dic
     for number, (chapter, notebook) in enumerate(sources.items(), 1):
         title, target = f"[{number}/{len(chapters)}] {chapter}", out / "src" / f"{chapter}.ipynb"
         mine = {name: value for name, value in parameters.items() if name in declared_parameters(notebook)}
-        current, before = fingerprint(root, notebook, mine), _record_of(target)
+        current, before = fingerprint(root, notebook, mine), record_of(target)
         named = only is None or Path(chapter).name in only
         if before and not (named and (force or before.get("fingerprint") != current)):
             _say(f"{title}: {'up to date' if named else 'left as it is'} (executed {before['date'][:10]})")
@@ -124,27 +127,32 @@ def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object
 
 def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
     """Makes `src` mirror what the site is built from; the executed chapters are there already and stay."""
+    chapters = list(chapters)
     wanted = {Path(f"{chapter}.ipynb") for chapter in chapters}
     for file in [root / "_toc.yml", *_files(root / "book"), *_files(root / "notebooks")]:
         name = file.relative_to(root)
         if name.suffix != ".ipynb" or name.parts[0] == "book":
-            _put(src / name, file.read_bytes())
+            content = file.read_bytes()
+            if name.suffix == ".md" and PLACE.encode() in content:
+                content = content.replace(PLACE.encode(), execution_record(src, chapters).encode())
+            _put(src / name, content)
             wanted.add(name)
     if (root / "book" / "_static").is_dir():
         for name, read in SCRIPTS.items():
             script = Path("book", "_static", name)
             _put(src / script, read().encode())
             wanted.add(script)
-    _put(src / "_config.yml", _configuration(root).encode())
+    _put(src / "_config.yml", configuration(root).encode())
     for file in _files(src):
         if file.relative_to(src) not in wanted | {Path("_config.yml")}:
             file.unlink()
 
 
 def build_site(out: Path) -> Path:
-    """jupyter-book over `out`/src, every warning an error; the new site replaces `out`/html only when it is whole."""
+    """jupyter-book over `out`/src, every warning and every dead link an error; the new site replaces `out`/html only when it
+    is whole."""
     html, stamp, work, log = out / "html", out / "site.sha256", out / "site", out / "logs" / "jupyter-book.log"
-    current = hashlib.sha256(repr((_contents(out / "src"), versions(), _contents(Path(__file__)))).encode()).hexdigest()
+    current = hashlib.sha256(repr((_contents(out / "src"), versions(), _contents(Path(__file__).parent))).encode()).hexdigest()
     if (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == current:
         _say("site: up to date")
         return html / "index.html"
@@ -166,7 +174,9 @@ def build_site(out: Path) -> Path:
         shown = said[:20] + ([f"... and {len(said) - 20} more"] if len(said) > 20 else []) or output.splitlines()[-10:]
         raise BuildError("\n  ".join(["jupyter-book is not content, and each warning counts as an error:", *shown,
                                       f"its whole output: {log}"]))
-    _put(built / "index.html", _redirect((built / "index.html").read_text(encoding="utf8"), out / "src").encode())
+    finish(built, (out / "src/_config.yml").read_text(encoding="utf8"))
+    if faults := check_site(built):
+        raise BuildError(f"the site has links that lead nowhere, or images without a text:\n  {listed(faults)}")
     stamp.unlink(missing_ok=True)
     if html.exists():
         html.rename(work / "replaced")
@@ -215,45 +225,6 @@ def build_from_arguments(args: argparse.Namespace) -> None:
         build_book(args.root, args.out, parse_parameters(args.parameter), args.only, args.force)
     except BuildError as error:
         raise SystemExit(f"error: {error}") from None
-
-
-def _configuration(root: Path) -> str:
-    """_config.yml; with buttons to the repository and to Colab where the checkout's origin is on GitHub."""
-    text = (root / "_config.yml").read_text(encoding="utf8")
-    settings = yaml.safe_load(text)
-    url = _repository(root)
-    if not url or "repository" in settings:
-        return text
-    settings["repository"] = {"url": url, "branch": "main", "path_to_book": ""}
-    settings["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}
-    settings.setdefault("html", {})["use_repository_button"] = True
-    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-
-
-def _repository(root: Path) -> str | None:
-    if not (root / ".git").exists() or not shutil.which("git"):
-        return None
-    asked = subprocess.run(["git", "-C", str(root), "remote", "get-url", "origin"], capture_output=True, text=True)
-    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?/?$", asked.stdout.strip())
-    return f"https://github.com/{found.group(1)}" if found else None
-
-
-def _redirect(written: str, src: Path) -> str:
-    """The site's index.html, which leads to the front page: jupyter-book writes it without title or link."""
-    target = re.search(r"url=([^\"]+)\"", written)
-    if not target:                      # the front page itself
-        return written
-    title = yaml.safe_load((src / "_config.yml").read_text(encoding="utf8"))["title"]
-    return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
-            f'<meta http-equiv="refresh" content="0; url={target[1]}">\n<link rel="canonical" href="{target[1]}">\n'
-            f'</head>\n<body><a href="{target[1]}">{title}</a></body>\n</html>\n')
-
-
-def _record_of(executed: Path) -> dict | None:
-    try:
-        return json.loads(executed.read_text(encoding="utf8"))["metadata"][METADATA]
-    except (OSError, ValueError, LookupError):
-        return None
 
 
 def _files(path: Path) -> list[Path]:

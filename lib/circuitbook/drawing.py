@@ -70,7 +70,7 @@ def circuit_diagram(circuit: Circuit, height: float = 1.15) -> plt.Figure:
                       "edgecolor": "#333333"})
     for layer in range(graph.n_layers):
         ax.axhline(layer + 0.38, color="#dddddd", linewidth=0.8, zorder=0)
-        ax.text(2.55, layer + 0.85, f"layer {layer}", ha="right", color="#777777", fontsize=9)
+        ax.text(2.55, layer + 0.85, f"layer {layer}", ha="right", color="#666666", fontsize=9)
     left = min(x for x, _ in place.values()) - 1.0
     ax.set_xlim(min(left, -2.4), 2.6)
     ax.set_ylim(-0.45, graph.n_layers + 1.25)
@@ -132,7 +132,7 @@ def head_lines(tables: dict[str, pd.DataFrame], titles: dict[str, str], named: d
     """
     fig, axes = plt.subplots(-(-len(tables) // 2), 2, figsize=(8.4, 3.2 * -(-len(tables) // 2)), squeeze=False)
     for ax, (kind, table) in zip(axes.flat, tables.items()):
-        colours = plt.get_cmap("viridis")(np.linspace(0.02, 0.9, max(1, len(named[kind]))))
+        colours = plt.get_cmap("viridis")(np.linspace(0.02, 0.53, max(1, len(named[kind]))))
         for head in table:
             if tuple(head) not in named[kind]:
                 ax.plot(table.index, table[head], color="#cccccc", linewidth=0.8, zorder=1)

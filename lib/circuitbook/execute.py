@@ -138,11 +138,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def machine_text(where: dict) -> str:
+    """machine_text({"cpu": "M2", "cores": 8, "gpu": None}) -> "M2 (8 cores, no GPU)" """
+    return f"{where['cpu']} ({_many(where['cores'], 'core')}, {where['gpu'] or 'no GPU'})"
+
+
 def _closing_cell(record: dict) -> NotebookNode:
-    where, uses, date = record["machine"], record["measurements"], datetime.datetime.fromisoformat(record["date"])
+    uses, date = record["measurements"], datetime.datetime.fromisoformat(record["date"])
     packages = [f"{name} {version}" for name, version in record["versions"].items() if name in NAMED_VERSIONS]
-    text = (f"This chapter ran in {duration(record['seconds'])} on {where['cpu']} "
-            f"({_many(where['cores'], 'core')}, {where['gpu'] or 'no GPU'}) on {date.day} {date:%B %Y}"
+    text = (f"This chapter ran in {duration(record['seconds'])} on {machine_text(record['machine'])} on {date.day} {date:%B %Y}"
             f"{', with ' if packages else ''}{' and '.join(packages)}.")
     if uses["used"]:
         read = uses["used"] - uses["measured"]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .drawing import nothing
-from .figures import TASK_SHORT, TASK_TITLES, curve, log_axis, model_style, short_number, tokens_axis
+from .figures import CURVES, TASK_SHORT, TASK_TITLES, curve, log_axis, model_style, short_number, tokens_axis
 from .stability import LIKE
 
 
@@ -73,11 +73,11 @@ def sizes_against_models(panels: dict[str, pd.DataFrame], tasks: list[str]) -> p
     if not panels:
         return nothing("no circuits")
     fig, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.1), squeeze=False)
-    colours, markers = ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), "osD^"
+    markers = "osD^"
     for ax, (title, frame) in zip(axes[0], panels.items()):
         for i, task in enumerate(tasks):
             part = frame[frame["task"] == task].sort_values("size")
-            ax.plot(part["size"], part["nodes"], color=colours[i % 4], marker=markers[i % 4], label=TASK_SHORT[task])
+            ax.plot(part["size"], part["nodes"], color=CURVES[i % len(CURVES)], marker=markers[i % 4], label=TASK_SHORT[task])
         ax.set_xscale("log")
         ax.set_ylim(bottom=0)
         places = frame.drop_duplicates("model").sort_values("size")
@@ -123,12 +123,12 @@ def published_series(edge_counts: pd.DataFrame, jaccard: pd.DataFrame, raw: pd.D
         axes[0, 1].plot(part["tokens_seen"], part["value"], label=f"{name}{'' if task == 'gendered_pronoun' else ', ' + TASK_SHORT[task]}", **style)
     axes[0, 1].set_title("EWMA of Jaccard, Pronoun (and SVA)", fontsize=10)
     for name, part in raw.groupby("model", sort=False):
-        axes[1, 0].plot(part["tokens_seen"], part["value"], ".", color="#999999", label=f"{name}, raw")
+        axes[1, 0].plot(part["tokens_seen"], part["value"], ".", color="#767676", label=f"{name}, raw")
         axes[1, 0].plot(part["tokens_seen"], part["ours"], color="#d55e00", label="our EWMA of it")
         axes[1, 0].plot(part["tokens_seen"], part["late"], color="#0072b2", linestyle="--", label="begun at step 1,000")
     axes[1, 0].set_title("Jaccard, SVA", fontsize=10)
     for i, (head, part) in enumerate(copy_scores.groupby("head", sort=False)):
-        axes[1, 1].plot(part["tokens_seen"], part["value"], label=head, color=plt.get_cmap("viridis")(i / 7), marker="os^DvPX"[i], markersize=2.2,
+        axes[1, 1].plot(part["tokens_seen"], part["value"], label=head, color=plt.get_cmap("viridis")(0.02 + 0.085 * i), marker="os^DvPX"[i], markersize=2.2,
                         linewidth=1)
     axes[1, 1].set_title("Copy scores (%), heads of pythia-410m", fontsize=10)
     for ax in axes.flat:

@@ -1,0 +1,163 @@
+"""The built site in headless Chromium: for the tests of the pages, and for looking at them.
+
+    .venv/bin/python tests/browsing.py                       # every page at three widths and in the dark, in _build/screenshots
+    .venv/bin/python tests/browsing.py algorithm --width 390 --dark
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import functools
+import http.server
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "_build/html"
+WIDTHS = (390, 820, 1280)                       # a phone, a tablet, a laptop
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def missing() -> str | None:
+    """Why the site cannot be looked at here; None if it can."""
+    if not (SITE / "index.html").is_file():
+        return "there is no built site (make book)"
+    if not any(map(shutil.which, CHROMIUM)) or not shutil.which("chromedriver"):
+        return "there is no Chromium with its chromedriver on this machine"
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return "selenium is not installed (pip install -r requirements.txt)"
+    return None
+
+
+def pages() -> list[str]:
+    """The pages of the built site, as addresses relative to its top."""
+    found = (file.relative_to(SITE) for file in sorted(SITE.rglob("*.html")))
+    return [page.as_posix() for page in found if page.parts[0] not in ("_static", "index.html")]
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serves the folder on loopback; gives its address."""
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        log_message = lambda *_: None
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Browser:
+    """One headless Chromium that no other host can be reached from; remembers what its pages asked for and complained of."""
+
+    def __init__(self) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = next(filter(None, map(shutil.which, CHROMIUM)))
+        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+                         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage",
+                         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def open(self, address: str, width: int = 1280, dark: bool = False) -> None:
+        """Opens a page and waits until all that it draws by itself is drawn."""
+        self.resize(width)
+        self.driver.get_log("performance")
+        self.driver.get_log("browser")
+        # before the page's own scripts, which read the choice
+        mode = "dark" if dark else "light"
+        script = f'try {{ localStorage.setItem("mode", "{mode}"); localStorage.setItem("theme", "{mode}"); }} catch {{}}'
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        self.driver.get(address)
+        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+        self.wait()
+
+    def wait(self, at_most: float = 15) -> None:
+        """Until no view is empty and nothing on the page has changed its size for a moment."""
+        end, before = time.monotonic() + at_most, None
+        while time.monotonic() < end:
+            now = self.run("return document.readyState + document.documentElement.scrollHeight + "
+                           "[...document.querySelectorAll('[role=group][id]')].map(v => v.querySelectorAll('svg, canvas, img').length > 0)")
+            if now == before and now.startswith("complete") and "false" not in now:
+                return
+            before = now
+            time.sleep(0.25)
+
+    def resize(self, width: int, height: int = 900) -> None:
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                                    {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+
+    def run(self, script: str, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def complaints(self) -> list[str]:
+        """What the console says since the page was opened, in the words of the browser."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+    def requests(self) -> tuple[list[str], list[str]]:
+        """What the page asked for since it was opened, and which of it failed."""
+        asked, failed = {}, []
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            event, about = message["method"], message["params"]
+            if event == "Network.requestWillBeSent":
+                asked[about["requestId"]] = about["request"]["url"]
+            elif event == "Network.loadingFailed" and not about.get("canceled"):
+                failed.append(f"{asked.get(about['requestId'])}: {about['errorText']}")
+            elif event == "Network.responseReceived" and about["response"]["status"] >= 400:
+                failed.append(f"{about['response']['url']}: {about['response']['status']}")
+        return list(asked.values()), failed
+
+    def picture(self, file: Path, tallest: int = 16000) -> None:
+        """The whole page, from top to bottom, at the width it has."""
+        width = self.run("return innerWidth")
+        self.resize(width, min(tallest, self.run("return document.documentElement.scrollHeight")))
+        self.wait()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
+        self.resize(width)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Takes pictures of the built site's pages.")
+    parser.add_argument("pages", nargs="*", help="those with one of these in their name (default: all)")
+    parser.add_argument("--width", type=int, action="append", help=f"in pixels; may be repeated (default: {WIDTHS})")
+    parser.add_argument("--dark", action="store_true", help="in the dark only (default: light, and the widest in the dark, too)")
+    parser.add_argument("--out", type=Path, default=ROOT / "_build/screenshots")
+    args = parser.parse_args()
+    if why := missing():
+        raise SystemExit(f"error: {why}")
+    chosen = [page for page in pages() if not args.pages or any(part in page for part in args.pages)]
+    if not chosen:
+        raise SystemExit(f"error: no page has {' or '.join(args.pages)} in its name; there are {', '.join(pages())}")
+    widths = args.width or WIDTHS
+    browser = Browser()
+    try:
+        with served(SITE) as top:
+            for page in chosen:
+                for width, dark in [(w, args.dark) for w in widths] + ([] if args.dark else [(max(widths), True)]):
+                    browser.open(f"{top}/{page}", width, dark)
+                    file = args.out / f"{page.removesuffix('.html').replace('/', '-')}-{width}{'-dark' if dark else ''}.png"
+                    browser.picture(file)
+                    print(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file, flush=True)
+    finally:
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

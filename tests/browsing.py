@@ -26,8 +26,11 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def missing() -> str | None:
     """Why the site cannot be looked at here; None if it can."""
-    if not (SITE / "index.html").is_file():
-        return "there is no built site (make book)"
+    return no_browser() if (SITE / "index.html").is_file() else "there is no built site (make book)"
+
+
+def no_browser() -> str | None:
+    """Why no browser can be driven here; None if one can."""
     if not any(map(shutil.which, CHROMIUM)) or not shutil.which("chromedriver"):
         return "there is no Chromium with its chromedriver on this machine"
     try:
@@ -77,6 +80,7 @@ class Browser:
     def open(self, address: str, width: int = 1280, dark: bool = False) -> None:
         """Opens a page and waits until all that it draws by itself is drawn."""
         self.resize(width)
+        self.driver.get("about:blank")          # else an address that differs after its # alone would load nothing
         self.driver.get_log("performance")
         self.driver.get_log("browser")
         # before the page's own scripts, which read the choice
@@ -104,6 +108,15 @@ class Browser:
 
     def run(self, script: str, *arguments):
         return self.driver.execute_script(script, *arguments)
+
+    def click(self, css: str) -> None:
+        self.driver.find_element("css selector", css).click()
+
+    def press(self, css: str, *keys: str) -> None:
+        """Keys by selenium's names for them: press("input", "LEFT", "ENTER")"""
+        from selenium.webdriver.common.keys import Keys
+
+        self.driver.find_element("css selector", css).send_keys(*(getattr(Keys, key) for key in keys))
 
     def complaints(self) -> list[str]:
         """What the console says since the page was opened, in the words of the browser."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import Browser, Missing
+from browsing import Browser, no_browser
 from hub_standin import Hub
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -152,10 +152,9 @@ def waits(monkeypatch) -> list[float]:
 
 @pytest.fixture(scope="session")
 def browser():
-    """A headless Chromium (see `browser.Browser`); skips where none can be driven."""
-    try:
-        driven = Browser().__enter__()
-    except Missing as why:
-        pytest.skip(str(why))
+    """A headless Chromium (see `browsing.Browser`); skips where none can be driven."""
+    if why := no_browser():
+        pytest.skip(why)
+    driven = Browser()
     yield driven
-    driven.__exit__()
+    driven.close()

@@ -184,15 +184,15 @@ def test_a_clicked_node_shows_its_edges(browser, page):
     assert browser.run(pressed) == [node]
     browser.click(f'#first [data-node="{node}"]')
     assert browser.run(pressed) == [] and listed(browser) == pytest.approx(expected(last), rel=5e-3)
-    browser.press(f'#first [data-node="{node}"]', "Enter")
+    browser.press(f'#first [data-node="{node}"]', "ENTER")
     assert browser.run(pressed) == [node]
-    browser.press(f'#first [data-node="{node}"]', "Escape")
+    browser.press(f'#first [data-node="{node}"]', "ESCAPE")
     assert browser.run(pressed) == []
     browser.click("#first .cx-list li button:last-of-type")              # a name in the list is a way to that node
     assert len(browser.run(pressed)) == 1 and browser.run(pressed) == [browser.run("return document.activeElement.dataset.node")]
     browser.click("#first [name=none]")
     assert browser.run(pressed) == [] and browser.run("return document.activeElement.className") == "cx-list"
-    browser.press('#first [data-node="logits"]', "Down")
+    browser.press('#first [data-node="logits"]', "DOWN")
     focused = browser.run("return document.activeElement.dataset.node")
     assert focused in last.circuit.nodes and focused != "logits"
     assert browser.complaints() == []
@@ -201,10 +201,10 @@ def test_a_clicked_node_shows_its_edges(browser, page):
 @pytest.mark.browser
 def test_sliders_by_keyboard_and_the_address_that_brings_it_all_back(browser, page):
     browser.open(page)
-    browser.press("#first [name=training]", "Left")
+    browser.press("#first [name=training]", "LEFT")
     one = CHECKPOINTS[-2]
     assert listed(browser) == pytest.approx(expected(one), rel=5e-3) and "after 3k tokens (step 3)" in status(browser)
-    browser.press("#first [name=edges]", "Right", "Right", "Right", "Right", "Right")
+    browser.press("#first [name=edges]", "RIGHT", "RIGHT", "RIGHT", "RIGHT", "RIGHT")
     n = one.circuit.about["size"] + 5
     assert listed(browser) == pytest.approx(expected(one, n), rel=5e-3) and f"the first {n} edges" in status(browser)
     kept = one.circuit.curve.set_index("size")["normalised"][n]

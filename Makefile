@@ -2,6 +2,7 @@
 # make test    every test; make test-fast leaves out the slow ones
 # make serve   the site on http://localhost:8000
 # make links   checks the site's links (make book does so, too); with ARGS=--external also those to other hosts
+# make pdf     the built book as one PDF in _build, printed by Chromium or Chrome (ARGS="--browser ..." names another)
 # make bench   the benchmarks
 # make clean   removes what was built (not the measurements in .store, nor .venv: see make distclean)
 #
@@ -21,7 +22,7 @@ READY := $(VENV)/ready
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test test-fast links bench serve clean distclean
+.PHONY: book test test-fast links pdf bench serve clean distclean
 .DEFAULT_GOAL := book
 
 book: $(READY)
@@ -35,6 +36,9 @@ test-fast: $(READY)
 
 links: $(READY)
 	@$(PY) -m circuitbook links $(ARGS)
+
+pdf: book
+	@$(PY) -m circuitbook pdf $(ARGS)
 
 bench: $(READY)
 	@set -e; ran=no; for script in benchmarks/*.py; do \

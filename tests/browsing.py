@@ -2,6 +2,7 @@
 
     .venv/bin/python tests/browsing.py                       # every page at three widths and in the dark, in _build/screenshots
     .venv/bin/python tests/browsing.py algorithm --width 390 --dark
+    .venv/bin/python tests/browsing.py book/index --element "article img" --out book/_static/preview.png    # the README's picture
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64
 import contextlib
 import functools
 import http.server
+import io
 import json
 import shutil
 import threading
@@ -145,13 +147,24 @@ class Browser:
         file.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
         self.resize(width)
 
+    def picture_of(self, selector: str, file: Path) -> None:
+        """The first element that `selector` finds, twice as fine, in few colours so that the file is small."""
+        from PIL import Image
+
+        box = self.run("const b = document.querySelector(arguments[0]).getBoundingClientRect(); "
+                       "return {x: b.x + scrollX - 8, y: b.y + scrollY - 8, width: b.width + 16, height: b.height + 16, scale: 2}", selector)
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": box, "captureBeyondViewport": True})["data"]
+        picture = Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
+        picture.quantize(64, dither=Image.Dither.NONE).save(file, optimize=True)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Takes pictures of the built site's pages.")
     parser.add_argument("pages", nargs="*", help="those with one of these in their name (default: all)")
     parser.add_argument("--width", type=int, action="append", help=f"in pixels; may be repeated (default: {WIDTHS})")
     parser.add_argument("--dark", action="store_true", help="in the dark only (default: light, and the widest in the dark, too)")
-    parser.add_argument("--out", type=Path, default=ROOT / "_build/screenshots")
+    parser.add_argument("--element", metavar="CSS", help="only this element of the first such page, into the file --out")
+    parser.add_argument("--out", type=Path, default=ROOT / "_build/screenshots", help="folder, or file (default: _build/screenshots)")
     args = parser.parse_args()
     if why := missing():
         raise SystemExit(f"error: {why}")
@@ -162,6 +175,9 @@ def main() -> None:
     browser = Browser()
     try:
         with served(SITE) as top:
+            if args.element:
+                browser.open(f"{top}/{chosen[0]}", widths[-1], args.dark)
+                return browser.picture_of(args.element, args.out)
             for page in chosen:
                 for width, dark in [(w, args.dark) for w in widths] + ([] if args.dark else [(max(widths), True)]):
                     browser.open(f"{top}/{page}", width, dark)

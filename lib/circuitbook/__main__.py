@@ -1,4 +1,4 @@
-"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, sweep over checkpoints."""
+"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it, sweep over checkpoints."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .build import BuildError, add_build_arguments, build_from_arguments
 from .links import add_links_arguments, links_from_arguments
+from .pdf import add_pdf_arguments, pdf_from_arguments
 from .sweep import add_sweep_arguments, sweep_from_arguments
 
 
@@ -102,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
     links = commands.add_parser("links", help="check every link, anchor, image and script of the built site")
     add_links_arguments(links)
     links.set_defaults(run=links_from_arguments)
+    pdf = commands.add_parser("pdf", help="print the built book to one PDF, with Chromium")
+    add_pdf_arguments(pdf)
+    pdf.set_defaults(run=pdf_from_arguments)
     sweep = commands.add_parser("sweep", help="execute the section notebooks over many checkpoints, on Dask",
                                 description="Stopped at any moment, the same command goes on: what is done is not done again.")
     add_sweep_arguments(sweep)

@@ -90,6 +90,7 @@ def _not_found(title: str, front: str, path: str) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
+<link rel="icon" href="data:,">
 <title>Page not found: {title}</title>
 {base}<style>
 :root {{ color-scheme: light dark; }}

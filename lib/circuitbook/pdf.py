@@ -34,7 +34,8 @@ def make_pdf(src: Path, target: Path, browser: str | None = None, seconds: int =
         # no-sandbox: it opens nothing but our own page, and in containers its sandbox does not start
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-                   f"--user-data-dir={folder}/browser", "--allow-file-access-from-files", "--virtual-time-budget=120000", "--no-pdf-header-footer",
+                   f"--user-data-dir={folder}/browser", "--allow-file-access-from-files",
+                   "--virtual-time-budget=120000", "--no-pdf-header-footer",
                    "--host-resolver-rules=MAP * ~NOTFOUND", f"--print-to-pdf={printed}", page.as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
@@ -60,7 +61,7 @@ def _one_page(src: Path, folder: Path, log: Path) -> Path:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(done.stdout, encoding="utf8")
         raise BuildError(f"jupyter-book could not put the pages into one; all it said is in {log}")
-    return written.rename(html / "book.html")                # its links begin at the top, where the builder should have put it
+    return written.rename(html / "book.html")        # its links begin at the top, where the builder should have put it
 
 
 def add_pdf_arguments(parser: argparse.ArgumentParser) -> None:

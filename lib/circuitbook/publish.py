@@ -59,7 +59,7 @@ def pages_address(url: str) -> str:
 
 
 def finish(site: Path, config: str) -> None:
-    """Adds to a built site what Sphinx does not make: a title for its front door, 404.html, a sitemap if its address is known."""
+    """Adds what Sphinx does not make: a title for the front door, 404.html, a sitemap if the site's address is known."""
     settings = yaml.safe_load(config)
     title, address = settings["title"], (settings.get("html") or {}).get("baseurl", "")
     front = _front_door(site / "index.html", title)

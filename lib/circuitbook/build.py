@@ -152,7 +152,8 @@ def build_site(out: Path) -> Path:
     """jupyter-book over `out`/src, every warning and every dead link an error; the new site replaces `out`/html only when it
     is whole."""
     html, stamp, work, log = out / "html", out / "site.sha256", out / "site", out / "logs" / "jupyter-book.log"
-    current = hashlib.sha256(repr((_contents(out / "src"), versions(), _contents(Path(__file__).parent))).encode()).hexdigest()
+    made_of = (_contents(out / "src"), versions(), _contents(Path(__file__).parent))
+    current = hashlib.sha256(repr(made_of).encode()).hexdigest()
     if (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == current:
         _say("site: up to date")
         return html / "index.html"

@@ -146,7 +146,8 @@ def machine_text(where: dict) -> str:
 def _closing_cell(record: dict) -> NotebookNode:
     uses, date = record["measurements"], datetime.datetime.fromisoformat(record["date"])
     packages = [f"{name} {version}" for name, version in record["versions"].items() if name in NAMED_VERSIONS]
-    text = (f"This chapter ran in {duration(record['seconds'])} on {machine_text(record['machine'])} on {date.day} {date:%B %Y}"
+    text = (f"This chapter ran in {duration(record['seconds'])} on {machine_text(record['machine'])} "
+            f"on {date.day} {date:%B %Y}"
             f"{', with ' if packages else ''}{' and '.join(packages)}.")
     if uses["used"]:
         read = uses["used"] - uses["measured"]

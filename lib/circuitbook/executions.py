@@ -28,8 +28,8 @@ def execution_record(src: Path, chapters: Iterable[str]) -> str:
              f"{record['measurements']['measured']:,}", _took(record["measurements"]["seconds"]), _day(record["date"]),
              *([] if shared else [machines[chapter]])] for chapter, record in made.items()]
     total = [sum(record["measurements"][key] for record in made.values()) for key in ("used", "measured")]
-    rows.append(["**all**", _took(sum(record["seconds"] for record in made.values())), f"{total[0]:,}", f"{total[1]:,}", "", "",
-                 *([] if shared else [""])])
+    seconds = sum(record["seconds"] for record in made.values())
+    rows.append(["**all**", _took(seconds), f"{total[0]:,}", f"{total[1]:,}", "", "", *([] if shared else [""])])
     lines = [head, ["---", "--:", "--:", "--:", "--:", "---", *([] if shared else ["---"])], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     said = [f"All on {next(iter(machines.values()))}."] if shared else []
@@ -63,7 +63,8 @@ def _versions(made: dict[str, dict]) -> list[str]:
     said = [f"{'All' if not others else 'Made'} with {_listed(usual)}."]
     for other, chapters in others:
         differs = {name: version for name, version in json.loads(other).items() if usual.get(name) != version}
-        said.append(f"But {', '.join(f'{{doc}}`/{chapter}`' for chapter in chapters)} with {_listed(differs) or 'fewer packages'}.")
+        named = ", ".join(f"{{doc}}`/{chapter}`" for chapter in chapters)
+        said.append(f"But {named} with {_listed(differs) or 'fewer packages'}.")
     return said
 
 

@@ -27,7 +27,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 GROUNDS = ("#ffffff", "#f4f3f0")                       # the second as in book/_static/custom.css
 # from the smallest to the largest model of a suite that is not Pythia, which has plasma's darker half
 SIZES = LinearSegmentedColormap.from_list("sizes", ["#3a9a2a", "#12769a", "#4a3fae", "#33063f"])
-CURVES = ("#0072b2", "#c85800", "#00805d", "#a3518c", "#000000", "#8a6100")      # for curves that are no models; with markers
+CURVES = ("#0072b2", "#c85800", "#00805d", "#a3518c", "#000000", "#8a6100")      # of what is no model; with markers
 TASK_TITLES = {"ioi": "Indirect Object Identification", "gendered_pronoun": "Gendered Pronoun",
                "greater_than": "Greater-Than", "sva": "Subject-Verb Agreement", "repetition": "Repeated random words"}
 TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"}       # for tables

@@ -154,5 +154,7 @@ def links_from_arguments(args: argparse.Namespace) -> None:
     """Checks the site; SystemExit with the list where something is wrong with it."""
     faults = check_site(args.site, args.external)
     if faults:
-        raise SystemExit(f"error: {len(faults)} fault{'' if len(faults) == 1 else 's'} in {args.site}:\n  {listed(faults, 1000)}")
-    print(f"every link, anchor, image and script of {args.site} is there{' (links to other hosts too)' if args.external else ''}")
+        many = f"{len(faults)} fault{'' if len(faults) == 1 else 's'}"
+        raise SystemExit(f"error: {many} in {args.site}:\n  {listed(faults, 1000)}")
+    print(f"every link, anchor, image and script of {args.site} is there"
+          f"{' (links to other hosts too)' if args.external else ''}")

@@ -24,17 +24,18 @@ def make_pdf(src: Path, target: Path, browser: str | None = None, seconds: int =
     """
     browser = browser or next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser or not shutil.which(browser):
-        raise BuildError(f"the PDF is printed by a browser, and there is no {browser or 'Chromium or Chrome'} here: install one, "
-                         "or name it with --browser")
+        raise BuildError(f"the PDF is printed by a browser, and there is no {browser or 'Chromium or Chrome'} here: "
+                         "install one, or name it with --browser")
     if not (src / "_config.yml").is_file():
         raise BuildError(f"there is no book in {src}: build it first (make book)")
     with tempfile.TemporaryDirectory(prefix="circuitbook-pdf-") as folder:
         page = _one_page(src, Path(folder), target.with_suffix(".log"))
         printed = Path(folder) / "book.pdf"
         # no-sandbox: it opens nothing but our own page, and in containers its sandbox does not start
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-                   "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={folder}/browser",
-                   "--allow-file-access-from-files", "--virtual-time-budget=120000", "--no-pdf-header-footer",
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+                   "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+                   f"--user-data-dir={folder}/browser", "--allow-file-access-from-files",
+                   "--virtual-time-budget=120000", "--no-pdf-header-footer",
                    "--host-resolver-rules=MAP * ~NOTFOUND", f"--print-to-pdf={printed}", page.as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
@@ -50,8 +51,8 @@ def make_pdf(src: Path, target: Path, browser: str | None = None, seconds: int =
 
 
 def _one_page(src: Path, folder: Path, log: Path) -> Path:
-    command = [sys.executable, "-Wignore", "-c", "from jupyter_book.cli.main import main; main()", "build", str(src), "--path-output",
-               str(folder), "--builder", "custom", "--custom-builder", "singlehtml", "-n"]
+    command = [sys.executable, "-Wignore", "-c", "from jupyter_book.cli.main import main; main()", "build", str(src),
+               "--path-output", str(folder), "--builder", "custom", "--custom-builder", "singlehtml", "-n"]
     done = subprocess.run(command, env=os.environ | {"NO_COLOR": "1", "JUPYTER_PLATFORM_DIRS": "1"}, cwd=folder, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf8")
     html = folder / "_build/singlehtml"
@@ -60,13 +61,14 @@ def _one_page(src: Path, folder: Path, log: Path) -> Path:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(done.stdout, encoding="utf8")
         raise BuildError(f"jupyter-book could not put the pages into one; all it said is in {log}")
-    return written.rename(html / "book.html")                # its links begin at the top, where this builder should have put it
+    return written.rename(html / "book.html")        # its links begin at the top, where the builder should have put it
 
 
 def add_pdf_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m circuitbook pdf`."""
     parser.add_argument("--src", type=Path, default=Path("_build/src"), help="the staged book (%(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("_build/circuits-across-training-and-scale.pdf"), help="the PDF (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("_build/circuits-across-training-and-scale.pdf"),
+                        help="the PDF (%(default)s)")
     parser.add_argument("--browser", help=f"which browser prints (default: the first there is of {', '.join(BROWSERS)})")
 
 

@@ -14,6 +14,12 @@ from pathlib import Path
 
 import yaml
 
+NO_PLACE = ("404.html", "genindex.html", "index.html", "search.html")       # in the sitemap
+SITEMAP = """<?xml version="1.0" encoding="UTF-8"?>
+<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">
+{}</urlset>
+"""
+
 
 def configuration(root: Path) -> str:
     """_config.yml; with buttons to the repository, to Colab and to Binder where the checkout's origin is on GitHub.
@@ -53,7 +59,7 @@ def pages_address(url: str) -> str:
 
 
 def finish(site: Path, config: str) -> None:
-    """Adds to a built site what Sphinx does not make: a front door with a title, 404.html, and a sitemap if its address is known."""
+    """Adds what Sphinx does not make: a title for the front door, 404.html, a sitemap if the site's address is known."""
     settings = yaml.safe_load(config)
     title, address = settings["title"], (settings.get("html") or {}).get("baseurl", "")
     front = _front_door(site / "index.html", title)
@@ -61,10 +67,9 @@ def finish(site: Path, config: str) -> None:
     if address:
         address = address.rstrip("/") + "/"
         pages = [page.relative_to(site).as_posix() for page in sorted(site.rglob("*.html"))]
-        listed = [page for page in pages if not page.startswith("_") and page not in ("404.html", "genindex.html", "index.html", "search.html")]
-        places = "".join(f"  <url><loc>{html.escape(urllib.parse.urljoin(address, urllib.parse.quote(page)))}</loc></url>\n" for page in listed)
-        (site / "sitemap.xml").write_text('<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/'
-                                          f'sitemap/0.9">\n{places}</urlset>\n', encoding="utf8")
+        listed = [address + urllib.parse.quote(page) for page in pages if not page.startswith("_") and page not in NO_PLACE]
+        places = "".join(f"  <url><loc>{html.escape(place)}</loc></url>\n" for place in listed)
+        (site / "sitemap.xml").write_text(SITEMAP.format(places), encoding="utf8")
         (site / "robots.txt").write_text(f"User-agent: *\nAllow: /\nSitemap: {address}sitemap.xml\n", encoding="utf8")
 
 
@@ -90,6 +95,7 @@ def _not_found(title: str, front: str, path: str) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex">
+<link rel="icon" href="data:,">
 <title>Page not found: {title}</title>
 {base}<style>
 :root {{ color-scheme: light dark; }}
@@ -99,7 +105,8 @@ body {{ max-width: 34rem; margin: 18vh auto 0; padding: 0 1.2rem; font: 1.05rem/
 <body>
 <main>
 <h1>There is no such page</h1>
-<p>It may have moved, or its address was mistyped. <a href="{front}">{title}</a> begins here, and <a href="search.html">its search</a> knows every page.</p>
+<p>It may have moved, or its address was mistyped. <a href="{front}">{title}</a> begins here, and
+<a href="search.html">its search</a> knows every page.</p>
 </main>
 </body>
 </html>

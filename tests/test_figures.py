@@ -106,3 +106,10 @@ def test_a_shown_figure_is_an_image_with_its_text(monkeypatch):
     assert 'alt="Curves that &quot;rise&quot;"' in page and page.startswith("<img")
     assert b"<svg" in base64.b64decode(page.split("base64,")[1].split('"')[0])
     assert not plt.get_fignums()
+
+
+def test_models_of_two_suites_in_one_figure_differ():
+    family = ("mini-xs", "tiny-llama", "tiny-llama-seed2")
+    first, second, seed = (figures.model_style(name, family) for name in family)
+    assert first["color"] != second["color"] == seed["color"] and first["marker"] != second["marker"]
+    assert figures.model_style("mini-m", ("mini-m", "mini-xs")) == figures.model_style("mini-m") != figures.model_style("mini-xs")

@@ -36,6 +36,7 @@ var CircuitExplorer = (() => {
 .cx-legend li { display: flex; gap: .35rem; align-items: center; margin: 0; }
 .cx-compact .cx-sizes, .cx-compact .cx-side, .cx-compact .cx-link, .cx-compact .cx-choice { display: none; }
 .cx-compact .cx-drawing svg { max-height: 21rem; } .cx-compact .cx-status { min-height: 2.8em; margin: .3rem 0; font-size: .85rem; }
+@media (max-width: 576px) { .cx-compact .cx-status { min-height: 2.8em; } }
 .cx-compact .cx-line { grid-template-columns: 4rem 1fr 5rem; } .cx-compact .cx-legend { font-size: .75rem; }
 .cx-link { font-size: .85rem; } .cx .cx-link a { color: #0b57d0; }
 .cx .edge { fill: none; stroke-linecap: butt; transition: stroke-width .35s, opacity .35s; }
@@ -456,6 +457,10 @@ var CircuitExplorer = (() => {
     };
     const words = (one, shown) => {
       const where = `${state.model}, ${data.tasks[state.task]}, after ${moment(state.at)}: `;
+      if (compact)
+        return one
+          ? `${count(shown.length, "edge")} of ${state.model} keep ${percent(one.threshold)} of what it does in ${data.tasks[state.task]}.`
+          : `${state.model} does not do ${data.tasks[state.task]} yet.`;
       if (!one)
         return (
           where +
@@ -563,10 +568,13 @@ var CircuitExplorer = (() => {
           svg("path", {d, fill, stroke: "#333", "stroke-width": 3}),
         );
       const ports = {q: ", at a head's left", k: ", in its middle", v: ", at its right", "": ""};
-      legend.replaceChildren(
+      const lines = [
         ...Object.entries(inputs).map(([kind, [, text]]) => line(sample(kind, false, inputs), text + ports[kind])),
         line(sample(null, true, inputs), "negative score: it harms"),
         html("li", {}, "width: score, on one scale for all checkpoints"),
+      ];
+      legend.replaceChildren(
+        ...(compact ? [] : lines),
         ...classNames.flatMap((text, i) =>
           used.has(i) ? [line(shape(SHAPES[i % SHAPES.length], pale(classes[text])), text)] : [],
         ),

@@ -54,11 +54,11 @@ def base_model(name: str) -> str:
 def model_style(name: str, family: tuple[str, ...] | None = None) -> dict:
     """Colour, marker and line of a model, for ``ax.plot(..., **model_style(name))``.
 
-    A variant (another seed, say) has its model's colour, thin and dashed, without markers. A suite that the book does
-    not know takes its order from `family`.
+    A variant (another seed, say) has its model's colour, thin and dashed, without markers. `family`: the models of the figure;
+    if the book does not know all of them, their order there decides.
     """
-    base = base_model(name)
-    order = next((known for known in (MINI, PYTHIA) if base in known), family or (base,))
+    base, family = base_model(name), tuple(dict.fromkeys(map(base_model, family or (name,))))
+    order = next((known for known in (MINI, PYTHIA) if set(family) | {base} <= set(known)), family)
     k = order.index(base) if base in order else 0
     size = k / max(1, len(order) - 1)
     colour = mpl.colormaps["plasma"](0.58 - 0.56 * size) if order is PYTHIA else SIZES(size)

@@ -1,4 +1,4 @@
-"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it, sweep over checkpoints."""
+"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it, sweep over checkpoints, make course versions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from .build import BuildError, add_build_arguments, build_from_arguments
 from .links import add_links_arguments, links_from_arguments
 from .pdf import add_pdf_arguments, pdf_from_arguments
 from .sweep import add_sweep_arguments, sweep_from_arguments
+from .teach import add_teach_arguments, teach_from_arguments
 
 
 def _train_one(name: str, out: Path, state: Path, threads: int, device: str) -> str:
@@ -110,6 +111,10 @@ def parser() -> argparse.ArgumentParser:
                                 description="Stopped at any moment, the same command goes on: what is done is not done again.")
     add_sweep_arguments(sweep)
     sweep.set_defaults(run=sweep_from_arguments)
+    teach = commands.add_parser("teach", help="write student and instructor versions of the chapters",
+                                description="student: without solutions, stubs left. instructor: everything, with notes.")
+    add_teach_arguments(teach)
+    teach.set_defaults(run=teach_from_arguments)
     return top
 
 

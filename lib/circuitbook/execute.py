@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -61,12 +61,13 @@ def check_parameters(parameters: dict[str, object], notebooks: dict[str, Noteboo
 
 def execute_notebook(source: Path, target: Path, parameters: dict[str, object] | None = None, *,
                      root: Path | None = None, partial: Path | None = None, log: Path | None = None, title: str = "",
-                     record: dict[str, object] | None = None) -> NotebookNode:
+                     record: dict[str, object] | None = None, without: Sequence[str] = ("instructor",)) -> NotebookNode:
     """Executes `source` in `root` (default: the current folder); writes the executed copy to `target`, whole or not.
 
     parameters: injected after the cell tagged `parameters`; those that this notebook does not declare are left out.
     partial: where the copy grows, cell by cell; it stays there if the notebook fails. log: the notebook's output and,
-    if it fails, the full traceback. record: what else to keep in the copy's metadata, under "circuitbook".
+    if it fails, the full traceback. record: what else to keep in the copy's metadata, under "circuitbook". without: cells
+    with one of these tags are left out; notes for instructors always are, by default.
 
     The copy's last cell says how long it took and on what; the cells with parameters have their code folded. Errors:
     BuildError with the failing cell's error in one line. KeyboardInterrupt on Ctrl-C.
@@ -78,6 +79,7 @@ def execute_notebook(source: Path, target: Path, parameters: dict[str, object] |
     for file in (target, partial, log):
         file.parent.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.read(source, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not set(without) & set(_tags(cell))]
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     declared = declared_parameters(notebook)
     parameters = {name: value for name, value in (parameters or {}).items() if name in declared}

@@ -41,6 +41,7 @@ from .store import write_atomically
 
 SECTIONS = ("abilities", "circuits-over-training", "components", "after-formation", "algorithm", "stability")
 FINAL = ("report",)                                    # over everything only: they compare checkpoints and models
+TEACHING = ("instructor", "exercise", "solution")       # cells that measure nothing a chapter needs
 PER_SHARD = 8                                          # checkpoints: a kernel takes seconds to start
 PATIENCE = 600.0                                       # seconds to wait for a scheduler that went away
 
@@ -148,7 +149,7 @@ def run_shard(shard: Shard) -> Outcome:
         target = Path(shard.out) / "notebooks" / shard.name / f"{name}.ipynb"
         try:
             execute_notebook(Path(shard.root) / "notebooks" / f"{name}.ipynb", target, shard.parameters, root=Path(shard.root),
-                             title=f"{shard.name} {name}")
+                             title=f"{shard.name} {name}", without=TEACHING)
         except BuildError as error:
             reasons.append(_reason(name, str(error)))
             where = where or str(target.with_suffix(".partial.ipynb"))
@@ -296,7 +297,7 @@ def _assemble(root: Path, out: Path, selection, notebooks: Sequence[str], parame
         current = hashlib.sha256(json.dumps([_sha256(root / "notebooks" / f"{name}.ipynb"), package_hash(), whole], sort_keys=True, default=str).encode()).hexdigest()
         if target.is_file() and stamp.is_file() and stamp.read_text() == current:
             continue
-        made = execute_notebook(root / "notebooks" / f"{name}.ipynb", target, whole, root=root, title=name)
+        made = execute_notebook(root / "notebooks" / f"{name}.ipynb", target, whole, root=root, title=name, without=TEACHING)
         uses = made.metadata["circuitbook"]["measurements"]
         say(f"{name} over everything: {target} ({uses['measured']} of {uses['used']} measurements were still to make)")
         write_atomically(stamp, current.encode())

@@ -14,9 +14,11 @@ import math
 import os
 import shutil
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
@@ -45,6 +47,7 @@ class Plan:
     warmup: int = 100
     weight_decay: float = 0.05                         # on matrices only
     checkpoints: tuple[int, ...] = (0, 128, 256, 362, 512, 724, 1024, 1448, 1722, 2048, 2435, 2896, 3906)
+    passages: tuple[str, ...] | None = None            # read these kinds of the language alone (see `own`); None: the mixture
 
 
 PLANS = {
@@ -74,21 +77,39 @@ def build_model(plan: Plan):
 
 
 @lru_cache(maxsize=2)
-def _block(seed: int, block: int) -> torch.Tensor:
+def _block(seed: int, block: int, passages: tuple[str, ...] | None) -> torch.Tensor:
     """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>, cut into rows."""
     rng = grammar.World(f"circuitbook mini {seed} {block}")
     ids = {word: i for i, word in enumerate(words.vocabulary())}
     stream: list[int] = []
     need = BLOCK * TOKENS_PER_STEP
+    document = grammar.document if passages is None else partial(some_document, passages=passages)
     while len(stream) < need:
         stream.append(ids[words.EOS])
-        stream.extend(ids[token] for token in words.split(grammar.document(rng)))
+        stream.extend(ids[token] for token in words.split(document(rng)))
     return torch.tensor(stream[:need]).view(BLOCK, BATCH, CONTEXT)
 
 
-def batch(seed: int, step: int) -> torch.Tensor:
+def batch(seed: int, step: int, passages: tuple[str, ...] | None = None) -> torch.Tensor:
     """The tokens int64 [32, 64] that update number `step` learns from (the first update is step 0)."""
-    return _block(seed, step // BLOCK)[step % BLOCK]
+    return _block(seed, step // BLOCK, passages)[step % BLOCK]
+
+
+def some_document(rng: grammar.World, passages: tuple[str, ...], words: int = 60) -> str:
+    """A document as `grammar.document` draws it, of these kinds of passages alone, in the shares they have among themselves."""
+    families, cumulative = grammar._weights()
+    weights = dict(zip((family.__name__ for family in families), np.diff([0.0, *cumulative])))
+    if unknown := [name for name in passages if name not in weights]:
+        raise ValueError(f"the story language has no passages {unknown[0]!r}; it has {', '.join(weights)}")
+    kinds = [family for family in families if family.__name__ in passages]
+    while True:
+        rng.begin()
+        parts: list[str] = []
+        while sum(part.count(" ") for part in parts) < words:
+            parts.append(rng.choices(kinds, [weights[kind.__name__] for kind in kinds])[0](rng))
+        text = parts[0] + "".join(" " + part.lstrip() for part in parts[1:])
+        if not any(grammar.held_out_pair(a, b) for a, b in combinations(grammar.names_in(text), 2)):
+            return text
 
 
 def learning_rate(plan: Plan, step: int) -> float:
@@ -113,7 +134,8 @@ def save_checkpoint(model, folder: Path) -> None:
 
 def fingerprint(plan: Plan, data_seed: int) -> str:
     """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is noticed)."""
-    text = hashlib.sha256(repr((words.vocabulary(), batch(data_seed, 0).tolist())).encode()).hexdigest()
+    first = batch(data_seed, 0, *([] if plan.passages is None else [plan.passages]))
+    text = hashlib.sha256(repr((words.vocabulary(), first.tolist())).encode()).hexdigest()
     return json.dumps({**asdict(plan), "text": text[:16]})
 
 
@@ -134,6 +156,7 @@ def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu"
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": plan.weight_decay},
                                    {"params": others, "weight_decay": 0.0}], lr=plan.lr, betas=(0.9, 0.98))
     data_seed = plan.seed if plan.data_seed is None else plan.data_seed
+    read = partial(batch, data_seed) if plan.passages is None else partial(batch, data_seed, passages=plan.passages)
     run = fingerprint(plan, data_seed)
     start, losses = 0, []
     if state_file.exists():
@@ -163,7 +186,7 @@ def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu"
                 break
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(plan, step)
-            tokens = batch(data_seed, step).to(device)
+            tokens = read(step).to(device)
             logits = model(tokens, use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
             if not torch.isfinite(loss):

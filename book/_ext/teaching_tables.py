@@ -1,0 +1,76 @@
+"""Two tables of the page for teachers, made when the site is: what takes how long, and what learners get wrong.
+
+    ```{chapter-times}
+    ```
+    ```{typical-mistakes}
+    ```
+
+Times are those of the executed copies; mistakes are the ones that the exercises' checks know.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from docutils.statemachine import StringList
+from sphinx.util.docutils import SphinxDirective
+
+
+class Table(SphinxDirective):
+    def run(self):
+        self.env.note_dependency(__file__)
+        lines = list(self.lines())
+        return self.parse_text_to_nodes("\n".join(lines)) if hasattr(self, "parse_text_to_nodes") else self._parsed(lines)
+
+    def _parsed(self, lines):
+        from docutils import nodes
+
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines), self.content_offset, node)
+        return node.children
+
+
+class ChapterTimes(Table):
+    """Every executed notebook with exercises or a model to train: how long it ran, what it measured, and how many exercises it has."""
+
+    def lines(self):
+        yield from ("| notebook | exercises | ran in | its measurements, made anew |", "|---|---|---|---|")
+        for path in chapters(Path(self.env.srcdir)):
+            notebook = json.loads(path.read_text(encoding="utf8"))
+            text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
+            asked = len(re.findall(r"^:::\{exercise\}", text, re.MULTILINE))
+            made = notebook["metadata"].get("circuitbook")
+            if made and (asked or path.stem == "grow-your-own"):
+                uses = made["measurements"]
+                yield f"| {{doc}}`/notebooks/{path.stem}` | {asked or ''} | {said(made['seconds'])} | {said(uses['seconds']) if uses['used'] else 'none kept'} |"
+
+
+class TypicalMistakes(Table):
+    """What each check tells by name."""
+
+    def lines(self):
+        from circuitbook.exercises import CHECKS
+
+        for name, check in CHECKS.items():
+            yield f"**{check.title}** (`check_{name}`)"
+            yield ""
+            for mistake in check.mistakes:
+                yield "- " + re.sub(r"([\\`*_<>$|~])", r"\\\1", mistake.says)
+            yield ""
+
+
+def chapters(source: Path) -> list[Path]:
+    """The notebooks in the order of the table of contents."""
+    named = re.findall(r"file: (notebooks/\S+)", (source / "_toc.yml").read_text(encoding="utf8"))
+    return [path for name in named if (path := source / f"{name}.ipynb").exists()]
+
+
+def said(seconds: float) -> str:
+    """said(95) -> "2 min" """
+    return f"{max(1, round(seconds))} s" if seconds < 60 else f"{round(seconds / 60)} min"
+
+
+def setup(app):
+    app.add_directive("chapter-times", ChapterTimes)
+    app.add_directive("typical-mistakes", TypicalMistakes)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

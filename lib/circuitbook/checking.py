@@ -1,0 +1,216 @@
+"""How an exercise is checked: the learner's function runs on several inputs, and its values are compared with the library's.
+
+A check knows the typical mistakes, each as the function that makes it. Values that are a mistake's on every input are told
+by name; any other wrong value is only told to be wrong. A check says one sentence, raises nothing, and never says the answer.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import re
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+TOLERANCE = 1e-4                                       # of the largest value; the library's own float32 is far below
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says. `right`: True, False, or None where nothing was written yet."""
+
+    right: bool | None
+    says: str
+
+    def __bool__(self) -> bool:
+        return self.right is True
+
+    @property
+    def word(self) -> str:
+        return {True: "Right", False: "Not right yet", None: "Not solved yet"}[self.right]
+
+    def __repr__(self) -> str:
+        return f"{self.word}: {self.says}"
+
+    def _repr_markdown_(self) -> str:                  # in a notebook and in the book: a sentence that wraps
+        return f"**{self.word}:** " + re.sub(r"([\\`*_<>$|~])", r"\\\1", self.says)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input, what it is, and the library's value for it."""
+
+    about: str
+    inputs: tuple
+    right: object
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A typical mistake: how it is told, and the function that makes it."""
+
+    says: str
+    gives: Callable
+
+
+class Unreadable(Exception):
+    """A value that is not of the kind that was asked for; the message finishes the sentence "it returns ..."."""
+
+
+# ------------------------------------------------------------------ what a function may return
+
+def number(value: object) -> float:
+    """A single number: Python's, NumPy's, or a tensor with one element."""
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        shape = list(value.shape)
+        if math.prod(shape) != 1:
+            raise Unreadable(f"a {_kind(value)} of shape {shape}, and one number is wanted")
+        value = value.item()
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise Unreadable(f"{_described(value)}, and one number is wanted")
+    return float(value)
+
+
+def series(value: object) -> np.ndarray:
+    """A number for each element, float64 [n]."""
+    try:
+        values = np.asarray([number(one) for one in value], dtype=float)
+    except (TypeError, Unreadable):
+        raise Unreadable(f"{_described(value)}, and a list of numbers is wanted") from None
+    return values
+
+
+def names(value: object) -> frozenset[str]:
+    """A collection of names, in any order."""
+    many = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    if isinstance(value, str) or not all(isinstance(one, str) for one in many):
+        raise Unreadable(f"{_described(value)}, and a collection of edge names is wanted")
+    return frozenset(many)
+
+
+def _kind(value: object) -> str:
+    return "tensor" if isinstance(value, torch.Tensor) else "array" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _described(value: object) -> str:
+    kind = _kind(value)
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}" + (f" of shape {list(value.shape)}" if hasattr(value, "shape") else "")
+
+
+# ------------------------------------------------------------------ a check
+
+@dataclass(frozen=True)
+class Check:
+    """`takes`: the inputs, for people. `cases()`: made at the first use, since some need a model. `each`: {what: its number
+    in these inputs}, to tell a value per prompt from a mean over prompts."""
+
+    title: str
+    takes: tuple[str, ...]
+    cases: Callable[[], Sequence[Case]]
+    mistakes: tuple[Mistake, ...]
+    read: Callable = number
+    each: Callable[..., dict[str, int]] = lambda *inputs: {}
+
+    def of(self, function: Callable) -> Verdict:
+        """What is wrong with the learner's function, in one sentence."""
+        if not callable(function):
+            return Verdict(False, f"this is {_described(function)}, not a function; pass the function itself, without calling it.")
+        name = getattr(function, "__name__", "your function")
+        if wrong := self._signature(function, name):
+            return Verdict(False, wrong)
+        cases, values = list(self.cases()), []
+        for case in cases:
+            value, wrong = self._called(function, name, case)
+            if wrong is not None:
+                return wrong
+            values.append(value)
+        return self._judged(name, cases, values)
+
+    def _signature(self, function: Callable, name: str) -> str:
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):                # some functions written in C tell nothing: try them
+            return ""
+        try:
+            signature.bind(*self.takes)
+        except TypeError:
+            return (f"{name}{signature} cannot be called with the {len(self.takes)} inputs of this exercise, which are "
+                    f"({', '.join(self.takes)}), in this order.")
+        return ""
+
+    def _called(self, function: Callable, name: str, case: Case) -> tuple[object, Verdict | None]:
+        """(the value, None), or (None, what is wrong)."""
+        try:
+            value = function(*copy.deepcopy(case.inputs))                       # what it writes into its inputs is its own affair
+        except NotImplementedError:
+            return None, Verdict(None, f"{name} raises NotImplementedError; write it, and run the check again.")
+        except Exception as error:                     # whatever a learner's function raises is told, not raised
+            where = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+            line = f" in its line {where[0].line!r}" if where and where[0].line else ""
+            said = str(error).strip().splitlines()
+            return None, Verdict(False, f"{name} stops{line} with {type(error).__name__}{': ' + said[0] if said else ''}; "
+                                        f"the input was {case.about}.")
+        if value is None or value is Ellipsis:
+            return None, Verdict(None, f"{name} returns nothing; write it (or is the return missing?), and run the check again.")
+        try:
+            read = self.read(value)
+        except Unreadable as wrong:
+            return None, Verdict(False, f"{name} returns {wrong}{self._missing_mean(value, case)}; the input was {case.about}.")
+        if self.read is not names and not np.isfinite(read).all():
+            return None, Verdict(False, f"{name} gives {'nan' if np.isnan(read).any() else 'infinity'}; the input was {case.about}.")
+        if self.read is series and len(read) != len(case.right):
+            return None, Verdict(False, f"{name} returns {len(read)} numbers where {len(case.right)} are wanted; the input was {case.about}.")
+        return read, None
+
+    def _missing_mean(self, value: object, case: Case) -> str:
+        shape = list(value.shape) if hasattr(value, "shape") else [len(value)] if isinstance(value, (list, tuple)) else []
+        whose = [what for what, size in self.each(*case.inputs).items() if shape == [size]]
+        return f": one for each {whose[0]}, so that the mean over the {whose[0]}s is missing" if whose else ""
+
+    def _judged(self, name: str, cases: Sequence[Case], values: Sequence[object]) -> Verdict:
+        good = [same(value, case.right) for value, case in zip(values, cases)]
+        where = "; ".join(case.about for case in cases)
+        if all(good):
+            return Verdict(True, f"{name} gives what the library gives on {len(cases)} inputs ({where}).")
+        for mistake in self.mistakes:
+            if all(same(value, made(mistake, case)) for value, case in zip(values, cases)):
+                return Verdict(False, f"{mistake.says} (Seen on {len(cases)} inputs.)")
+        bad = [case.about for case, fine in zip(cases, good) if not fine]
+        if any(good):
+            return Verdict(False, f"{name} is right on {sum(good)} of {len(cases)} inputs, but not on {'; '.join(bad)}.")
+        if self.read is number and _proportional(values, [case.right for case in cases]):
+            return Verdict(False, f"the values of {name} are off by one constant factor on all {len(cases)} inputs ({where}).")
+        return Verdict(False, f"{name} differs from the library on all {len(cases)} inputs ({where}), and by no mistake that this "
+                              "check knows; try it on an input small enough to do by hand.")
+
+
+def same(value: object, other: object) -> bool:
+    """Equal, for numbers and series up to rounding."""
+    if isinstance(other, frozenset) or isinstance(value, frozenset):
+        return value == other
+    value, other = np.asarray(value, dtype=float), np.asarray(other, dtype=float)
+    return value.shape == other.shape and bool(np.allclose(value, other, rtol=TOLERANCE, atol=1e-9 + TOLERANCE * np.abs(other).max(initial=0)))
+
+
+def made(mistake: Mistake, case: Case) -> object:
+    """The mistake's value, read as the learner's is; nan where the mistake cannot be made on this input."""
+    with np.errstate(all="ignore"):
+        try:
+            value = mistake.gives(*copy.deepcopy(case.inputs))
+        except ZeroDivisionError:
+            return float("nan")
+    read = {frozenset: names, np.ndarray: series}.get(type(case.right), number)
+    return read(value)
+
+
+def _proportional(values: Sequence[float], right: Sequence[float]) -> bool:
+    values, right = np.asarray(values), np.asarray(right)
+    if len(values) < 2 or (np.abs(right) < 1e-9).any() or (np.abs(values) < 1e-9).any() or same(right, np.full(len(right), right[0])):
+        return False
+    ratio = values / right
+    return same(ratio, np.full(len(ratio), ratio[0]))

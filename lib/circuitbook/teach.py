@@ -86,6 +86,7 @@ def plain_markdown(text: str, number: dict[str, int], titles: dict[str, str]) ->
     text = re.sub(r"\{doc\}`([^`]+)`", link, text)
     text = re.sub(r"\{math\}`([^`]+)`", r"$\1$", text)
     text = re.sub(r"\{(?:term|ref|eq)\}`(?:([^`<]+?)\s*<[^`>]+>|([^`]+))`", lambda m: m[1] or m[2], text)
+    text = re.sub(r"\{numref\}`fig-([^`]+)`", lambda m: f"the figure “{m[1].replace('-', ' ')}”", text)          # numbers are the book's
     text = re.sub(r"\{cite:[tp]\}`([^`]+)`", lambda m: ", ".join(map(_cited, m[1].split(","))), text)
     return text.strip("\n")
 

@@ -46,7 +46,8 @@ def make_versions(root: Path, out: Path, names: Sequence[str] | None = None) -> 
 def version_of(notebook: NotebookNode, left_out: Sequence[str] = (), titles: dict[str, str] | None = None) -> NotebookNode:
     """A copy without the cells that have one of these tags, without outputs, in plain markdown."""
     made = copy.deepcopy(notebook)
-    number = {label: i for i, label in enumerate(re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", _text(notebook), re.MULTILINE), 1)}
+    labels = re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", _text(notebook), re.MULTILINE)
+    number = {label: i for i, label in enumerate(labels, 1)}
     made.cells = [cell for cell in made.cells if not set(left_out) & set(tags_of(cell))]
     kept = []
     for cell in made.cells:
@@ -79,7 +80,8 @@ def plain_markdown(text: str, number: dict[str, int], titles: dict[str, str]) ->
         return f"[{shown}]({name}.ipynb)" if name in titles else shown
 
     text = re.sub(r"^:::\{exercise\}(.*)\n:label: (\S+)\n(.*?)^:::$", exercise, text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^:::\{solution(?:-start)?\} (\S+)\n:class: dropdown\n", lambda m: f"**Solution to exercise {number[m[1]]}**\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^:::\{solution(?:-start)?\} (\S+)\n:class: dropdown\n",
+                  lambda m: f"**Solution to exercise {number[m[1]]}**\n", text, flags=re.MULTILINE)
     text = re.sub(r"^:::(\{solution-end\})?$\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^```\{math\}\n(?::label: (\S+)\n)?(.*?)^```$", lambda m: "$$\n" + m[2].strip() + (
         f" \\tag{{{m[1]}}}" if m[1] else "") + "\n$$", text, flags=re.MULTILINE | re.DOTALL)
@@ -113,7 +115,8 @@ def _text(notebook: NotebookNode) -> str:
 
 def add_teach_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("notebooks", nargs="*", help="chapters, by name (default: every one with exercises)")
-    parser.add_argument("--out", type=Path, default=Path("_build/teach"), help="folder for student/ and instructor/ (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("_build/teach"),
+                        help="folder for student/ and instructor/ (%(default)s)")
     parser.add_argument("--root", type=Path, default=Path(), help="the book's folder (default: the current one)")
 
 

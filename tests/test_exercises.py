@@ -72,7 +72,7 @@ WRITTEN = [
     ("self_repair", lambda b, a, w: ((b - a) / w.mean()).mean(), "share that is lost"),
     ("effect", lambda p, c, x: (c.mean() - p.mean()) / (c.mean() - x.mean()), "wrong sign"),
     ("class_share", lambda e, c, i: e[c & i].sum() / e[i].sum(), "with their signs"),
-    ("weighted_jaccard", lambda a, b: np.minimum(abs(a), abs(b)).sum() / np.maximum(abs(a), abs(b)).sum(), "do not normalise"),
+    ("weighted_jaccard", lambda a, b: (abs(a).minimum(abs(b)).sum() / abs(a).maximum(abs(b)).sum()).item(), "do not normalise"),
     ("ewma", lambda x, alpha: [sum(x[:i + 1]) / (i + 1) for i in range(len(x))], "mean so far"),
 ]
 

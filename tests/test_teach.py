@@ -101,6 +101,16 @@ def test_plain_markdown_reads_without_the_book():
     assert plain_markdown("```{math}\n:label: eap\nx = 1\n```", {}, {}) == "$$\nx = 1 \\tag{eap}\n$$"
 
 
+def test_exercises_have_the_numbers_that_the_book_gives_them(versions):
+    """sphinx-exercise counts through the whole book, in the order of its table of contents."""
+    expected = 0
+    for name in CHAPTERS:
+        text = (versions[0] / "student" / f"{name}.ipynb").read_text()
+        numbers = list(map(int, re.findall(r"### Exercise (\d+): ", text)))
+        assert numbers == list(range(expected + 1, expected + 1 + len(teach.labels_of(source_of(name))))) and numbers
+        expected = numbers[-1]
+
+
 def test_nothing_that_only_the_book_understands_is_left(versions):
     for path in versions[1]:
         for cell in nbformat.read(path, as_version=4).cells:

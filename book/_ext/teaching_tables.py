@@ -31,7 +31,7 @@ class Table(SphinxDirective):
 
 
 class ChapterTimes(Table):
-    """Every executed notebook with exercises or a model to train: how long it ran, what it measured, and how many exercises it has."""
+    """Every executed notebook with exercises or a model to train: its exercises, how long it ran, and what it measured."""
 
     def lines(self):
         yield from ("| notebook | exercises | ran in | its measurements, made anew |", "|---|---|---|---|")
@@ -42,7 +42,8 @@ class ChapterTimes(Table):
             made = notebook["metadata"].get("circuitbook")
             if made and (asked or path.stem == "grow-your-own"):
                 uses = made["measurements"]
-                yield f"| {{doc}}`/notebooks/{path.stem}` | {asked or ''} | {said(made['seconds'])} | {said(uses['seconds']) if uses['used'] else 'none kept'} |"
+                anew = said(uses["seconds"]) if uses["used"] else "none kept"
+                yield f"| {{doc}}`/notebooks/{path.stem}` | {asked or ''} | {said(made['seconds'])} | {anew} |"
 
 
 class TypicalMistakes(Table):

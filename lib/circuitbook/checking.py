@@ -99,7 +99,8 @@ def _kind(value: object) -> str:
 
 def _described(value: object) -> str:
     kind = _kind(value)
-    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}" + (f" of shape {list(value.shape)}" if hasattr(value, "shape") else "")
+    shape = f" of shape {list(value.shape)}" if hasattr(value, "shape") else ""
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}{shape}"
 
 
 # ------------------------------------------------------------------ a check
@@ -119,7 +120,7 @@ class Check:
     def of(self, function: Callable) -> Verdict:
         """What is wrong with the learner's function, in one sentence."""
         if not callable(function):
-            return Verdict(False, f"this is {_described(function)}, not a function; pass the function itself, without calling it.")
+            return Verdict(False, f"this is {_described(function)}, not a function; pass the function itself, without a call.")
         name = getattr(function, "__name__", "your function")
         if wrong := self._signature(function, name):
             return Verdict(False, wrong)
@@ -146,7 +147,7 @@ class Check:
     def _called(self, function: Callable, name: str, case: Case) -> tuple[object, Verdict | None]:
         """(the value, None), or (None, what is wrong)."""
         try:
-            value = function(*copy.deepcopy(case.inputs))                       # what it writes into its inputs is its own affair
+            value = function(*copy.deepcopy(case.inputs))              # what it writes into its inputs is its own affair
         except NotImplementedError:
             return None, Verdict(None, f"{name} raises NotImplementedError; write it, and run the check again.")
         except Exception as error:                     # whatever a learner's function raises is told, not raised
@@ -161,10 +162,13 @@ class Check:
             read = self.read(value)
         except Unreadable as wrong:
             return None, Verdict(False, f"{name} returns {wrong}{self._missing_mean(value, case)}; the input was {case.about}.")
+        wrong = ""
         if self.read is not names and not np.isfinite(read).all():
-            return None, Verdict(False, f"{name} gives {'nan' if np.isnan(read).any() else 'infinity'}; the input was {case.about}.")
-        if self.read is series and len(read) != len(case.right):
-            return None, Verdict(False, f"{name} returns {len(read)} numbers where {len(case.right)} are wanted; the input was {case.about}.")
+            wrong = f"gives {'nan' if np.isnan(read).any() else 'infinity'}"
+        elif self.read is series and len(read) != len(case.right):
+            wrong = f"returns {len(read)} numbers where {len(case.right)} are wanted"
+        if wrong:
+            return None, Verdict(False, f"{name} {wrong}; the input was {case.about}.")
         return read, None
 
     def _missing_mean(self, value: object, case: Case) -> str:
@@ -185,8 +189,8 @@ class Check:
             return Verdict(False, f"{name} is right on {sum(good)} of {len(cases)} inputs, but not on {'; '.join(bad)}.")
         if self.read is number and _proportional(values, [case.right for case in cases]):
             return Verdict(False, f"the values of {name} are off by one constant factor on all {len(cases)} inputs ({where}).")
-        return Verdict(False, f"{name} differs from the library on all {len(cases)} inputs ({where}), and by no mistake that this "
-                              "check knows; try it on an input small enough to do by hand.")
+        return Verdict(False, f"{name} differs from the library on all {len(cases)} inputs ({where}), and by no mistake that "
+                              "this check knows; try it on an input small enough to do by hand.")
 
 
 def same(value: object, other: object) -> bool:
@@ -194,7 +198,8 @@ def same(value: object, other: object) -> bool:
     if isinstance(other, frozenset) or isinstance(value, frozenset):
         return value == other
     value, other = np.asarray(value, dtype=float), np.asarray(other, dtype=float)
-    return value.shape == other.shape and bool(np.allclose(value, other, rtol=TOLERANCE, atol=1e-9 + TOLERANCE * np.abs(other).max(initial=0)))
+    slack = 1e-9 + TOLERANCE * np.abs(other).max(initial=0)
+    return value.shape == other.shape and bool(np.allclose(value, other, rtol=TOLERANCE, atol=slack))
 
 
 def made(mistake: Mistake, case: Case) -> object:
@@ -210,7 +215,7 @@ def made(mistake: Mistake, case: Case) -> object:
 
 def _proportional(values: Sequence[float], right: Sequence[float]) -> bool:
     values, right = np.asarray(values), np.asarray(right)
-    if len(values) < 2 or (np.abs(right) < 1e-9).any() or (np.abs(values) < 1e-9).any() or same(right, np.full(len(right), right[0])):
+    if len(values) < 2 or min(np.abs(right).min(), np.abs(values).min()) < 1e-9 or same(right, np.full(len(right), right[0])):
         return False
     ratio = values / right
     return same(ratio, np.full(len(ratio), ratio[0]))

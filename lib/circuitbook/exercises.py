@@ -52,7 +52,8 @@ def _logit_cases() -> list[Case]:
     cases = []
     for n, vocab, seed in ((5, 12, 1), (1, 7, 2), (8, 30, 3)):
         logits = 2 * _random(n, vocab, seed=seed)
-        pairs = torch.stack([torch.randperm(vocab, generator=torch.Generator().manual_seed(10 * seed + i))[:2] for i in range(n)])
+        draw = torch.Generator().manual_seed(seed)
+        pairs = torch.stack([torch.randperm(vocab, generator=draw)[:2] for _ in range(n)])
         right = logit_difference(logits, pairs, torch.tensor([1, -1]).expand(n, 2)).mean().item()
         cases.append(Case(f"{n} prompt{'s' * (n > 1)}, {vocab} tokens", (logits, pairs[:, 0], pairs[:, 1]), right))
     return cases
@@ -68,7 +69,8 @@ _register(
                 lambda l, r, w: (_picked(l, w) - _picked(l, r)).mean()),
         Mistake("You sum over the prompts: take the mean, or the score grows with their number.",
                 lambda l, r, w: (_picked(l, r) - _picked(l, w)).sum()),
-        Mistake("You score the first prompt alone: average over all of them.", lambda l, r, w: (_picked(l, r) - _picked(l, w))[0]),
+        Mistake("You score the first prompt alone: average over all of them.",
+                lambda l, r, w: (_picked(l, r) - _picked(l, w))[0]),
         Mistake("You subtract probabilities: the logits themselves are wanted, without a softmax.",
                 lambda l, r, w: (_picked(l.softmax(1), r) - _picked(l.softmax(1), w)).mean()),
         Mistake("You take the right answer's logit alone: subtract the wrong answer's, since all logits may move together.",
@@ -185,7 +187,8 @@ def _edge_cases() -> list[Case]:
     t = (torch.arange(EDGE_POINTS, dtype=torch.float64) + 0.5) / EDGE_POINTS
     scores = attribute(model, pairs, rule="midpoint", points=EDGE_POINTS)
     largest = [edge for edge, score in scores.largest(scores.graph.n_edges) if not edge.endswith(">") and abs(score) > 1e-6]
-    for edge in {edge.split("->")[0][0] + edge.split("->")[1][0]: edge for edge in reversed(largest)}.values():      # one of each sort
+    sort_of = lambda edge: edge.split("->")[0][0] + edge.split("->")[1][0]                # "im", from input to an MLP
+    for edge in {sort_of(edge): edge for edge in reversed(largest)}.values():             # the largest of each sort
         cases.append(Case(f"{edge} of mini-xs", edge_tensors(model, pairs, edge, t), scores.of(edge)))
     return cases
 
@@ -196,23 +199,26 @@ def _products(a, b, g):
 
 
 _register(
-    "edge_score", "The score of one edge", ("a_clean [prompt, pos, d]", "a_corrupted [prompt, pos, d]", "gradients [point, prompt, pos, d]"),
-    lambda: _edge_cases(), (
-        Mistake("Your score has the wrong sign: it is (corrupted - clean) times the gradient of the loss; are clean and corrupted swapped?",
+    "edge_score", "The score of one edge",
+    ("a_clean [prompt, pos, d]", "a_corrupted [prompt, pos, d]", "gradients [point, prompt, pos, d]"), lambda: _edge_cases(), (
+        Mistake("Your score has the wrong sign: it is (corrupted - clean) times the gradient of the loss; are clean and corrupted "
+                "swapped?",
                 lambda a, b, g: -_products(a, b, g).mean((0, 1)).sum()),
         Mistake("You sum over the prompts: take the mean, or the score grows with their number.",
                 lambda a, b, g: _products(a, b, g).mean(0).sum()),
         Mistake("You sum over the interpolation points: take their mean, since they approximate an integral from 0 to 1.",
                 lambda a, b, g: _products(a, b, g).mean(1).sum()),
         Mistake("You sum over prompts and over points: take the mean of both.", lambda a, b, g: _products(a, b, g).sum()),
-        Mistake("You average over the positions: the score is the sum over them.", lambda a, b, g: _products(a, b, g).mean((0, 1, 2)).sum()),
-        Mistake("You average over everything, components of the vectors too: the product of two vectors is a sum over components, and "
-                "positions are summed.", lambda a, b, g: _products(a, b, g).mean()),
+        Mistake("You average over the positions: the score is the sum over them.",
+                lambda a, b, g: _products(a, b, g).mean((0, 1, 2)).sum()),
+        Mistake("You average over everything, components of the vectors too: the product of two vectors is a sum over "
+                "components, and positions are summed.", lambda a, b, g: _products(a, b, g).mean()),
         Mistake("You use the gradient at the first point alone, nearly EAP: average it over all points.",
                 lambda a, b, g: _products(a, b, g)[0].mean(0).sum()),
         Mistake("You use the gradient at the last point alone, near the corrupted prompt: average it over all points.",
                 lambda a, b, g: _products(a, b, g)[-1].mean(0).sum()),
-        Mistake("You use the last position alone: sum over all positions.", lambda a, b, g: _products(a, b, g)[:, :, -1].mean((0, 1)).sum()),
+        Mistake("You use the last position alone: sum over all positions.",
+                lambda a, b, g: _products(a, b, g)[:, :, -1].mean((0, 1)).sum()),
         Mistake("You leave out the clean output: the difference of the corrupted and the clean one is wanted.",
                 lambda a, b, g: (b[None] * g).mean((0, 1)).sum()),
         Mistake("You take absolute values before summing: products of both signs belong to one score.",
@@ -240,18 +246,20 @@ def _faithfulness_cases() -> list[Case]:
 
 
 _register(
-    "faithfulness", "Normalised faithfulness", ("circuit [prompt]", "clean [prompt]", "corrupted [prompt]"), _faithfulness_cases, (
+    "faithfulness", "Normalised faithfulness", ("circuit [prompt]", "clean [prompt]", "corrupted [prompt]"),
+    _faithfulness_cases, (
         Mistake("Your value is the ratio m / b: normalise it, by what is left when everything is corrupted.",
                 lambda m, b, c: m.mean() / b.mean()),
-        Mistake("You average a ratio of each prompt: take the means over the prompts first, then one ratio, since a prompt with a small "
-                "difference would decide everything.", lambda m, b, c: ((m - c) / (b - c)).mean()),
+        Mistake("You average a ratio of each prompt: take the means over the prompts first, then one ratio, since a prompt with "
+                "a small difference would decide everything.", lambda m, b, c: ((m - c) / (b - c)).mean()),
         Mistake("You give what is lost: are clean and corrupted swapped? The full model gets 1, the corrupted prompts 0.",
                 lambda m, b, c: (m - b).mean() / (c - b).mean()),
         Mistake("You subtract the corrupted metric above the line only: below it, too, or a perfect circuit does not get 1.",
                 lambda m, b, c: (m - c).mean() / b.mean()),
         Mistake("You subtract the corrupted metric below the line only: above it, too, or the empty circuit does not get 0.",
                 lambda m, b, c: m.mean() / (b - c).mean()),
-        Mistake("You turned the fraction over: what the circuit keeps stands above the line.", lambda m, b, c: (b - c).mean() / (m - c).mean())),
+        Mistake("You turned the fraction over: what the circuit keeps stands above the line.",
+                lambda m, b, c: (b - c).mean() / (m - c).mean())),
     each=lambda circuit, clean, corrupted: {"prompt": len(circuit)})
 
 
@@ -266,7 +274,8 @@ def _dead_cases() -> list[Case]:
         "a circuit in which every edge lives": "input->a0.h1<v> a0.h1->a1.h0<k> input->a1.h0<q> a1.h0->logits input->logits",
         "a head that nobody reads": "input->m0 m0->logits input->a0.h0<q> m0->a1.h1<v>",
         "a head that reads nothing": "input->m0 m0->logits a1.h0->logits a0.h1->m1 m1->logits",
-        "chains of dead edges": "input->m0 m0->logits input->a0.h0<v> a0.h0->m1 m1->a2.h0<q> a0.h1->a1.h0<k> a1.h0->m2 m2->logits",
+        "chains of dead edges": "input->m0 m0->logits input->a0.h0<v> a0.h0->m1 m1->a2.h0<q> a0.h1->a1.h0<k> a1.h0->m2 "
+                                "m2->logits",
         "no path at all": "input->a0.h0<q> m1->logits"}
     for about, text in circuits.items():
         edges = text.split()
@@ -313,10 +322,10 @@ _register(
         Mistake("You prune from below only: what input feeds, but logits never hears of, is dead too.", _fed),
         Mistake("You prune from above only: what leads to logits, but is fed by nothing, is dead too.", _leads),
         Mistake("You prune once: taking an edge out can leave another one dead, so repeat until nothing changes.", _one_round),
-        Mistake("You take each input of a head for a node of its own: what reads its queries, keys or values feeds the whole head, so "
-                "cut <q>, <k> and <v> off.", lambda edges: [e for e in edges if e == "input->logits" or (
-                    "<" not in e and e in _fed([x for x in edges if "<" not in x]) and e in _leads([x for x in edges if "<" not in x]))]),
-        Mistake("You give the dead edges: those that live are wanted.", lambda edges: set(edges) - set(_fed(edges)).intersection(_leads(edges)))),
+        Mistake("You take each input of a head for a node of its own: what reads its queries, keys or values feeds the whole "
+                "head, so cut <q>, <k> and <v> off.", lambda edges: _leads(_fed([edge for edge in edges if "<" not in edge]))),
+        Mistake("You give the dead edges: those that live are wanted.",
+                lambda edges: set(edges) - set(_fed(edges)).intersection(_leads(edges)))),
     read=names)
 
 
@@ -330,10 +339,12 @@ def check_dead_edges(function: Callable) -> Verdict:
 def _jaccard_cases() -> list[Case]:
     graph = Graph(2, 4)
     some = [graph.edge_names[i] for i in np.random.default_rng(0).permutation(graph.n_edges)]
-    sets = {"two circuits that share some edges": (some[:9], some[5:19]), "one circuit inside another": (some[:4], some[:11]), "a large and a small one": (some[2:14], some[:5]),
+    sets = {"two circuits that share some edges": (some[:9], some[5:19]), "one circuit inside another": (some[:4], some[:11]),
+            "a large and a small one": (some[2:14], some[:5]),
             "the same circuit twice": (some[:6], some[:6]), "two circuits without a shared edge": (some[:5], some[5:12]),
             "two empty circuits": ([], []), "a circuit and an empty one": (some[:7], [])}
-    return [Case(about, (set(a), set(b)), jaccard(circuit_of(graph, a).mask, circuit_of(graph, b).mask)) for about, (a, b) in sets.items()]
+    mask = lambda edges: circuit_of(graph, edges).mask
+    return [Case(about, (set(a), set(b)), jaccard(mask(a), mask(b))) for about, (a, b) in sets.items()]
 
 
 def _over(part: float, whole: float) -> float:
@@ -348,12 +359,15 @@ _register(
                 lambda a, b: _over(len(a & b), len(b))),
         Mistake("You divide by the sum of both sizes: shared edges are counted twice then; divide by the edges in either.",
                 lambda a, b: _over(len(a & b), len(a) + len(b))),
-        Mistake("Your value is the Dice coefficient, twice the shared edges over both sizes: divide the shared edges by those in either.",
+        Mistake("Your value is the Dice coefficient, twice the shared edges over both sizes: divide the shared edges by those in "
+                "either.",
                 lambda a, b: _over(2 * len(a & b), len(a) + len(b))),
         Mistake("You divide by the smaller circuit: then a circuit inside a larger one gets 1; divide by the edges in either.",
                 lambda a, b: _over(len(a & b), min(len(a), len(b)))),
-        Mistake("You divide by the larger circuit: divide by the edges in either.", lambda a, b: _over(len(a & b), max(len(a), len(b)))),
-        Mistake("Your value is the distance: one less the similarity; equal circuits should get 1.", lambda a, b: 1 - _over(len(a & b), len(a | b))),
+        Mistake("You divide by the larger circuit: divide by the edges in either.",
+                lambda a, b: _over(len(a & b), max(len(a), len(b)))),
+        Mistake("Your value is the distance: one less the similarity; equal circuits should get 1.",
+                lambda a, b: 1 - _over(len(a & b), len(a | b))),
         Mistake("You count the shared edges: divide by the edges in either.", lambda a, b: len(a & b))))
 
 
@@ -370,7 +384,8 @@ def _induction_cases() -> list[Case]:
     for name, length in (("mini-xs", 8), ("mini-s", 6)):
         model = _model(name)
         net, tokens = network_of(model), heads.repeated_sequences(model, 4, length, seed=1)
-        patterns = torch.cat([attention_pattern(one.q, one.k, net.scale)[:, 0] for one in run(net, net.embed(tokens)[:, None])], 1).detach()
+        runs = run(net, net.embed(tokens)[:, None])
+        patterns = torch.cat([attention_pattern(one.q, one.k, net.scale)[:, 0] for one in runs], 1).detach()
         scores = heads.repeat_scores(net, tokens, length)
         for kind in ("induction", "previous"):
             row = int(scores[kind].mean(1).argmax())
@@ -391,17 +406,20 @@ _register(
                 lambda p, length: _along(p, length).mean()),
         Mistake("You measure the attention to the token before, the previous-token score: look at the token after the earlier copy.",
                 lambda p, length: _along(p, 1).mean()),
-        Mistake("You look at the token before the earlier copy: the one after it is wanted.", lambda p, length: _along(p, length + 1).mean()),
+        Mistake("You look at the token before the earlier copy: the one after it is wanted.",
+                lambda p, length: _along(p, length + 1).mean()),
         Mistake("Rows and columns are swapped: rows are the tokens that look, columns those that are looked at.",
                 lambda p, length: _along(p.transpose(1, 2), length - 1)[:, 1:].mean()),
         Mistake("You sum along the diagonal: take the mean over the tokens of the second half, and over the sequences.",
                 lambda p, length: _along(p, length - 1)[:, 1:].sum(1).mean()),
-        Mistake("You sum over the sequences: take the mean over them, too.", lambda p, length: _along(p, length - 1)[:, 1:].mean(1).sum()),
+        Mistake("You sum over the sequences: take the mean over them, too.",
+                lambda p, length: _along(p, length - 1)[:, 1:].mean(1).sum()),
         Mistake("You divide by all positions of the line: only the tokens of the second half have an earlier copy.",
                 lambda p, length: _along(p, length - 1)[:, 1:].sum() / (2 * length * len(p))),
-        Mistake("You count the last token of the first half, which has no earlier copy: begin with the second half (the authors' code "
-                "counts it too).", lambda p, length: _along(p, length - 1).mean()),
-        Mistake("You use the first sequence alone: average over all of them.", lambda p, length: _along(p, length - 1)[0, 1:].mean())),
+        Mistake("You count the last token of the first half, which has no earlier copy: begin with the second half (the authors' "
+                "code counts it too).", lambda p, length: _along(p, length - 1).mean()),
+        Mistake("You use the first sequence alone: average over all of them.",
+                lambda p, length: _along(p, length - 1)[0, 1:].mean())),
     each=lambda pattern, length: {"sequence": len(pattern), "token of the second half": length})
 
 
@@ -427,7 +445,8 @@ def _copy_cases() -> list[Case]:
     for row in rows:
         layer, head = divmod(row, model.shape.n_heads)
         written = heads._written_without_attention(net.layers[layer], stream, True, torch.float64)[:, :, head]
-        cases.append(Case(f"head {layer}.{head} of mini-m", (written.detach(), unembed, pairs.clean[b, places]), float(raised[row])))
+        inputs = (written.detach(), unembed, pairs.clean[b, places])
+        cases.append(Case(f"head {layer}.{head} of mini-m", inputs, float(raised[row])))
     return cases
 
 
@@ -436,7 +455,8 @@ def _best(written, unembed, k=heads.TOP, sign=1):
 
 
 _register(
-    "copy_score", "The copy score", ("written [prompt, 3, d]", "unembedding [token, d]", "names [prompt, 3]"), lambda: _copy_cases(), (
+    "copy_score", "The copy score", ("written [prompt, 3, d]", "unembedding [token, d]", "names [prompt, 3]"),
+    lambda: _copy_cases(), (
         Mistake("You count only the single highest token: a name counts if it is among the five highest.",
                 lambda w, u, n: (_best(w, u, 1) == n[..., None]).any(-1).double().mean()),
         Mistake("You count the five lowest tokens, the negative copy score: the five highest are wanted.",
@@ -468,8 +488,9 @@ def check_copy_score(function: Callable) -> Verdict:
 
 def _balance_cases() -> list[Case]:
     wave = torch.linspace(0, 2, 7, dtype=torch.float64).sin()[:, None]
-    tables = {"three heads that change independently": 0.3 * _random(9, 3, seed=1), "two heads that take turns": torch.cat(
-        [wave, 1 - 0.8 * wave], 1), "four heads that rise together": wave * torch.tensor([1.0, 0.6, 0.9, 0.4], dtype=torch.float64)}
+    tables = {"three heads that change independently": 0.3 * _random(9, 3, seed=1),
+              "two heads that take turns": torch.cat([wave, 1 - 0.8 * wave], 1),
+              "four heads that rise together": wave * torch.tensor([1.0, 0.6, 0.9, 0.4], dtype=torch.float64)}
     return [Case(about, (table,), formation.balance(pd.DataFrame(table.numpy()))) for about, table in tables.items()]
 
 
@@ -479,14 +500,18 @@ def _var(x, dim=0):
 
 _register(
     "balance", "Load balancing", ("scores [checkpoint, head]",), _balance_cases, (
-        Mistake("You turned the fraction over: the variance of the sum stands above the line.", lambda x: _var(x).sum() / _var(x.sum(1))),
+        Mistake("You turned the fraction over: the variance of the sum stands above the line.",
+                lambda x: _var(x).sum() / _var(x.sum(1))),
         Mistake("You take variances over the heads: how the scores change over the checkpoints is wanted.",
                 lambda x: _var(x.sum(0)) / _var(x, 1).sum()),
         Mistake("You use standard deviations: variances are wanted, since only they add up for what is independent.",
                 lambda x: _var(x.sum(1)).sqrt() / _var(x).sqrt().sum()),
-        Mistake("You take the mean of the heads' variances: divide by their sum.", lambda x: _var(x.sum(1)) / _var(x).mean()),
-        Mistake("You take the variance of the heads' mean: that of their sum is wanted.", lambda x: _var(x.mean(1)) / _var(x).sum()),
-        Mistake("You give the variance of the sum alone: divide by the sum of the heads' variances.", lambda x: _var(x.sum(1)))),
+        Mistake("You take the mean of the heads' variances: divide by their sum.",
+                lambda x: _var(x.sum(1)) / _var(x).mean()),
+        Mistake("You take the variance of the heads' mean: that of their sum is wanted.",
+                lambda x: _var(x.mean(1)) / _var(x).sum()),
+        Mistake("You give the variance of the sum alone: divide by the sum of the heads' variances.",
+                lambda x: _var(x.sum(1)))),
     each=lambda scores: {"checkpoint": len(scores), "head": scores.shape[1]})
 
 
@@ -512,12 +537,15 @@ def _repair_cases() -> list[Case]:
 
 _register(
     "self_repair", "Self-repair", ("before [prompt]", "after [prompt]", "wrote [prompt]"), lambda: _repair_cases(), (
-        Mistake("Your share has the wrong sign: where less is lost than the head wrote, something was repaired, and the share is positive.",
+        Mistake("Your share has the wrong sign: where less is lost than the head wrote, something was repaired, and the share is "
+                "positive.",
                 lambda b, a, w: -(a - (b - w)).mean() / w.mean()),
-        Mistake("You give the share that is lost: what is repaired is the rest, one less that.", lambda b, a, w: (b - a).mean() / w.mean()),
+        Mistake("You give the share that is lost: what is repaired is the rest, one less that.",
+                lambda b, a, w: (b - a).mean() / w.mean()),
         Mistake("You divide by the metric before: divide by what the head wrote, which is all that can be repaired.",
                 lambda b, a, w: (a - (b - w)).mean() / b.mean()),
-        Mistake("You average a share of each prompt: take the means over the prompts first, since a head may write next to nothing on one.",
+        Mistake("You average a share of each prompt: take the means over the prompts first, since a head may write next to "
+                "nothing on one.",
                 lambda b, a, w: ((a - (b - w)) / w).mean()),
         Mistake("You give logits: divide by what the head wrote, to have a share.", lambda b, a, w: (a - (b - w)).mean()),
         Mistake("You give what is left of the metric, after over before: compare what is lost with what the head wrote.",
@@ -536,16 +564,19 @@ def check_self_repair(function: Callable) -> Verdict:
 
 def _effect_cases() -> list[Case]:
     cases = []
-    for about, n, part in (("a head that helps, 5 prompts", 5, 0.4), ("a head that harms, 4 prompts", 4, -0.2), ("a head that does all, 6 prompts", 6, 1.0)):
+    for about, n, part in (("a head that helps, 5 prompts", 5, 0.4), ("a head that harms, 4 prompts", 4, -0.2),
+                           ("a head that does all, 6 prompts", 6, 1.0)):
         clean, corrupted = 3 + _random(n, seed=n), -2 + _random(n, seed=n + 9)
         patched = clean - part * (clean - corrupted) + 0.2 * _random(n, seed=n + 18)
-        cases.append(Case(about, (patched, clean, corrupted), float(_anatomy(patched[None], clean, corrupted).effects("direct")[0])))
+        right = float(_anatomy(patched[None], clean, corrupted).effects("direct")[0])
+        cases.append(Case(about, (patched, clean, corrupted), right))
     return cases
 
 
 def _anatomy(patched, clean, corrupted, members=None, inside=None, least=0.0) -> algorithm.Anatomy:
     n = len(patched)
-    rows = {name: np.zeros(n, bool) for name in algorithm.CLASSES} | {"name mover": np.zeros(n, bool) if members is None else members.numpy()}
+    rows = {name: np.zeros(n, bool) for name in algorithm.CLASSES}
+    rows |= {} if members is None else {"name mover": members.numpy()}
     return algorithm.Anatomy("", 0, 0, n, clean.numpy(), corrupted.numpy(), {"direct": patched.numpy()}, rows,
                              np.ones(n, bool) if inside is None else inside.numpy(), {}, np.full((n, 3), np.nan), least, {})
 
@@ -556,8 +587,10 @@ _register(
                 lambda p, c, x: (c - p).mean() / (c - x).mean()),
         Mistake("You divide by the clean metric: divide by clean less corrupted, all that there is to lose.",
                 lambda p, c, x: (p - c).mean() / c.mean()),
-        Mistake("You average a ratio of each prompt: take the means over the prompts first.", lambda p, c, x: ((p - c) / (c - x)).mean()),
-        Mistake("You compare with the corrupted metric: the change from the clean one is wanted.", lambda p, c, x: (p - x).mean() / (c - x).mean()),
+        Mistake("You average a ratio of each prompt: take the means over the prompts first.",
+                lambda p, c, x: ((p - c) / (c - x)).mean()),
+        Mistake("You compare with the corrupted metric: the change from the clean one is wanted.",
+                lambda p, c, x: (p - x).mean() / (c - x).mean()),
         Mistake("You give logits: divide by clean less corrupted.", lambda p, c, x: (p - c).mean())),
     each=lambda patched, clean, corrupted: {"prompt": len(patched)})
 
@@ -573,7 +606,7 @@ def _share_cases() -> list[Case]:
             ("five heads, one of them not in the circuit", [-0.5, 0.1, -0.2, -0.4, 0.05], [1, 0, 1, 1, 0], [1, 1, 1, 0, 1]),
             ("four heads, one of which harms", [-0.6, 0.3, -0.25, -0.1], [1, 1, 0, 0], [1, 1, 1, 0]),
             ("three heads, none in a class", [-0.6, 0.3, -0.2], [0, 0, 0], [1, 1, 1])):
-        effects, members, inside = torch.tensor(e, dtype=torch.float64), torch.tensor(members, dtype=torch.bool), torch.tensor(inside, dtype=torch.bool)
+        effects, members, inside = torch.tensor(e, dtype=torch.float64), torch.tensor(members) > 0, torch.tensor(inside) > 0
         clean, corrupted = torch.full((2,), 3.0, dtype=torch.float64), torch.full((2,), -2.0, dtype=torch.float64)
         anatomy = _anatomy(clean + effects[:, None] * 5, clean, corrupted, members, inside)
         cases.append(Case(about, (effects, members, inside), float(anatomy.share("direct"))))
@@ -584,12 +617,14 @@ _register(
     "class_share", "What the classes explain", ("effects [head]", "in_class [head]", "in_circuit [head]"), _share_cases, (
         Mistake("You sum effects with their signs: heads that help and heads that harm cancel then; sum absolute values.",
                 lambda e, c, i: e[c & i].sum() / e[i].sum()),
-        Mistake("You sum over all heads: only heads in the circuit count, above and below the line.", lambda e, c, i: e[c].abs().sum() / e.abs().sum()),
+        Mistake("You sum over all heads: only heads in the circuit count, above and below the line.",
+                lambda e, c, i: e[c].abs().sum() / e.abs().sum()),
         Mistake("You count heads outside the circuit above the line: only heads in the circuit count there, too.",
                 lambda e, c, i: e[c].abs().sum() / e[i].abs().sum()),
         Mistake("You count heads outside the circuit below the line: only heads in the circuit count there, too.",
                 lambda e, c, i: e[c & i].abs().sum() / e.abs().sum()),
-        Mistake("You count heads: the share is of their effects.", lambda e, c, i: (c & i).double().sum() / i.double().sum()),
+        Mistake("You count heads: the share is of their effects.",
+                lambda e, c, i: (c & i).double().sum() / i.double().sum()),
         Mistake("You divide mean effects: divide sums, or the number of heads drops out.",
                 lambda e, c, i: e[c & i].abs().sum() / max(int((c & i).sum()), 1) / e[i].abs().mean()),
         Mistake("You give the share that the classes do not explain: one less that is wanted.",
@@ -608,7 +643,8 @@ def check_class_share(function: Callable) -> Verdict:
 def _weighted_cases() -> list[Case]:
     graph, cases = Graph(2, 2), []
     rng = np.random.default_rng(4)
-    for about, sizes, scale in (("two circuits with scores of both signs", (12, 15), (1.0, 1.0)), ("one with scores ten times as large", (9, 12), (1.0, 10.0)),
+    for about, sizes, scale in (("two circuits with scores of both signs", (12, 15), (1.0, 1.0)),
+                                ("one with scores ten times as large", (9, 12), (1.0, 10.0)),
                                 ("two circuits that share few edges", (5, 6), (2.0, 1.0))):
         parts = []
         for size, factor in zip(sizes, scale):
@@ -625,40 +661,50 @@ def _shares(x):
     return x.abs() / x.abs().sum()
 
 
+def _alike(a, b):
+    return torch.minimum(a, b).sum() / torch.maximum(a, b).sum()
+
+
 _register(
     "weighted_jaccard", "Weighted similarity", ("a [source, destination]", "b [source, destination]"), _weighted_cases, (
         Mistake("You do not normalise: each circuit's absolute scores should sum to 1, or the larger scale decides.",
-                lambda a, b: torch.minimum(a.abs(), b.abs()).sum() / torch.maximum(a.abs(), b.abs()).sum()),
-        Mistake("You ignore the scores: that is the plain Jaccard similarity.", lambda a, b: ((a != 0) & (b != 0)).sum() / ((a != 0) | (b != 0)).sum()),
+                lambda a, b: _alike(a.abs(), b.abs())),
+        Mistake("You ignore the scores: that is the plain Jaccard similarity.",
+                lambda a, b: ((a != 0) & (b != 0)).sum() / ((a != 0) | (b != 0)).sum()),
         Mistake("You leave out the absolute values: the size of a score counts, not its sign.",
-                lambda a, b: torch.minimum(a / a.sum(), b / b.sum()).sum() / torch.maximum(a / a.sum(), b / b.sum()).sum()),
-        Mistake("You divide each circuit by its largest score: by the sum of its absolute scores is wanted.", lambda a, b: torch.minimum(
-            a.abs() / a.abs().max(), b.abs() / b.abs().max()).sum() / torch.maximum(a.abs() / a.abs().max(), b.abs() / b.abs().max()).sum()),
-        Mistake("You give the sum of the minima alone: divide by the sum of the maxima.", lambda a, b: torch.minimum(_shares(a), _shares(b)).sum()),
+                lambda a, b: _alike(a / a.sum(), b / b.sum())),
+        Mistake("You divide each circuit by its largest score: by the sum of its absolute scores is wanted.",
+                lambda a, b: _alike(a.abs() / a.abs().max(), b.abs() / b.abs().max())),
+        Mistake("You give the sum of the minima alone: divide by the sum of the maxima.",
+                lambda a, b: torch.minimum(_shares(a), _shares(b)).sum()),
         Mistake("You average minimum over maximum edge by edge: sum all minima, and divide by the sum of all maxima.",
-                lambda a, b: (torch.minimum(_shares(a), _shares(b)) / torch.maximum(_shares(a), _shares(b)).clamp(min=1e-30))[(a != 0) | (b != 0)].mean())))
+                lambda a, b: (torch.minimum(_shares(a), _shares(b)) / torch.maximum(_shares(a), _shares(b)))[
+                    (a != 0) | (b != 0)].mean())))
 
 
 def check_weighted_jaccard(function: Callable) -> Verdict:
-    """function(a [source, destination], b [source, destination]) -> the weighted similarity of two circuits' scores, 0 off them."""
+    """function(a [source, destination], b [source, destination]) -> the weighted similarity of two circuits' scores."""
     return CHECKS["weighted_jaccard"].of(function)
 
 
 def _ewma_cases() -> list[Case]:
     values = {"six values": [0.9, 0.4, 0.7, 0.1, 0.8, 0.6], "three values": [0.2, 1.0, 0.5], "one value": [0.7]}
-    return [Case(f"{about}, alpha {alpha:g}", (x, alpha), stability.ewma(x, alpha)) for about, x in values.items() for alpha in (0.5, 0.2)]
+    return [Case(f"{about}, alpha {alpha:g}", (x, alpha), stability.ewma(x, alpha)) for about, x in values.items()
+            for alpha in (0.5, 0.2)]
 
 
 _register(
     "ewma", "A moving average", ("values", "alpha"), _ewma_cases, (
         Mistake("alpha weighs the past: it is the weight of the new value, and 1 - alpha that of the average so far.",
                 lambda x, alpha: stability.ewma(x, 1 - alpha)),
-        Mistake("You start from 0: the first average is the first value itself.", lambda x, alpha: stability.ewma(x, alpha, start=0.0)),
+        Mistake("You start from 0: the first average is the first value itself.",
+                lambda x, alpha: stability.ewma(x, alpha, start=0.0)),
         Mistake("Your weights are made to sum to 1 at each point, which is pandas' default (adjust=True): the recursion is wanted.",
                 lambda x, alpha: pd.Series(x).ewm(alpha=alpha, adjust=True).mean().to_numpy()),
         Mistake("You mix each value with the one before it: mix it with the average so far.",
                 lambda x, alpha: np.array([x[0], *(alpha * b + (1 - alpha) * a for a, b in zip(x, x[1:]))])),
-        Mistake("Your value is the mean so far: old values should count less and less.", lambda x, alpha: np.cumsum(x) / np.arange(1, len(x) + 1))),
+        Mistake("Your value is the mean so far: old values should count less and less.",
+                lambda x, alpha: np.cumsum(x) / np.arange(1, len(x) + 1))),
     read=series)
 
 

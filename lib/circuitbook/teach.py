@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from .build import chapters_of
 from .store import write_atomically
 
 VERSIONS = {"student": ("solution", "instructor"), "instructor": ()}       # name: tags of the cells that are left out
@@ -32,21 +33,27 @@ def make_versions(root: Path, out: Path, names: Sequence[str] | None = None) -> 
         if name not in able:
             raise ValueError(f"{name!r} is not a notebook with exercises; there are: {', '.join(able)}")
     titles = {name: title_of(notebook) for name, notebook in sources.items()}
+    order = [Path(chapter).name for chapter in chapters_of(root)]
+    # the book numbers its exercises from the first chapter to the last
+    labels = [label for name in order for label in labels_of(sources[name])]
+    number = {label: i for i, label in enumerate(labels, 1)}
     written = []
     for version, left_out in VERSIONS.items():
-        for name in names or able:
+        for name in names or [name for name in order if name in able]:
             target = Path(out) / version / f"{name}.ipynb"
             target.parent.mkdir(parents=True, exist_ok=True)
-            made = version_of(sources[name], left_out, titles)
+            made = version_of(sources[name], left_out, titles, number)
             write_atomically(target, (nbformat.writes(made) + "\n").encode())
             written.append(target)
     return written
 
 
-def version_of(notebook: NotebookNode, left_out: Sequence[str] = (), titles: dict[str, str] | None = None) -> NotebookNode:
-    """A copy without the cells that have one of these tags, without outputs, in plain markdown."""
+def version_of(notebook: NotebookNode, left_out: Sequence[str] = (), titles: dict[str, str] | None = None,
+               number: dict[str, int] | None = None) -> NotebookNode:
+    """A copy without the cells that have one of these tags, without outputs, in plain markdown. number: of the exercises, by
+    label; by default they are counted from 1."""
     made = copy.deepcopy(notebook)
-    number = {label: i for i, label in enumerate(re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", _text(notebook), re.MULTILINE), 1)}
+    number = number or {label: i for i, label in enumerate(labels_of(notebook), 1)}
     made.cells = [cell for cell in made.cells if not set(left_out) & set(tags_of(cell))]
     kept = []
     for cell in made.cells:
@@ -79,7 +86,8 @@ def plain_markdown(text: str, number: dict[str, int], titles: dict[str, str]) ->
         return f"[{shown}]({name}.ipynb)" if name in titles else shown
 
     text = re.sub(r"^:::\{exercise\}(.*)\n:label: (\S+)\n(.*?)^:::$", exercise, text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^:::\{solution(?:-start)?\} (\S+)\n:class: dropdown\n", lambda m: f"**Solution to exercise {number[m[1]]}**\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^:::\{solution(?:-start)?\} (\S+)\n:class: dropdown\n",
+                  lambda m: f"**Solution to exercise {number[m[1]]}**\n", text, flags=re.MULTILINE)
     text = re.sub(r"^:::(\{solution-end\})?$\n?", "", text, flags=re.MULTILINE)
     text = re.sub(r"^```\{math\}\n(?::label: (\S+)\n)?(.*?)^```$", lambda m: "$$\n" + m[2].strip() + (
         f" \\tag{{{m[1]}}}" if m[1] else "") + "\n$$", text, flags=re.MULTILINE | re.DOTALL)
@@ -95,6 +103,11 @@ def _cited(key: str) -> str:
     """_cited("tigges2024llm") -> "Tigges et al. (2024)", as far as a key can tell."""
     author, year = re.match(r"([a-z]+)(\d{4})", key.strip()).groups()
     return f"{author.capitalize()} et al. ({year})"
+
+
+def labels_of(notebook: NotebookNode) -> list[str]:
+    """The labels of its exercises, in order."""
+    return re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", _text(notebook), re.MULTILINE)
 
 
 def title_of(notebook: NotebookNode) -> str:
@@ -114,7 +127,8 @@ def _text(notebook: NotebookNode) -> str:
 
 def add_teach_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("notebooks", nargs="*", help="chapters, by name (default: every one with exercises)")
-    parser.add_argument("--out", type=Path, default=Path("_build/teach"), help="folder for student/ and instructor/ (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("_build/teach"),
+                        help="folder for student/ and instructor/ (%(default)s)")
     parser.add_argument("--root", type=Path, default=Path(), help="the book's folder (default: the current one)")
 
 

@@ -26,8 +26,8 @@ CHECKPOINTS = 10                                       # saved along the way, be
 
 def own_plan(steps: int, layers: int = 3, width: int = 64, heads: int = 4, lr: float = 8e-3,
              passages: Sequence[str] | None = ("meeting",), seed: int = 1) -> Plan:
-    """A training run with checkpoints at equal distances. The learning rate's cosine is twice as long as the run, so that a
-    longer run begins like a shorter one and is not only stretched."""
+    """A training run with checkpoints at equal distances. The learning rate's cosine is twice as long as the run: what forms
+    late needs a rate that is still high."""
     if width % heads or width // heads % 2:
         raise ValueError(f"a width of {width} cannot be shared among {heads} heads: each needs an even number of dimensions")
     if steps < CHECKPOINTS:

@@ -1,6 +1,7 @@
 # make book    the whole book: environment, chapters executed, site in _build/html
 # make test    every test; make test-fast leaves out the slow ones
 # make serve   the site on http://localhost:8000
+# make lab     JupyterLab on the notebooks (installed the first time)
 # make links   checks the site's links (make book does so, too); with ARGS=--external also those to other hosts
 # make pdf     the built book as one PDF in _build, printed by Chromium or Chrome (ARGS="--browser ..." names another)
 # make bench   the benchmarks
@@ -22,7 +23,7 @@ READY := $(VENV)/ready
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test test-fast links pdf bench serve clean distclean
+.PHONY: book test test-fast links pdf bench serve lab clean distclean
 .DEFAULT_GOAL := book
 
 book: $(READY)
@@ -44,6 +45,10 @@ bench: $(READY)
 	@set -e; ran=no; for script in benchmarks/*.py; do \
 	  test -f "$$script" || continue; ran=yes; echo "== $$script"; $(PY) "$$script" $(ARGS); done; \
 	  test $$ran = yes || echo "no benchmarks yet"
+
+lab: $(READY)
+	@$(PY) -c 'import jupyterlab' 2>/dev/null || $(PY) -m pip install -q jupyterlab -c requirements.lock
+	@$(PY) -m jupyterlab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 serve:
 	@test -f _build/html/index.html || { echo "there is no site yet: make book"; exit 1; }

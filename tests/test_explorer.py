@@ -267,3 +267,23 @@ def test_two_explorers_that_bring_their_own_script(browser, tmp_path, monkeypatc
     browser.click('#second [data-node="logits"]')
     time.sleep(0.4)
     assert "circuits-2.node=logits" in browser.run("return location.hash") and browser.complaints() == []
+
+
+@pytest.mark.browser
+def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
+    shown = circuit_explorer([*CHECKPOINTS, *OTHERS], name="front", start=("m", "ioi"), compact="more.html#classes.model=m").data
+    script = SCRIPTS["circuit-explorer.js"]()
+    data = shown.replace(script.replace("</script", "<\\/script"), "")
+    assert '"ioi"' in data and '"sva"' not in data and '"n":' not in data
+    (tmp_path / "page.html").write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title><section id="first">{shown}</section>',
+                                        encoding="utf8")
+    browser.open((tmp_path / "page.html").as_uri())
+    until, at = time.time() + 30, "return Number(document.querySelector('#first [name=training]').value)"
+    while time.time() < until and browser.run("return document.querySelector('#first [name=play]').textContent") == "Pause":
+        time.sleep(0.1)
+    assert browser.run(at) == sum(one.model == "m" and one.task == "ioi" for one in CHECKPOINTS) - 1
+    assert f"{CHECKPOINTS[-1].circuit.n_edges} edges of m keep 80 %" in status(browser)
+    link = browser.run("const a = document.querySelector('#first .cx-link a'); return [a.getAttribute('href'), a.textContent, a.checkVisibility()]")
+    assert link == ["more.html#classes.model=m", "Take it apart", True]
+    assert not browser.run("return document.querySelector('#first .cx-list').checkVisibility()") and browser.run("return location.hash") == ""
+    assert browser.complaints() == []

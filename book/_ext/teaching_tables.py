@@ -34,7 +34,7 @@ class ChapterTimes(Table):
     """Every executed notebook with exercises or a model to train: its exercises, how long it ran, and what it measured."""
 
     def lines(self):
-        yield from ("| notebook | exercises | ran in | its measurements, made anew |", "|---|---|---|---|")
+        yield from ("| notebook | exercises | to wait, if its measurements are shared | to add the first time |", "|---|---|---|---|")
         for path in chapters(Path(self.env.srcdir)):
             notebook = json.loads(path.read_text(encoding="utf8"))
             text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
@@ -42,7 +42,7 @@ class ChapterTimes(Table):
             made = notebook["metadata"].get("circuitbook")
             if made and (asked or path.stem == "grow-your-own"):
                 uses = made["measurements"]
-                anew = said(uses["seconds"]) if uses["used"] else "none kept"
+                anew = said(uses["seconds"]) if uses["used"] else "nothing"
                 yield f"| {{doc}}`/notebooks/{path.stem}` | {asked or ''} | {said(made['seconds'])} | {anew} |"
 
 

@@ -34,7 +34,7 @@ var CircuitExplorer = (() => {
 @media (max-width: 576px) { .cx-status { min-height: 8.4em; } }
 .cx-legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; font-size: .85rem; margin: .4rem 0; padding: 0; list-style: none; }
 .cx-legend li { display: flex; gap: .35rem; align-items: center; margin: 0; }
-.cx-compact .cx-sizes, .cx-compact .cx-side, .cx-compact .cx-link, .cx-compact .cx-choice { display: none; }
+.cx-compact .cx-sizes, .cx-compact .cx-side, .cx-compact .cx-choice { display: none; }
 .cx-compact .cx-drawing svg { max-height: 21rem; } .cx-compact .cx-status { min-height: 2.8em; margin: .3rem 0; font-size: .85rem; }
 @media (max-width: 576px) { .cx-compact .cx-status { min-height: 2.8em; } }
 .cx-compact .cx-line { grid-template-columns: 4rem 1fr 5rem; } .cx-compact .cx-legend { font-size: .75rem; }
@@ -137,7 +137,7 @@ var CircuitExplorer = (() => {
 
   // ------------------------------------------------------------------ one explorer
 
-  // compact: one model and task, no sizes, no lists; it plays by itself once it is seen, and leaves the address alone
+  // compact: one model and task, no sizes, no lists; it plays by itself once it is seen, leaves the address alone, and links to `compact`
   function render(id, {name, start, inputs, classes, data, compact}) {
     const place = document.getElementById(id),
       still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -234,7 +234,7 @@ var CircuitExplorer = (() => {
       list = html("div", {class: "cx-list", tabindex: 0, role: "group", "aria-label": "edges and their scores"});
     const side = html("div", {class: "cx-side"}),
       canvas = html("div", {class: "cx-drawing"}),
-      link = html("a", {href: "#"}, "Link to this view");
+      link = html("a", {href: compact || "#"}, compact ? "Take it apart" : "Link to this view");
     const legend = html("ul", {class: "cx-legend", "aria-label": "legend"});
     side.append(list);
     taskLabel.hidden = tasks.length < 2;
@@ -634,7 +634,7 @@ var CircuitExplorer = (() => {
       list.replaceChildren(...listed(shown));
       list.scrollTop = 0;
       status.textContent = words(one, shown);
-      link.href = addressWith(name, mine());
+      if (!compact) link.href = addressWith(name, mine());
     };
     const wrap = (text, most) =>
       text.split(" ").reduce((lines, word) => {

@@ -88,6 +88,11 @@ def report(evidence: Evidence) -> list[Claim]:
     return [Claim(claim, source, chapter, *test(evidence)) for claim, source, chapter, test in CLAIMS]
 
 
+def about_pythia(claims: Sequence[Claim]) -> int:
+    """How many claims could not be told because they are about Pythia's own models or tokens, and others were measured."""
+    return sum(one.answer == "can't tell" and ("Pythia's" in one.measured or "is not among the models" in one.measured) for one in claims)
+
+
 def table(claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame([vars(one) for one in claims])
 
@@ -112,7 +117,11 @@ def _ability(task: str) -> Test:
     def test(e: Evidence) -> tuple[str, str]:
         if task not in set(e.answers["task"]):
             return "can't tell", "the task was not measured"
-        return _sameness({m: one for m, one in abilities.emergences(e.answers, task, 0.5).items() if m in e.main})
+        found = {m: one for m, one in abilities.emergences(e.answers, task, 0.5).items() if m in e.main}
+        answer, measured = _sameness(found)
+        if len(e.main) > 2 and not np.isnan(rest := same_tokens({m: one for m, one in found.items() if m != e.main[0]}, ALIKE).fold):
+            measured += f"; without the smallest {rest:.2f}"
+        return answer, measured
     return test
 
 

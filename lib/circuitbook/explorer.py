@@ -27,7 +27,7 @@ Notes = Mapping[tuple[str, int], pd.DataFrame]
 
 
 def circuit_explorer(found: Sequence[Found], *, name: str = "circuits", start: tuple[str, str] | None = None,
-                     roles: Roles | None = None, notes: Notes | None = None, most: int = 200, compact: bool = False) -> HTML:
+                     roles: Roles | None = None, notes: Notes | None = None, most: int = 200, compact: str = "") -> HTML:
     """Circuits as layers from bottom to top: choose model and task, drag through training and through sizes, click a node.
 
     roles: {(model, step): {node: its classes}}; the first decides colour and shape. notes: {(model, step): frame}, rows are
@@ -35,7 +35,7 @@ def circuit_explorer(found: Sequence[Found], *, name: str = "circuits", start: t
     shown first, at their last checkpoint. most: sizes go up to twice the largest circuit of a model and task, but to no more
     than this, and to less where the page would become too large; the view says where a circuit is larger. `name` keeps apart
     the views of a page in its address. compact: for a front page: the training slider alone, which plays by itself once it is
-    seen (unless the reader asked for less motion), of the model and task in `start`.
+    seen (unless the reader asked for less motion), of the model and task in `start`, with a link to this address for more.
     """
     if not found:
         raise ValueError("the circuit explorer needs at least one search: measure_circuits(...) gave none")

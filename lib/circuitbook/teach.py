@@ -28,7 +28,7 @@ def make_versions(root: Path, out: Path, names: Sequence[str] | None = None) -> 
     sources = {path.stem: nbformat.read(path, as_version=4) for path in sorted((root / "notebooks").glob("*.ipynb"))}
     if not sources:
         raise ValueError(f"there are no notebooks in {root / 'notebooks'}: run this in the book's folder, or pass --root")
-    able = [name for name, notebook in sources.items() if any("solution" in tags_of(cell) for cell in notebook.cells)]
+    able = [name for name, notebook in sources.items() if re.search(r"^## Exercises", _text(notebook), re.MULTILINE)]
     for name in names or ():
         if name not in able:
             raise ValueError(f"{name!r} is not a notebook with exercises; there are: {', '.join(able)}")

@@ -88,5 +88,5 @@ def test_similar_token_counts_by_the_interval(evidence):
 
 def test_claims_about_pythia_are_counted_apart():
     one = lambda answer, measured: claims.Claim("c", "s", "/notebooks/abilities", answer, measured)
-    assert claims.about_pythia([one("can't tell", "the tokens are Pythia's; here mini-s 2M"), one("can't tell", "pythia-160m is not among the models"),
-                                one("holds", "pythia-160m is not among the models"), one("can't tell", "4 sizes are too few")]) == 2
+    assert claims.about_pythia(claims.table([one("can't tell", "the tokens are Pythia's; here mini-s 2M"), one("can't tell", "pythia-160m is not among the models"),
+                                one("holds", "pythia-160m is not among the models"), one("can't tell", "4 sizes are too few")])) == 2

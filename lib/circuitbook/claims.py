@@ -88,13 +88,14 @@ def report(evidence: Evidence) -> list[Claim]:
     return [Claim(claim, source, chapter, *test(evidence)) for claim, source, chapter, test in CLAIMS]
 
 
-def about_pythia(claims: Sequence[Claim]) -> int:
-    """How many claims could not be told because they are about Pythia's own models or tokens, and others were measured."""
-    return sum(one.answer == "can't tell" and ("Pythia's" in one.measured or "is not among the models" in one.measured) for one in claims)
-
-
 def table(claims: Sequence[Claim]) -> pd.DataFrame:
     return pd.DataFrame([vars(one) for one in claims])
+
+
+def about_pythia(found: pd.DataFrame) -> int:
+    """How many claims of a `table` could not be told because they are about Pythia's own models or tokens, and others were measured."""
+    theirs = found["measured"].str.contains("Pythia's|is not among the models")
+    return int((theirs & (found["answer"] == "can't tell")).sum())
 
 
 # ------------------------------------------------------------------ section 3.1 and Figure 1

@@ -113,7 +113,10 @@ def rate(record: dict) -> float:
 
 
 def store_bytes(shape: Shape, tasks: int = 4) -> int:
-    """What a checkpoint leaves in the store, at most: float32 scores of all edges, a bit-wise mask as bytes, for each task."""
+    """What the circuits of a checkpoint leave in the store: for each task, float32 scores and a byte of mask per cell of the matrix.
+
+    Everything else that is kept (head scores, answers) does not grow with the edges, and is left out.
+    """
     graph = Graph(shape.n_layers, shape.n_heads, shape.parallel)
     return tasks * graph.n_src * graph.n_dst * 5
 

@@ -22,28 +22,45 @@ import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "lib" / "circuitbook" / "data" / "speed.json"
-SHAPES = {"14m": (6, 4, 128), "31m": (6, 8, 256), "70m": (6, 8, 512), "160m": (12, 12, 768), "410m": (24, 16, 1024),
-          "1.4b": (24, 16, 2048), "2.8b": (32, 32, 2560), "6.9b": (32, 32, 4096), "12b": (36, 40, 5120)}
+SHAPES = {
+    "14m": (6, 4, 128),
+    "31m": (6, 8, 256),
+    "70m": (6, 8, 512),
+    "160m": (12, 12, 768),
+    "410m": (24, 16, 1024),
+    "1.4b": (24, 16, 2048),
+    "2.8b": (32, 32, 2560),
+    "6.9b": (32, 32, 4096),
+    "12b": (36, 40, 5120),
+}
 GPU = ("70m", "160m", "410m", "1.4b", "2.8b", "6.9b", "12b")
 
 
 def load(folder: str, shape: str, device: str, dtype: str):
     """A model with random weights of one of Pythia's shapes, through the book's own loading."""
     import torch
-    from circuitbook import load_suite
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    from circuitbook import load_suite
 
     layers, heads, width = SHAPES[shape]
     place = Path(folder) / shape / "step1"
     if not place.exists():
         torch.manual_seed(0)
         rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}
-        network = GPTNeoXForCausalLM(GPTNeoXConfig(
-            vocab_size=50304, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-            num_attention_heads=heads, rope_parameters=rope))
+        network = GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                vocab_size=50304,
+                hidden_size=width,
+                intermediate_size=4 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                rope_parameters=rope,
+            )
+        )
         network.to(torch.float16).save_pretrained(place)
         load_suite("mini").checkpoint("mini-xs", 0).load().tokenizer.save_pretrained(place)
-        return None                                    # in a process of its own: its memory is not the case's
+        return None  # in a process of its own: its memory is not the case's
     return load_suite(folder).checkpoint(shape, 1).load(device=device, dtype=getattr(torch, dtype))
 
 
@@ -69,7 +86,11 @@ def peak_gb(device: str) -> float:
     status = Path("/proc/self/status")
     if status.exists():
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == "darwin" else 1024)
+        / 1e9
+    )
 
 
 def forget_peak() -> None:
@@ -78,13 +99,24 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def case(folder: str, kind: str, shape: str, prompts: int = 16, points: int = 5, shift: int = 0, device: str = "cpu",
-         dtype: str = "float32", repeat: int = 3) -> dict:
+def case(
+    folder: str,
+    kind: str,
+    shape: str,
+    prompts: int = 16,
+    points: int = 5,
+    shift: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    repeat: int = 3,
+) -> dict:
     """One measurement. `shift`: tokens put before each prompt, the same for clean and corrupted."""
     import torch
+
     from circuitbook import attribute, evaluate_circuit, get_task
-    from circuitbook.circuits import Circuit, CorruptedRuns, evaluate_masks
-    from circuitbook.selection import edge_order
+    from circuitbook.circuits.circuit import Circuit
+    from circuitbook.circuits.evaluation import CorruptedRuns, evaluate_masks
+    from circuitbook.circuits.selection import edge_order
 
     if not device.startswith("cuda"):
         torch.set_num_threads(2)
@@ -94,9 +126,14 @@ def case(folder: str, kind: str, shape: str, prompts: int = 16, points: int = 5,
     pairs = get_task("ioi").prompts(model.tokenizer, n=prompts)
     if shift:
         from dataclasses import replace
+
         before = torch.randint(1, 500, (prompts, shift), generator=torch.Generator().manual_seed(0))
-        pairs = replace(pairs, clean=torch.cat([before, pairs.clean], 1), corrupted=torch.cat([before, pairs.corrupted], 1),
-                        end=pairs.end + shift)
+        pairs = replace(
+            pairs,
+            clean=torch.cat([before, pairs.clean], 1),
+            corrupted=torch.cat([before, pairs.corrupted], 1),
+            end=pairs.end + shift,
+        )
     forget_peak()
     loaded = peak_gb(device)
     how = {"rule": "midpoint", "points": points}
@@ -104,13 +141,15 @@ def case(folder: str, kind: str, shape: str, prompts: int = 16, points: int = 5,
         seconds = best(lambda: attribute(model, pairs, **how), repeat)
         return {"seconds": seconds, "peak_gb": peak_gb(device), "loaded_gb": loaded}
 
-    plain = model.network
+    plain = model.hf_model
     tokens, rows, end = pairs.clean.to(model.device), torch.arange(prompts), pairs.end
 
     def passes(weights: bool):
         plain.requires_grad_(weights)
         embedded = plain.get_input_embeddings()(tokens).detach().requires_grad_()
-        logits = plain(inputs_embeds=embedded, use_cache=False).logits[rows.to(model.device), end.to(model.device)]
+        logits = plain(inputs_embeds=embedded, use_cache=False).logits[
+            rows.to(model.device), end.to(model.device)
+        ]
         (-pairs.metric(logits).mean()).backward()
         plain.zero_grad(set_to_none=True)
 
@@ -118,39 +157,61 @@ def case(folder: str, kind: str, shape: str, prompts: int = 16, points: int = 5,
     def forward():
         plain(tokens, use_cache=False)
 
-    if kind == "ratio":                                # alternating, so that both meet the machine in the same state
+    if kind == "ratio":  # alternating, so that both meet the machine in the same state
         ours, theirs, theirs_weights = [], [], []
         for _ in range(repeat):
             ours.append(best(lambda: attribute(model, pairs, **how), 1))
             theirs.append(points * best(lambda: passes(False), 1))
             theirs_weights.append(points * best(lambda: passes(True), 1))
-        return {"seconds": min(ours), "plain": min(theirs), "plain_with_weights": min(theirs_weights)}
+        return {
+            "seconds": min(ours),
+            "plain": min(theirs),
+            "plain_with_weights": min(theirs_weights),
+        }
     if kind == "plain":
         return {"seconds": points * best(lambda: passes(False), repeat)}
     scores = attribute(model, pairs, **how)
-    order, runs, out = edge_order(scores.values, scores.graph), CorruptedRuns(model, pairs), {"forward": best(forward, repeat)}
+    order, runs, out = (
+        edge_order(scores.values, scores.graph),
+        CorruptedRuns(model, pairs),
+        {"forward": best(forward, repeat)},
+    )
     for size in (50, 100, 200, 400, 2000):
         import numpy as np
+
         mask = np.zeros(scores.graph.mask.shape, bool)
-        mask[tuple(order[:size].T)] = True             # nothing pruned: random weights would leave less
+        mask[tuple(order[:size].T)] = True  # nothing pruned: random weights would leave less
         circuit = Circuit(scores.graph, mask)
-        out[str(size)] = {"edges": circuit.n_edges, "nodes": circuit.n_nodes,
-                          "known": best(lambda: evaluate_masks(model, pairs, [mask], runs=runs), repeat),
-                          "whole": best(lambda: evaluate_circuit(model, pairs, circuit), repeat)}
+        out[str(size)] = {
+            "edges": circuit.n_edges,
+            "nodes": circuit.n_nodes,
+            "known": best(lambda: evaluate_masks(model, pairs, [mask], runs=runs), repeat),
+            "whole": best(lambda: evaluate_circuit(model, pairs, circuit), repeat),
+        }
     return out
 
 
 def run_case(folder: str, **what) -> dict:
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import speed, json; " \
-           f"print('RESULT', json.dumps(speed.case({folder!r}, **{what!r})))"
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import speed, json; "
+        f"print('RESULT', json.dumps(speed.case({folder!r}, **{what!r})))"
+    )
     library = str(Path(__file__).parents[1] / "lib")
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": library})
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": library},
+    )
     line = next((one for one in done.stdout.splitlines() if one.startswith("RESULT")), None)
     if line is None:
         raise SystemExit(f"{what} failed:\n{done.stderr[-2000:]}")
     result = json.loads(line.removeprefix("RESULT"))
-    print(json.dumps(what), {k: round(v, 3) for k, v in result.items() if isinstance(v, float)}, flush=True)
+    print(
+        json.dumps(what),
+        {k: round(v, 3) for k, v in result.items() if isinstance(v, float)},
+        flush=True,
+    )
     return what | result
 
 
@@ -158,40 +219,67 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-record", action="store_true", help="print only")
-    parser.add_argument("--only", help="measure one part, such as circuits, and keep the rest of the record")
+    parser.add_argument(
+        "--only", help="measure one part, such as circuits, and keep the rest of the record"
+    )
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
-    from circuitbook.provenance import machine, versions
+    from circuitbook.store.provenance import machine, versions
 
     shapes = GPU if options.device.startswith("cuda") else ("14m", "31m", "70m", "160m", "410m")
     with tempfile.TemporaryDirectory(prefix="circuitbook-bench-") as folder:
         if options.device.startswith("cuda"):
             rows = []
             for shape in shapes:
-                run_case(folder, kind="attribution", shape=shape)                # writes the weights
-                rows += [run_case(folder, kind="attribution", shape=shape, prompts=70, points=10, device=options.device,
-                                  dtype=dtype) for dtype in ("bfloat16", "float32")]
+                run_case(folder, kind="attribution", shape=shape)  # writes the weights
+                rows += [
+                    run_case(
+                        folder,
+                        kind="attribution",
+                        shape=shape,
+                        prompts=70,
+                        points=10,
+                        device=options.device,
+                        dtype=dtype,
+                    )
+                    for dtype in ("bfloat16", "float32")
+                ]
             results = {"gpu": rows}
         else:
             parts = {
-                "ratio": lambda: one(kind="ratio"), "memory": lambda: one(), "circuits": lambda: one(kind="circuits"),
+                "ratio": lambda: one(kind="ratio"),
+                "memory": lambda: one(),
+                "circuits": lambda: one(kind="circuits"),
                 "prompts": lambda: [one(shape="70m", prompts=n) for n in (4, 16, 64, 256)],
                 "points": lambda: [one(shape="70m", points=m) for m in (1, 2, 5, 10, 30)],
                 "length": lambda: [one(shape="70m", shift=k) for k in (0, 16, 48, 96)],
-                "models": lambda: [one(shape=shape) | {"plain": one(shape=shape, kind="plain")["seconds"]} for shape in shapes]}
+                "models": lambda: [
+                    one(shape=shape) | {"plain": one(shape=shape, kind="plain")["seconds"]}
+                    for shape in shapes
+                ],
+            }
             if options.only is not None and options.only not in parts:
                 parser.error(f"there is no part {options.only!r}; there are {', '.join(parts)}")
             for shape in shapes:
-                run_case(folder, kind="attribution", shape=shape)                # writes the weights
-            one = lambda **what: run_case(folder, **({"kind": "attribution", "shape": "160m"} | what))
+                run_case(folder, kind="attribution", shape=shape)  # writes the weights
+            one = lambda **what: run_case(
+                folder, **({"kind": "attribution", "shape": "160m"} | what)
+            )
             results = {name: part() for name, part in parts.items() if options.only in (None, name)}
             if options.only:
                 results = json.loads(RESULTS.read_text()) | results
-    results |= {"machine": {k: v for k, v in machine().items() if k != "host"}, "versions": versions(),
-                "date": datetime.date.today().isoformat()}
+    results |= {
+        "machine": {k: v for k, v in machine().items() if k != "host"},
+        "versions": versions(),
+        "date": datetime.date.today().isoformat(),
+    }
     if not options.no_record and not options.device.startswith("cuda"):
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(json.dumps({k: v for k, v in results.items() if k in ("ratio", "memory", "circuits")}, indent=1))
+    print(
+        json.dumps(
+            {k: v for k, v in results.items() if k in ("ratio", "memory", "circuits")}, indent=1
+        )
+    )
 
 
 if __name__ == "__main__":

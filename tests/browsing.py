@@ -1,8 +1,8 @@
 """The built site in headless Chromium: for the tests of the pages, and for looking at them.
 
-    .venv/bin/python tests/browsing.py                       # every page at three widths and in the dark, in _build/screenshots
-    .venv/bin/python tests/browsing.py algorithm --width 390 --dark
-    .venv/bin/python tests/browsing.py book/index --element "article img" --out book/_static/preview.png    # the README's picture
+.venv/bin/python tests/browsing.py                       # every page at three widths and in the dark, in _build/screenshots
+.venv/bin/python tests/browsing.py algorithm --width 390 --dark
+.venv/bin/python tests/browsing.py book/index --element "article img" --out book/_static/preview.png    # the README's picture
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build/html"
-WIDTHS = (390, 820, 1280)                       # a phone, a tablet, a laptop
+WIDTHS = (390, 820, 1280)  # a phone, a tablet, a laptop
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -51,10 +51,13 @@ def pages() -> list[str]:
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serves the folder on loopback; gives its address."""
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
         log_message = lambda *_: None
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -69,12 +72,23 @@ class Browser:
 
         options = webdriver.ChromeOptions()
         options.binary_location = next(filter(None, map(shutil.which, CHROMIUM)))
-        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-                         "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--disable-dev-shm-usage",
-                         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
+        for argument in (
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--hide-scrollbars",
+            "--disable-dev-shm-usage",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ):
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        self.driver = webdriver.Chrome(
+            options=options, service=Service(shutil.which("chromedriver"))
+        )
 
     def close(self) -> None:
         self.driver.quit()
@@ -82,13 +96,17 @@ class Browser:
     def open(self, address: str, width: int = 1280, dark: bool = False) -> None:
         """Opens a page and waits until all that it draws by itself is drawn."""
         self.resize(width)
-        self.driver.get("about:blank")          # else an address that differs after its # alone would load nothing
+        self.driver.get(
+            "about:blank"
+        )  # else an address that differs after its # alone would load nothing
         self.driver.get_log("performance")
         self.driver.get_log("browser")
         # before the page's own scripts, which read the choice
         mode = "dark" if dark else "light"
         script = f'try {{ localStorage.setItem("mode", "{mode}"); localStorage.setItem("theme", "{mode}"); }} catch {{}}'
-        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        added = self.driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": script}
+        )
         self.driver.get(address)
         self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
         self.wait()
@@ -97,16 +115,20 @@ class Browser:
         """Until no view is empty and nothing on the page has changed its size for a moment."""
         end, before = time.monotonic() + at_most, None
         while time.monotonic() < end:
-            now = self.run("return document.readyState + document.documentElement.scrollHeight + "
-                           "[...document.querySelectorAll('[role=group][id]')].map(v => v.querySelectorAll('svg, canvas, img').length > 0)")
+            now = self.run(
+                "return document.readyState + document.documentElement.scrollHeight + "
+                "[...document.querySelectorAll('[role=group][id]')].map(v => v.querySelectorAll('svg, canvas, img').length > 0)"
+            )
             if now == before and now.startswith("complete") and "false" not in now:
                 return
             before = now
             time.sleep(0.25)
 
     def resize(self, width: int, height: int = 900) -> None:
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                                    {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+        self.driver.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+        )
 
     def run(self, script: str, *arguments):
         return self.driver.execute_script(script, *arguments)
@@ -118,11 +140,17 @@ class Browser:
         """Keys by selenium's names for them: press("input", "LEFT", "ENTER")"""
         from selenium.webdriver.common.keys import Keys
 
-        self.driver.find_element("css selector", css).send_keys(*(getattr(Keys, key) for key in keys))
+        self.driver.find_element("css selector", css).send_keys(
+            *(getattr(Keys, key) for key in keys)
+        )
 
     def complaints(self) -> list[str]:
         """What the console says since the page was opened, in the words of the browser."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+        return [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] in ("SEVERE", "WARNING")
+        ]
 
     def requests(self) -> tuple[list[str], list[str]]:
         """What the page asked for since it was opened, and which of it failed."""
@@ -144,33 +172,61 @@ class Browser:
         self.resize(width, min(tallest, self.run("return document.documentElement.scrollHeight")))
         self.wait()
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
+        file.write_bytes(
+            base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", {})["data"])
+        )
         self.resize(width)
 
     def picture_of(self, selector: str, file: Path) -> None:
         """The first element that `selector` finds, twice as fine, in few colours so that the file is small."""
         from PIL import Image
 
-        box = self.run("const b = document.querySelector(arguments[0]).getBoundingClientRect(); "
-                       "return {x: b.x + scrollX - 8, y: b.y + scrollY - 8, width: b.width + 16, height: b.height + 16, scale: 2}", selector)
-        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": box, "captureBeyondViewport": True})["data"]
+        box = self.run(
+            "const b = document.querySelector(arguments[0]).getBoundingClientRect(); "
+            "return {x: b.x + scrollX - 8, y: b.y + scrollY - 8, width: b.width + 16, height: b.height + 16, scale: 2}",
+            selector,
+        )
+        taken = self.driver.execute_cdp_cmd(
+            "Page.captureScreenshot", {"clip": box, "captureBeyondViewport": True}
+        )["data"]
         picture = Image.open(io.BytesIO(base64.b64decode(taken))).convert("RGB")
         picture.quantize(64, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Takes pictures of the built site's pages.")
-    parser.add_argument("pages", nargs="*", help="those with one of these in their name (default: all)")
-    parser.add_argument("--width", type=int, action="append", help=f"in pixels; may be repeated (default: {WIDTHS})")
-    parser.add_argument("--dark", action="store_true", help="in the dark only (default: light, and the widest in the dark, too)")
-    parser.add_argument("--element", metavar="CSS", help="only this element of the first such page, into the file --out")
-    parser.add_argument("--out", type=Path, default=ROOT / "_build/screenshots", help="folder, or file (default: _build/screenshots)")
+    parser.add_argument(
+        "pages", nargs="*", help="those with one of these in their name (default: all)"
+    )
+    parser.add_argument(
+        "--width", type=int, action="append", help=f"in pixels; may be repeated (default: {WIDTHS})"
+    )
+    parser.add_argument(
+        "--dark",
+        action="store_true",
+        help="in the dark only (default: light, and the widest in the dark, too)",
+    )
+    parser.add_argument(
+        "--element",
+        metavar="CSS",
+        help="only this element of the first such page, into the file --out",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "_build/screenshots",
+        help="folder, or file (default: _build/screenshots)",
+    )
     args = parser.parse_args()
     if why := missing():
         raise SystemExit(f"error: {why}")
-    chosen = [page for page in pages() if not args.pages or any(part in page for part in args.pages)]
+    chosen = [
+        page for page in pages() if not args.pages or any(part in page for part in args.pages)
+    ]
     if not chosen:
-        raise SystemExit(f"error: no page has {' or '.join(args.pages)} in its name; there are {', '.join(pages())}")
+        raise SystemExit(
+            f"error: no page has {' or '.join(args.pages)} in its name; there are {', '.join(pages())}"
+        )
     widths = args.width or WIDTHS
     browser = Browser()
     try:
@@ -179,11 +235,19 @@ def main() -> None:
                 browser.open(f"{top}/{chosen[0]}", widths[-1], args.dark)
                 return browser.picture_of(args.element, args.out)
             for page in chosen:
-                for width, dark in [(w, args.dark) for w in widths] + ([] if args.dark else [(max(widths), True)]):
+                for width, dark in [(w, args.dark) for w in widths] + (
+                    [] if args.dark else [(max(widths), True)]
+                ):
                     browser.open(f"{top}/{page}", width, dark)
-                    file = args.out / f"{page.removesuffix('.html').replace('/', '-')}-{width}{'-dark' if dark else ''}.png"
+                    file = (
+                        args.out
+                        / f"{page.removesuffix('.html').replace('/', '-')}-{width}{'-dark' if dark else ''}.png"
+                    )
                     browser.picture(file)
-                    print(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file, flush=True)
+                    print(
+                        file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file,
+                        flush=True,
+                    )
     finally:
         browser.close()
 

@@ -13,8 +13,17 @@ from browsing import Browser, no_browser
 from hub_standin import Hub
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM,
-                          OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast)
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OlmoConfig,
+    OlmoForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
 torch.set_num_threads(1)
@@ -23,23 +32,52 @@ TEXT = " when Mary and John went to the store gave a drink she he isn't"
 WORDS = ["<|endoftext|>", *(" " + word for word in TEXT.split())]
 
 
-def random_network(seed: int = 0, layers: int = 2, d_model: int = 16, heads: int = 2, vocab: int = len(WORDS),
-                   architecture: str = "gpt_neox"):
+def random_network(
+    seed: int = 0,
+    layers: int = 2,
+    d_model: int = 16,
+    heads: int = 2,
+    vocab: int = len(WORDS),
+    architecture: str = "gpt_neox",
+):
     """A model with random weights, biases and norms, large enough that every part moves the logits.
 
     architecture: "gpt_neox", "gpt_neox sequential", "gpt2", "llama" (two heads share keys and values) or "olmo".
     """
     rope = {"rope_type": "default", "rope_theta": 10000.0}
-    sizes = {"hidden_size": d_model, "intermediate_size": 4 * d_model, "num_attention_heads": heads, "vocab_size": vocab,
-             "num_hidden_layers": layers, "eos_token_id": 0, "bos_token_id": 0}
+    sizes = {
+        "hidden_size": d_model,
+        "intermediate_size": 4 * d_model,
+        "num_attention_heads": heads,
+        "vocab_size": vocab,
+        "num_hidden_layers": layers,
+        "eos_token_id": 0,
+        "bos_token_id": 0,
+    }
     if architecture.startswith("gpt_neox"):
-        network = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, rope_parameters=rope | {"partial_rotary_factor": 0.25},
-                                                   use_parallel_residual=architecture == "gpt_neox"))
+        network = GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                **sizes,
+                rope_parameters=rope | {"partial_rotary_factor": 0.25},
+                use_parallel_residual=architecture == "gpt_neox",
+            )
+        )
     elif architecture == "gpt2":
-        network = GPT2LMHeadModel(GPT2Config(vocab_size=vocab, n_layer=layers, n_embd=d_model, n_head=heads, n_positions=64,
-                                             eos_token_id=0, bos_token_id=0))
+        network = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=vocab,
+                n_layer=layers,
+                n_embd=d_model,
+                n_head=heads,
+                n_positions=64,
+                eos_token_id=0,
+                bos_token_id=0,
+            )
+        )
     elif architecture == "llama":
-        network = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=heads // 2, rope_parameters=rope))
+        network = LlamaForCausalLM(
+            LlamaConfig(**sizes, num_key_value_heads=heads // 2, rope_parameters=rope)
+        )
     else:
         network = OlmoForCausalLM(OlmoConfig(**sizes, pad_token_id=0, rope_parameters=rope))
     network.eval()
@@ -47,12 +85,17 @@ def random_network(seed: int = 0, layers: int = 2, d_model: int = 16, heads: int
     with torch.no_grad():
         for name, weight in network.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_(noise * (2 / d_model**0.5 if weight.ndim == 2 else 0.3) + ("norm" in name or "ln_" in name) * name.endswith("weight"))
+            weight.copy_(
+                noise * (2 / d_model**0.5 if weight.ndim == 2 else 0.3)
+                + ("norm" in name or "ln_" in name) * name.endswith("weight")
+            )
     return network
 
 
 def save_tokenizer(folder: Path) -> None:
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0]))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0])
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_next")
     tokenizer.decoder = decoders.Fuse()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=WORDS[0]).save_pretrained(folder)
@@ -73,7 +116,10 @@ def as_on_pythia(folder: Path, weights: str) -> dict[str, bytes]:
     "both" or "sharded" weights; pickles carry the buffers that transformers saved then."""
     config = json.loads((folder / "config.json").read_text())
     rope = config.pop("rope_parameters")
-    config |= {"rotary_pct": rope["partial_rotary_factor"], "rotary_emb_base": int(rope["rope_theta"])}
+    config |= {
+        "rotary_pct": rope["partial_rotary_factor"],
+        "rotary_emb_base": int(rope["rope_theta"]),
+    }
     config["torch_dtype"] = config.pop("dtype")
     (folder / "config.json").write_text(json.dumps(config))
     file = folder / "model.safetensors"
@@ -86,7 +132,9 @@ def as_on_pythia(folder: Path, weights: str) -> dict[str, bytes]:
             old[f"{name}.masked_bias"] = torch.tensor(-1e9)
             old[f"{name}.rotary_emb.inv_freq"] = torch.ones(1)
         torch.save(old, folder / "pytorch_model.bin")
-    if weights == "both":  # the trap: the safetensors of another step lie beside the step's own pickle
+    if (
+        weights == "both"
+    ):  # the trap: the safetensors of another step lie beside the step's own pickle
         save_file({name: tensor + 1 for name, tensor in tensors.items()}, file, {"format": "pt"})
     if weights == "pickle":
         file.unlink()
@@ -96,9 +144,14 @@ def as_on_pythia(folder: Path, weights: str) -> dict[str, bytes]:
             shard = f"model-{i:05}-of-00002.safetensors"
             save_file({name: tensors[name] for name in half}, folder / shard, {"format": "pt"})
             index |= dict.fromkeys(half, shard)
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+        (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": index})
+        )
         file.unlink()
-    extra = {"README.md": b"not needed", "modeling.py": b"raise SystemExit('code from the hub was run')"}
+    extra = {
+        "README.md": b"not needed",
+        "modeling.py": b"raise SystemExit('code from the hub was run')",
+    }
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} | extra
 
 
@@ -119,8 +172,16 @@ def hub_repos(tmp_path_factory) -> dict[str, dict[str, dict[str, bytes]]]:
     pythia = {}
     for seed, (step, form) in enumerate(forms.items()):
         pythia[step] = as_on_pythia(save_checkpoint(folder / step, seed=seed), form)
-    run = {"main": {"README.md": b"nothing yet"}, "step10": pythia["step1"], "step9": pythia["step1"]}
-    return {"EleutherAI/pythia-14m": pythia, "me/run": run, "me/empty": {"main": {"README.md": b""}}}
+    run = {
+        "main": {"README.md": b"nothing yet"},
+        "step10": pythia["step1"],
+        "step9": pythia["step1"],
+    }
+    return {
+        "EleutherAI/pythia-14m": pythia,
+        "me/run": run,
+        "me/empty": {"main": {"README.md": b""}},
+    }
 
 
 @pytest.fixture

@@ -77,7 +77,9 @@ class Hub:
         return None
 
     def asked(self, match: str) -> list[tuple[str, str, str | None]]:
-        return [request for request in self.requests if re.search(match, f"{request[0]} {request[1]}")]
+        return [
+            request for request in self.requests if re.search(match, f"{request[0]} {request[1]}")
+        ]
 
     def __enter__(self) -> Hub:
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -85,7 +87,9 @@ class Hub:
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.thread = threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         self.thread.start()
         return self
 
@@ -122,11 +126,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.refuse(404, "")
 
     def refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
-        self.send(json.dumps({"error": code or "refused"}).encode(), {"X-Error-Code": code, **(headers or {})}, status)
+        self.send(
+            json.dumps({"error": code or "refused"}).encode(),
+            {"X-Error-Code": code, **(headers or {})},
+            status,
+        )
 
     def find(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
         """(commit, files) of a branch or commit; None after having answered that there is no such thing."""
-        if repo not in self.hub.repos:  # the real hub says 401 here, not 404, to who is not logged in
+        if (
+            repo not in self.hub.repos
+        ):  # the real hub says 401 here, not 404, to who is not logged in
             return self.refuse(401, "RepoNotFound")
         for branch, files in self.hub.repos[repo].items():
             if revision in (branch, commit_of(repo, branch)):
@@ -150,9 +160,15 @@ class _Handler(BaseHTTPRequestHandler):
         for name, data in files.items():
             sibling = {"rfilename": name, "size": len(data), "blobId": git_sha1(data)}
             if name.endswith(LARGE):
-                sibling["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+                sibling["lfs"] = {
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "size": len(data),
+                    "pointerSize": 130,
+                }
             siblings.append(sibling)
-        self.send(json.dumps({"id": repo, "modelId": repo, "sha": commit, "siblings": siblings}).encode())
+        self.send(
+            json.dumps({"id": repo, "modelId": repo, "sha": commit, "siblings": siblings}).encode()
+        )
 
     def resolve(self, repo: str, revision: str, name: str) -> None:
         if (found := self.find(repo, revision)) is None:
@@ -166,7 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send(data, headers | {"ETag": f'"{git_sha1(data)}"'})
         sha256 = hashlib.sha256(data).hexdigest()
         headers |= {"X-Linked-Etag": f'"{sha256}"', "X-Linked-Size": str(len(data))}
-        self.send(b"", headers | {"Location": f"http://localhost:{self.hub.port}/blob/{sha256}"}, 302)
+        self.send(
+            b"", headers | {"Location": f"http://localhost:{self.hub.port}/blob/{sha256}"}, 302
+        )
 
     def send(self, data: bytes, headers: dict[str, str] | None = None, status: int = 200) -> None:
         spoil = self.fault.body if self.fault and status == 200 and self.command == "GET" else ""
@@ -175,7 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
         if spoil == "flip":
             data = data[:-1] + bytes([data[-1] ^ 1])
         headers = dict(headers or {})
-        if status == 200 and (match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")):
+        if status == 200 and (
+            match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        ):
             start, whole = int(match[1]), len(data)
             status, data = 206, data[start:]
             headers["Content-Range"] = f"bytes {start}-{whole - 1}/{whole}"
@@ -189,7 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data[: len(data) // 2])
             self.wfile.flush()
             if spoil == "reset":  # a linger time of 0 makes close() send RST
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
                 self.connection.close()
             self.close_connection = True
             return

@@ -29,12 +29,17 @@ class Literal:
                 qkv = []
                 for kind in "qkv":
                     weight, b = parts.read(i, h, kind)
-                    qkv.append(literal_norm(read(f"a{i}.h{h}<{kind}>"), parts.norm_attention[i]) @ weight.T + b)
+                    qkv.append(
+                        literal_norm(read(f"a{i}.h{h}<{kind}>"), parts.norm_attention[i]) @ weight.T
+                        + b
+                    )
                 q, k = parts.rotated(*qkv[:2])
                 pattern = q @ k.T / parts.d_head**0.5
-                pattern = pattern.masked_fill(torch.ones_like(pattern).triu(1).bool(), -torch.inf).softmax(-1)
+                pattern = pattern.masked_fill(
+                    torch.ones_like(pattern).triu(1).bool(), -torch.inf
+                ).softmax(-1)
                 new[f"a{i}.h{h}"] = pattern @ qkv[2] @ parts.write(i, h).T
-            if not parts.parallel:                     # in a sequential block the MLP reads the heads of its layer
+            if not parts.parallel:  # in a sequential block the MLP reads the heads of its layer
                 written |= new
                 bias = bias + parts.output_bias(i)
             new[f"m{i}"] = parts.mlp[i](literal_norm(read(f"m{i}"), parts.norm_mlp[i]))
@@ -52,7 +57,11 @@ class Literal:
         out = []
         for i in range(len(pairs)):
             corrupted, _ = self.run(self.embed(pairs.corrupted[i]))
-            patch = lambda source, target, value: value if f"{source}->{target}" in edges else corrupted[source]
+            patch = (
+                lambda source, target, value: value
+                if f"{source}->{target}" in edges
+                else corrupted[source]
+            )
             out.append(-self.loss(pairs, i, self.embed(pairs.clean[i]), patch))
         return torch.stack(out)
 
@@ -66,8 +75,19 @@ class Literal:
             for t in points:
                 z = clean + t * (corrupted - clean)
                 for name in total:
+
                     def loss(e):
-                        shift = lambda s, v, w: w + e * (after[s] - before[s]) if f"{s}->{v}" == name else w
+                        shift = (
+                            lambda s, v, w: w + e * (after[s] - before[s])
+                            if f"{s}->{v}" == name
+                            else w
+                        )
                         return self.loss(pairs, i, z, shift)
-                    total[name] += float(loss(epsilon) - loss(-epsilon)) / (2 * epsilon) / len(points) / len(pairs)
+
+                    total[name] += (
+                        float(loss(epsilon) - loss(-epsilon))
+                        / (2 * epsilon)
+                        / len(points)
+                        / len(pairs)
+                    )
         return total

@@ -8,9 +8,27 @@ import torch
 from torch import nn
 
 # module names: blocks, attention, its output, norm before attention, norm before the MLP, embedding, last norm
-_NAMES = {"gpt_neox": ("layers", "attention", "dense", "input_layernorm", "post_attention_layernorm", "embed_in", "final_layer_norm"),
-          "gpt2": ("h", "attn", "c_proj", "ln_1", "ln_2", "wte", "ln_f"),
-          "llama": ("layers", "self_attn", "o_proj", "input_layernorm", "post_attention_layernorm", "embed_tokens", "norm")}
+_NAMES = {
+    "gpt_neox": (
+        "layers",
+        "attention",
+        "dense",
+        "input_layernorm",
+        "post_attention_layernorm",
+        "embed_in",
+        "final_layer_norm",
+    ),
+    "gpt2": ("h", "attn", "c_proj", "ln_1", "ln_2", "wte", "ln_f"),
+    "llama": (
+        "layers",
+        "self_attn",
+        "o_proj",
+        "input_layernorm",
+        "post_attention_layernorm",
+        "embed_tokens",
+        "norm",
+    ),
+}
 _NAMES["olmo"] = _NAMES["llama"]
 
 
@@ -26,17 +44,26 @@ def exact(network):
                     new.weight = norm.weight
                     setattr(module, name, new)
                 elif type(norm).__name__ == "OlmoLayerNorm":
-                    setattr(module, name, nn.LayerNorm(d, eps=1e-5, elementwise_affine=False, dtype=torch.float64))
+                    setattr(
+                        module,
+                        name,
+                        nn.LayerNorm(d, eps=1e-5, elementwise_affine=False, dtype=torch.float64),
+                    )
     return network
 
 
 def ungrouped(network):
     """Where heads share keys and values: every head with its own copy, in place, so that they can be patched one by one."""
-    heads, shared = network.config.num_attention_heads, getattr(network.config, "num_key_value_heads", None)
+    heads, shared = (
+        network.config.num_attention_heads,
+        getattr(network.config, "num_key_value_heads", None),
+    )
     if shared and shared < heads:
         for block in network.base_model.layers:
             for linear in (block.self_attn.k_proj, block.self_attn.v_proj):
-                rows = linear.weight.unflatten(0, (shared, -1)).repeat_interleave(heads // shared, 0)
+                rows = linear.weight.unflatten(0, (shared, -1)).repeat_interleave(
+                    heads // shared, 0
+                )
                 linear.weight = nn.Parameter(rows.flatten(0, 1), requires_grad=False)
             block.self_attn.num_key_value_groups = 1
         network.config.num_key_value_heads = heads
@@ -55,14 +82,22 @@ class Parts:
         self.norm_attention = [getattr(block, before) for block in self.blocks]
         self.norm_mlp = [getattr(block, between) for block in self.blocks]
         self.mlp = [block.mlp for block in self.blocks]
-        self.words, self.norm_final, self.unembed = getattr(self.body, embed), getattr(self.body, last), network.lm_head.weight
+        self.words, self.norm_final, self.unembed = (
+            getattr(self.body, embed),
+            getattr(self.body, last),
+            network.lm_head.weight,
+        )
         self.n_heads = self.config.num_attention_heads
         self.d_head = self.config.hidden_size // self.n_heads
         self.parallel = getattr(self.config, "use_parallel_residual", False)
 
     def embed(self, tokens):
         x = self.words(tokens)
-        return x + self.body.wpe(torch.arange(tokens.shape[-1])) if self.config.model_type == "gpt2" else x
+        return (
+            x + self.body.wpe(torch.arange(tokens.shape[-1]))
+            if self.config.model_type == "gpt2"
+            else x
+        )
 
     def rotated(self, q, k):
         """q and k [pos, e] after rotary, if there is any."""
@@ -83,12 +118,15 @@ class Parts:
             columns = slice(i * self.n_heads * e + head * e, i * self.n_heads * e + (head + 1) * e)
             return attention.c_attn.weight[:, columns].T, attention.c_attn.bias[columns]
         group = head if kind == "q" else head // (self.n_heads // self.config.num_key_value_heads)
-        weight = getattr(attention, f"{kind}_proj").weight[group * e:(group + 1) * e]
+        weight = getattr(attention, f"{kind}_proj").weight[group * e : (group + 1) * e]
         return weight, torch.zeros(e, dtype=weight.dtype)
 
     def write(self, layer, head):
         """[d, e]: what a head makes of its z."""
-        columns, weight = slice(head * self.d_head, (head + 1) * self.d_head), self.output[layer].weight
+        columns, weight = (
+            slice(head * self.d_head, (head + 1) * self.d_head),
+            self.output[layer].weight,
+        )
         return weight[columns].T if self.config.model_type == "gpt2" else weight[:, columns]
 
     def output_bias(self, layer):

@@ -9,12 +9,20 @@ import torch
 from conftest import random_network
 from transformers import AutoModelForCausalLM
 
-from circuitbook import abilities
 from circuitbook.mini.tokenizer import build_tokenizer, vocabulary
-from circuitbook.parameters import select
-from circuitbook.store import Store
-from circuitbook.suites import load_suite
-from circuitbook.tasks import get_task
+from circuitbook.store.disk import Store
+from circuitbook.studies.abilities import (
+    compare_onsets,
+    emergences,
+    measure_abilities,
+    repetition,
+    summarise,
+    task_performance,
+)
+from circuitbook.studies.parameters import select
+from circuitbook.suites.finding import load_suite
+from circuitbook.tasks.registry import get_task
+from circuitbook.tasks.sequences import ordinary_tokens
 
 
 def save(folder, seed):
@@ -37,34 +45,45 @@ def stories(tmp_path):
 @pytest.mark.parametrize("task", ["ioi", "gendered_pronoun", "greater_than", "sva"])
 def test_performance_equals_one_prompt_at_a_time(stories, task):
     checkpoint = load_suite(str(stories)).checkpoint("a", 4)
-    frame = abilities.task_performance(checkpoint.load(), task, n=12, seed=1, batch_size=5)
+    frame = task_performance(checkpoint.load(), task, n=12, seed=1, batch_size=5)
     network = AutoModelForCausalLM.from_pretrained(stories / "a" / "step4", dtype=torch.float32)
     tokenizer = build_tokenizer()
     pairs = get_task(task).prompts(tokenizer, n=12, seed=1)
     assert len(frame) == 12 and frame["metric"].abs().min() > 1e-6
     for i, row in frame.iterrows():
         with torch.no_grad():
-            clean, corrupted = (network(tokenizer(row[side], return_tensors="pt").input_ids).logits[:, -1]
-                                for side in ("clean", "corrupted"))
+            clean, corrupted = (
+                network(tokenizer(row[side], return_tensors="pt").input_ids).logits[:, -1]
+                for side in ("clean", "corrupted")
+            )
         one = pairs.subset([i])
         assert row["metric"] == pytest.approx(one.metric(clean).item(), abs=1e-4)
         assert row["corrupted_metric"] == pytest.approx(one.metric(corrupted).item(), abs=1e-4)
         assert row["rank"] == one.measures(clean)["rank"].item()
-        assert row["answer_mass"] == pytest.approx(one.measures(clean)["answer_mass"].item(), rel=1e-3)
+        assert row["answer_mass"] == pytest.approx(
+            one.measures(clean)["answer_mass"].item(), rel=1e-3
+        )
 
 
 def copier(length, sharpness):
     """A model that predicts what followed `length` tokens ago, and nothing before that."""
+
     def logits(tokens):
         out = torch.zeros(*tokens.shape, len(vocabulary()))
-        out[:, length - 1:].scatter_(2, tokens[:, :tokens.shape[1] - length + 1, None], sharpness)
+        out[:, length - 1 :].scatter_(2, tokens[:, : tokens.shape[1] - length + 1, None], sharpness)
         return out
-    return SimpleNamespace(logits=logits, tokenizer=build_tokenizer(), device="cpu", shape=SimpleNamespace(d_vocab=len(vocabulary())))
+
+    return SimpleNamespace(
+        logits=logits,
+        tokenizer=build_tokenizer(),
+        device="cpu",
+        shape=SimpleNamespace(d_vocab=len(vocabulary())),
+    )
 
 
 def test_repetition_of_a_perfect_copier_has_its_closed_form():
     size, sharpness = len(vocabulary()), 7.0
-    frame = abilities.repetition(copier(10, sharpness), n=5, length=10)
+    frame = repetition(copier(10, sharpness), n=5, length=10)
     np.testing.assert_allclose(frame["first"], -np.log(size), rtol=1e-5)
     expected = sharpness - np.log(np.exp(sharpness) + size - 1)
     np.testing.assert_allclose(frame["second"], expected, rtol=1e-5)
@@ -73,25 +92,38 @@ def test_repetition_of_a_perfect_copier_has_its_closed_form():
 
 
 def test_random_sequences_are_of_spaced_words():
-    words = build_tokenizer().convert_ids_to_tokens(abilities.ordinary_tokens(copier(4, 1.0)).tolist())
+    words = build_tokenizer().convert_ids_to_tokens(ordinary_tokens(copier(4, 1.0)).tolist())
     assert all(word.startswith(" ") for word in words) and " Mary" in words and len(words) > 300
 
 
-def test_each_checkpoint_is_measured_once_and_anew_when_its_weights_change(stories, tmp_path, monkeypatch):
-    from circuitbook.suites import Checkpoint
+def test_each_checkpoint_is_measured_once_and_anew_when_its_weights_change(
+    stories, tmp_path, monkeypatch
+):
+    from circuitbook.suites.suite import Checkpoint
 
     loads = []
     load = Checkpoint.load
-    monkeypatch.setattr(Checkpoint, "load", lambda self, **how: loads.append((self.model, self.step)) or load(self, **how))
+    monkeypatch.setattr(
+        Checkpoint,
+        "load",
+        lambda self, **how: loads.append((self.model, self.step)) or load(self, **how),
+    )
     store = Store(tmp_path / "store")
 
     def measure(**how):
         loads.clear()
-        return abilities.measure_abilities(load_suite(str(stories)), ["a", "b"], ["ioi", "repetition"], store, n=6,
-                                           progress=False, **how)
+        return measure_abilities(
+            load_suite(str(stories)),
+            ["a", "b"],
+            ["ioi", "repetition"],
+            store,
+            n=6,
+            progress=False,
+            **how,
+        )
 
     first = measure()
-    assert loads == [("a", 0), ("a", 4), ("b", 0), ("b", 4)]                       # once each, for both tasks
+    assert loads == [("a", 0), ("a", 4), ("b", 0), ("b", 4)]  # once each, for both tasks
     assert first.groupby(["model", "step", "task"]).size().to_dict()["b", 4, "ioi"] == 6
     assert set(first["tokens_seen"]) == {0, 400}
     again = measure()
@@ -102,16 +134,18 @@ def test_each_checkpoint_is_measured_once_and_anew_when_its_weights_change(stori
     random_network(seed=99, vocab=len(vocabulary())).save_pretrained(stories / "b" / "step4")
     changed = measure()
     assert loads == [("b", 4)]
-    assert not np.allclose(changed.query("model == 'b' and step == 4 and task == 'ioi'")["metric"],
-                           first.query("model == 'b' and step == 4 and task == 'ioi'")["metric"])
+    assert not np.allclose(
+        changed.query("model == 'b' and step == 4 and task == 'ioi'")["metric"],
+        first.query("model == 'b' and step == 4 and task == 'ioi'")["metric"],
+    )
 
 
 def test_nan_names_the_checkpoint(stories):
     model = load_suite(str(stories)).checkpoint("a", 4).load()
     with torch.no_grad():
-        model.network.get_output_embeddings().weight[:] = float("nan")
+        model.hf_model.get_output_embeddings().weight[:] = float("nan")
     with pytest.raises(FloatingPointError, match="a at step 4.*ioi"):
-        abilities.task_performance(model, "ioi", n=4)
+        task_performance(model, "ioi", n=4)
 
 
 def curves(rises, noise=0.3, prompts=80):
@@ -122,18 +156,34 @@ def curves(rises, noise=0.3, prompts=80):
     for name, rise in rises.items():
         for step, t in enumerate(tokens):
             height = 4 / (1 + np.exp(-3 * (np.log2(t) - np.log2(rise))))
-            rows += [{"model": name, "task": "ioi", "step": step, "tokens_seen": t, "prompt": k, "metric": v}
-                     for k, v in enumerate(rng.normal(height, noise, prompts))]
+            rows += [
+                {
+                    "model": name,
+                    "task": "ioi",
+                    "step": step,
+                    "tokens_seen": t,
+                    "prompt": k,
+                    "metric": v,
+                }
+                for k, v in enumerate(rng.normal(height, noise, prompts))
+            ]
     return pd.DataFrame(rows)
 
 
-@pytest.mark.parametrize("rises, answer", [({"a": 100, "b": 110, "c": 130}, "yes"), ({"a": 100, "b": 900}, "no"),
-                                           ({"a": 100, "b": 200}, "can't tell"), ({"a": 100}, "can't tell")])
+@pytest.mark.parametrize(
+    "rises, answer",
+    [
+        ({"a": 100, "b": 110, "c": 130}, "yes"),
+        ({"a": 100, "b": 900}, "no"),
+        ({"a": 100, "b": 200}, "can't tell"),
+        ({"a": 100}, "can't tell"),
+    ],
+)
 def test_same_tokens_finds_what_was_put_in(rises, answer):
-    found = abilities.emergences(curves(rises), "ioi", 0.5)
+    found = emergences(curves(rises), "ioi", 0.5)
     for name, rise in rises.items():
         assert found[name].tokens == pytest.approx(rise, rel=0.15)
-    same = abilities.same_tokens(found)
+    same = compare_onsets(found)
     assert same.answer == answer
     if len(rises) > 1:
         assert same.fold == pytest.approx(max(rises.values()) / min(rises.values()), rel=0.2)
@@ -142,17 +192,26 @@ def test_same_tokens_finds_what_was_put_in(rises, answer):
 
 def test_summary_is_the_mean_with_an_interval():
     frame = curves({"a": 50})
-    table = abilities.summarise(frame)
+    table = summarise(frame)
     one = frame[frame["step"] == 6]["metric"]
     row = table[table["step"] == 6].iloc[0]
     assert row["mean"] == pytest.approx(one.mean()) and row["prompts"] == 80
-    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * one.std() / 80 ** 0.5, rel=0.15)
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * one.std() / 80**0.5, rel=0.15)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"suite": "mnii"}, "mini"), ({"models": "c"}, "'c'"), ({"steps": [0, 3]}, "step 3 of a .* 0 and 4"),
-    ({"tasks": ["oio"]}, "oio.*ioi"), ({"device": "tpu"}, "tpu.*cpu"), ({"dtype": "int8"}, "int8.*float32"),
-    ({"steps": "paper"}, "paper"), ({"steps": []}, "no steps")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"suite": "mnii"}, "mini"),
+        ({"models": "c"}, "'c'"),
+        ({"steps": [0, 3]}, "step 3 of a .* 0 and 4"),
+        ({"tasks": ["oio"]}, "oio.*ioi"),
+        ({"device": "tpu"}, "tpu.*cpu"),
+        ({"dtype": "int8"}, "int8.*float32"),
+        ({"steps": "paper"}, "paper"),
+        ({"steps": []}, "no steps"),
+    ],
+)
 def test_a_bad_parameter_is_one_clear_error(stories, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         select(**{"suite": str(stories), **change})
@@ -168,6 +227,10 @@ def test_tokens_of_a_step_must_be_known(stories):
 
 def test_open_parameters_are_filled_in(stories):
     chosen = select(str(stories))
-    assert chosen.models == ("a", "b") and chosen.steps == {"a": (0, 4), "b": (0, 4)} and chosen.checkpoints == 4
+    assert (
+        chosen.models == ("a", "b")
+        and chosen.steps == {"a": (0, 4), "b": (0, 4)}
+        and chosen.checkpoints == 4
+    )
     assert set(chosen.tasks) == {"ioi", "gendered_pronoun", "greater_than", "sva"}
     assert select(str(stories), models="b", steps=[4], tasks="ioi").steps == {"b": (4,)}

@@ -4,21 +4,26 @@ import pytest
 import test_heads
 import test_patching
 import torch
-from circuitbook import attribute, evaluate_circuit
-from circuitbook.circuits import Circuit, evaluate_masks
-from circuitbook.graph import graph_of
-from circuitbook.model import count_parameters, shape_of
-from circuitbook.network import network_of, run
-from circuitbook.suites import load_suite
 from conftest import random_network, save_checkpoint
 from literal import Literal
 from parts import exact, ungrouped
 from test_circuits import random_circuit
 from toys import toy_model, toy_pairs
 
+from circuitbook import attribute, evaluate_circuit
+from circuitbook.circuits.circuit import Circuit
+from circuitbook.circuits.evaluation import evaluate_masks
+from circuitbook.model.architectures import network_of
+from circuitbook.model.graph import graph_of
+from circuitbook.model.network import run
+from circuitbook.model.shape import count_parameters, shape_of
+from circuitbook.suites.finding import load_suite
+
 OTHERS = ("gpt_neox sequential", "gpt2", "llama", "olmo")
 SIZE = dict(layers=2, heads=4, d_model=16)
-HEADS = dict(layers=3, heads=2, d_model=16)            # what the twins of paths and of head scores are written for
+HEADS = dict(
+    layers=3, heads=2, d_model=16
+)  # what the twins of paths and of head scores are written for
 
 
 @pytest.fixture(scope="module", params=OTHERS)
@@ -53,11 +58,21 @@ def test_logits_equal_transformers_and_the_bridge(kind, tmp_path):
         torch.testing.assert_close(ours(), expected, atol=1e-4, rtol=0)
         torch.testing.assert_close(model.logits(tokens), expected, atol=1e-4, rtol=0)
         torch.testing.assert_close(model.bridge(tokens), expected, atol=1e-4, rtol=0)
-        torch.testing.assert_close(ours(), expected, atol=1e-4, rtol=0)           # with the bridge around it
+        torch.testing.assert_close(ours(), expected, atol=1e-4, rtol=0)  # with the bridge around it
     shape = model.shape
-    assert (shape.n_layers, shape.n_heads, shape.d_model, shape.d_head, shape.d_mlp) == (2, 4, 16, 4, 64) and not shape.parallel
-    assert shape.gated == (kind in ("llama", "olmo")) and shape == shape_of(network.config.to_dict())
-    assert count_parameters(network.config.to_dict()) == sum(weight.numel() for weight in network.parameters())
+    assert (shape.n_layers, shape.n_heads, shape.d_model, shape.d_head, shape.d_mlp) == (
+        2,
+        4,
+        16,
+        4,
+        64,
+    ) and not shape.parallel
+    assert shape.gated == (kind in ("llama", "olmo")) and shape == shape_of(
+        network.config.to_dict()
+    )
+    assert count_parameters(network.config.to_dict()) == sum(
+        weight.numel() for weight in network.parameters()
+    )
 
 
 @pytest.mark.filterwarnings("ignore:toy in toy")
@@ -69,14 +84,19 @@ def test_scores_equal_shifting_every_edge_by_hand(toy, rule):
     by_hand = Literal(network).score(pairs, scores.graph, [0.5 if rule == "midpoint" else 1.0])
     ours = torch.tensor([scores.of(name) for name in by_hand], dtype=torch.float64)
     theirs = torch.tensor(list(by_hand.values()), dtype=torch.float64)
-    assert len(by_hand) == scores.graph.n_edges and any(name.startswith("a1.h0->m1") for name in by_hand)
+    assert len(by_hand) == scores.graph.n_edges and any(
+        name.startswith("a1.h0->m1") for name in by_hand
+    )
     assert theirs.abs().max() > 0.01 and (theirs.abs() > 1e-9).double().mean() > 0.9
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=float(1e-6 * theirs.abs().max()))
 
 
 @pytest.mark.filterwarnings("ignore:toy in toy")
 def test_the_edges_out_of_input_add_up_to_the_change_of_the_loss(toy):
-    gaps = [attribute(toy[1], toy_pairs(), rule="midpoint", points=points).relative_gap for points in (4, 400)]
+    gaps = [
+        attribute(toy[1], toy_pairs(), rule="midpoint", points=points).relative_gap
+        for points in (4, 400)
+    ]
     assert abs(gaps[1]) < 1e-3 < abs(gaps[0])
 
 
@@ -85,18 +105,24 @@ def test_circuits_equal_patching_every_absent_edge(toy, share):
     network, model = toy
     pairs, graph = toy_pairs(), graph_of(model)
     circuits = [random_circuit(graph, share, seed) for seed in range(2)]
-    got = evaluate_masks(model, pairs, [circuit.mask for circuit in circuits])       # they share a batch
+    got = evaluate_masks(model, pairs, [circuit.mask for circuit in circuits])  # they share a batch
     for circuit, metric in zip(circuits, got):
-        torch.testing.assert_close(metric, Literal(network).circuit(pairs, set(circuit.edges)), rtol=1e-8, atol=1e-9)
+        torch.testing.assert_close(
+            metric, Literal(network).circuit(pairs, set(circuit.edges)), rtol=1e-8, atol=1e-9
+        )
     clean = pairs.metric(network(pairs.clean).logits[torch.arange(4), pairs.end])
-    assert torch.allclose(evaluate_circuit(model, pairs, Circuit(graph, graph.mask)).float(), clean, atol=1e-4)
+    assert torch.allclose(
+        evaluate_circuit(model, pairs, Circuit(graph, graph.mask)).float(), clean, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("receivers", [["logits"], ["a1.h0<k>", "a2.h1<v>", "m2"], ["m1"]])
 def test_path_patching_is_the_three_passes(small, receivers):
     network, model = small
     for places in ((None, None), (None, "END")):
-        test_patching.test_path_patching_is_the_three_passes((network, model, toy_pairs()), receivers, *places)
+        test_patching.test_path_patching_is_the_three_passes(
+            (network, model, toy_pairs()), receivers, *places
+        )
 
 
 @pytest.mark.parametrize("how", ["zero", "resample"])

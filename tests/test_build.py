@@ -13,16 +13,23 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from circuitbook import build, execute
-from circuitbook.build import BuildError, build_book, execute_chapters, fingerprint, parse_parameters
-from circuitbook.execute import (
+from circuitbook.paths import PACKAGE
+from circuitbook.publishing.build import (
+    build_book,
+    execute_chapters,
+    fingerprint,
+    parse_parameters,
+    stage,
+)
+from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.execute import (
     METADATA,
     check_parameters,
     declared_parameters,
     duration,
     execute_notebook,
-    measurements,
 )
+from circuitbook.publishing.kernel import measurements
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -51,7 +58,9 @@ def book_of(root: Path, **notebooks) -> Path:
     (root / "_config.yml").write_text("title: A Small Book\nexecute: {execute_notebooks: 'off'}\n")
     (root / "book/index.md").write_text("# A Small Book\n\nHello.\n")
     chapters = "".join(f"  - file: notebooks/{name}\n" for name in notebooks)
-    (root / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\n{'chapters:' if chapters else ''}\n{chapters}")
+    (root / "_toc.yml").write_text(
+        f"format: jb-book\nroot: book/index\n{'chapters:' if chapters else ''}\n{chapters}"
+    )
     for name, notebook in notebooks.items():
         nbformat.write(notebook, root / f"notebooks/{name}.ipynb")
     return root
@@ -80,7 +89,7 @@ def frozen_package(tmp_path_factory, monkeypatch):
     """The package's own files count in what is up to date; here they stand still, whoever edits them meanwhile."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "build.py").touch()
-    monkeypatch.setattr(build, "__file__", str(folder / "build.py"))
+    monkeypatch.setattr("circuitbook.publishing.build.PACKAGE", folder)
 
 
 # ---- parameters
@@ -105,7 +114,9 @@ def test_a_parameter_that_no_notebook_has_is_refused_with_a_way_out():
     check_parameters({"N": 3, "DEVICE": "cuda"}, {"small": small, "other": other})
     with pytest.raises(BuildError, match="no notebook has a parameter MODEL; did you mean MODELS"):
         check_parameters({"MODEL": 1}, {"small": small, "other": other})
-    with pytest.raises(BuildError, match="no notebook has a parameter HIDDEN; there are: N, MODELS, WHERE, DEVICE"):
+    with pytest.raises(
+        BuildError, match="no notebook has a parameter HIDDEN; there are: N, MODELS, WHERE, DEVICE"
+    ):
         check_parameters({"HIDDEN": 1}, {"small": small, "other": other})
 
 
@@ -119,7 +130,14 @@ def executed(tmp_path_factory):
     hostile = root / "user"
     (hostile / "kernels/python3").mkdir(parents=True)
     (hostile / "kernels/python3/kernel.json").write_text(
-        json.dumps({"argv": ["/bin/false", "{connection_file}"], "display_name": "other", "language": "python"}))
+        json.dumps(
+            {
+                "argv": ["/bin/false", "{connection_file}"],
+                "display_name": "other",
+                "language": "python",
+            }
+        )
+    )
     (hostile / "profile_default/startup").mkdir(parents=True)
     (hostile / "profile_default/startup/00.py").write_text("print('start-up file of the user')")
     before = (root / "notebooks/small.ipynb").read_bytes()
@@ -136,7 +154,11 @@ def test_it_runs_in_this_python_with_these_parameters(executed):
     root, notebook = executed
     assert f"{sys.executable} {root} 7 ['b', 'c'] None\n" in text_of(notebook)
     assert "start-up file" not in text_of(notebook)
-    assert not any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", []))
+    assert not any(
+        output.output_type == "error"
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    )
 
 
 def test_parameter_cells_are_folded_and_nothing_else_is(executed):
@@ -151,7 +173,9 @@ def test_the_copy_says_how_it_was_made(executed):
     assert record["measurements"]["used"] == record["measurements"]["measured"] == 2
     assert record["versions"]["python"].startswith("3.") and "host" not in record["machine"]
     assert last.cell_type == "markdown" and "made-with" in last.source
-    assert re.search(r"This chapter ran in \d+ s on .+ \(\d+ cores?, .+\) on \d+ \w+ 20\d\d", last.source)
+    assert re.search(
+        r"This chapter ran in \d+ s on .+ \(\d+ cores?, .+\) on \d+ \w+ 20\d\d", last.source
+    )
     assert "2 measurements took 1 s to make; all were made in this run" in last.source
     readable = nbformat.writes(notebook).replace(text_of(notebook), "")
     assert "papermill" not in notebook.metadata and str(root / "_build") not in readable
@@ -160,15 +184,21 @@ def test_the_copy_says_how_it_was_made(executed):
 def test_output_goes_to_the_log_and_nothing_is_left_over(executed):
     root, _ = executed
     assert "loud" in (root / "_build/logs/small.log").read_text()
-    assert not list((root / "_build/partial").rglob("*.ipynb")) and not list((root / "_build").rglob("*.trace"))
+    assert not list((root / "_build/partial").rglob("*.ipynb")) and not list(
+        (root / "_build").rglob("*.trace")
+    )
     assert not list(root.glob("kernel*"))
 
 
-def test_without_parameters_no_cell_is_injected_and_the_store_is_read(executed, tmp_path, monkeypatch):
+def test_without_parameters_no_cell_is_injected_and_the_store_is_read(
+    executed, tmp_path, monkeypatch
+):
     root, _ = executed
     monkeypatch.chdir(tmp_path)
     notebook = execute_notebook(root / "notebooks/small.ipynb", Path("out.ipynb"), root=root)
-    assert not any("injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells)
+    assert not any(
+        "injected-parameters" in cell.metadata.get("tags", []) for cell in notebook.cells
+    )
     assert " 1 ['a'] None" in text_of(notebook)
     assert notebook.metadata[METADATA]["measurements"]["measured"] == 0
     assert "all of them were in the store already" in notebook.cells[-1].source
@@ -185,7 +215,9 @@ def test_a_failing_cell_is_one_clear_message(tmp_path):
         execute_chapters(root, root / "_build", ["notebooks/bad"], {})
     message = str(caught.value)
     assert "bad.ipynb stopped in cell [2], which begins 'def inner():'" in message
-    assert "ValueError: unknown model x; there are: a, b\n" in message and "Traceback" not in message
+    assert (
+        "ValueError: unknown model x; there are: a, b\n" in message and "Traceback" not in message
+    )
     assert len(message.splitlines()) == 4
     partial, log = re.search(r"far: (.+)", message)[1], re.search(r"traceback: +(.+)", message)[1]
     assert "unknown model x" in Path(partial).read_text()
@@ -195,8 +227,12 @@ def test_a_failing_cell_is_one_clear_message(tmp_path):
 
 
 def test_a_kernel_that_dies_is_one_clear_message(tmp_path):
-    root = book_of(tmp_path, bad=notebook_of("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"))
-    with pytest.raises(BuildError, match=r"bad\.ipynb: its Python process died \(out of memory\?\)"):
+    root = book_of(
+        tmp_path, bad=notebook_of("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    )
+    with pytest.raises(
+        BuildError, match=r"bad\.ipynb: its Python process died \(out of memory\?\)"
+    ):
         execute_chapters(root, root / "_build", ["notebooks/bad"], {})
     assert not (root / "_build/src/notebooks/bad.ipynb").exists()
 
@@ -217,13 +253,19 @@ def test_a_build_that_is_stopped_goes_on_where_it_was(tmp_path, how):
     tells = "import os, pathlib\npathlib.Path('kernel').write_text(str(os.getpid()))"
     second = notebook_of(tells, waits, "print('done')")
     root = book_of(tmp_path, first=first, second=second)
-    package = Path(execute.__file__).parent
-    shutil.copytree(package, tmp_path / "lib/circuitbook", ignore=shutil.ignore_patterns("__pycache__"))
+    package = PACKAGE
+    shutil.copytree(
+        package, tmp_path / "lib/circuitbook", ignore=shutil.ignore_patterns("__pycache__")
+    )
     code = """if True:
-        from circuitbook import build
+        from circuitbook.publishing import build
         root = build.Path(".").resolve()
         build.execute_chapters(root, root / "_build", ["notebooks/first", "notebooks/second"], {})"""
-    run = {"args": [sys.executable, "-c", code], "cwd": root, "env": os.environ | {"PYTHONPATH": str(tmp_path / "lib")}}
+    run = {
+        "args": [sys.executable, "-c", code],
+        "cwd": root,
+        "env": os.environ | {"PYTHONPATH": str(tmp_path / "lib")},
+    }
     worker = subprocess.Popen(**run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not ((root / "kernel").exists() and (root / "kernel").read_text()):
@@ -255,17 +297,27 @@ def counted(tmp_path, monkeypatch):
         runs.append((source.stem, parameters))
         notebook = nbformat.read(source, as_version=4)
         uses = {"used": 0, "measured": 0, "seconds": 0}
-        notebook.metadata[METADATA] = record | {"seconds": 1, "date": "2026-01-02", "measurements": uses}
+        notebook.metadata[METADATA] = record | {
+            "seconds": 1,
+            "date": "2026-01-02",
+            "measurements": uses,
+        }
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)
         return notebook
 
-    monkeypatch.setattr(build, "execute_notebook", record_run)
-    root = book_of(tmp_path, one=notebook_of("#| parameters\nN = 1"), two=notebook_of("#| parameters\nMODELS = 1"))
+    monkeypatch.setattr("circuitbook.publishing.build.execute_notebook", record_run)
+    root = book_of(
+        tmp_path,
+        one=notebook_of("#| parameters\nN = 1"),
+        two=notebook_of("#| parameters\nMODELS = 1"),
+    )
 
     def run(parameters=None, **options):
         runs.clear()
-        execute_chapters(root, root / "_build", ["notebooks/one", "notebooks/two"], parameters or {}, **options)
+        execute_chapters(
+            root, root / "_build", ["notebooks/one", "notebooks/two"], parameters or {}, **options
+        )
         return runs
 
     return root, run
@@ -284,7 +336,9 @@ def test_what_is_up_to_date_is_not_executed_again(counted, capsys):
     assert run() == []  # contents count, not times
 
 
-@pytest.mark.parametrize("changed", ["models/mini/weights", "models/mini/new", "requirements.txt", "requirements.lock"])
+@pytest.mark.parametrize(
+    "changed", ["models/mini/weights", "models/mini/new", "requirements.txt", "requirements.lock"]
+)
 def test_a_changed_input_executes_everything_again(counted, changed):
     root, run = counted
     run()
@@ -313,7 +367,7 @@ def test_fingerprint_knows_the_package_and_folders_named_by_parameters(tmp_path,
     package = tmp_path / "package"
     package.mkdir()
     (package / "code.py").write_text("x = 1")
-    monkeypatch.setattr(build, "__file__", str(package / "build.py"))
+    monkeypatch.setattr("circuitbook.publishing.build.PACKAGE", package)
     seen = [fingerprint(root, notebook, {"SUITE": "models/mini"})]
     notebook.cells[0]["outputs"] = [nbformat.v4.new_output("stream", text="x")]
     notebook.cells[0]["execution_count"] = 3
@@ -332,7 +386,10 @@ def test_fingerprint_knows_the_package_and_folders_named_by_parameters(tmp_path,
 
 
 def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
-    root, src = book_of(tmp_path, one=notebook_of("1"), gone=notebook_of("2")), tmp_path / "_build/src"
+    root, src = (
+        book_of(tmp_path, one=notebook_of("1"), gone=notebook_of("2")),
+        tmp_path / "_build/src",
+    )
     (root / "book/_static/custom.css").write_text("a {}")
     (root / "book/.hidden").write_text("x")
     (root / "notebooks/picture.png").write_bytes(b"png")
@@ -341,7 +398,7 @@ def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
         (src / f"notebooks/{name}.ipynb").write_text("executed")
     (src / "book").mkdir()
     (src / "book/old.md").write_text("# Old")
-    build.stage(root, src, ["notebooks/one"])
+    stage(root, src, ["notebooks/one"])
     found = {file.relative_to(src).as_posix() for file in src.rglob("*") if file.is_file()}
     assert found == {"_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css", "notebooks/picture.png",
                      "notebooks/one.ipynb", "book/_static/circuitsvis.js", "book/_static/plotly.js", "book/_static/circuit-explorer.js"}  # fmt: skip
@@ -358,7 +415,9 @@ def test_errors_say_where_and_what(tmp_path):
     root = book_of(tmp_path / "root", one=notebook_of("1"))
     with pytest.raises(BuildError, match="the book has no notebook three; it has one"):
         build_book(root, notebooks=["three"])
-    (root / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/two\n")
+    (root / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n  - file: notebooks/two\n"
+    )
     with pytest.raises(BuildError, match="_toc.yml names notebooks/two, but there is no"):
         build_book(root)
     (root / "_toc.yml").write_text("format: jb-book\nchapters: 3\n")
@@ -387,7 +446,13 @@ def test_two_builds_at_once_are_refused(tmp_path):
 
 
 def test_durations_and_traces(tmp_path):
-    assert [duration(s) for s in (0.2, 41.3, 99, 400, 9000)] == ["1 s", "41 s", "99 s", "6 min 40 s", "2 h 30 min"]
+    assert [duration(s) for s in (0.2, 41.3, 99, 400, 9000)] == [
+        "1 s",
+        "41 s",
+        "99 s",
+        "6 min 40 s",
+        "2 h 30 min",
+    ]
     (tmp_path / "trace").write_text("a measured 2.5\nb read 10.0\na read 2.5\nc re")
     assert measurements(tmp_path / "trace") == {"used": 2, "measured": 1, "seconds": 12.5}
     assert measurements(tmp_path / "nothing")["used"] == 0
@@ -432,16 +497,26 @@ def test_a_real_site_and_warnings_as_errors(tmp_path):
     assert "mathjax/tex-chtml-full.js" in page
 
     built = index.stat().st_mtime_ns
-    assert build_book(root, parameters={"N": 4}) == index and index.stat().st_mtime_ns == built  # nothing to do
+    assert (
+        build_book(root, parameters={"N": 4}) == index and index.stat().st_mtime_ns == built
+    )  # nothing to do
 
     front = root / "book/index.md"
     front.write_text("# A Small Book\n\n[nowhere](nowhere.md)\n")
     for _ in range(2):  # and it does not forget the warning
-        with pytest.raises(BuildError, match=r"(?s)warning counts as an error:.*book/index\.md:3: WARNING.*nowhere"):
+        with pytest.raises(
+            BuildError, match=r"(?s)warning counts as an error:.*book/index\.md:3: WARNING.*nowhere"
+        ):
             build_book(root, parameters={"N": 4})
-    assert "Hello" in (root / "_build/html/book/index.html").read_text()  # the site is still the last good one
-    front.write_text("# A Small Book\n\n<a href='../notebooks/chapter.html#nothing'>lost</a>\n")  # Sphinx does not look there
-    with pytest.raises(BuildError, match=r"book/index\.html:\d+: #nothing is not in notebooks/chapter\.html"):
+    assert (
+        "Hello" in (root / "_build/html/book/index.html").read_text()
+    )  # the site is still the last good one
+    front.write_text(
+        "# A Small Book\n\n<a href='../notebooks/chapter.html#nothing'>lost</a>\n"
+    )  # Sphinx does not look there
+    with pytest.raises(
+        BuildError, match=r"book/index\.html:\d+: #nothing is not in notebooks/chapter\.html"
+    ):
         build_book(root, parameters={"N": 4})
     assert "Hello" in (root / "_build/html/book/index.html").read_text()
     front.write_text("# A Small Book\n\nMended.\n")

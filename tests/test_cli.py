@@ -11,46 +11,85 @@ import pandas as pd
 import pytest
 import torch
 
-from circuitbook import __main__ as cli
-from circuitbook.mini import train
-from circuitbook.suites import load_suite
+from circuitbook.__main__ import main
+from circuitbook.mini import train as training
+from circuitbook.mini.train import PLANS, Plan
+from circuitbook.paths import PACKAGE
+from circuitbook.suites.finding import load_suite
 
-TINY = train.Plan(layers=2, width=16, heads=2, lr=1e-2, steps=70, warmup=3, checkpoints=(0, 70))
+TINY = Plan(layers=2, width=16, heads=2, lr=1e-2, steps=70, warmup=3, checkpoints=(0, 70))
 
 
 def test_train_writes_a_suite_and_its_log(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(train.PLANS, "tiny", TINY)
+    monkeypatch.setitem(PLANS, "tiny", TINY)
     threads = torch.get_num_threads()
     try:
-        assert cli.main(["train", "tiny", "--out", str(tmp_path / "out"), "--state", str(tmp_path / "state")]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    "tiny",
+                    "--out",
+                    str(tmp_path / "out"),
+                    "--state",
+                    str(tmp_path / "state"),
+                ]
+            )
+            == 0
+        )
     finally:
         torch.set_num_threads(threads)
     assert load_suite(str(tmp_path / "out")).steps("tiny") == (0, 70)
     log = pd.read_csv(tmp_path / "out" / "tiny" / "training.csv")
-    assert list(log["step"]) == [0, 32, 64, 70] and list(log["tokens_seen"]) == [0, 65536, 131072, 143360]
-    assert log["training_loss"].iloc[1] > log["training_loss"].iloc[3] > 1           # it learned something
+    assert list(log["step"]) == [0, 32, 64, 70] and list(log["tokens_seen"]) == [
+        0,
+        65536,
+        131072,
+        143360,
+    ]
+    assert log["training_loss"].iloc[1] > log["training_loss"].iloc[3] > 1  # it learned something
     assert log["fresh_loss"].iloc[3] == pytest.approx(log["training_loss"].iloc[3], abs=0.3)
     assert log["fresh_loss"].isna().tolist() == [False, True, True, False]
-    assert not list((tmp_path / "state").glob("*")) and not list((tmp_path / "out" / "tiny").glob("*.json"))
+    assert not list((tmp_path / "state").glob("*")) and not list(
+        (tmp_path / "out" / "tiny").glob("*.json")
+    )
 
 
 def test_an_unknown_model_is_one_line(tmp_path):
     with pytest.raises(SystemExit, match="cannot train mini-xxl: the mini suite has mini-xs"):
-        cli.main(["train", "mini-xxl", "--out", str(tmp_path)])
+        main(["train", "mini-xxl", "--out", str(tmp_path)])
 
 
 def test_an_unknown_device_is_one_line(tmp_path):
-    with pytest.raises(SystemExit, match="error: device 'tpu' is not available here; use one of: cpu"):
-        cli.main(["train", "mini-xs", "--out", str(tmp_path), "--device", "tpu"])
+    with pytest.raises(
+        SystemExit, match="error: device 'tpu' is not available here; use one of: cpu"
+    ):
+        main(["train", "mini-xs", "--out", str(tmp_path), "--device", "tpu"])
 
 
 @pytest.mark.slow
 def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
-    command = [sys.executable, "-m", "circuitbook", "train", "mini-xs", "mini-s", "--jobs", "2",
-               "--out", str(tmp_path / "out"), "--state", str(tmp_path / "state")]
-    source = str(Path(cli.__file__).parents[1])
-    run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True)
-    both = [tmp_path / "out" / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")]
+    command = [
+        sys.executable,
+        "-m",
+        "circuitbook",
+        "train",
+        "mini-xs",
+        "mini-s",
+        "--jobs",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+        "--state",
+        str(tmp_path / "state"),
+    ]
+    source = str(PACKAGE.parent)
+    run = subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True
+    )
+    both = [
+        tmp_path / "out" / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")
+    ]
     end = time.monotonic() + 120
     while not all(path.exists() for path in both) and time.monotonic() < end and run.poll() is None:
         time.sleep(0.5)
@@ -58,7 +97,11 @@ def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=60)[1]
     assert all(path.exists() for path in both)
-    assert run.returncode == 130 and said.count("the same command goes on from here") == 3 and "Traceback" not in said
+    assert (
+        run.returncode == 130
+        and said.count("the same command goes on from here") == 3
+        and "Traceback" not in said
+    )
     assert not list((tmp_path / "out").glob("*/*partial*"))
 
 
@@ -69,8 +112,8 @@ def test_shipped_weights_come_from_this_code(tmp_path):
     from safetensors.torch import load_file
 
     shipped = load_suite("mini").checkpoint("mini-xs", 128).fetch()
-    plan = replace(train.PLANS["mini-xs"], checkpoints=(128,))
-    stop = train.batch
+    plan = replace(PLANS["mini-xs"], checkpoints=(128,))
+    stop = training.batch
 
     def batch(seed, step):
         if step == 128:
@@ -80,8 +123,8 @@ def test_shipped_weights_come_from_this_code(tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train, "batch", batch)
-        train.train("mini-xs", plan, tmp_path, tmp_path / "state", progress=False)
+        patch.setattr(training, "batch", batch)
+        training.train("mini-xs", plan, tmp_path, tmp_path / "state", progress=False)
     torch.set_num_threads(threads)
     again = load_file(tmp_path / "mini-xs" / "step128" / "model.safetensors")
     for name, weight in load_file(shipped / "model.safetensors").items():

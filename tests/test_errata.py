@@ -5,13 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from circuitbook import errata, get_task, load_suite
-from circuitbook.algorithm import measure_anatomy
-from circuitbook.heads import measure_heads
-from circuitbook.network import network_of
-from circuitbook.over_training import measure_circuits
-from circuitbook.patching import metric_of, swap_heads
-from circuitbook.store import Store
+
+from circuitbook import get_task, load_suite
+from circuitbook.heads.swaps import metric_of, swap_heads
+from circuitbook.model.architectures import network_of
+from circuitbook.store.disk import Store
+from circuitbook.studies.circuits import measure_circuits
+from circuitbook.studies.errata import (
+    last_batch,
+    precision,
+    published_swap,
+    redraws,
+    suppression_redraws,
+    swap_effect,
+    width_by_prompts,
+    wrong_position,
+)
+from circuitbook.studies.head_classes import measure_head_classes
+from circuitbook.studies.head_scores import measure_heads
 
 CASE = [("mini-xs", 3906)]
 
@@ -20,63 +31,99 @@ CASE = [("mini-xs", 3906)]
 def measured(tmp_path_factory):
     suite, store = load_suite("mini"), Store(tmp_path_factory.mktemp("store"))
     steps = {"mini-xs": (2048, 3906)}
-    return suite, store, measure_heads(suite, ["mini-xs"], store, steps=steps, progress=False), measure_circuits(
-        suite, ["mini-xs"], ["ioi"], store, steps=steps, progress=False)
+    return (
+        suite,
+        store,
+        measure_heads(suite, ["mini-xs"], store, steps=steps, progress=False),
+        measure_circuits(suite, ["mini-xs"], ["ioi"], store, steps=steps, progress=False),
+    )
 
 
 def test_the_published_swap_takes_input_columns(measured):
     suite, store, scores, _ = measured
     target, source = (suite.checkpoint("mini-xs", step).load() for step in (2048, 3906))
-    got = errata.published_swap(target, source, [(1, 2)])
-    ours, theirs, new = (m.network.gpt_neox.layers[1].attention for m in (target, source, got))
+    got = published_swap(target, source, [(1, 2)])
+    ours, theirs, new = (m.hf_model.gpt_neox.layers[1].attention for m in (target, source, got))
     e = target.shape.d_head
-    assert torch.equal(new.query_key_value.weight[:, 2 * e:3 * e], theirs.query_key_value.weight[:, 2 * e:3 * e])
-    assert torch.equal(new.query_key_value.weight[:, :2 * e], ours.query_key_value.weight[:, :2 * e])
-    assert torch.equal(new.query_key_value.bias[2 * e:3 * e], theirs.query_key_value.bias[2 * e:3 * e])
-    assert torch.equal(new.dense.weight, ours.dense.weight) and not torch.equal(ours.query_key_value.weight, new.query_key_value.weight)
-    row = errata.swap_effect(suite, scores, store, prompts=20).iloc[0]
+    assert torch.equal(
+        new.query_key_value.weight[:, 2 * e : 3 * e],
+        theirs.query_key_value.weight[:, 2 * e : 3 * e],
+    )
+    assert torch.equal(
+        new.query_key_value.weight[:, : 2 * e], ours.query_key_value.weight[:, : 2 * e]
+    )
+    assert torch.equal(
+        new.query_key_value.bias[2 * e : 3 * e], theirs.query_key_value.bias[2 * e : 3 * e]
+    )
+    assert torch.equal(new.dense.weight, ours.dense.weight) and not torch.equal(
+        ours.query_key_value.weight, new.query_key_value.weight
+    )
+    row = swap_effect(suite, scores, store, prompts=20).iloc[0]
     pairs = get_task("ioi").prompts(target.tokenizer, n=20)
-    assert row["heads"] == "1.2" and row["own"] == pytest.approx(float(pairs.metric(target.logits(pairs.clean, pairs.end)).mean()), abs=1e-4)
-    assert row["published"] == pytest.approx(float(pairs.metric(got.logits(pairs.clean, pairs.end)).mean()), abs=1e-4)
-    assert row["right"] == pytest.approx(float(metric_of(swap_heads(network_of(target), network_of(source), [(1, 2)]), pairs).mean()), abs=1e-4)
+    assert row["heads"] == "1.2" and row["own"] == pytest.approx(
+        float(pairs.metric(target.logits(pairs.clean, pairs.end)).mean()), abs=1e-4
+    )
+    assert row["published"] == pytest.approx(
+        float(pairs.metric(got.logits(pairs.clean, pairs.end)).mean()), abs=1e-4
+    )
+    assert row["right"] == pytest.approx(
+        float(
+            metric_of(swap_heads(network_of(target), network_of(source), [(1, 2)]), pairs).mean()
+        ),
+        abs=1e-4,
+    )
     assert abs(row["right"] - row["published"]) > 0.2
 
 
 def test_other_draws_differ_and_more_sequences_differ_less(measured):
     suite, store, _, _ = measured
-    table = errata.redraws(suite, CASE, store, tasks=["greater_than"], prompts=40, seeds=range(5))
+    table = redraws(suite, CASE, store, tasks=["greater_than"], prompts=40, seeds=range(5))
     spread = table.groupby("what")["value"].std()
-    assert len(table) == 15 and spread["greater_than"] > 0 and spread["induction, 32 sequences"] < spread["induction, 2 sequences"]
-    texts = errata.suppression_redraws(suite, CASE, store, (1, 2), counts=(5, 20), draws=2, documents_for_mean=30)
+    assert (
+        len(table) == 15
+        and spread["greater_than"] > 0
+        and spread["induction, 32 sequences"] < spread["induction, 2 sequences"]
+    )
+    texts = suppression_redraws(
+        suite, CASE, store, (1, 2), counts=(5, 20), draws=2, documents_for_mean=30
+    )
     assert texts["value"].between(-1, 1).all() and len(texts) == 4 and texts["value"].nunique() == 4
 
 
 def test_precision_is_nothing_at_the_same_precision(measured):
     suite, store, _, circuits = measured
-    same = errata.precision(suite, circuits, store, low=torch.float32).iloc[0]
-    rough = errata.precision(suite, circuits, store).iloc[0]
+    same = precision(suite, circuits, store, low=torch.float32).iloc[0]
+    rough = precision(suite, circuits, store).iloc[0]
     assert same["correlation"] == pytest.approx(1) and same["largest"] < 1e-4 and same["edges"] == 1
     assert same["largest"] < rough["largest"] < 0.1 and 0.99 < rough["correlation"] < 1 - 1e-9
 
 
 def test_the_last_batch_weighs_more(measured):
     suite, store, _, circuits = measured
-    row = errata.last_batch(suite, circuits, store, prompts=20, batch=16).iloc[0]
+    row = last_batch(suite, circuits, store, prompts=20, batch=16).iloc[0]
     assert row["weight"] == 4 and 0 < row["edges"] <= 1
-    assert errata.last_batch(suite, circuits, store, prompts=20, batch=10).iloc[0][["weight", "edges"]].tolist() == [1, 1]
+    assert last_batch(suite, circuits, store, prompts=20, batch=10).iloc[0][
+        ["weight", "edges"]
+    ].tolist() == [1, 1]
 
 
 def test_the_last_column_is_not_end(measured):
     suite, store, _, _ = measured
-    row = errata.wrong_position(suite, CASE, store, prompts=30).iloc[0]
+    row = wrong_position(suite, CASE, store, prompts=30).iloc[0]
     model = suite.checkpoint(*CASE[0]).load()
     pairs = get_task("ioi").prompts(model.tokenizer, n=30)
-    lengths = [len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in pairs.table["clean"]]
-    assert row["padded"] == pytest.approx(np.mean(np.array(lengths) < max(lengths))) and row["right"] > row["wrong"] + 1
+    lengths = [
+        len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+        for text in pairs.table["clean"]
+    ]
+    assert (
+        row["padded"] == pytest.approx(np.mean(np.array(lengths) < max(lengths)))
+        and row["right"] > row["wrong"] + 1
+    )
 
 
 def test_fewer_prompts_are_less_sure(measured):
     suite, store, scores, circuits = measured
-    anatomies = measure_anatomy(suite, scores, circuits, store, progress=False)
-    width = errata.width_by_prompts(anatomies, (10, 90), draws=300).set_index("prompts")["width"]
-    assert width[10] / width[90] == pytest.approx(3, rel=0.35)                            # like the root of the number
+    anatomies = measure_head_classes(suite, scores, circuits, store, progress=False)
+    width = width_by_prompts(anatomies, (10, 90), draws=300).set_index("prompts")["width"]
+    assert width[10] / width[90] == pytest.approx(3, rel=0.35)  # like the root of the number

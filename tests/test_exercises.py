@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from circuitbook import exercises
-from circuitbook.checking import Case, Check, Mistake, names, number
-from circuitbook.exercises import CHECKS
+from circuitbook.teaching import exercises
+from circuitbook.teaching.answers import names, number
+from circuitbook.teaching.checking import Case, Check, Mistake
+from circuitbook.teaching.exercises.circuits import _edge_cases
+from circuitbook.teaching.exercises.common import CHECKS
 
 ROOT = Path(__file__).resolve().parents[1]
-FINDINGS = ("abilities", "circuits", "circuits-over-training", "components", "after-formation", "algorithm", "stability")
+FINDINGS = (
+    "abilities",
+    "circuits",
+    "circuits-over-training",
+    "components",
+    "after-formation",
+    "algorithm",
+    "stability",
+)
 
 
 def solutions() -> dict[str, tuple[str, str]]:
@@ -20,7 +30,11 @@ def solutions() -> dict[str, tuple[str, str]]:
     found = {}
     for chapter in FINDINGS:
         for cell in nbformat.read(ROOT / f"notebooks/{chapter}.ipynb", as_version=4).cells:
-            if cell.cell_type == "code" and "solution" in cell.metadata.get("tags", []) and "exercises.check_" in cell.source:
+            if (
+                cell.cell_type == "code"
+                and "solution" in cell.metadata.get("tags", [])
+                and "exercises.check_" in cell.source
+            ):
                 found[cell.source.split("exercises.check_")[1].split("(")[0]] = chapter, cell.source
     return found
 
@@ -37,7 +51,11 @@ def test_the_chapters_solution_passes(name):
     lines = solutions()[name][1].splitlines()
     exec("\n".join(lines[:-1]), space)
     verdict = eval(lines[-1], space)
-    assert verdict.right is True and bool(verdict) and f"on {len(list(CHECKS[name].cases()))} inputs" in verdict.says
+    assert (
+        verdict.right is True
+        and bool(verdict)
+        and f"on {len(list(CHECKS[name].cases()))} inputs" in verdict.says
+    )
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -49,14 +67,36 @@ def test_every_mistake_of_a_check_is_told_by_its_own_name(name):
 
 # Mistakes as learners write them, apart from the library's own list.
 WRITTEN = [
-    ("logit_difference", lambda l, r, w: float(np.mean([l[i, w[i]] - l[i, r[i]] for i in range(len(l))])), "wrong sign"),
-    ("logit_difference", lambda l, r, w: sum(l[i, r[i]] - l[i, w[i]] for i in range(len(l))), "sum over the prompts"),
-    ("logit_difference", lambda l, r, w: l[range(len(l)), r] - l[range(len(l)), w], "one for each prompt, so that the mean over the prompts"),
-    ("emergence", lambda t, c, s: np.interp(s * c[-1], c[:2], t[:2]) if c[1] >= s * c[-1] else t[1] + (t[2] - t[1]) * (
-        s * c[-1] - c[1]) / (c[2] - c[1]) if c[2] >= s * c[-1] else t[-2] + (t[-1] - t[-2]) * (s * c[-1] - c[-2]) / (c[-1] - c[-2]),
-     "interpolate in tokens"),
+    (
+        "logit_difference",
+        lambda l, r, w: float(np.mean([l[i, w[i]] - l[i, r[i]] for i in range(len(l))])),
+        "wrong sign",
+    ),
+    (
+        "logit_difference",
+        lambda l, r, w: sum(l[i, r[i]] - l[i, w[i]] for i in range(len(l))),
+        "sum over the prompts",
+    ),
+    (
+        "logit_difference",
+        lambda l, r, w: l[range(len(l)), r] - l[range(len(l)), w],
+        "one for each prompt, so that the mean over the prompts",
+    ),
+    (
+        "emergence",
+        lambda t, c, s: np.interp(s * c[-1], c[:2], t[:2])
+        if c[1] >= s * c[-1]
+        else t[1] + (t[2] - t[1]) * (s * c[-1] - c[1]) / (c[2] - c[1])
+        if c[2] >= s * c[-1]
+        else t[-2] + (t[-1] - t[-2]) * (s * c[-1] - c[-2]) / (c[-1] - c[-2]),
+        "interpolate in tokens",
+    ),
     ("edge_score", lambda a, b, g: ((a - b) * g).sum((2, 3)).mean(), "wrong sign"),
-    ("edge_score", lambda a, b, g: torch.einsum("npd,mnpd->", b - a, g), "sum over prompts and over points"),
+    (
+        "edge_score",
+        lambda a, b, g: torch.einsum("npd,mnpd->", b - a, g),
+        "sum over prompts and over points",
+    ),
     ("edge_score", lambda a, b, g: ((b - a) * g[0]).sum((1, 2)).mean(), "first point alone"),
     ("edge_score", lambda a, b, g: ((b - a) * g).sum((2, 3)).mean(0), "one for each prompt"),
     ("faithfulness", lambda m, b, c: (m.sum() / b.sum()).item(), "ratio m / b"),
@@ -64,20 +104,48 @@ WRITTEN = [
     ("dead_edges", lambda edges: set(edges), "Nothing is pruned"),
     ("jaccard", lambda a, b: 2 * len(a & b) / max(len(a) + len(b), 1), "Dice"),
     ("jaccard", lambda a, b: len(a & b) / len(a | b), "stops in its line"),
-    ("induction_score", lambda p, n: np.mean([[p[s, n + i, i] for i in range(n)] for s in range(len(p))]), "duplicate-token score"),
-    ("induction_score", lambda p, n: np.mean([[p[s, i + 1, n + i] for i in range(n)] for s in range(len(p))]), "Rows and columns are swapped"),
-    ("copy_score", lambda w, u, n: (w @ u.T).argmax(-1).eq(n).double().mean(), "only the single highest"),
-    ("copy_score", lambda w, u, n: (-(w @ u.T)).topk(5).indices.eq(n[..., None]).any(-1).double().mean(), "five lowest"),
-    ("balance", lambda x: np.std(x.numpy().sum(1)) / np.std(x.numpy(), axis=0).sum(), "standard deviations"),
+    (
+        "induction_score",
+        lambda p, n: np.mean([[p[s, n + i, i] for i in range(n)] for s in range(len(p))]),
+        "duplicate-token score",
+    ),
+    (
+        "induction_score",
+        lambda p, n: np.mean([[p[s, i + 1, n + i] for i in range(n)] for s in range(len(p))]),
+        "Rows and columns are swapped",
+    ),
+    (
+        "copy_score",
+        lambda w, u, n: (w @ u.T).argmax(-1).eq(n).double().mean(),
+        "only the single highest",
+    ),
+    (
+        "copy_score",
+        lambda w, u, n: (-(w @ u.T)).topk(5).indices.eq(n[..., None]).any(-1).double().mean(),
+        "five lowest",
+    ),
+    (
+        "balance",
+        lambda x: np.std(x.numpy().sum(1)) / np.std(x.numpy(), axis=0).sum(),
+        "standard deviations",
+    ),
     ("self_repair", lambda b, a, w: ((b - a) / w.mean()).mean(), "share that is lost"),
     ("effect", lambda p, c, x: (c.mean() - p.mean()) / (c.mean() - x.mean()), "wrong sign"),
     ("class_share", lambda e, c, i: e[c & i].sum() / e[i].sum(), "with their signs"),
-    ("weighted_jaccard", lambda a, b: (abs(a).minimum(abs(b)).sum() / abs(a).maximum(abs(b)).sum()).item(), "do not normalise"),
-    ("ewma", lambda x, alpha: [sum(x[:i + 1]) / (i + 1) for i in range(len(x))], "mean so far"),
+    (
+        "weighted_jaccard",
+        lambda a, b: (abs(a).minimum(abs(b)).sum() / abs(a).maximum(abs(b)).sum()).item(),
+        "do not normalise",
+    ),
+    ("ewma", lambda x, alpha: [sum(x[: i + 1]) / (i + 1) for i in range(len(x))], "mean so far"),
 ]
 
 
-@pytest.mark.parametrize(("name", "function", "said"), WRITTEN, ids=[f"{name}-{i}" for i, (name, *_) in enumerate(WRITTEN)])
+@pytest.mark.parametrize(
+    ("name", "function", "said"),
+    WRITTEN,
+    ids=[f"{name}-{i}" for i, (name, *_) in enumerate(WRITTEN)],
+)
 def test_a_mistake_as_a_learner_makes_it_is_recognised(name, function, said):
     verdict = CHECKS[name].of(function)
     assert verdict.right is False and said in verdict.says
@@ -90,59 +158,107 @@ def test_what_is_wrong_otherwise_is_told_without_a_diagnosis(name):
     cases = list(check.cases())
     other = {names: ["a7.h7->logits"]}.get(check.read)
     strange = iter(range(len(cases)))
-    value = lambda case: other or [17.5 + i for i, _ in enumerate(case.right)] if np.ndim(case.right) or other else 17.5 + 3.1 * next(strange)**2
+    value = (
+        lambda case: other or [17.5 + i for i, _ in enumerate(case.right)]
+        if np.ndim(case.right) or other
+        else 17.5 + 3.1 * next(strange) ** 2
+    )
     answers = iter([value(case) for case in cases])
     verdict = check.of(lambda *inputs: next(answers))
     assert verdict.right is False and not any(says in verdict.says for says in known)
     assert f"on all {len(cases)} inputs" in verdict.says
-    answers = iter([*(case.right for case in cases[:-1]), value(cases[-1]) if not isinstance(cases[-1].right, float) else 99.0])
+    answers = iter(
+        [
+            *(case.right for case in cases[:-1]),
+            value(cases[-1]) if not isinstance(cases[-1].right, float) else 99.0,
+        ]
+    )
     verdict = check.of(lambda *inputs: next(answers))
-    assert f"is right on {len(cases) - 1} of {len(cases)} inputs, but not on {cases[-1].about}" in verdict.says
+    assert (
+        f"is right on {len(cases) - 1} of {len(cases)} inputs, but not on {cases[-1].about}"
+        in verdict.says
+    )
 
 
-SMALL = Check("Doubling", ("x",), lambda: [Case("three", (3,), 6.0), Case("five", (5,), 10.0)],
-              (Mistake("You square it.", lambda x: x * x),), each=lambda x: {"thing": x})
+SMALL = Check(
+    "Doubling",
+    ("x",),
+    lambda: [Case("three", (3,), 6.0), Case("five", (5,), 10.0)],
+    (Mistake("You square it.", lambda x: x * x),),
+    each=lambda x: {"thing": x},
+)
 
 
 def test_whatever_a_function_does_is_one_sentence():
-    assert repr(SMALL.of(lambda x: 2 * x)) == "Right: <lambda> gives what the library gives on 2 inputs (three; five)."
+    assert (
+        repr(SMALL.of(lambda x: 2 * x))
+        == "Right: <lambda> gives what the library gives on 2 inputs (three; five)."
+    )
 
     def double(x): ...
+
     assert SMALL.of(double).right is None and "returns nothing" in SMALL.of(double).says
 
     def todo(x):
         raise NotImplementedError
+
     assert SMALL.of(todo).right is None
 
     def stops(x):
         return {}[x]
-    assert SMALL.of(stops).says == "stops stops in its line 'return {}[x]' with KeyError: 3; the input was three."
+
+    assert (
+        SMALL.of(stops).says
+        == "stops stops in its line 'return {}[x]' with KeyError: 3; the input was three."
+    )
     for function, said in (
-            (12, "this is an int, not a function"), (lambda: 1, "cannot be called with the 1 inputs"), (lambda x, y: 1, "which are (x)"),
-            (lambda x: "6", "a str, and one number is wanted"), (lambda x: True, "a bool, and one number"),
-            (lambda x: torch.ones(2, 2), "a tensor of shape [2, 2]"), (lambda x: [1.0] * x, "one for each thing, so that the mean over the things"),
-            (lambda x: float("nan"), "gives nan"), (lambda x: np.inf, "gives infinity"), (lambda x: 3 * x, "off by one constant factor"),
-            (lambda x: x + 1, "no mistake that this check knows"), (lambda x: x * x, "You square it. (Seen on 2 inputs.)")):
+        (12, "this is an int, not a function"),
+        (lambda: 1, "cannot be called with the 1 inputs"),
+        (lambda x, y: 1, "which are (x)"),
+        (lambda x: "6", "a str, and one number is wanted"),
+        (lambda x: True, "a bool, and one number"),
+        (lambda x: torch.ones(2, 2), "a tensor of shape [2, 2]"),
+        (lambda x: [1.0] * x, "one for each thing, so that the mean over the things"),
+        (lambda x: float("nan"), "gives nan"),
+        (lambda x: np.inf, "gives infinity"),
+        (lambda x: 3 * x, "off by one constant factor"),
+        (lambda x: x + 1, "no mistake that this check knows"),
+        (lambda x: x * x, "You square it. (Seen on 2 inputs.)"),
+    ):
         verdict = SMALL.of(function)
-        assert verdict.right is False and said in verdict.says and "6.0" not in verdict.says and "10.0" not in verdict.says
-    assert SMALL.of(lambda x: torch.tensor(2.0 * x)).right and SMALL.of(lambda x: np.array([2 * x])).right
+        assert (
+            verdict.right is False
+            and said in verdict.says
+            and "6.0" not in verdict.says
+            and "10.0" not in verdict.says
+        )
+    assert (
+        SMALL.of(lambda x: torch.tensor(2.0 * x)).right
+        and SMALL.of(lambda x: np.array([2 * x])).right
+    )
 
 
 def test_inputs_are_safe_from_the_function():
     def wild(logits, right, wrong):
         logits.zero_()
         return 0.0
+
     before = [case.inputs[0].clone() for case in CHECKS["logit_difference"].cases()]
     CHECKS["logit_difference"].of(wild)
-    assert all(torch.equal(old, case.inputs[0]) for old, case in zip(before, CHECKS["logit_difference"].cases()))
+    assert all(
+        torch.equal(old, case.inputs[0])
+        for old, case in zip(before, CHECKS["logit_difference"].cases())
+    )
 
 
 def test_the_tensors_of_an_edge_give_the_librarys_score():
     """Independent of attribution: activations and gradients come from transformers by hooks."""
-    for case in exercises._edge_cases():
+    for case in _edge_cases():
         a, b, g = case.inputs
         assert abs(case.right) > 1e-6
-        assert torch.einsum("npd,mnpd->", b - a, g).item() / len(a) / len(g) == pytest.approx(case.right, rel=1e-9)
+        assert torch.einsum("npd,mnpd->", b - a, g).item() / len(a) / len(g) == pytest.approx(
+            case.right, rel=1e-9
+        )
 
 
 def test_markdown_shows_names_as_they_are():

@@ -7,52 +7,95 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from circuitbook import attribute, explorer, find_circuit, get_task, load_suite
-from circuitbook.circuits import Circuit, circuit_of
-from circuitbook.explorer import circuit_data, circuit_explorer, entry_sizes, explorer_data
-from circuitbook.graph import Graph
-from circuitbook.over_training import Found
-from circuitbook.selection import chosen, edge_order
-from circuitbook.views import SCRIPTS
+
+from circuitbook import attribute, find_circuit, get_task, load_suite
+from circuitbook.circuits.circuit import Circuit, circuit_of
+from circuitbook.circuits.selection import edge_order, first_edges
+from circuitbook.figures.algorithm import CLASS_COLOURS
+from circuitbook.figures.explorer import circuit_data, circuit_explorer, entry_sizes, explorer_data
+from circuitbook.figures.views import SCRIPTS
+from circuitbook.model.graph import Graph
+from circuitbook.studies.circuits import CircuitResult
 
 GRAPH = Graph(3, 2)
 
 
-def found_of(model="m", step=1, task="ioi", seed=0, size=9, graph=GRAPH, selection="greedy", every=1) -> Found:
+def found_of(
+    model="m", step=1, task="ioi", seed=0, size=9, graph=GRAPH, selection="greedy", every=1
+) -> CircuitResult:
     """What a search would give for random scores, with `size` as its answer; each `every`-th size was looked at."""
     scores = np.random.default_rng(seed).normal(size=graph.mask.shape)
     order = edge_order(scores, graph, selection)
-    masks = [chosen(order, graph, n) for n in range(1, graph.n_edges + 1)]
+    masks = [first_edges(order, graph, n) for n in range(1, graph.n_edges + 1)]
     edges = [int(mask.sum()) for mask in masks]
     kept = [n / (n + 2) for n in edges]
-    curve = pd.DataFrame({"size": range(1, len(masks) + 1), "edges": edges, "normalised": kept, "low": np.subtract(kept, 0.1), "high": np.add(kept, 0.1)})[::every]
-    about = {"size": size, "selection": selection, "absolute": True, "form": "normalised", "threshold": 0.8}
-    return Found(model, step, 1000 * step, task, Circuit(graph, masks[size - 1], scores, kept[size - 1], curve=curve, about=about), 0.0)
+    curve = pd.DataFrame(
+        {
+            "size": range(1, len(masks) + 1),
+            "edges": edges,
+            "normalised": kept,
+            "low": np.subtract(kept, 0.1),
+            "high": np.add(kept, 0.1),
+        }
+    )[::every]
+    about = {
+        "size": size,
+        "selection": selection,
+        "absolute": True,
+        "form": "normalised",
+        "threshold": 0.8,
+    }
+    return CircuitResult(
+        model,
+        step,
+        1000 * step,
+        task,
+        Circuit(graph, masks[size - 1], scores, kept[size - 1], curve=curve, about=about),
+        0.0,
+    )
 
 
-def none_of(model="m", step=1, task="ioi") -> Found:
-    return Found(model, step, 1000 * step, task, Circuit(GRAPH, np.zeros(GRAPH.mask.shape, bool), reason="the model does not do the task <here>"), np.nan)
+def none_of(model="m", step=1, task="ioi") -> CircuitResult:
+    return CircuitResult(
+        model,
+        step,
+        1000 * step,
+        task,
+        Circuit(
+            GRAPH, np.zeros(GRAPH.mask.shape, bool), reason="the model does not do the task <here>"
+        ),
+        np.nan,
+    )
 
 
 def drawn(data: dict, n: int, graph: Graph) -> dict[str, float]:
     """The edges that the explorer draws at a size, {name: score}, from its data."""
     enters = np.cumsum(data["enters"])
-    return {graph.edge_name(*divmod(edge, graph.n_dst)): score for edge, score, at in zip(data["edges"], data["scores"], enters) if at <= n}
+    return {
+        graph.edge_name(*divmod(edge, graph.n_dst)): score
+        for edge, score, at in zip(data["edges"], data["scores"], enters)
+        if at <= n
+    }
 
 
 # ------------------------------------------------------------------ its data
 
-@pytest.mark.parametrize("graph", [Graph(3, 2), Graph(2, 3, parallel=False)], ids=["parallel", "sequential"])
+
+@pytest.mark.parametrize(
+    "graph", [Graph(3, 2), Graph(2, 3, parallel=False)], ids=["parallel", "sequential"]
+)
 @pytest.mark.parametrize("selection", ["greedy", "top"])
 def test_an_edge_enters_where_the_circuits_first_have_it(graph, selection):
     for seed in range(4):
-        order = edge_order(np.random.default_rng(seed).normal(size=graph.mask.shape), graph, selection)
+        order = edge_order(
+            np.random.default_rng(seed).normal(size=graph.mask.shape), graph, selection
+        )
         for limit in (len(order), 20, 1):
             enters = entry_sizes(order[:limit], graph)
             for n in range(limit + 1):
                 mask = np.zeros(graph.mask.shape, bool)
                 mask[tuple(order[:limit][enters <= n].T)] = True
-                np.testing.assert_array_equal(mask, chosen(order, graph, n))
+                np.testing.assert_array_equal(mask, first_edges(order, graph, n))
 
 
 def test_what_is_drawn_at_each_size_is_the_circuit_of_that_size():
@@ -61,9 +104,11 @@ def test_what_is_drawn_at_each_size_is_the_circuit_of_that_size():
         data, order = circuit_data(one, 40), edge_order(one.circuit.scores, GRAPH)
         for n in range(41):
             there = drawn(data, n, GRAPH)
-            expected = Circuit(GRAPH, chosen(order, GRAPH, n)).edges
+            expected = Circuit(GRAPH, first_edges(order, GRAPH, n)).edges
             assert set(there) == set(expected)
-            assert [there[name] for name in expected] == pytest.approx([one.circuit.scores[GRAPH.edge(name)] for name in expected], rel=5e-3)
+            assert [there[name] for name in expected] == pytest.approx(
+                [one.circuit.scores[GRAPH.edge(name)] for name in expected], rel=5e-3
+            )
         assert set(drawn(data, data["size"], GRAPH)) == set(one.circuit.edges) and data["end"] == 40
 
 
@@ -71,38 +116,58 @@ def test_a_search_and_its_curve_are_told_as_they_are():
     suite = load_suite("mini")
     model = suite.checkpoint("mini-xs", suite.steps("mini-xs")[-1]).load()
     pairs = get_task("gendered_pronoun").prompts(model.tokenizer, n=16, seed=1)
-    circuit = find_circuit(model, pairs, attribute(model, pairs, rule="midpoint", points=5), form="normalised", threshold=0.9)
+    circuit = find_circuit(
+        model,
+        pairs,
+        attribute(model, pairs, rule="midpoint", points=5),
+        form="normalised",
+        threshold=0.9,
+    )
     assert circuit.found and circuit.n_edges > 2
-    data = circuit_data(Found("mini-xs", 1, 10, "gendered_pronoun", circuit, 0.0), 10**6)
+    data = circuit_data(CircuitResult("mini-xs", 1, 10, "gendered_pronoun", circuit, 0.0), 10**6)
     assert set(drawn(data, data["size"], circuit.graph)) == set(circuit.edges)
     kept = {edges: value for edges, value, _, _ in data["curve"]}
     for row in circuit.curve.itertuples():
         there = drawn(data, row.size, circuit.graph)
-        assert len(there) == row.edges and kept[len(there)] == pytest.approx(row.normalised, rel=1e-3, abs=1e-12)
+        assert len(there) == row.edges and kept[len(there)] == pytest.approx(
+            row.normalised, rel=1e-3, abs=1e-12
+        )
     assert kept[circuit.n_edges] == pytest.approx(circuit.faithfulness, rel=1e-3)
 
 
 def test_every_model_task_and_checkpoint_has_its_place():
     few = found_of("b", 5, "sva", seed=3, graph=Graph(2, 3))
-    data = explorer_data([none_of(step=2), found_of(step=8, seed=1), few], roles={("m", 8): {"a1.h0": ["induction"], "a1.h1": []}},
-                         notes={("m", 8): pd.DataFrame({"e": [0.12349, np.nan]}, index=["a1.h0", "a1.h1"])})
-    assert data["models"] == {"m": {"layers": 3, "heads": 2, "steps": [2, 8], "tokens": [2000, 8000]},
-                              "b": {"layers": 2, "heads": 3, "steps": [5], "tokens": [5000]}}
+    data = explorer_data(
+        [none_of(step=2), found_of(step=8, seed=1), few],
+        roles={("m", 8): {"a1.h0": ["induction"], "a1.h1": []}},
+        notes={("m", 8): pd.DataFrame({"e": [0.12349, np.nan]}, index=["a1.h0", "a1.h1"])},
+    )
+    assert data["models"] == {
+        "m": {"layers": 3, "heads": 2, "steps": [2, 8], "tokens": [2000, 8000]},
+        "b": {"layers": 2, "heads": 3, "steps": [5], "tokens": [5000]},
+    }
     none, there = data["circuits"]["m"]["ioi"]
     assert none == {"why": "the model does not do the task <here>"} and there["size"] == 9
     assert data["circuits"]["m"]["sva"] == [None, None] and data["circuits"]["b"]["ioi"] == [None]
-    assert data["roles"]["m"] == [{}, {"a1.h0": [list(explorer.CLASS_COLOURS).index("induction")]}]
-    assert data["notes"]["m"] == [{}, {"a1.h0": [0.123], "a1.h1": [None]}] and data["columns"] == ["e"]
+    assert data["roles"]["m"] == [{}, {"a1.h0": [list(CLASS_COLOURS).index("induction")]}]
+    assert data["notes"]["m"] == [{}, {"a1.h0": [0.123], "a1.h1": [None]}] and data["columns"] == [
+        "e"
+    ]
 
 
 def test_a_page_holds_one_script_and_only_as_much_as_it_may(monkeypatch):
-    found = [found_of("m</script>", step, seed=step, graph=Graph(4, 4), size=150, every=40) for step in range(1, 5)]
+    found = [
+        found_of("m</script>", step, seed=step, graph=Graph(4, 4), size=150, every=40)
+        for step in range(1, 5)
+    ]
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = circuit_explorer(found).data
-    assert page.count("</script") == 1 and "_static/circuit-explorer.js" in page and "http" not in page
+    assert (
+        page.count("</script") == 1 and "_static/circuit-explorer.js" in page and "http" not in page
+    )
     ends = lambda page: set(map(int, re.findall(r'"end":(\d+)', page)))
     assert ends(page) == {200} and ends(circuit_explorer(found, most=100).data) == {100}
-    monkeypatch.setattr(explorer, "BUDGET", len(page) // 2)
+    monkeypatch.setattr("circuitbook.figures.explorer.BUDGET", len(page) // 2)
     small = circuit_explorer(found).data
     assert len(small) < 0.6 * len(page) and ends(small) < {100, 50, 25, 12}
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
@@ -115,7 +180,7 @@ def test_what_cannot_be_explored_is_refused():
         circuit_explorer([])
     with pytest.raises(ValueError, match="nothing was measured of m and sva"):
         circuit_explorer([found_of()], start=("m", "sva"))
-    by_hand = Found("m", 1, 1, "ioi", circuit_of(GRAPH, ["input->logits"]), 0.0)
+    by_hand = CircuitResult("m", 1, 1, "ioi", circuit_of(GRAPH, ["input->logits"]), 0.0)
     with pytest.raises(ValueError, match="the ioi circuit of m at step 1 comes from no search"):
         circuit_explorer([by_hand])
     one = found_of()
@@ -128,7 +193,9 @@ def test_what_cannot_be_explored_is_refused():
 
 CHECKPOINTS = [none_of(step=1), *(found_of(step=2 + i, seed=i, size=8 + 3 * i) for i in range(3))]
 HEAD = next(node for node in CHECKPOINTS[-1].circuit.nodes if node[0] == "a")
-OTHERS = [found_of(step=2 + i, seed=7 + i, task="sva") for i in range(3)] + [found_of("n", 3, "sva", seed=11, graph=Graph(2, 3))]
+OTHERS = [found_of(step=2 + i, seed=7 + i, task="sva") for i in range(3)] + [
+    found_of("n", 3, "sva", seed=11, graph=Graph(2, 3))
+]
 
 
 @pytest.fixture
@@ -136,50 +203,93 @@ def page(tmp_path, monkeypatch):
     """Address of a page with two explorers that share the script, as in the book."""
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     notes = {("m", 4): pd.DataFrame({"copy score": [0.987, np.nan]}, index=[HEAD, "m0"])}
-    views = [circuit_explorer([*CHECKPOINTS, *OTHERS], name="first", start=("m", "ioi")).data,
-             circuit_explorer(CHECKPOINTS, name="second", roles={("m", 4): {HEAD: ["name mover"]}}, notes=notes).data]
+    views = [
+        circuit_explorer([*CHECKPOINTS, *OTHERS], name="first", start=("m", "ioi")).data,
+        circuit_explorer(
+            CHECKPOINTS, name="second", roles={("m", 4): {HEAD: ["name mover"]}}, notes=notes
+        ).data,
+    ]
     folder = tmp_path / "notebooks"
     folder.mkdir()
     (tmp_path / "_static").mkdir()
-    (tmp_path / "_static" / "circuit-explorer.js").write_text(SCRIPTS["circuit-explorer.js"](), encoding="utf8")
-    body = "".join(f'<section id="{name}">{view}</section>' for name, view in zip(("first", "second"), views))
-    (folder / "page.html").write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>{body}', encoding="utf8")
+    (tmp_path / "_static" / "circuit-explorer.js").write_text(
+        SCRIPTS["circuit-explorer.js"](), encoding="utf8"
+    )
+    body = "".join(
+        f'<section id="{name}">{view}</section>' for name, view in zip(("first", "second"), views)
+    )
+    (folder / "page.html").write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>{body}',
+        encoding="utf8",
+    )
     return (folder / "page.html").as_uri()
 
 
 def listed(browser, view="first") -> dict[str, float]:
     """The edges in the list beside the drawing, {name: score as written}, which must be those in the drawing, too, unless a node is
     selected."""
-    rows = browser.run("return [...document.querySelectorAll(`#${arguments[0]} .cx-list li`)].map(li => [li.dataset.edge, li.lastChild.textContent])", view)
+    rows = browser.run(
+        "return [...document.querySelectorAll(`#${arguments[0]} .cx-list li`)].map(li => [li.dataset.edge, li.lastChild.textContent])",
+        view,
+    )
     return {name: float(score.replace("\u2212", "-")) for name, score in rows}
 
 
 def in_drawing(browser, view="first", only="") -> set[str]:
-    return set(browser.run("return [...document.querySelectorAll(`#${arguments[0]} g[data-edge]${arguments[1]}`)].map(g => g.dataset.edge)", view, only))
+    return set(
+        browser.run(
+            "return [...document.querySelectorAll(`#${arguments[0]} g[data-edge]${arguments[1]}`)].map(g => g.dataset.edge)",
+            view,
+            only,
+        )
+    )
 
 
 def status(browser, view="first") -> str:
-    return browser.run("return document.querySelector(`#${arguments[0]} [role=status]`).textContent", view)
+    return browser.run(
+        "return document.querySelector(`#${arguments[0]} [role=status]`).textContent", view
+    )
 
 
-def expected(one: Found, n: int | None = None, node: str | None = None) -> dict[str, float]:
+def expected(one: CircuitResult, n: int | None = None, node: str | None = None) -> dict[str, float]:
     """The same from the circuit itself: the first n edges by its scores, less the dead ones; those of a node."""
     circuit = one.circuit
-    mask = circuit.mask if n is None else chosen(edge_order(circuit.scores, circuit.graph), circuit.graph, n)
-    edges = {name: circuit.scores[circuit.graph.edge(name)] for name in Circuit(circuit.graph, mask).edges}
-    return {name: score for name, score in edges.items() if node in (None, name.split("->")[0], name.split("->")[1].split("<")[0])}
+    mask = (
+        circuit.mask
+        if n is None
+        else first_edges(edge_order(circuit.scores, circuit.graph), circuit.graph, n)
+    )
+    edges = {
+        name: circuit.scores[circuit.graph.edge(name)]
+        for name in Circuit(circuit.graph, mask).edges
+    }
+    return {
+        name: score
+        for name, score in edges.items()
+        if node in (None, name.split("->")[0], name.split("->")[1].split("<")[0])
+    }
 
 
 @pytest.mark.browser
 def test_a_clicked_node_shows_its_edges(browser, page):
     browser.open(page)
     last = CHECKPOINTS[-1]
-    assert listed(browser) == pytest.approx(expected(last), rel=5e-3) and in_drawing(browser) == set(last.circuit.edges)
-    assert f"{last.circuit.n_edges} edges and {last.circuit.n_nodes} nodes" in status(browser) and f"{100 * last.circuit.faithfulness:.1f} %" in status(browser)
-    node = next(name for name in last.circuit.nodes if name[0] == "a" and 1 < len(expected(last, node=name)) < last.circuit.n_edges)
+    assert listed(browser) == pytest.approx(expected(last), rel=5e-3) and in_drawing(
+        browser
+    ) == set(last.circuit.edges)
+    assert f"{last.circuit.n_edges} edges and {last.circuit.n_nodes} nodes" in status(
+        browser
+    ) and f"{100 * last.circuit.faithfulness:.1f} %" in status(browser)
+    node = next(
+        name
+        for name in last.circuit.nodes
+        if name[0] == "a" and 1 < len(expected(last, node=name)) < last.circuit.n_edges
+    )
     browser.click(f'#first [data-node="{node}"]')
     assert listed(browser) == pytest.approx(expected(last, node=node), rel=5e-3)
-    assert in_drawing(browser, only=".dim") == set(last.circuit.edges) - set(expected(last, node=node))
+    assert in_drawing(browser, only=".dim") == set(last.circuit.edges) - set(
+        expected(last, node=node)
+    )
     pressed = "return [...document.querySelectorAll('#first [aria-pressed=true]')].map(node => node.dataset.node)"
     assert browser.run(pressed) == [node]
     browser.click(f'#first [data-node="{node}"]')
@@ -188,10 +298,17 @@ def test_a_clicked_node_shows_its_edges(browser, page):
     assert browser.run(pressed) == [node]
     browser.press(f'#first [data-node="{node}"]', "ESCAPE")
     assert browser.run(pressed) == []
-    browser.click("#first .cx-list li button:last-of-type")              # a name in the list is a way to that node
-    assert len(browser.run(pressed)) == 1 and browser.run(pressed) == [browser.run("return document.activeElement.dataset.node")]
+    browser.click(
+        "#first .cx-list li button:last-of-type"
+    )  # a name in the list is a way to that node
+    assert len(browser.run(pressed)) == 1 and browser.run(pressed) == [
+        browser.run("return document.activeElement.dataset.node")
+    ]
     browser.click("#first [name=none]")
-    assert browser.run(pressed) == [] and browser.run("return document.activeElement.className") == "cx-list"
+    assert (
+        browser.run(pressed) == []
+        and browser.run("return document.activeElement.className") == "cx-list"
+    )
     browser.press('#first [data-node="logits"]', "DOWN")
     focused = browser.run("return document.activeElement.dataset.node")
     assert focused in last.circuit.nodes and focused != "logits"
@@ -203,24 +320,36 @@ def test_sliders_by_keyboard_and_the_address_that_brings_it_all_back(browser, pa
     browser.open(page)
     browser.press("#first [name=training]", "LEFT")
     one = CHECKPOINTS[-2]
-    assert listed(browser) == pytest.approx(expected(one), rel=5e-3) and "after 3k tokens (step 3)" in status(browser)
+    assert listed(browser) == pytest.approx(
+        expected(one), rel=5e-3
+    ) and "after 3k tokens (step 3)" in status(browser)
     browser.press("#first [name=edges]", "RIGHT", "RIGHT", "RIGHT", "RIGHT", "RIGHT")
     n = one.circuit.about["size"] + 5
-    assert listed(browser) == pytest.approx(expected(one, n), rel=5e-3) and f"the first {n} edges" in status(browser)
+    assert listed(browser) == pytest.approx(
+        expected(one, n), rel=5e-3
+    ) and f"the first {n} edges" in status(browser)
     kept = one.circuit.curve.set_index("size")["normalised"][n]
     assert f"faithfulness {100 * kept:.1f}".removesuffix(".0") in status(browser)
     node = next(name for name in one.circuit.nodes if name[0] == "a")
     browser.click(f'#first [data-node="{node}"]')
-    assert listed(browser, "second") == pytest.approx(expected(CHECKPOINTS[-1]), rel=5e-3)             # which nobody touched
+    assert listed(browser, "second") == pytest.approx(
+        expected(CHECKPOINTS[-1]), rel=5e-3
+    )  # which nobody touched
     browser.click('#second [data-node="logits"]')
-    time.sleep(0.4)                                    # the address is written when the hand rests
+    time.sleep(0.4)  # the address is written when the hand rests
     address = browser.run("return location.href")
     browser.open(address)
     assert listed(browser) == pytest.approx(expected(one, n, node), rel=5e-3)
-    assert listed(browser, "second") == pytest.approx(expected(CHECKPOINTS[-1], node="logits"), rel=5e-3)
-    browser.open(page + "#second.model=nobody&second.step=x&second.edges=-1&second.node=a9.h9&first.step=1")
+    assert listed(browser, "second") == pytest.approx(
+        expected(CHECKPOINTS[-1], node="logits"), rel=5e-3
+    )
+    browser.open(
+        page + "#second.model=nobody&second.step=x&second.edges=-1&second.node=a9.h9&first.step=1"
+    )
     assert listed(browser, "second") == pytest.approx(expected(CHECKPOINTS[-1]), rel=5e-3)
-    assert listed(browser) == {} and "no circuit. The model does not do the task <here>" in status(browser)
+    assert listed(browser) == {} and "no circuit. The model does not do the task <here>" in status(
+        browser
+    )
     assert browser.complaints() == []
 
 
@@ -228,12 +357,19 @@ def test_sliders_by_keyboard_and_the_address_that_brings_it_all_back(browser, pa
 def test_models_tasks_classes_and_notes(browser, page):
     browser.open(page + "#first.model=m&first.task=sva&first.step=4")
     assert listed(browser) == pytest.approx(expected(OTHERS[2]), rel=5e-3)
-    browser.run("const model = document.querySelector('#first [name=model]'); model.value = 'n'; model.dispatchEvent(new Event('change'))")
-    assert listed(browser) == pytest.approx(expected(OTHERS[3]), rel=5e-3) and "n, Subject-Verb Agreement" in status(browser)
+    browser.run(
+        "const model = document.querySelector('#first [name=model]'); model.value = 'n'; model.dispatchEvent(new Event('change'))"
+    )
+    assert listed(browser) == pytest.approx(
+        expected(OTHERS[3]), rel=5e-3
+    ) and "n, Subject-Verb Agreement" in status(browser)
     browser.open(page + f"#second.node={HEAD}")
     text = browser.run("return document.querySelector('#second .cx-list').textContent")
     assert f"Head {HEAD[1]}.{HEAD[4]}: name mover" in text and "copy score0.99" in text
-    assert "name mover" in browser.run("return document.querySelector(`#second [data-node='${arguments[0]}']`).getAttribute('aria-label')", HEAD)
+    assert "name mover" in browser.run(
+        "return document.querySelector(`#second [data-node='${arguments[0]}']`).getAttribute('aria-label')",
+        HEAD,
+    )
     assert browser.complaints() == []
 
 
@@ -244,14 +380,22 @@ def test_playing_goes_through_the_checkpoints_and_moves_no_node(browser, page):
     before = browser.run(places)
     browser.click("#first [name=play]")
     seen, until = [], time.time() + 15
-    while time.time() < until and browser.run("return document.querySelector('#first [name=play]').textContent") == "Pause":
-        now = browser.run("return [Number(document.querySelector('#first [name=training]').value), document.querySelectorAll('#first g[data-edge]').length]")
+    while (
+        time.time() < until
+        and browser.run("return document.querySelector('#first [name=play]').textContent")
+        == "Pause"
+    ):
+        now = browser.run(
+            "return [Number(document.querySelector('#first [name=training]').value), document.querySelectorAll('#first g[data-edge]').length]"
+        )
         seen += [now] if now not in seen else []
         assert browser.run(places) == before
         time.sleep(0.2)
     sizes = [[at, one.circuit.n_edges] for at, one in enumerate(CHECKPOINTS)]
-    assert seen[0] == sizes[0] and seen == sizes[:len(seen)] and len(seen) >= 3
-    assert in_drawing(browser) == set(CHECKPOINTS[-1].circuit.edges) and len(json.loads(before)) == len(GRAPH.node_names)
+    assert seen[0] == sizes[0] and seen == sizes[: len(seen)] and len(seen) >= 3
+    assert in_drawing(browser) == set(CHECKPOINTS[-1].circuit.edges) and len(
+        json.loads(before)
+    ) == len(GRAPH.node_names)
     assert browser.complaints() == []
 
 
@@ -259,31 +403,58 @@ def test_playing_goes_through_the_checkpoints_and_moves_no_node(browser, page):
 def test_two_explorers_that_bring_their_own_script(browser, tmp_path, monkeypatch):
     monkeypatch.delenv("CIRCUITBOOK_PAGES", raising=False)
     file = tmp_path / "alone.html"
-    file.write_text("<!doctype html><meta charset='utf-8'>" + "".join(
-        f'<section id="{name}">{circuit_explorer([found_of(seed=seed)]).data}</section>' for name, seed in (("first", 1), ("second", 2))))
+    file.write_text(
+        "<!doctype html><meta charset='utf-8'>"
+        + "".join(
+            f'<section id="{name}">{circuit_explorer([found_of(seed=seed)]).data}</section>'
+            for name, seed in (("first", 1), ("second", 2))
+        )
+    )
     browser.open(file.as_uri())
     assert listed(browser) == pytest.approx(expected(found_of(seed=1)), rel=5e-3)
     assert listed(browser, "second") == pytest.approx(expected(found_of(seed=2)), rel=5e-3)
     browser.click('#second [data-node="logits"]')
     time.sleep(0.4)
-    assert "circuits-2.node=logits" in browser.run("return location.hash") and browser.complaints() == []
+    assert (
+        "circuits-2.node=logits" in browser.run("return location.hash")
+        and browser.complaints() == []
+    )
 
 
 @pytest.mark.browser
 def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
-    shown = circuit_explorer([*CHECKPOINTS, *OTHERS], name="front", start=("m", "ioi"), compact="more.html#classes.model=m").data
+    shown = circuit_explorer(
+        [*CHECKPOINTS, *OTHERS],
+        name="front",
+        start=("m", "ioi"),
+        compact="more.html#classes.model=m",
+    ).data
     script = SCRIPTS["circuit-explorer.js"]()
     data = shown.replace(script.replace("</script", "<\\/script"), "")
     assert '"ioi"' in data and '"sva"' not in data and '"n":' not in data
-    (tmp_path / "page.html").write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title><section id="first">{shown}</section>',
-                                        encoding="utf8")
+    (tmp_path / "page.html").write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title><section id="first">{shown}</section>',
+        encoding="utf8",
+    )
     browser.open((tmp_path / "page.html").as_uri())
-    until, at = time.time() + 30, "return Number(document.querySelector('#first [name=training]').value)"
-    while time.time() < until and browser.run("return document.querySelector('#first [name=play]').textContent") == "Pause":
+    until, at = (
+        time.time() + 30,
+        "return Number(document.querySelector('#first [name=training]').value)",
+    )
+    while (
+        time.time() < until
+        and browser.run("return document.querySelector('#first [name=play]').textContent")
+        == "Pause"
+    ):
         time.sleep(0.1)
     assert browser.run(at) == sum(one.model == "m" and one.task == "ioi" for one in CHECKPOINTS) - 1
     assert f"{CHECKPOINTS[-1].circuit.n_edges} edges of m keep 80 %" in status(browser)
-    link = browser.run("const a = document.querySelector('#first .cx-link a'); return [a.getAttribute('href'), a.textContent, a.checkVisibility()]")
+    link = browser.run(
+        "const a = document.querySelector('#first .cx-link a'); return [a.getAttribute('href'), a.textContent, a.checkVisibility()]"
+    )
     assert link == ["more.html#classes.model=m", "Take it apart", True]
-    assert not browser.run("return document.querySelector('#first .cx-list').checkVisibility()") and browser.run("return location.hash") == ""
+    assert (
+        not browser.run("return document.querySelector('#first .cx-list').checkVisibility()")
+        and browser.run("return location.hash") == ""
+    )
     assert browser.complaints() == []

@@ -12,13 +12,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from circuitbook import figures
-from circuitbook.published import TABLES, published
+from circuitbook.figures.abilities import ability_panels
+from circuitbook.figures.showing import show
+from circuitbook.figures.style import (
+    CURVES,
+    GROUNDS,
+    MINI,
+    PYTHIA,
+    base_model,
+    model_style,
+    tokens_axis,
+    use_style,
+)
+from circuitbook.records.published import TABLES, published
 
 
 def luminance(colour):
     """WCAG 2.2's relative luminance."""
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in matplotlib.colors.to_rgb(colour)]
+    linear = [
+        v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+        for v in matplotlib.colors.to_rgb(colour)
+    ]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
@@ -32,38 +46,42 @@ def test_contrast_is_wcags():
     assert contrast("#777777", "white") == pytest.approx(4.48, abs=0.005)
 
 
-@pytest.mark.parametrize("ground", figures.GROUNDS)
+@pytest.mark.parametrize("ground", GROUNDS)
 def test_curves_stand_out_from_both_grounds(ground):
-    styles = [figures.model_style(name) for name in (*figures.MINI, *figures.PYTHIA, "mini-xs-seed2")]
-    styles += [figures.model_style(name, ("a", "b", "c")) for name in "abc"]
+    styles = [model_style(name) for name in (*MINI, *PYTHIA, "mini-xs-seed2")]
+    styles += [model_style(name, ("a", "b", "c")) for name in "abc"]
     assert min(contrast(style["color"][:3], ground) for style in styles) >= 3
-    assert min(contrast(colour, ground) for colour in figures.CURVES) >= 3
-    assert len(set(figures.CURVES)) == len(figures.CURVES)
+    assert min(contrast(colour, ground) for colour in CURVES) >= 3
+    assert len(set(CURVES)) == len(CURVES)
 
 
 def test_the_grounds_are_the_pages():
     style = (Path(__file__).parents[1] / "book/_static/custom.css").read_text()
-    assert f"background-color: {figures.GROUNDS[1]}" in style
+    assert f"background-color: {GROUNDS[1]}" in style
 
 
-@pytest.mark.parametrize("family", [figures.MINI, figures.PYTHIA])
+@pytest.mark.parametrize("family", [MINI, PYTHIA])
 def test_larger_models_are_darker_so_that_greyscale_tells_them_apart(family):
-    styles = [figures.model_style(name) for name in family]
+    styles = [model_style(name) for name in family]
     steps = np.diff([luminance(s["color"]) for s in styles])
     assert (steps < -0.008).all()
     assert len({s["marker"] for s in styles}) == len(family)
 
 
 def test_a_seed_has_its_models_colour_and_another_line():
-    base, seed = figures.model_style("mini-m"), figures.model_style("mini-m-seed2")
+    base, seed = model_style("mini-m"), model_style("mini-m-seed2")
     assert base["color"] == seed["color"] and "linestyle" in seed and "marker" not in seed
-    assert figures.base_model("pythia-160m-data-seed3") == figures.base_model("pythia-160m-hiddendropout") == "pythia-160m"
-    assert figures.base_model("pythia-1.4b") == "pythia-1.4b"
+    assert (
+        base_model("pythia-160m-data-seed3")
+        == base_model("pythia-160m-hiddendropout")
+        == "pythia-160m"
+    )
+    assert base_model("pythia-1.4b") == "pythia-1.4b"
 
 
 def test_axis_has_room_for_step_zero():
     _, ax = plt.subplots()
-    figures.tokens_axis(ax, [0, 1e5, 1e6, 8e6])
+    tokens_axis(ax, [0, 1e5, 1e6, 8e6])
     ax.figure.canvas.draw()
     place = [ax.transData.transform((x, 0))[0] for x in (0, 1e5, 1e6, 8e6)]
     left, right = ax.get_window_extent().x0, ax.get_window_extent().x1
@@ -73,13 +91,22 @@ def test_axis_has_room_for_step_zero():
 
 
 def test_panels_draw_what_they_are_given():
-    curves = pd.DataFrame([{"model": m, "task": t, "tokens_seen": x, "mean": x * k, "low": 0, "high": 1}
-                           for k, m in enumerate(figures.MINI) for t in ("ioi", "sva") for x in (0, 10, 100)])
+    curves = pd.DataFrame(
+        [
+            {"model": m, "task": t, "tokens_seen": x, "mean": x * k, "low": 0, "high": 1}
+            for k, m in enumerate(MINI)
+            for t in ("ioi", "sva")
+            for x in (0, 10, 100)
+        ]
+    )
     with matplotlib.rc_context():
-        figures.use_style()
-        fig = figures.ability_panels(curves, ["ioi", "sva"], list(figures.MINI), {"ioi": "x", "sva": "y"})
+        use_style()
+        fig = ability_panels(curves, ["ioi", "sva"], list(MINI), {"ioi": "x", "sva": "y"})
     first, second = fig.axes[:2]
-    assert first.get_title(loc="left") == "Indirect Object Identification" and second.get_ylabel() == "y"
+    assert (
+        first.get_title(loc="left") == "Indirect Object Identification"
+        and second.get_ylabel() == "y"
+    )
     drawn = [line.get_ydata() for line in first.lines if len(line.get_xdata()) == 3]
     assert [list(y) for y in drawn] == [[0, 10 * k, 100 * k] for k in range(4)]
     plt.close("all")
@@ -98,10 +125,10 @@ def test_published_tables_are_the_papers():
 
 def test_a_shown_figure_is_an_image_with_its_text(monkeypatch):
     seen = []
-    monkeypatch.setattr(figures, "display", seen.append)
+    monkeypatch.setattr("circuitbook.figures.showing.display", seen.append)
     fig, ax = plt.subplots()
     ax.plot([0, 1], [2, 3])
-    figures.show(fig, 'Curves that "rise"')
+    show(fig, 'Curves that "rise"')
     page = seen[0].data
     assert 'alt="Curves that &quot;rise&quot;"' in page and page.startswith("<img")
     assert b"<svg" in base64.b64decode(page.split("base64,")[1].split('"')[0])
@@ -110,6 +137,12 @@ def test_a_shown_figure_is_an_image_with_its_text(monkeypatch):
 
 def test_models_of_two_suites_in_one_figure_differ():
     family = ("mini-xs", "tiny-llama", "tiny-llama-seed2")
-    first, second, seed = (figures.model_style(name, family) for name in family)
-    assert first["color"] != second["color"] == seed["color"] and first["marker"] != second["marker"]
-    assert figures.model_style("mini-m", ("mini-m", "mini-xs")) == figures.model_style("mini-m") != figures.model_style("mini-xs")
+    first, second, seed = (model_style(name, family) for name in family)
+    assert (
+        first["color"] != second["color"] == seed["color"] and first["marker"] != second["marker"]
+    )
+    assert (
+        model_style("mini-m", ("mini-m", "mini-xs"))
+        == model_style("mini-m")
+        != model_style("mini-xs")
+    )

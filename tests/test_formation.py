@@ -6,29 +6,48 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from circuitbook import load_suite, views
-from circuitbook.formation import (balance, fates, figure_2_head, formation, heads_in_circuits, lead, measure_repair,
-                                   measure_swaps, of_model)
-from circuitbook.heads import HeadScores, documents, measure_heads
-from circuitbook.network import network_of
-from circuitbook.over_training import Found
-from circuitbook.circuits import circuit_of
-from circuitbook.graph import Graph
-from circuitbook.patching import metric_of, repair_over_text, swap_heads
-from circuitbook.stats import dated
-from circuitbook.store import Store
-from circuitbook.tasks import get_task
 from test_patching import hooked
 from toys import toy_model
 
+from circuitbook import load_suite
+from circuitbook.circuits.circuit import circuit_of
+from circuitbook.figures.views import head_browser
+from circuitbook.heads.ablation import repair_over_text
+from circuitbook.heads.swaps import metric_of, swap_heads
+from circuitbook.model.architectures import network_of
+from circuitbook.model.graph import Graph
+from circuitbook.stats import dated
+from circuitbook.store.disk import Store
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.formation import (
+    balance,
+    fates,
+    figure_2_head,
+    formation,
+    heads_in_circuits,
+    lead,
+    of_model,
+)
+from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.studies.self_repair import measure_repair, measure_swaps
+from circuitbook.tasks.registry import get_task
+from circuitbook.tasks.sequences import documents
 
-def made_up(curves: dict[tuple[int, int], list[float]], kind="induction", items=40, noise=0.0) -> list[HeadScores]:
+
+def made_up(
+    curves: dict[tuple[int, int], list[float]], kind="induction", items=40, noise=0.0
+) -> list[HeadScores]:
     """Head scores of a model "m" of 2 heads a layer that follow these curves, at 1, 2, 4, ... tokens."""
     heads, rng = sorted(curves), np.random.default_rng(0)
     out = []
     for i in range(len(curves[heads[0]])):
-        arrays = {name: np.zeros((len(heads), items)) for name in ("previous", "induction", "copy", "successor")}
-        arrays[kind] = np.array([[curves[head][i]] * items for head in heads]) + noise * rng.standard_normal((len(heads), items))
+        arrays = {
+            name: np.zeros((len(heads), items))
+            for name in ("previous", "induction", "copy", "successor")
+        }
+        arrays[kind] = np.array(
+            [[curves[head][i]] * items for head in heads]
+        ) + noise * rng.standard_normal((len(heads), items))
         out.append(HeadScores("m", i, 2**i, 2, arrays))
     return out
 
@@ -36,8 +55,15 @@ def made_up(curves: dict[tuple[int, int], list[float]], kind="induction", items=
 def test_the_strongest_head_dates_the_kind_and_a_hand_over_is_no_delay():
     found = made_up({(0, 0): [0, 0.8, 0.8, 0, 0], (0, 1): [0, 0, 0, 0.8, 0.8]})
     e = formation(found, "m", "induction", draws=50)
-    assert e.final == pytest.approx(0.8) and e.tokens == pytest.approx(2**0.5)         # half way in log tokens between 1 and 2
-    assert formation(made_up({(0, 0): [0, 0.2, 0.2], (0, 1): [0, 0, 0]}), "m", "induction", draws=50).samples.size == 0
+    assert e.final == pytest.approx(0.8) and e.tokens == pytest.approx(
+        2**0.5
+    )  # half way in log tokens between 1 and 2
+    assert (
+        formation(
+            made_up({(0, 0): [0, 0.2, 0.2], (0, 1): [0, 0, 0]}), "m", "induction", draws=50
+        ).samples.size
+        == 0
+    )
     with pytest.raises(ValueError, match="no head scores of other were measured; there are m"):
         of_model(found, "other")
 
@@ -46,33 +72,68 @@ def test_dated_takes_a_share_of_the_largest_value():
     curve = np.array([0, 1, 0.2])
     e = dated(np.array([1, 4, 16]), curve, np.tile(curve, (10, 1)), 0.5, of="largest")
     assert e.tokens == pytest.approx(2) and e.low == e.high == pytest.approx(2) and e.final == 1
-    assert dated(np.array([1, 4, 16]), curve, np.tile(curve, (10, 1)), 0.5, least=0.3).samples.size == 0        # of the final one
+    assert (
+        dated(np.array([1, 4, 16]), curve, np.tile(curve, (10, 1)), 0.5, min_value=0.3).samples.size
+        == 0
+    )  # of the final one
 
 
 def test_lead_says_what_the_interval_allows():
-    early = formation(made_up({(0, 0): [0, 0.9, 0.9, 0.9], (0, 1): [0] * 4}, noise=0.05), "m", "induction", draws=200)
-    late = formation(made_up({(0, 0): [0, 0, 0, 0.9], (0, 1): [0] * 4}, noise=0.05), "m", "induction", draws=200)
-    never = formation(made_up({(0, 0): [0, 0, 0, 0.1], (0, 1): [0] * 4}), "m", "induction", draws=200)
-    assert lead(early, late).answer == "before" and lead(early, late).ratio == pytest.approx(0.25, rel=0.05)
+    early = formation(
+        made_up({(0, 0): [0, 0.9, 0.9, 0.9], (0, 1): [0] * 4}, noise=0.05),
+        "m",
+        "induction",
+        draws=200,
+    )
+    late = formation(
+        made_up({(0, 0): [0, 0, 0, 0.9], (0, 1): [0] * 4}, noise=0.05), "m", "induction", draws=200
+    )
+    never = formation(
+        made_up({(0, 0): [0, 0, 0, 0.1], (0, 1): [0] * 4}), "m", "induction", draws=200
+    )
+    assert lead(early, late).answer == "before" and lead(early, late).ratio == pytest.approx(
+        0.25, rel=0.05
+    )
     assert lead(late, early).answer == "after" and lead(early, early).answer == "can't tell"
     assert lead(never, early).answer == "no such head" and lead(early, never).answer == "no ability"
 
 
 def test_fates_and_balance():
-    found = made_up({(0, 0): [0, 0.8, 0.8, 0.1], (0, 1): [0, 0, 0.3, 0.5], (1, 0): [0, 0.6, 0.5, 0.4], (1, 1): [0.1] * 4})
+    found = made_up(
+        {
+            (0, 0): [0, 0.8, 0.8, 0.1],
+            (0, 1): [0, 0, 0.3, 0.5],
+            (1, 0): [0, 0.6, 0.5, 0.4],
+            (1, 1): [0.1] * 4,
+        }
+    )
     table = fates(found, "m", "induction")
-    assert table[["head", "formed", "fate"]].values.tolist() == [["0.0", 2, "loses it"], ["1.0", 2, "fades"], ["0.1", 4, "keeps it"]]
+    assert table[["head", "formed", "fate"]].values.tolist() == [
+        ["0.0", 2, "loses it"],
+        ["1.0", 2, "fades"],
+        ["0.1", 4, "keeps it"],
+    ]
     moves = pd.DataFrame({"a": [0, 1, 0, 1.0], "b": [1, 0, 1, 0.0]})
     assert balance(moves) == 0 and balance(moves.assign(b=moves["a"])) == pytest.approx(2)
     assert np.isnan(balance(moves * 0)) and np.isnan(balance(moves.iloc[:2]))
 
 
 def test_the_head_of_figure_2_is_the_first_in_the_circuit_to_reach_the_bar():
-    found = made_up({(0, 0): [0, 0.9, 0.9], (0, 1): [0, 0.2, 0.9], (1, 0): [0.1, 0.4, 0.4], (1, 1): [0, 0, 0.8]})
-    circuit = circuit_of(Graph(2, 2), ["input->a0.h1<q>", "a0.h1->logits", "input->a1.h1<v>", "a1.h1->logits"])
-    seen = [Found("m", 0, 1, "greater_than", circuit, 0.0)]
-    assert heads_in_circuits(seen, "m", "greater_than") == {(0, 1), (1, 1)} and heads_in_circuits(seen, "m", "ioi") == set()
-    assert figure_2_head(found, seen, "m", "induction") == (0, 1)             # 0.0 is earlier, but in no circuit
+    found = made_up(
+        {(0, 0): [0, 0.9, 0.9], (0, 1): [0, 0.2, 0.9], (1, 0): [0.1, 0.4, 0.4], (1, 1): [0, 0, 0.8]}
+    )
+    circuit = circuit_of(
+        Graph(2, 2), ["input->a0.h1<q>", "a0.h1->logits", "input->a1.h1<v>", "a1.h1->logits"]
+    )
+    seen = [CircuitResult("m", 0, 1, "greater_than", circuit, 0.0)]
+    assert (
+        heads_in_circuits(seen, "m", "greater_than") == {(0, 1), (1, 1)}
+        and heads_in_circuits(seen, "m", "ioi") == set()
+    )
+    assert figure_2_head(found, seen, "m", "induction") == (
+        0,
+        1,
+    )  # 0.0 is earlier, but in no circuit
     assert figure_2_head(found, [], "m", "induction") is None
 
 
@@ -81,32 +142,51 @@ def test_repair_over_text_is_its_definition(tmp_path):
     network = network.double().requires_grad_(False)
     tokens = torch.randint(1, 15, (4, 7), generator=torch.Generator().manual_seed(4))
     got, body, kept = repair_over_text(model, tokens, share=0.2), network.gpt_neox, {}
-    hooks = [(b.attention.dense, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone())) for l, b in enumerate(body.layers)]
+    hooks = [
+        (b.attention.dense, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone()))
+        for l, b in enumerate(body.layers)
+    ]
     hooks += [(body.final_layer_norm, True, lambda m, x: kept.__setitem__("last", x[0].clone()))]
     with hooked(hooks):
         clean = network(tokens).logits
     final, last = body.final_layer_norm, kept["last"]
     deviation = (last.var(-1, keepdim=True, unbiased=False) + final.eps).sqrt()
 
-    def straight(x):                                   # what a vector in the last stream adds to the centred logit of the next token
-        logits = ((x - x.mean(-1, keepdim=True)) / deviation * final.weight) @ network.lm_head.weight.T
-        return (logits - logits.mean(-1, keepdim=True))[:, :-1].gather(2, tokens[:, 1:, None]).flatten()
+    def straight(x):  # what a vector in the last stream adds to the centred logit of the next token
+        logits = (
+            (x - x.mean(-1, keepdim=True)) / deviation * final.weight
+        ) @ network.lm_head.weight.T
+        return (
+            (logits - logits.mean(-1, keepdim=True))[:, :-1]
+            .gather(2, tokens[:, 1:, None])
+            .flatten()
+        )
 
     for row, (layer, head) in enumerate((l, h) for l in range(2) for h in range(2)):
         part = slice(head * 8, (head + 1) * 8)
         w = body.layers[layer].attention.dense.weight[:, part]
         wrote, other = kept[layer][..., part] @ w.T, kept[layer].roll(1, 0)[..., part]
+
         def swap(m, x, other=other, part=part):
             z = x[0].clone()
             z[..., part] = other
             return (z,)
+
         with hooked([(body.layers[layer].attention.dense, True, swap)]):
             patched = network(tokens).logits
         # a norm's bias adds the same to both runs
-        centred = lambda logits: (logits - logits.mean(-1, keepdim=True))[:, :-1].gather(2, tokens[:, 1:, None]).flatten()
+        centred = (
+            lambda logits: (logits - logits.mean(-1, keepdim=True))[:, :-1]
+            .gather(2, tokens[:, 1:, None])
+            .flatten()
+        )
         most = straight(wrote).topk(int(0.2 * 24)).indices
-        assert got["direct"][row] == pytest.approx(float((straight(wrote) - straight(other @ w.T))[most].mean()), abs=1e-9)
-        assert got["total"][row] == pytest.approx(float((centred(clean) - centred(patched))[most].mean()), abs=1e-9)
+        assert got["direct"][row] == pytest.approx(
+            float((straight(wrote) - straight(other @ w.T))[most].mean()), abs=1e-9
+        )
+        assert got["total"][row] == pytest.approx(
+            float((centred(clean) - centred(patched))[most].mean()), abs=1e-9
+        )
     # in the last layer only the norm can repair; before it, more can
     assert (got["direct"] - got["total"]).abs().min() > 1e-6
 
@@ -117,29 +197,54 @@ def test_repair_and_swaps_over_training(tmp_path):
     found = measure_heads(suite, ["mini-xs"], store, steps=steps, progress=False)
     repaired = measure_repair(suite, found, store, "zero", prompts=20, texts=4, progress=False)
     assert [one.step for one in repaired] == list(steps["mini-xs"])
-    assert repaired[-1].carriers == [(1, 2)] and repaired[-1].ioi["before"].mean() > 1 > repaired[-1].ioi["after"].mean()
+    assert (
+        repaired[-1].carriers == [(1, 2)]
+        and repaired[-1].ioi["before"].mean() > 1 > repaired[-1].ioi["after"].mean()
+    )
     assert repaired[-1].text["direct"].shape == (8,)
     docs = documents(suite.checkpoint("mini-xs", steps["mini-xs"][1]).load(), 4, 61)
     assert docs.shape == (4, 61)
     groups = {"carrier": [(1, 2)], "all": [(l, h) for l in range(2) for h in range(4)]}
-    swaps = measure_swaps(suite, "mini-xs", groups, store, steps["mini-xs"], prompts=20, progress=False)
+    swaps = measure_swaps(
+        suite, "mini-xs", groups, store, steps["mini-xs"], prompts=20, progress=False
+    )
     assert len(swaps) == 2
     loaded = [suite.checkpoint("mini-xs", step).load() for step in steps["mini-xs"]]
     pairs = get_task("ioi").prompts(loaded[0].tokenizer, n=20)
-    literal = metric_of(swap_heads(network_of(loaded[0]), network_of(loaded[1]), [(1, 2)]), pairs).mean()
+    literal = metric_of(
+        swap_heads(network_of(loaded[0]), network_of(loaded[1]), [(1, 2)]), pairs
+    ).mean()
     one = swaps[swaps["group"] == "carrier"].iloc[0]
-    assert one["metric"] == pytest.approx(float(literal), abs=1e-5) and abs(one["metric"] - one["own"]) > 1e-3
-    assert one["own"] == pytest.approx(float(pairs.metric(loaded[0].logits(pairs.clean, pairs.end)).mean()), abs=1e-3)
+    assert (
+        one["metric"] == pytest.approx(float(literal), abs=1e-5)
+        and abs(one["metric"] - one["own"]) > 1e-3
+    )
+    assert one["own"] == pytest.approx(
+        float(pairs.metric(loaded[0].logits(pairs.clean, pairs.end)).mean()), abs=1e-3
+    )
 
 
 def test_the_head_browser_holds_every_score_and_shares_its_script(monkeypatch):
-    tables = {"m</script>": pd.DataFrame({"tokens_seen": [0, 10, 0, 10], "layer": [0, 0, 0, 0], "head": [0, 0, 1, 1],
-                                          "induction": [0.1, 0.25, np.nan, 0.75]})}
+    tables = {
+        "m</script>": pd.DataFrame(
+            {
+                "tokens_seen": [0, 10, 0, 10],
+                "layer": [0, 0, 0, 0],
+                "head": [0, 0, 1, 1],
+                "induction": [0.1, 0.25, np.nan, 0.75],
+            }
+        )
+    }
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
-    page = views.head_browser(tables, {"induction": "Induction"}, ("m</script>", 0, 1)).data
-    assert "[0.1,0.25]" in page and "[null,0.75]" in page and "_static/plotly.js" in page and page.count("</script") == 1
+    page = head_browser(tables, {"induction": "Induction"}, ("m</script>", 0, 1)).data
+    assert (
+        "[0.1,0.25]" in page
+        and "[null,0.75]" in page
+        and "_static/plotly.js" in page
+        and page.count("</script") == 1
+    )
     assert page.count("<select") == 3 and "http" not in page and len(page) < 6000
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
-    assert len(views.head_browser(tables, {"induction": "Induction"}).data) > 1_000_000
+    assert len(head_browser(tables, {"induction": "Induction"}).data) > 1_000_000
     with pytest.raises(ValueError, match="at least one model"):
-        views.head_browser({}, {"induction": "Induction"})
+        head_browser({}, {"induction": "Induction"})

@@ -7,8 +7,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {f"/{folder}/{path.stem}": path for folder, ending in (("notebooks", "ipynb"), ("book", "md")) for path in (ROOT / folder).glob(f"*.{ending}")}
-FINDINGS = ("abilities", "circuits", "circuits-over-training", "components", "after-formation", "algorithm", "stability")
+PAGES = {
+    f"/{folder}/{path.stem}": path
+    for folder, ending in (("notebooks", "ipynb"), ("book", "md"))
+    for path in (ROOT / folder).glob(f"*.{ending}")
+}
+FINDINGS = (
+    "abilities",
+    "circuits",
+    "circuits-over-training",
+    "components",
+    "after-formation",
+    "algorithm",
+    "stability",
+)
 
 
 def text_of(page: str) -> str:
@@ -20,7 +32,11 @@ def text_of(page: str) -> str:
 
 def definitions() -> dict[str, str]:
     found = {}
-    for block in re.findall(r"^```\{glossary\}\n(.*?)^```", (ROOT / "book/glossary.md").read_text(), re.MULTILINE | re.DOTALL):
+    for block in re.findall(
+        r"^```\{glossary\}\n(.*?)^```",
+        (ROOT / "book/glossary.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    ):
         for entry in block.strip().split("\n\n"):
             term, *lines = entry.split("\n")
             found[term] = " ".join(line.strip() for line in lines)
@@ -28,7 +44,10 @@ def definitions() -> dict[str, str]:
 
 
 def terms_in(text: str) -> list[str]:
-    return [target or shown for shown, target in re.findall(r"\{term\}`([^`<]+?)(?:\s*<([^`>]+)>)?`", text)]
+    return [
+        target or shown
+        for shown, target in re.findall(r"\{term\}`([^`<]+?)(?:\s*<([^`>]+)>)?`", text)
+    ]
 
 
 TERMS = definitions()
@@ -38,9 +57,14 @@ TERMS = definitions()
 def test_a_term_is_defined_in_a_few_sentences_and_used_where_it_says(term):
     definition = TERMS[term]
     pages = re.findall(r"Used in (?:.* and )?\{doc\}`([^`]+)`", definition)
-    assert pages and len(re.findall(r"[.:?](?= [A-Z$]|$)", definition.split("Used in")[0].strip())) <= 4
+    assert (
+        pages
+        and len(re.findall(r"[.:?](?= [A-Z$]|$)", definition.split("Used in")[0].strip())) <= 4
+    )
     for page in pages:
-        assert re.search(rf"\b{re.escape(term)}", text_of(page), re.IGNORECASE), f"{page} does not speak of {term}"
+        assert re.search(rf"\b{re.escape(term)}", text_of(page), re.IGNORECASE), (
+            f"{page} does not speak of {term}"
+        )
 
 
 def test_every_term_role_resolves():
@@ -58,7 +82,10 @@ def test_a_chapter_links_to_the_glossary_once_for_each_term(chapter):
 
 @pytest.mark.parametrize("chapter", FINDINGS)
 def test_a_chapter_has_its_frame(chapter):
-    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(PAGES[f"/notebooks/{chapter}"].read_text())["cells"]]
+    cells = [
+        (cell["cell_type"], "".join(cell["source"]))
+        for cell in json.loads(PAGES[f"/notebooks/{chapter}"].read_text())["cells"]
+    ]
     text = "\n".join(source for kind, source in cells if kind == "markdown")
     for part in ("**What you need to know.**", "## What would change our mind", "## Exercises"):
         assert text.count(part) == 1, part
@@ -66,5 +93,13 @@ def test_a_chapter_has_its_frame(chapter):
     assert re.search(r"\*\*(A prediction to make now|Before you look)[.:]\*\*", text)
     assert re.search(r"## What's next|\*\*Next:\*\*", cells[-1][1])
     # the prediction comes before the first figure
-    guess = next(i for i, (kind, source) in enumerate(cells) if "A prediction to make now" in source or "Before you look" in source)
-    assert guess < next(i for i, (kind, source) in enumerate(cells) if kind == "code" and re.search(r"figures\.show\(|views\.", source))
+    guess = next(
+        i
+        for i, (kind, source) in enumerate(cells)
+        if "A prediction to make now" in source or "Before you look" in source
+    )
+    assert guess < next(
+        i
+        for i, (kind, source) in enumerate(cells)
+        if kind == "code" and re.search(r"figures\.show\(|views\.", source)
+    )

@@ -2,18 +2,29 @@
 
 import numpy as np
 import pytest
-from circuitbook.graph import Graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PYTHIA = {(6, 8): 3_580, (12, 12): 32_347, (24, 16): 231_493, (32, 32): 1_591_857, (36, 40): 3_131_263}
+from circuitbook.model.graph import Graph
+
+PYTHIA = {
+    (6, 8): 3_580,
+    (12, 12): 32_347,
+    (24, 16): 231_493,
+    (32, 32): 1_591_857,
+    (36, 40): 3_131_263,
+}
 
 
 @pytest.mark.parametrize("shape", PYTHIA)
 def test_edge_counts_of_pythia(shape):
     layers, heads = shape
     graph = Graph(layers, heads)
-    closed = sum((3 * heads + 1) * (1 + k * (heads + 1)) for k in range(layers)) + 1 + layers * (heads + 1)
+    closed = (
+        sum((3 * heads + 1) * (1 + k * (heads + 1)) for k in range(layers))
+        + 1
+        + layers * (heads + 1)
+    )
     assert graph.n_edges == closed == PYTHIA[shape]
     assert graph.mask.sum() == graph.n_edges
 
@@ -21,9 +32,23 @@ def test_edge_counts_of_pythia(shape):
 def test_names_and_order():
     graph = Graph(2, 2)
     assert graph.node_names == ("input", "a0.h0", "a0.h1", "m0", "a1.h0", "a1.h1", "m1", "logits")
-    assert graph.destination_names == ("a0.h0<q>", "a0.h1<q>", "a0.h0<k>", "a0.h1<k>", "a0.h0<v>", "a0.h1<v>", "m0",
-                                       "a1.h0<q>", "a1.h1<q>", "a1.h0<k>", "a1.h1<k>", "a1.h0<v>", "a1.h1<v>", "m1",
-                                       "logits")
+    assert graph.destination_names == (
+        "a0.h0<q>",
+        "a0.h1<q>",
+        "a0.h0<k>",
+        "a0.h1<k>",
+        "a0.h0<v>",
+        "a0.h1<v>",
+        "m0",
+        "a1.h0<q>",
+        "a1.h1<q>",
+        "a1.h0<k>",
+        "a1.h1<k>",
+        "a1.h0<v>",
+        "a1.h1<v>",
+        "m1",
+        "logits",
+    )
     assert len(set(graph.edge_names)) == graph.n_edges
     assert [graph.edge(name) for name in graph.edge_names] == [tuple(edge) for edge in graph.edges]
     assert graph.edge("m0->a1.h1<v>") == (graph.source(0), graph.destination(1, 1, "v"))
@@ -36,9 +61,17 @@ def test_a_sequential_block_has_edges_from_heads_to_their_mlp():
     assert set(parallel.edge_names) <= set(graph.edge_names)
 
 
-@pytest.mark.parametrize("name, says", [("a1.h0->a0.h0<q>", "does not read"), ("a0.h0->m0", "does not read"),
-                                        ("a0.h0->a1.h0", "say which input"), ("a5.h0->logits", "no node 'a5.h0'"),
-                                        ("input->m7", "no input 'm7'"), ("nonsense", "no node 'nonsense'")])
+@pytest.mark.parametrize(
+    "name, says",
+    [
+        ("a1.h0->a0.h0<q>", "does not read"),
+        ("a0.h0->m0", "does not read"),
+        ("a0.h0->a1.h0", "say which input"),
+        ("a5.h0->logits", "no node 'a5.h0'"),
+        ("input->m7", "no input 'm7'"),
+        ("nonsense", "no node 'nonsense'"),
+    ],
+)
 def test_wrong_edge_names_say_why(name, says):
     with pytest.raises(ValueError, match=says):
         Graph(2, 2).edge(name)
@@ -63,5 +96,9 @@ def test_live_edges_are_what_repeated_removal_leaves(seed, share, parallel):
     chosen = np.random.default_rng(seed).random(graph.mask.shape) < share
     live = graph.live(chosen)
     assert {tuple(edge) for edge in np.argwhere(live)} == removed(graph, chosen)
-    nodes = {0 if name == "input" else name for name, there in zip(graph.node_names, graph.nodes_of(live)) if there}
+    nodes = {
+        0 if name == "input" else name
+        for name, there in zip(graph.node_names, graph.nodes_of(live))
+        if there
+    }
     assert len(nodes) == 0 or {0, "logits"} <= nodes

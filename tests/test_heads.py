@@ -8,25 +8,33 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from circuitbook import heads
-from circuitbook.heads import (HeadScores, attention_from_end, copy_hits, copy_suppression, documents, function_tokens,
-                               measure_heads, repeat_scores, s_inhibition, score_heads, successor_hits, successor_pairs)
-from circuitbook.network import MLP, Layer, Network, Norm, network_of, rotate
-from circuitbook.patching import path_patch
-from circuitbook.recipes import get_recipe
-from circuitbook.store import Store
-from circuitbook.suites import load_suite
-from circuitbook.tasks import get_task
 from parts import Parts, bias_of, centred, deviation, exact, literal_norm, weight_of
 from test_patching import hooked
 from toys import toy_model
+
+from circuitbook.heads.attention import REPEATED, attention_from_end, repeat_scores
+from circuitbook.heads.copy_suppression import copy_suppression, function_tokens
+from circuitbook.heads.copying import copy_hits
+from circuitbook.heads.path_patching import path_patch
+from circuitbook.heads.s_inhibition import s_inhibition
+from circuitbook.heads.successor import successor_hits, successor_pairs
+from circuitbook.model.architectures import network_of
+from circuitbook.model.network import MLP, Layer, Network, Norm, rotate
+from circuitbook.recipes import get_recipe
+from circuitbook.store.disk import Store
+from circuitbook.studies.head_scores import SCORE_KINDS, HeadScores, measure_heads, score_heads
+from circuitbook.suites.finding import load_suite
+from circuitbook.tasks.registry import get_task
+from circuitbook.tasks.sequences import documents
 
 D = torch.float64
 
 
 def still(x, positions):
     """No rotary: cos 1, sin 0."""
-    return torch.ones(1, positions.shape[1], 2, dtype=D), torch.zeros(1, positions.shape[1], 2, dtype=D)
+    return torch.ones(1, positions.shape[1], 2, dtype=D), torch.zeros(
+        1, positions.shape[1], 2, dtype=D
+    )
 
 
 def turning(x, positions):
@@ -35,19 +43,36 @@ def turning(x, positions):
     return torch.cat([angle, angle], -1).cos(), torch.cat([angle, angle], -1).sin()
 
 
-def hand_made(values, outputs, embed, unembed, q=None, k=None, rotary=still, mlp=None, b_q=None, b_k=None):
+def hand_made(
+    values, outputs, embed, unembed, q=None, k=None, rotary=still, mlp=None, b_q=None, b_k=None
+):
     """One layer of heads: values, outputs [h, d, d], no attention bias unless q, k or their biases are given."""
     values, outputs = (torch.as_tensor(part, dtype=D) for part in (values, outputs))
     h, d, _ = values.shape
     e = d
     zeros = torch.zeros(h, e, dtype=D)
     norm = Norm(torch.ones(d, dtype=D), torch.zeros(d, dtype=D), 1e-12)
-    w_in = {"q": torch.zeros(h, e, d, dtype=D) if q is None else q, "k": torch.zeros(h, e, d, dtype=D) if k is None else k,
-            "v": values.transpose(1, 2)}
+    w_in = {
+        "q": torch.zeros(h, e, d, dtype=D) if q is None else q,
+        "k": torch.zeros(h, e, d, dtype=D) if k is None else k,
+        "v": values.transpose(1, 2),
+    }
     b_in = {"q": zeros if b_q is None else b_q, "k": zeros if b_k is None else b_k, "v": zeros}
-    mlp = mlp or (torch.zeros(1, d, dtype=D), torch.zeros(1, dtype=D), torch.zeros(d, 1, dtype=D), torch.zeros(d, dtype=D))
+    mlp = mlp or (
+        torch.zeros(1, d, dtype=D),
+        torch.zeros(1, dtype=D),
+        torch.zeros(d, 1, dtype=D),
+        torch.zeros(d, dtype=D),
+    )
     layer = Layer(norm, norm, w_in, b_in, outputs, torch.zeros(d, dtype=D), MLP(*mlp, lambda x: x))
-    return Network(torch.as_tensor(embed, dtype=D), (layer,), norm, torch.as_tensor(unembed, dtype=D), rotary, 1.0)
+    return Network(
+        torch.as_tensor(embed, dtype=D),
+        (layer,),
+        norm,
+        torch.as_tensor(unembed, dtype=D),
+        rotary,
+        1.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,49 +89,81 @@ def mini():
 
 # ------------------------------------------------------------------ repeated sequences
 
+
 def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
-    length, distances = 12, (1, 12, 11)                # previous, duplicate, induction
+    length, distances = 12, (1, 12, 11)  # previous, duplicate, induction
     b_q = torch.full((3, 8), 40.0, dtype=D)
-    b_k = torch.stack([rotate(b_q[i][None, None], [part[0, i:i + 1, None] for part in turning(None, torch.tensor([distances]))])[0, 0]
-                       for i in range(3)])
-    network = hand_made(torch.zeros(3, 8, 8), torch.zeros(3, 8, 8), torch.ones(30, 8), torch.ones(30, 8), rotary=turning,
-                        b_q=b_q, b_k=b_k)
+    b_k = torch.stack(
+        [
+            rotate(
+                b_q[i][None, None],
+                [part[0, i : i + 1, None] for part in turning(None, torch.tensor([distances]))],
+            )[0, 0]
+            for i in range(3)
+        ]
+    )
+    network = hand_made(
+        torch.zeros(3, 8, 8),
+        torch.zeros(3, 8, 8),
+        torch.ones(30, 8),
+        torch.ones(30, 8),
+        rotary=turning,
+        b_q=b_q,
+        b_k=b_k,
+    )
     tokens = torch.randint(30, (3, length), generator=torch.Generator().manual_seed(0)).repeat(1, 2)
-    scores = torch.stack([repeat_scores(network, tokens, length)[kind].mean(1) for kind in heads.REPEATED])
+    scores = torch.stack(
+        [repeat_scores(network, tokens, length)[kind].mean(1) for kind in REPEATED]
+    )
     assert torch.allclose(scores.diagonal(), torch.ones(3, dtype=D), atol=1e-3)
-    assert (scores - scores.diagonal().diag()).abs().max() < 0.05      # the second token can look back by one at most
+    assert (
+        scores - scores.diagonal().diag()
+    ).abs().max() < 0.05  # the second token can look back by one at most
 
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_repeat_scores_are_means_along_diagonals(toy, whole):
     network, model = toy
     network.set_attn_implementation("eager")
-    length, tokens = 6, torch.randint(1, 15, (3, 6), generator=torch.Generator().manual_seed(1)).repeat(1, 2)
-    patterns = torch.cat(network(tokens, output_attentions=True).attentions, 1)                   # [n, head, t, s]
+    length, tokens = (
+        6,
+        torch.randint(1, 15, (3, 6), generator=torch.Generator().manual_seed(1)).repeat(1, 2),
+    )
+    patterns = torch.cat(network(tokens, output_attentions=True).attentions, 1)  # [n, head, t, s]
     network.set_attn_implementation("sdpa")
     scores = repeat_scores(network_of(model), tokens, length, whole)
     for head in range(6):
         for i in range(3):
             p = patterns[i, head]
-            expected = {"previous": [p[t, t - 1] for t in range(1, 12)], "duplicate": [p[t, t - 6] for t in range(6, 12)],
-                        "induction": [p[t, t - 5] for t in range(5 if whole else 6, 12)]}
+            expected = {
+                "previous": [p[t, t - 1] for t in range(1, 12)],
+                "duplicate": [p[t, t - 6] for t in range(6, 12)],
+                "induction": [p[t, t - 5] for t in range(5 if whole else 6, 12)],
+            }
             for kind, seen in expected.items():
-                assert scores[kind][head, i] == pytest.approx(float(sum(seen) / len(seen)), abs=1e-6)
+                assert scores[kind][head, i] == pytest.approx(
+                    float(sum(seen) / len(seen)), abs=1e-6
+                )
 
 
 # ------------------------------------------------------------------ successor, copying
 
+
 def test_hand_made_successor_and_name_movers():
     n = 12
-    eye, after = torch.eye(n, dtype=D), torch.roll(torch.eye(n, dtype=D), 1, 1)                   # row i -> i + 1
+    eye, after = torch.eye(n, dtype=D), torch.roll(torch.eye(n, dtype=D), 1, 1)  # row i -> i + 1
     identity = (eye, torch.zeros(n, dtype=D), eye, torch.zeros(n, dtype=D))
-    network = hand_made(torch.stack([eye] * 4), torch.stack([after, eye, -eye, 0 * eye]), eye, eye, mlp=identity)
+    network = hand_made(
+        torch.stack([eye] * 4), torch.stack([after, eye, -eye, 0 * eye]), eye, eye, mlp=identity
+    )
     pairs = torch.tensor([[i, i + 1] for i in range(3, 9)])
     lists = [("digits", pairs, pairs[:, 1])]
     for norms in (True, False):
         hits = successor_hits(network, lists, norms).double().mean(1)
         assert hits.tolist() == [1, 0, pytest.approx(hits[2]), 0] and hits[2] < 0.5
-        assert successor_hits(network, lists, norms, ties=True)[3].all()          # writing nothing ties with everything
+        assert successor_hits(network, lists, norms, ties=True)[
+            3
+        ].all()  # writing nothing ties with everything
         # the stream after the layer still holds the word, so that looking at it is copying
         tokens = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 10]])
         raised, lowered = copy_hits(network, tokens, torch.tensor([[0, 1, 3]] * 2), norms)
@@ -128,7 +185,10 @@ def test_successor_is_its_definition(toy, norms):
             if norms:
                 if layer:
                     x = x + parts.mlp[0](literal_norm(x, parts.norm_mlp[0]))
-                value, unembed = w_v @ literal_norm(x, parts.norm_attention[layer]) + b_v, parts.unembedding()
+                value, unembed = (
+                    w_v @ literal_norm(x, parts.norm_attention[layer]) + b_v,
+                    parts.unembedding(),
+                )
             else:
                 value, unembed = w_v @ parts.mlp[0](x), parts.unembed
             logits = unembed @ (w_o @ value)
@@ -139,22 +199,38 @@ def test_successor_is_its_definition(toy, norms):
 @pytest.mark.parametrize("norms", [True, False])
 def test_copy_score_is_its_definition(toy, norms, monkeypatch):
     network, model = toy
-    monkeypatch.setattr(heads, "TOP", 3)
+    monkeypatch.setattr("circuitbook.heads.copying.TOP", 3)
     parts, kept = Parts(network), {}
     tokens = torch.randint(1, 15, (4, 7), generator=torch.Generator().manual_seed(2))
     places = torch.tensor([[0, 2, 5]] * 4)
-    with hooked([(parts.blocks[0], False, lambda m, x, y: kept.__setitem__(0, y[0] if isinstance(y, tuple) else y))]):
+    with hooked(
+        [
+            (
+                parts.blocks[0],
+                False,
+                lambda m, x, y: kept.__setitem__(0, y[0] if isinstance(y, tuple) else y),
+            )
+        ]
+    ):
         network(tokens)
     raised, lowered = copy_hits(network_of(model), tokens, places, norms)
     unembed, bias = parts.unembedding(), parts.unembed @ bias_of(parts.norm_final)
     for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
-        (w_v, b_v), w_o, norm = parts.read(layer, head, "v"), parts.write(layer, head), parts.norm_attention[layer]
+        (w_v, b_v), w_o, norm = (
+            parts.read(layer, head, "v"),
+            parts.write(layer, head),
+            parts.norm_attention[layer],
+        )
         for i in range(4):
             for sign, got in ((1, raised), (-1, lowered)):
                 hits = 0
                 for place in (0, 2, 5):
                     x = kept[0][i, place]
-                    value = w_v @ literal_norm(x, norm) + b_v if norms else w_v @ (weight_of(norm) * centred(x, norm))
+                    value = (
+                        w_v @ literal_norm(x, norm) + b_v
+                        if norms
+                        else w_v @ (weight_of(norm) * centred(x, norm))
+                    )
                     logits = sign * (unembed @ (w_o @ value)) + (0 if norms else bias)
                     hits += int(tokens[i, place]) in logits.topk(3).indices.tolist()
                 assert got[row, i] == pytest.approx(hits / 3)
@@ -165,19 +241,29 @@ def test_word_lists_of_the_story_language(mini):
     lists = {name: (pairs, targets) for name, pairs, targets in successor_pairs(mini.tokenizer)}
     word = lambda i: mini.tokenizer.decode([int(i)])
     assert set(lists) == {"days", "months", "number words", "ordinals", "letters"}
-    assert [tuple(map(word, pair)) for pair in lists["days"][0][[0, -1]]] == [(" Monday", " Tuesday"), (" Sunday", " Monday")]
+    assert [tuple(map(word, pair)) for pair in lists["days"][0][[0, -1]]] == [
+        (" Monday", " Tuesday"),
+        (" Sunday", " Monday"),
+    ]
     assert word(lists["ordinals"][0][-1, 1]) == " tenth" and len(lists["letters"][0]) == 25
 
 
 # ------------------------------------------------------------------ copy suppression
+
 
 def literal_cspa(network, tokens, function, evaluate, share, as_published):
     """Per head and document, from the definition: one destination and source at a time, whole vectors."""
     parts, n, length = Parts(network), evaluate, tokens.shape[1]
     z, streams, last = {}, {}, {}
     network.set_attn_implementation("eager")
-    hooks = [(out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, out in enumerate(parts.output)]
-    hooks += [(norm, True, lambda m, x, l=l: streams.__setitem__(l, x[0].clone())) for l, norm in enumerate(parts.norm_attention)]
+    hooks = [
+        (out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone()))
+        for l, out in enumerate(parts.output)
+    ]
+    hooks += [
+        (norm, True, lambda m, x, l=l: streams.__setitem__(l, x[0].clone()))
+        for l, norm in enumerate(parts.norm_attention)
+    ]
     hooks += [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
     with hooked(hooks):
         out = network(tokens, output_attentions=True)
@@ -186,27 +272,34 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
     for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
         (w_v, b_v), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
-        wrote = z[layer][..., head * 8:(head + 1) * 8] @ w_o.T
+        wrote = z[layer][..., head * 8 : (head + 1) * 8] @ w_o.T
         mean = wrote.mean(0)
         for i in range(n):
             for d in range(length):
                 lens, first = {}, {}
                 for s in range(length):
                     blocked = s > d or function[tokens[i, s]]
-                    lens[s] = -1e9 if blocked else float(streams[layer][i, d] @ unembed[tokens[i, s]])
+                    lens[s] = (
+                        -1e9 if blocked else float(streams[layer][i, d] @ unembed[tokens[i, s]])
+                    )
                     first[s] = -1e9 if tokens[i, s] in tokens[i, :s] else lens[s]
                 bar = sorted(first.values(), reverse=True)[math.ceil(share * (d + 1)) - 1]
                 new = mean[d].clone()
                 for s in range(d + 1):
                     if lens[s] + 1e-6 >= bar and (as_published or lens[s] > -1e9):
-                        value = w_v @ literal_norm(streams[layer][i, s], parts.norm_attention[layer]) + b_v
+                        value = (
+                            w_v @ literal_norm(streams[layer][i, s], parts.norm_attention[layer])
+                            + b_v
+                        )
                         part = out.attentions[layer][i, head, d, s] * (w_o @ value - mean[d])
                         unit = unembed[tokens[i, s]] / unembed[tokens[i, s]].norm()
                         new = new + min(0.0, float(part @ unit)) * unit
                 own = F.log_softmax(out.logits[i, d], -1)
                 held = deviation(last[0][i, d], parts.norm_final)
                 for result, where in ((new, kept), (mean[d], ablated)):
-                    other = F.log_softmax(out.logits[i, d] + unembed @ (result - wrote[i, d]) / held, -1)
+                    other = F.log_softmax(
+                        out.logits[i, d] + unembed @ (result - wrote[i, d]) / held, -1
+                    )
                     where[row, i] += (own.exp() * (own - other)).sum() / length
     return kept, ablated
 
@@ -219,41 +312,71 @@ def test_copy_suppression_is_its_definition(toy, as_published):
     function[[1, 5]] = True
     got = copy_suppression(network_of(model), tokens, function, 2, 0.3, as_published)
     for ours, literal in zip(got, literal_cspa(network, tokens, function, 2, 0.3, as_published)):
-        assert ours.shape == (6, 2) and torch.allclose(ours, literal, rtol=1e-4, atol=1e-7)       # eager takes softmax in float32
+        assert ours.shape == (6, 2) and torch.allclose(
+            ours, literal, rtol=1e-4, atol=1e-7
+        )  # eager takes softmax in float32
         assert ours.min() > 1e-4
 
 
 def test_a_hand_made_copy_suppressor_scores_near_one_and_a_silent_head_zero():
     n = 60
     eye = torch.eye(n, dtype=D)
-    network = hand_made(torch.stack([eye, eye, 0 * eye]), torch.stack([-0.3 * eye, 0.3 * eye, eye]), eye, 4 * eye)
-    tokens = torch.stack([torch.randperm(n, generator=torch.Generator().manual_seed(i))[:10] for i in range(40)])
-    kept, ablated = copy_suppression(network, tokens, torch.zeros(n, dtype=torch.bool), 8, candidates=1.0)
-    assert (1 - kept.mean(1) / ablated.mean(1))[0] > 0.95                    # its mean over texts is not quite nothing
-    assert (1 - kept.mean(1) / ablated.mean(1))[1] < 0.1                     # copies, does not suppress
-    arrays = {"cspa_kept": kept.numpy(), "cspa_ablated": ablated.numpy(), "previous": np.zeros((3, 1))}
+    network = hand_made(
+        torch.stack([eye, eye, 0 * eye]), torch.stack([-0.3 * eye, 0.3 * eye, eye]), eye, 4 * eye
+    )
+    tokens = torch.stack(
+        [torch.randperm(n, generator=torch.Generator().manual_seed(i))[:10] for i in range(40)]
+    )
+    kept, ablated = copy_suppression(
+        network, tokens, torch.zeros(n, dtype=torch.bool), 8, candidates=1.0
+    )
+    assert (1 - kept.mean(1) / ablated.mean(1))[
+        0
+    ] > 0.95  # its mean over texts is not quite nothing
+    assert (1 - kept.mean(1) / ablated.mean(1))[1] < 0.1  # copies, does not suppress
+    arrays = {
+        "cspa_kept": kept.numpy(),
+        "cspa_ablated": ablated.numpy(),
+        "previous": np.zeros((3, 1)),
+    }
     assert HeadScores("m", 0, 0, 3, arrays).score("copy_suppression")[2] == 0
 
 
 def test_documents_and_function_words(mini, tmp_path):
     docs = documents(mini, 6, 40)
     assert docs.shape == (6, 40) and (docs[:, 0] == mini.tokenizer.eos_token_id).all()
-    assert torch.equal(docs, documents(mini, 6, 40)) and not torch.equal(docs, documents(mini, 6, 40, seed=1))
+    assert torch.equal(docs, documents(mini, 6, 40)) and not torch.equal(
+        docs, documents(mini, 6, 40, seed=1)
+    )
     file = tmp_path / "text.txt"
-    file.write_text(mini.tokenizer.decode(docs[0, 1:]) + "\n\n the store\n\n" + mini.tokenizer.decode(docs[1, 1:]))
+    file.write_text(
+        mini.tokenizer.decode(docs[0, 1:])
+        + "\n\n the store\n\n"
+        + mini.tokenizer.decode(docs[1, 1:])
+    )
     assert torch.equal(documents(mini, 2, 40, str(file)), docs[:2])
-    with pytest.raises(ValueError, match="holds 2 documents of at least 39 tokens, and 3 are needed"):
+    with pytest.raises(
+        ValueError, match="holds 2 documents of at least 39 tokens, and 3 are needed"
+    ):
         documents(mini, 3, 40, str(file))
     function = function_tokens(mini.tokenizer)
     ids = lambda *words: [mini.tokenizer.convert_tokens_to_ids(word) for word in words]
-    assert function[ids(" the", ".", "<|endoftext|>", " to")].all() and not function[ids(" Mary", " ring", " Monday")].any()
+    assert (
+        function[ids(" the", ".", "<|endoftext|>", " to")].all()
+        and not function[ids(" Mary", " ring", " Monday")].any()
+    )
 
 
 # ------------------------------------------------------------------ on IOI, and all together
 
+
 def test_a_text_that_is_not_there_is_named_before_anything_is_measured(tmp_path):
-    with pytest.raises(ValueError, match="there is no text file 'none.txt': give one with documents"):
-        measure_heads(load_suite("mini"), ["mini-xs"], Store(tmp_path), text="none.txt", progress=False)
+    with pytest.raises(
+        ValueError, match="there is no text file 'none.txt': give one with documents"
+    ):
+        measure_heads(
+            load_suite("mini"), ["mini-xs"], Store(tmp_path), text="none.txt", progress=False
+        )
 
 
 def test_attention_from_end_and_s_inhibition(mini):
@@ -262,17 +385,29 @@ def test_attention_from_end_and_s_inhibition(mini):
     _, cache = mini.bridge.run_with_cache(pairs.clean)
     for i in range(6):
         pattern = cache["pattern", 1][i]
-        assert looked["S2"][5, i] == pytest.approx(float(pattern[1, pairs.end[i], pairs.positions["S2"][i]]), abs=1e-6)
+        assert looked["S2"][5, i] == pytest.approx(
+            float(pattern[1, pairs.end[i], pairs.positions["S2"][i]]), abs=1e-6
+        )
     got = s_inhibition(mini, pairs, [(1, 0), (1, 2)])
     moved = get_task("ioi").prompts(mini.tokenizer, n=6, corruption="order")
     for row, sender in enumerate([(0, 0), (0, 1), (0, 2), (0, 3)]):
-        one = path_patch(mini, moved, [sender], ["a1.h0<q>", "a1.h2<q>"], sender_at="END", receiver_at="END",
-                         watch=[(1, 0), (1, 2)], places=("S1",))
+        one = path_patch(
+            mini,
+            moved,
+            [sender],
+            ["a1.h0<q>", "a1.h2<q>"],
+            sender_at="END",
+            receiver_at="END",
+            watch=[(1, 0), (1, 2)],
+            places=("S1",),
+        )
         clean = pairs.metric(mini.logits(pairs.clean, pairs.end)).mean()
         before = attention_from_end(network_of(mini), pairs, ("S1",))["S1"][[4, 6]].mean()
         assert got[row, 1] == pytest.approx(float(one.metric.mean() / clean - 1), abs=1e-8)
         assert got[row, 3] == pytest.approx(float(one.attention.mean() / before - 1), abs=1e-8)
-    assert np.abs(got[:4, 0]).max() > 1e-5 and np.abs(got[4:]).max() < 1e-9         # layer 1 comes too late for layer 1
+    assert (
+        np.abs(got[:4, 0]).max() > 1e-5 and np.abs(got[4:]).max() < 1e-9
+    )  # layer 1 comes too late for layer 1
 
 
 def test_all_scores_of_a_checkpoint_are_kept(tmp_path):
@@ -283,22 +418,44 @@ def test_all_scores_of_a_checkpoint_are_kept(tmp_path):
     again = measure_heads(suite, ["mini-xs"], store, recipe, steps, progress=False)
     assert [one.step for one in found] == list(steps["mini-xs"]) and found[1].heads[5] == (1, 1)
     table = found[1].table()
-    assert len(table) == 8 and table[["previous", "induction", "successor", "copy"]].max().min() > 0.2
+    assert (
+        len(table) == 8 and table[["previous", "induction", "successor", "copy"]].max().min() > 0.2
+    )
     assert table["to_S1"].between(0, 1).all() and (table["copy_suppression"] <= 1).all()
-    assert all(np.array_equal(a, again[1].arrays[name], equal_nan=True) for name, a in found[1].arrays.items())
-    for kind in (*heads.KINDS, "direct"):
+    assert all(
+        np.array_equal(a, again[1].arrays[name], equal_nan=True)
+        for name, a in found[1].arrays.items()
+    )
+    for kind in (*SCORE_KINDS, "direct"):
         n = found[1].items(kind)
-        assert np.allclose(found[1].score(kind, np.full((2, n), 1 / n)), found[1].score(kind), atol=1e-5), kind
-    paper = score_heads(suite.checkpoint("mini-xs", steps["mini-xs"][1]).load(), get_recipe("paper").heads)
-    assert np.allclose(paper["to_IO"][:, 0], paper["to_IO"].mean(1)) and paper["previous"].shape == (8, 2)
+        assert np.allclose(
+            found[1].score(kind, np.full((2, n), 1 / n)), found[1].score(kind), atol=1e-5
+        ), kind
+    paper = score_heads(
+        suite.checkpoint("mini-xs", steps["mini-xs"][1]).load(), get_recipe("paper").heads
+    )
+    assert np.allclose(paper["to_IO"][:, 0], paper["to_IO"].mean(1)) and paper[
+        "previous"
+    ].shape == (8, 2)
 
 
 def test_there_are_no_name_movers_before_the_task_is_done(tmp_path):
     suite = load_suite("mini")
-    found = measure_heads(suite, ["mini-s-seed2"], Store(tmp_path), steps={"mini-s-seed2": (0, suite.steps("mini-s-seed2")[-1])},
-                          progress=False)
-    assert not found[0].does_ioi and found[0].movers == [] and np.isnan(found[0].arrays["s_inhibition"]).all()
-    assert found[1].does_ioi and found[1].movers and np.isfinite(found[1].arrays["s_inhibition"]).all()
+    found = measure_heads(
+        suite,
+        ["mini-s-seed2"],
+        Store(tmp_path),
+        steps={"mini-s-seed2": (0, suite.steps("mini-s-seed2")[-1])},
+        progress=False,
+    )
+    assert (
+        not found[0].does_ioi
+        and found[0].movers == []
+        and np.isnan(found[0].arrays["s_inhibition"]).all()
+    )
+    assert (
+        found[1].does_ioi and found[1].movers and np.isfinite(found[1].arrays["s_inhibition"]).all()
+    )
 
 
 def test_documents_in_pieces_change_nothing(toy, monkeypatch):
@@ -306,7 +463,9 @@ def test_documents_in_pieces_change_nothing(toy, monkeypatch):
     tokens = torch.randint(1, 15, (7, 9), generator=torch.Generator().manual_seed(5))
     function, network = torch.zeros(15, dtype=torch.bool), network_of(model)
     whole = copy_suppression(network, tokens, function, 5, 0.3)
-    monkeypatch.setattr(heads, "DOCUMENT_BYTES", 8 * 9 * 16 * 12 * 2)            # two at a time
+    monkeypatch.setattr(
+        "circuitbook.heads.copy_suppression.DOCUMENT_BYTES", 8 * 9 * 16 * 12 * 2
+    )  # two at a time
     pieces = copy_suppression(network, tokens, function, 5, 0.3)
     assert whole[0].shape == (6, 5)
     for a, b in zip(whole, pieces):

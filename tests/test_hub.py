@@ -7,10 +7,11 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
-from circuitbook.hub import fetch, list_files, list_steps, weights_hash
-from circuitbook.hub_errors import HubError, HubUnreachable, Retry
-from circuitbook.suites import load_suite
 from hub_standin import commit_of
+
+from circuitbook.suites.finding import load_suite
+from circuitbook.weights.asking import HubError, HubUnreachable, Retry
+from circuitbook.weights.hub import fetch, list_files, list_steps, weights_hash
 
 REPO = "EleutherAI/pythia-14m"
 QUICK = Retry(base=0.001)
@@ -28,10 +29,14 @@ def test_only_what_is_needed_pinned_and_cached(hub, hub_repos):
     assert files_in(folder) == {name: hub_repos[REPO]["step0"][name] for name in needed}
     assert folder.name == COMMIT
     # The weights came by the commit, so a branch that moves meanwhile cannot mix two checkpoints.
-    assert hub.asked(f"/resolve/{COMMIT}/pytorch_model.bin") and not hub.asked("/resolve/step0/pytorch_model.bin")
+    assert hub.asked(f"/resolve/{COMMIT}/pytorch_model.bin") and not hub.asked(
+        "/resolve/step0/pytorch_model.bin"
+    )
     hub.requests.clear()
     assert fetch(REPO, "step0", retry=QUICK) == folder
-    assert [path for _, path, _ in hub.requests] == [f"/api/models/{REPO}/revision/step0"]  # has the branch moved?
+    assert [path for _, path, _ in hub.requests] == [
+        f"/api/models/{REPO}/revision/step0"
+    ]  # has the branch moved?
 
 
 def test_every_form_of_weights(hub, hub_repos):
@@ -42,25 +47,38 @@ def test_every_form_of_weights(hub, hub_repos):
     shards = {f"model-0000{i}-of-00002.safetensors" for i in (1, 2)}
     assert weights("step512", "safetensors") == {"model.safetensors.index.json", *shards}
     assert weights("step143000", "pickle") == {"pytorch_model.bin"}
-    assert weights("step143000", "safetensors") == {"model.safetensors", "pytorch_model.bin"}  # the latter from before
+    assert weights("step143000", "safetensors") == {
+        "model.safetensors",
+        "pytorch_model.bin",
+    }  # the latter from before
 
 
 def test_hash_without_download_equals_the_hash_on_disk(hub, hub_repos, monkeypatch):
-    for step, prefer in (("step0", "safetensors"), ("step512", "safetensors"), ("step143000", "pickle")):
+    for step, prefer in (
+        ("step0", "safetensors"),
+        ("step512", "safetensors"),
+        ("step143000", "pickle"),
+    ):
         announced = weights_hash(REPO, step, prefer, QUICK)
         assert not hub.asked(BLOB)
         folder = fetch(REPO, step, prefer, QUICK)
         hub.requests.clear()
         parts = sorted(path for path in folder.iterdir() if path.suffix in (".bin", ".safetensors"))
         hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in parts]
-        assert announced == (hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest())
+        assert announced == (
+            hashes[0]
+            if len(hashes) == 1
+            else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        )
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         assert weights_hash(REPO, step, prefer, QUICK) == announced
         monkeypatch.delenv("HF_HUB_OFFLINE")
 
 
 def test_steps_of_a_repository(hub):
-    assert list_steps("me/run", QUICK) == {9: "step9", 10: "step10"} and list(list_steps("me/run", QUICK)) == [9, 10]
+    assert list_steps("me/run", QUICK) == {9: "step9", 10: "step10"} and list(
+        list_steps("me/run", QUICK)
+    ) == [9, 10]
     suite = load_suite("me/run", QUICK)
     assert suite.models == ("run",) and suite.steps("run") == (9, 10) and suite.name == "me/run"
     checkpoint = suite.checkpoint("run", 9)
@@ -71,19 +89,28 @@ def test_steps_of_a_repository(hub):
 
 def test_pythia_comes_by_its_own_pickle(hub, hub_repos):
     checkpoint = load_suite("pythia", QUICK).checkpoint("pythia-14m", 143_000)
-    assert (checkpoint.fetch() / "pytorch_model.bin").exists() and not hub.asked("model.safetensors")
-    assert checkpoint.weights_hash == hashlib.sha256(hub_repos[REPO]["step143000"]["pytorch_model.bin"]).hexdigest()
+    assert (checkpoint.fetch() / "pytorch_model.bin").exists() and not hub.asked(
+        "model.safetensors"
+    )
+    assert (
+        checkpoint.weights_hash
+        == hashlib.sha256(hub_repos[REPO]["step143000"]["pytorch_model.bin"]).hexdigest()
+    )
 
 
 # ---- failures that pass ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["GET /api/models/", "HEAD .*/pytorch_model.bin", BLOB, "GET .*/config.json"])
+@pytest.mark.parametrize(
+    "where", ["GET /api/models/", "HEAD .*/pytorch_model.bin", BLOB, "GET .*/config.json"]
+)
 @pytest.mark.parametrize("status", [503, 500, 429])
 def test_errors_that_pass(hub, hub_repos, waits, where, status):
     hub.fail(where, times=2, status=status)
     folder = fetch(REPO, "step0", retry=QUICK)
-    assert (folder / "pytorch_model.bin").read_bytes() == hub_repos[REPO]["step0"]["pytorch_model.bin"]
+    assert (folder / "pytorch_model.bin").read_bytes() == hub_repos[REPO]["step0"][
+        "pytorch_model.bin"
+    ]
     assert len(hub.asked(where)) == 3 and waits
 
 
@@ -93,17 +120,25 @@ def test_waits_grow_and_are_spread(hub, waits):
     assert len(waits) == 5
     for i, wait in enumerate(waits):
         assert 0.5 * 2**i <= wait <= 1.5 * 2**i
-    assert len({round(wait / 2**i, 6) for i, wait in enumerate(waits)}) == 5  # jitter: no two the same multiple
+    assert (
+        len({round(wait / 2**i, 6) for i, wait in enumerate(waits)}) == 5
+    )  # jitter: no two the same multiple
 
 
 def test_retry_after_is_honoured(hub, waits):
     hub.fail("/api/models/", status=429, headers={"Retry-After": "17"})
     hub.fail("/api/models/", status=429, headers={"RateLimit": '"api";r=0;t=23'})
-    hub.fail("/api/models/", status=503, headers={"Retry-After": formatdate(time.time() + 40, usegmt=True)})
+    hub.fail(
+        "/api/models/",
+        status=503,
+        headers={"Retry-After": formatdate(time.time() + 40, usegmt=True)},
+    )
     assert list_files(REPO, "step0", QUICK).commit == COMMIT
     assert waits[:2] == [17, 23] and 35 < waits[2] <= 40
     hub.fail("/api/models/", status=429, headers={"Retry-After": "3600"})
-    with pytest.raises(HubUnreachable, match="too many requests.*wait 3600 s"):  # too long to sit through
+    with pytest.raises(
+        HubUnreachable, match="too many requests.*wait 3600 s"
+    ):  # too long to sit through
         list_files(REPO, "step0", QUICK)
     assert len(waits) == 3
 
@@ -113,9 +148,14 @@ def test_cut_connection_goes_on_where_it_stopped(hub, hub_repos, waits):
     folder = fetch(REPO, "step0", retry=QUICK)
     data = hub_repos[REPO]["step0"]["pytorch_model.bin"]
     assert (folder / "pytorch_model.bin").read_bytes() == data
-    starts = [int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0 for _, _, asked in hub.asked(BLOB)]
+    starts = [
+        int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        for _, _, asked in hub.asked(BLOB)
+    ]
     assert len(starts) == 3 and 0 == starts[0] < starts[1] < starts[2] < len(data)
-    assert starts[1] > len(data) // 2 - 2048  # all that came before the cut was kept, but for a piece
+    assert (
+        starts[1] > len(data) // 2 - 2048
+    )  # all that came before the cut was kept, but for a piece
 
 
 @pytest.mark.parametrize("fault", ["reset", "short", "flip"])
@@ -143,11 +183,17 @@ def test_truncated_file_in_the_cache_is_fetched_again(hub, hub_repos):
     [
         ({"match": "/api/models/", "status": 503}, "answers 503.*try again later"),
         ({"match": "/api/models/", "status": 429}, "too many requests.*log in"),
-        ({"match": BLOB, "body": "flip"}, "pytorch_model.bin of .* arrived damaged 5 times .*sha256"),
+        (
+            {"match": BLOB, "body": "flip"},
+            "pytorch_model.bin of .* arrived damaged 5 times .*sha256",
+        ),
         ({"match": BLOB, "body": "short"}, "kept arriving truncated"),
         ({"match": BLOB, "body": "reset"}, "cannot be reached.*reset by peer"),
         ({"match": "/api/models/", "status": 403, "code": ""}, "refuses access.*403.*log in"),
-        ({"match": "/resolve/", "status": 403, "code": "GatedRepo"}, "is gated: accept its terms on .*/pythia-14m"),
+        (
+            {"match": "/resolve/", "status": 403, "code": "GatedRepo"},
+            "is gated: accept its terms on .*/pythia-14m",
+        ),
         ({"match": "/resolve/", "status": 401, "code": "GatedRepo"}, "is gated"),
         (
             {"match": "tokenizer.json", "status": 404, "code": "EntryNotFound"},
@@ -179,13 +225,17 @@ def test_missing_shard(hub):
     del files["model-00002-of-00002.safetensors"]
     hub.repos = hub.repos | {"me/broken": {"step512": files}}
     for call in (fetch, weights_hash):
-        with pytest.raises(HubError, match="me/broken at step512 lacks model-00002-of-00002.safetensors"):
+        with pytest.raises(
+            HubError, match="me/broken at step512 lacks model-00002-of-00002.safetensors"
+        ):
             call("me/broken", "step512", retry=QUICK)
 
 
 def test_no_network(hub, waits, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
-    with pytest.raises(HubUnreachable, match="http://127.0.0.1:9 cannot be reached for .*check the network"):
+    with pytest.raises(
+        HubUnreachable, match="http://127.0.0.1:9 cannot be reached for .*check the network"
+    ):
         fetch(REPO, "step0", retry=QUICK)
     assert len(waits) == QUICK.tries - 1
 
@@ -211,7 +261,7 @@ def test_a_full_disk_is_not_blamed_on_the_hub(hub, waits, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("circuitbook.hub.hf_hub_download", full)
+    monkeypatch.setattr("circuitbook.weights.hub.hf_hub_download", full)
     with pytest.raises(OSError, match="No space left") as error:
         fetch(REPO, "step0", retry=QUICK)
     assert not isinstance(error.value, HubError) and not waits

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from circuitbook.hub import fetch
-from circuitbook.hub_errors import Retry
-from circuitbook.suites import load_suite
 from conftest import random_network, save_checkpoint
 from safetensors.torch import load, load_file, save_file
 from tokenizers import Tokenizer
 from transformers import GPTNeoXForCausalLM
 
-PYTHIA = {"14m": {"layers": 6, "d_model": 128, "heads": 4}, "70m": {"layers": 6, "d_model": 512, "heads": 8}}
+from circuitbook.suites.finding import load_suite
+from circuitbook.weights.asking import Retry
+from circuitbook.weights.hub import fetch
+
+PYTHIA = {
+    "14m": {"layers": 6, "d_model": 128, "heads": 4},
+    "70m": {"layers": 6, "d_model": 512, "heads": 8},
+}
 VOCAB = 50_304
 
 
@@ -39,7 +43,9 @@ def copied(folder_suite, tmp_path):
 
 @pytest.mark.parametrize("size", PYTHIA)
 def test_logits_equal_transformers_at_pythia_shapes(size, tmp_path):
-    network = random_network(seed=3, vocab=VOCAB, **PYTHIA[size])  # attention as transformers chooses (sdpa)
+    network = random_network(
+        seed=3, vocab=VOCAB, **PYTHIA[size]
+    )  # attention as transformers chooses (sdpa)
     save_checkpoint(tmp_path / f"pythia-{size}" / "step0", network)
     model = load_suite(tmp_path).checkpoint(f"pythia-{size}", 0).load()
     tokens = some_tokens(3, 12, VOCAB)
@@ -50,7 +56,9 @@ def test_logits_equal_transformers_at_pythia_shapes(size, tmp_path):
     torch.testing.assert_close(model.logits(tokens), expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(bridge, expected, atol=1e-4, rtol=0)
     shape = model.shape
-    assert {"layers": shape.n_layers, "d_model": shape.d_model, "heads": shape.n_heads} == PYTHIA[size]
+    assert {"layers": shape.n_layers, "d_model": shape.d_model, "heads": shape.n_heads} == PYTHIA[
+        size
+    ]
     assert (shape.d_head, shape.d_mlp) == (shape.d_model // shape.n_heads, 4 * shape.d_model)
     assert shape.d_vocab == VOCAB and shape.parallel
 
@@ -58,10 +66,14 @@ def test_logits_equal_transformers_at_pythia_shapes(size, tmp_path):
 @pytest.mark.parametrize("step", [0, 1, 512, 143_000])  # pickle, safetensors, sharded, both
 def test_logits_equal_transformers_from_the_hub(step, hub):
     seed = [0, 1, 512, 143_000].index(step)
-    fetch("EleutherAI/pythia-14m", f"step{step}", "safetensors")  # may leave both forms of the weights in the cache
+    fetch(
+        "EleutherAI/pythia-14m", f"step{step}", "safetensors"
+    )  # may leave both forms of the weights in the cache
     model = load_suite("pythia", Retry(base=0.001)).checkpoint("pythia-14m", step).load()
     tokens = some_tokens(4, 7, model.shape.d_vocab)
-    torch.testing.assert_close(model.logits(tokens), random_network(seed)(tokens).logits.detach(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        model.logits(tokens), random_network(seed)(tokens).logits.detach(), atol=1e-4, rtol=0
+    )
 
 
 def test_logits_equal_transformers_for_mini():
@@ -69,9 +81,13 @@ def test_logits_equal_transformers_for_mini():
     for name in suite.models:
         for step in (suite.steps(name)[0], suite.steps(name)[-1]):
             model = suite.checkpoint(name, step).load()
-            plain = GPTNeoXForCausalLM.from_pretrained(model.checkpoint.fetch(), dtype=torch.float32)
+            plain = GPTNeoXForCausalLM.from_pretrained(
+                model.checkpoint.fetch(), dtype=torch.float32
+            )
             tokens = some_tokens(4, 20, model.shape.d_vocab)
-            torch.testing.assert_close(model.logits(tokens), plain(tokens).logits.detach(), atol=1e-4, rtol=0)
+            torch.testing.assert_close(
+                model.logits(tokens), plain(tokens).logits.detach(), atol=1e-4, rtol=0
+            )
 
 
 def test_logits_at_end_positions_and_in_batches(checkpoint):
@@ -80,7 +96,9 @@ def test_logits_at_end_positions_and_in_batches(checkpoint):
     everything = model.logits(tokens)
     expected = torch.stack([everything[i, end] for i, end in enumerate(ends)])
     torch.testing.assert_close(model.logits(tokens, ends), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(model.logits(tokens, ends, batch_bytes=1), expected, atol=1e-6, rtol=0)  # row by row
+    torch.testing.assert_close(
+        model.logits(tokens, ends, batch_bytes=1), expected, atol=1e-6, rtol=0
+    )  # row by row
     padded = tokens.clone()
     for i, end in enumerate(ends):
         padded[i, end + 1 :] = 0
@@ -91,9 +109,13 @@ def test_logits_at_end_positions_and_in_batches(checkpoint):
 
 def test_batches_are_bounded_and_only_the_end_is_unembedded(checkpoint):
     model, seen = checkpoint.load(), []
-    watch = model.bridge.unembed.register_forward_hook(lambda module, inputs, _: seen.append(tuple(inputs[0].shape)))
+    watch = model.bridge.unembed.register_forward_hook(
+        lambda module, inputs, _: seen.append(tuple(inputs[0].shape))
+    )
     tokens = some_tokens(10, 8, model.shape.d_vocab)
-    model.logits(tokens, torch.full((10,), 7), batch_bytes=3 * model._row_bytes(8, all_logits=False))
+    model.logits(
+        tokens, torch.full((10,), 7), batch_bytes=3 * model._row_bytes(8, all_logits=False)
+    )
     watch.remove()
     assert seen == [(3, 16), (3, 16), (3, 16), (1, 16)]
 
@@ -132,24 +154,34 @@ def test_pythia_tokenizer_is_the_raw_one(folder_suite, tmp_path):
         pytest.skip("needs Pythia's tokenizer.json")
     save_checkpoint(tmp_path / "pythia-14m" / "step0")
     shutil.copy(shared, tmp_path / "pythia-14m" / "step0" / "tokenizer.json")
-    (tmp_path / "pythia-14m" / "step0" / "tokenizer_config.json").unlink()  # some revisions have none
+    (
+        tmp_path / "pythia-14m" / "step0" / "tokenizer_config.json"
+    ).unlink()  # some revisions have none
     tokenizer = load_suite(tmp_path).checkpoint("pythia-14m", 0).load().tokenizer
     text = "Then, Mary and John went to the store. The war lasted from the year 1732 to the year 17"
-    assert tokenizer(text).input_ids == Tokenizer.from_file(str(shared)).encode(text).ids  # no BOS, no other splits
+    assert (
+        tokenizer(text).input_ids == Tokenizer.from_file(str(shared)).encode(text).ids
+    )  # no BOS, no other splits
     assert tokenizer(" she").input_ids == [703] and tokenizer(" he").input_ids == [344]
 
 
 def test_loading_leaves_no_trace(copied, capfd, monkeypatch):
     checkpoint, folder = copied
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*")}
-    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("loading from a folder went to the network"))
+    monkeypatch.setattr(
+        socket.socket,
+        "connect",
+        lambda *_: pytest.fail("loading from a folder went to the network"),
+    )
     checkpoint.load()  # the first load of a process may print what the libraries print at import
     capfd.readouterr()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = checkpoint.load()
     assert capfd.readouterr() == ("", "")
-    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*")} == before
+    assert {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*")
+    } == before
     assert not model.bridge.training
 
 
@@ -157,8 +189,13 @@ def test_logits_leave_no_hooks_or_gradients(checkpoint):
     model = checkpoint.load()
 
     def state():
-        hooks = [len(module._forward_hooks) + len(module._backward_hooks) for module in model.bridge.modules()]
-        points = [len(point.fwd_hooks) + len(point.bwd_hooks) for point in model.bridge.hook_dict.values()]
+        hooks = [
+            len(module._forward_hooks) + len(module._backward_hooks)
+            for module in model.bridge.modules()
+        ]
+        points = [
+            len(point.fwd_hooks) + len(point.bwd_hooks) for point in model.bridge.hook_dict.values()
+        ]
         return hooks, points
 
     before = state()
@@ -166,14 +203,20 @@ def test_logits_leave_no_hooks_or_gradients(checkpoint):
     assert state() == before and sum(before[1]) == 0
     assert all(weight.grad is None for weight in model.bridge.parameters())
     tokens = some_tokens(2, 4, model.shape.d_vocab)
-    _, cache = model.bridge.run_with_cache(tokens)  # and the bridge is whole: attention patterns can be hooked
+    _, cache = model.bridge.run_with_cache(
+        tokens
+    )  # and the bridge is whole: attention patterns can be hooked
     pattern = cache["blocks.1.attn.hook_pattern"]
-    assert pattern.shape == (2, model.shape.n_heads, 4, 4) and torch.allclose(pattern.sum(-1), torch.ones(2, 2, 4))
+    assert pattern.shape == (2, model.shape.n_heads, 4, 4) and torch.allclose(
+        pattern.sum(-1), torch.ones(2, 2, 4)
+    )
 
 
 def test_one_clear_error_for_a_wrong_device(checkpoint):
     for device in ("tpu", "cuda:99", "meta", *([] if torch.cuda.is_available() else ["cuda"])):
-        with pytest.raises(ValueError, match=f"device '{device}' is not available here; use one of: cpu"):
+        with pytest.raises(
+            ValueError, match=f"device '{device}' is not available here; use one of: cpu"
+        ):
             checkpoint.load(device=device)
     assert checkpoint.load(device=torch.device("cpu")).device == torch.device("cpu")
     with pytest.raises(ValueError, match="dtype 'half' is not one for weights"):
@@ -189,9 +232,18 @@ def test_float16_on_pythia_warns(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mamba"}, r"narrow at step 10 is of architecture 'mamba'; these are supported: 'gpt_neox' \(Pythia, mini\), 'gpt2'"),
-        ({"model_type": "olmo", "clip_qkv": 8.0}, "is of architecture 'olmo' with clip_qkv = 8.0; only None is supported"),
-        ({"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True; only False"),
+        (
+            {"model_type": "mamba"},
+            r"narrow at step 10 is of architecture 'mamba'; these are supported: 'gpt_neox' \(Pythia, mini\), 'gpt2'",
+        ),
+        (
+            {"model_type": "olmo", "clip_qkv": 8.0},
+            "is of architecture 'olmo' with clip_qkv = 8.0; only None is supported",
+        ),
+        (
+            {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
+            "scale_attn_by_inverse_layer_idx = True; only False",
+        ),
     ],
 )
 def test_unsupported_architecture_is_named(copied, change, message):
@@ -219,10 +271,16 @@ def test_pickle_with_code_is_refused(copied, tmp_path, save):
     (folder / "model.safetensors").unlink()
     trap, file = tmp_path / "code was run", folder / "pytorch_model.bin"
     torch.save(weights, file)
-    assert checkpoint.load().logits(torch.tensor([[1, 2]])).isfinite().all()  # without the trap it loads
+    assert (
+        checkpoint.load().logits(torch.tensor([[1, 2]])).isfinite().all()
+    )  # without the trap it loads
     spoilt = weights | {"gpt_neox.extra": Malice(trap)}
-    torch.save(spoilt, file) if save == "torch" else file.write_bytes(pickle.dumps(spoilt, protocol=2))
-    with pytest.raises(ValueError, match="pytorch_model.bin holds more than weights.*might run code"):
+    torch.save(spoilt, file) if save == "torch" else file.write_bytes(
+        pickle.dumps(spoilt, protocol=2)
+    )
+    with pytest.raises(
+        ValueError, match="pytorch_model.bin holds more than weights.*might run code"
+    ):
         checkpoint.load()
     assert not trap.exists()
     torch.load(file, weights_only=False) if save == "torch" else pickle.loads(file.read_bytes())

@@ -18,7 +18,11 @@ def test_a_source_is_clean_and_parameterized(path):
     assert code and not any(cell.outputs or cell.execution_count for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     for cell in code:
-        compile("\n".join(line for line in cell.source.splitlines() if not line.startswith("%")), str(path), "exec")
+        compile(
+            "\n".join(line for line in cell.source.splitlines() if not line.startswith("%")),
+            str(path),
+            "exec",
+        )
 
 
 def test_every_notebook_is_a_chapter():

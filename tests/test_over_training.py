@@ -5,13 +5,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from circuitbook import drawing, load_suite, views
-from circuitbook import over_training as training
-from circuitbook.circuits import Circuit, patch_each
-from circuitbook.graph import Graph, graph_of
-from circuitbook.store import Store
 from literal import Literal
 from toys import toy_model, toy_pairs
+
+from circuitbook import load_suite
+from circuitbook.circuits.circuit import Circuit
+from circuitbook.circuits.evaluation import patch_each
+from circuitbook.circuits.similarity import jaccard
+from circuitbook.figures.circuits import circuit_diagram, edges_over_training, score_matrix
+from circuitbook.figures.views import attention_heads
+from circuitbook.heads.attention import patterns_on
+from circuitbook.model.graph import Graph, graph_of
+from circuitbook.store.disk import Store
+from circuitbook.studies import circuit_tables
+from circuitbook.studies.circuit_tables import edge_history, survival
+from circuitbook.studies.circuits import CircuitResult, measure_circuits
 
 GRAPH = Graph(2, 2)
 
@@ -20,20 +28,27 @@ GRAPH = Graph(2, 2)
 def measured(tmp_path_factory):
     """mini-xs: before the ability, in between and at the end; two tasks."""
     store = Store(tmp_path_factory.mktemp("store"))
-    what = dict(suite=load_suite("mini"), models=["mini-xs"], tasks=["ioi", "sva"], store=store,
-                steps={"mini-xs": (0, 1448, 3906)}, progress=False)
-    return what, training.measure_circuits(**what)
+    what = dict(
+        suite=load_suite("mini"),
+        models=["mini-xs"],
+        tasks=["ioi", "sva"],
+        store=store,
+        steps={"mini-xs": (0, 1448, 3906)},
+        progress=False,
+    )
+    return what, measure_circuits(**what)
 
 
 def test_a_second_time_is_read_and_equal(measured, monkeypatch):
     what, first = measured
+
     def no_work(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(training, "find_circuit", no_work)
-    monkeypatch.setattr(training, "undone", no_work)
-    second = training.measure_circuits(**what)
-    pd.testing.assert_frame_equal(training.table(first), training.table(second))
+    monkeypatch.setattr("circuitbook.studies.circuits.find_circuit", no_work)
+    monkeypatch.setattr("circuitbook.studies.circuits.task_not_done", no_work)
+    second = measure_circuits(**what)
+    pd.testing.assert_frame_equal(circuit_tables.table(first), circuit_tables.table(second))
     for a, b in zip(first, second):
         assert a.circuit.reason == b.circuit.reason and (a.circuit.mask == b.circuit.mask).all()
         assert a.circuit.about == b.circuit.about
@@ -43,7 +58,7 @@ def test_a_second_time_is_read_and_equal(measured, monkeypatch):
 
 def test_what_is_found_is_faithful_and_dated(measured):
     _, found = measured
-    table = training.table(found).set_index(["step", "task"])
+    table = circuit_tables.table(found).set_index(["step", "task"])
     assert not table.loc[(0, "ioi"), "found"] and np.isnan(table.loc[(0, "ioi"), "edges"])
     assert "does not do the task" in found[0].circuit.reason
     done = table[table["found"]]
@@ -58,25 +73,34 @@ def circuits(*names):
         for name in edges:
             mask[GRAPH.edge(name)] = True
         masks.append(mask)
-    return [training.Found("m", i, i * 10, "ioi", Circuit(GRAPH, mask, reason="" if mask.any() else "none"), 0.0)
-            for i, mask in enumerate(masks)]
+    return [
+        CircuitResult(
+            "m", i, i * 10, "ioi", Circuit(GRAPH, mask, reason="" if mask.any() else "none"), 0.0
+        )
+        for i, mask in enumerate(masks)
+    ]
 
 
 def test_survival_by_hand():
-    found = circuits([], ["input->m0", "m0->logits"], ["input->m0", "m0->m1", "m1->logits"], ["input->m0", "m0->logits"])
-    stay = training.survival(found)
+    found = circuits(
+        [],
+        ["input->m0", "m0->logits"],
+        ["input->m0", "m0->m1", "m1->logits"],
+        ["input->m0", "m0->logits"],
+    )
+    stay = survival(found)
     assert stay["step"].tolist() == [1, 2, 3]
     np.testing.assert_allclose(stay["jaccard"], [np.nan, 1 / 4, 1 / 4])
     np.testing.assert_allclose(stay["kept"], [np.nan, 1 / 2, 1 / 3])
     np.testing.assert_allclose(stay["of_last"], [1, 1 / 2, 1])
     np.testing.assert_allclose(stay["jaccard_last"], [1, 1 / 4, 1])
-    history = training.edge_history(found, "m", "ioi")
+    history = edge_history(found, "m", "ioi")
     assert history.columns.tolist() == [0, 10, 20, 30]
     assert history.index.tolist() == ["input->m0", "m0->logits", "m0->m1", "m1->logits"]
     assert history.loc["m0->logits"].tolist() == [False, True, False, True]
-    assert training.jaccard(np.zeros(3, bool), np.zeros(3, bool)) == 0
+    assert jaccard(np.zeros(3, bool), np.zeros(3, bool)) == 0
     with pytest.raises(ValueError, match="nothing measured of m and sva"):
-        training.edge_history(found, "m", "sva")
+        edge_history(found, "m", "sva")
 
 
 def test_patching_each_edge_and_node_equals_the_literal_twin(tmp_path):
@@ -89,7 +113,10 @@ def test_patching_each_edge_and_node_equals_the_literal_twin(tmp_path):
         expected = float(clean - literal.circuit(pairs, names - {name}).mean())
         assert edges[graph.edge(name)] == pytest.approx(expected, abs=1e-9)
     for i, node in enumerate(graph.source_names):
-        expected = float(clean - literal.circuit(pairs, {n for n in names if not n.startswith(node + "->")}).mean())
+        expected = float(
+            clean
+            - literal.circuit(pairs, {n for n in names if not n.startswith(node + "->")}).mean()
+        )
         assert nodes[i] == pytest.approx(expected, abs=1e-9)
     assert np.abs(nodes).max() > 0.01
     with pytest.raises(ValueError, match="cannot patch each of 'heads'"):
@@ -98,17 +125,17 @@ def test_patching_each_edge_and_node_equals_the_literal_twin(tmp_path):
 
 def test_pictures_show_what_is_there():
     circuit = circuits(["input->m0", "m0->a1.h1<v>", "input->a1.h1<q>", "a1.h1->logits"])[0].circuit
-    fig = drawing.circuit_diagram(circuit)
+    fig = circuit_diagram(circuit)
     texts = {text.get_text() for text in fig.axes[0].texts}
     assert {"input", "MLP 0", "1.1", "logits"} <= texts and "1.0" not in texts
     assert len(fig.axes[0].patches) == 4
     plt.close(fig)
     values = np.where(GRAPH.mask, 1.0, 0.0)
-    fig = drawing.score_matrix(values, GRAPH, "score")
+    fig = score_matrix(values, GRAPH, "score")
     assert np.ma.count(fig.axes[0].images[0].get_array()) == GRAPH.n_edges
     plt.close(fig)
-    history = training.edge_history(circuits(["input->m0"], ["input->m0", "m0->logits"]), "m", "ioi")
-    fig = drawing.edges_over_training(history, most=1)
+    history = edge_history(circuits(["input->m0"], ["input->m0", "m0->logits"]), "m", "ioi")
+    fig = edges_over_training(history, most=1)
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["input → m0"]
     plt.close(fig)
 
@@ -116,19 +143,29 @@ def test_pictures_show_what_is_there():
 def test_attention_views_share_one_script_in_the_book_and_bring_it_elsewhere(monkeypatch):
     patterns = torch.eye(3).expand(2, 3, 3)
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
-    page = views.attention_heads(["a", "</script>", "c"], patterns, ["0.1", "1.0"]).data
-    assert len(page) < 3000 and "_static/circuitsvis.js" in page and "http" not in page and page.count("</script") == 1
+    page = attention_heads(["a", "</script>", "c"], patterns, ["0.1", "1.0"]).data
+    assert (
+        len(page) < 3000
+        and "_static/circuitsvis.js" in page
+        and "http" not in page
+        and page.count("</script") == 1
+    )
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
-    alone = views.attention_heads(["a", "b", "c"], patterns, ["0.1", "1.0"]).data
+    alone = attention_heads(["a", "b", "c"], patterns, ["0.1", "1.0"]).data
     assert len(alone) > 1_000_000 and alone.count("</script") == 1
     with pytest.raises(ValueError, match=r"patterns must be \[1, 3, 3\]"):
-        views.attention_heads(["a", "b", "c"], patterns, ["0.1"])
+        attention_heads(["a", "b", "c"], patterns, ["0.1"])
 
 
 def test_patterns_on_a_prompt_are_transformer_lens(tmp_path):
     _, model = toy_model(tmp_path, layers=2)
     tokens = torch.tensor([3, 1, 4, 1, 5])
     _, kept = model.bridge.run_with_cache(tokens[None])
-    ours = views.patterns_on(model, tokens, [(1, 0), (0, 1)])
-    torch.testing.assert_close(ours, torch.stack([kept["pattern", 1][0, 0], kept["pattern", 0][0, 1]]).float(), rtol=1e-5, atol=1e-6)
+    ours = patterns_on(model, tokens, [(1, 0), (0, 1)])
+    torch.testing.assert_close(
+        ours,
+        torch.stack([kept["pattern", 1][0, 0], kept["pattern", 0][0, 1]]).float(),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     assert ours.std() > 0.05

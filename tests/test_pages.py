@@ -6,7 +6,10 @@ They look at _build/html as it is; where there is none, or no browser, they are 
 import browsing
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(browsing.missing() is not None, reason=str(browsing.missing()))]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(browsing.missing() is not None, reason=str(browsing.missing())),
+]
 PAGES = browsing.pages() if browsing.missing() is None else ["(no page)"]
 every_page = pytest.mark.parametrize("page", PAGES)
 
@@ -85,14 +88,20 @@ def test_nothing_is_wider_than_the_page(browser, top, page):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_text_stands_out_from_its_ground(browser, top, page, dark):
     browser.open(f"{top}/{page}", dark=dark)
-    if page != "404.html":                                  # which has the system's colours
-        assert browser.run("return document.documentElement.dataset.theme") == ("dark" if dark else "light")
+    if page != "404.html":  # which has the system's colours
+        assert browser.run("return document.documentElement.dataset.theme") == (
+            "dark" if dark else "light"
+        )
     assert browser.run(HARD_TO_READ) == []
 
 
 def test_views_draw_themselves_from_a_file_too(browser):
     """No server: as when the folder is opened from a disk."""
-    with_views = [page for page in PAGES if 'role="group"' in (browsing.SITE / page).read_text(encoding="utf8")]
+    with_views = [
+        page
+        for page in PAGES
+        if 'role="group"' in (browsing.SITE / page).read_text(encoding="utf8")
+    ]
     assert with_views
     for page in with_views:
         browser.open((browsing.SITE / page).as_uri())
@@ -105,13 +114,19 @@ def test_the_checks_see_what_they_are_for(browser, tmp_path):
     (tmp_path / "bad.html").write_text(
         '<!DOCTYPE html><body style="background: #fff"><main><article><div style="width: 2000px">wide</div><p style="color: #aaa">pale</p>'
         '<figure class="numbered" id="f"><img alt="x" src="gone.png"></figure><select></select><a href="#" tabindex="-1">x</a>'
-        '<img alt="" src="http://elsewhere.example/x.png"><script>console.error("oh")</script></article></main>')
+        '<img alt="" src="http://elsewhere.example/x.png"><script>console.error("oh")</script></article></main>'
+    )
     with browsing.served(tmp_path) as address:
         browser.open(f"{address}/bad.html", width=390)
         asked, failed = browser.requests()
         assert "http://elsewhere.example/x.png" in asked
-        assert any("gone.png: 404" in line for line in failed) and any("elsewhere" in line for line in failed)
+        assert any("gone.png: 404" in line for line in failed) and any(
+            "elsewhere" in line for line in failed
+        )
         assert any("oh" in line for line in browser.complaints())
-        assert browser.run("return document.documentElement.scrollWidth") > 1900 and "<div" in browser.run(STICKS_OUT)[0]
+        assert (
+            browser.run("return document.documentElement.scrollWidth") > 1900
+            and "<div" in browser.run(STICKS_OUT)[0]
+        )
         assert len(browser.run(UNREACHABLE)) == 2 and browser.run(INVISIBLE)[0][0] == "f"
         assert [line for line in browser.run(HARD_TO_READ) if line.startswith("2.32 <p")]

@@ -7,10 +7,14 @@ import copy
 
 import pytest
 import torch
-from circuitbook.network import network_of
-from circuitbook.patching import ablate, all_heads, metric_of, path_patch, swap_heads
 from parts import Parts, bias_of, centred, deviation, exact, weight_of
 from toys import toy_model, toy_pairs
+
+from circuitbook.heads.ablation import ablate
+from circuitbook.heads.names import all_heads
+from circuitbook.heads.path_patching import path_patch
+from circuitbook.heads.swaps import metric_of, swap_heads
+from circuitbook.model.architectures import network_of
 
 SIZE = dict(layers=3, heads=2, d_model=16)
 E_HEAD = 8
@@ -24,7 +28,10 @@ def toy(tmp_path_factory):
 
 @contextlib.contextmanager
 def hooked(hooks):
-    handles = [module.register_forward_pre_hook(f) if pre else module.register_forward_hook(f) for module, pre, f in hooks]
+    handles = [
+        module.register_forward_pre_hook(f) if pre else module.register_forward_hook(f)
+        for module, pre, f in hooks
+    ]
     yield
     for handle in handles:
         handle.remove()
@@ -36,8 +43,10 @@ PROJECTIONS = ("query_key_value", "c_attn", "q_proj", "k_proj", "v_proj")
 def projection(parts, layer, head, kind):
     """The module that makes a head's q, k or v, and where in its output they are."""
     i, e = "qkv".index(kind), parts.d_head
-    module, begin = {"gpt_neox": ("query_key_value", 3 * head + i), "gpt2": ("c_attn", i * parts.n_heads + head)}.get(
-        parts.config.model_type, (f"{kind}_proj", head))
+    module, begin = {
+        "gpt_neox": ("query_key_value", 3 * head + i),
+        "gpt2": ("c_attn", i * parts.n_heads + head),
+    }.get(parts.config.model_type, (f"{kind}_proj", head))
     return module, slice(begin * e, (begin + 1) * e)
 
 
@@ -47,13 +56,25 @@ class ThreePasses:
     def __init__(self, network, pairs, i):
         self.network, self.parts, self.pairs = network, Parts(network), pairs.subset([i])
         self.stop = int(pairs.end[i]) + 1
-        self.clean, self.corrupted = self.pairs.clean[:, :self.stop], self.pairs.corrupted[:, :self.stop]
-        (self.z, _), (self.z_bad, self.mlp_bad) = self.record(self.clean), self.record(self.corrupted)
+        self.clean, self.corrupted = (
+            self.pairs.clean[:, : self.stop],
+            self.pairs.corrupted[:, : self.stop],
+        )
+        (self.z, _), (self.z_bad, self.mlp_bad) = (
+            self.record(self.clean),
+            self.record(self.corrupted),
+        )
 
     def record(self, tokens):
         z, mlp = {}, {}
-        hooks = [(out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone())) for l, out in enumerate(self.parts.output)]
-        hooks += [(block, False, lambda m, x, y, l=l: mlp.__setitem__(l, y.clone())) for l, block in enumerate(self.parts.mlp)]
+        hooks = [
+            (out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone()))
+            for l, out in enumerate(self.parts.output)
+        ]
+        hooks += [
+            (block, False, lambda m, x, y, l=l: mlp.__setitem__(l, y.clone()))
+            for l, block in enumerate(self.parts.mlp)
+        ]
         with hooked(hooks), torch.no_grad():
             self.network(tokens)
         return z, mlp
@@ -75,14 +96,31 @@ class ThreePasses:
                 z[..., part] = torch.where(where, self.z_bad[l][..., part], z[..., part])
             return (z,)
 
-        hooks = [(out, True, lambda m, x, l=l: hold(m, x, l)) for l, out in enumerate(self.parts.output)]
+        hooks = [
+            (out, True, lambda m, x, l=l: hold(m, x, l)) for l, out in enumerate(self.parts.output)
+        ]
         if kind == "mlp":
-            hooks.append((self.parts.mlp[layer], False, lambda m, x, y: torch.where(where, self.mlp_bad[layer], y)))
+            hooks.append(
+                (
+                    self.parts.mlp[layer],
+                    False,
+                    lambda m, x, y: torch.where(where, self.mlp_bad[layer], y),
+                )
+            )
         for l, attention in enumerate(self.parts.attention):
             for name in PROJECTIONS:
                 if hasattr(attention, name):
-                    hooks.append((getattr(attention, name), False, lambda m, x, y, at=(name, l): read.__setitem__(at, y.clone())))
-        hooks += [(block, True, lambda m, x, l=l: read.__setitem__(("mlp", l), x[0].clone())) for l, block in enumerate(self.parts.mlp)]
+                    hooks.append(
+                        (
+                            getattr(attention, name),
+                            False,
+                            lambda m, x, y, at=(name, l): read.__setitem__(at, y.clone()),
+                        )
+                    )
+        hooks += [
+            (block, True, lambda m, x, l=l: read.__setitem__(("mlp", l), x[0].clone()))
+            for l, block in enumerate(self.parts.mlp)
+        ]
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
         if receivers == ["logits"]:
@@ -92,33 +130,62 @@ class ThreePasses:
         for name in receivers:
             l = int(name[1])
             if name[0] == "m":
-                hooks.append((self.parts.mlp[l], True, lambda m, x, l=l: (torch.where(put, read["mlp", l], x[0]),)))
+                hooks.append(
+                    (
+                        self.parts.mlp[l],
+                        True,
+                        lambda m, x, l=l: (torch.where(put, read["mlp", l], x[0]),),
+                    )
+                )
             else:
                 module, part = projection(self.parts, l, int(name[4]), name[6])
+
                 def swap(m, x, y, at=(module, l), part=part):
                     y = y.clone()
                     y[..., part] = torch.where(put, read[at][..., part], y[..., part])
                     return y
+
                 hooks.append((getattr(self.parts.attention[l], module), False, swap))
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
-            self.network.set_attn_implementation("eager")     # it tells its patterns, but takes softmax in float32
+            self.network.set_attn_implementation(
+                "eager"
+            )  # it tells its patterns, but takes softmax in float32
             patterns = self.network(self.clean, output_attentions=True).attentions
             self.network.set_attn_implementation("sdpa")
         return self.pairs.metric(logits)[0], patterns
 
 
-SENDERS = [("head", 0, 0), ("head", 0, 1), ("mlp", 0, 0), ("head", 1, 1), ("mlp", 1, 0), ("head", 2, 0)]
+SENDERS = [
+    ("head", 0, 0),
+    ("head", 0, 1),
+    ("mlp", 0, 0),
+    ("head", 1, 1),
+    ("mlp", 1, 0),
+    ("head", 2, 0),
+]
 NAMES = ["a0.h0", "a0.h1", "m0", "a1.h1", "m1", "a2.h0"]
 
 
-@pytest.mark.parametrize("receivers", [["logits"], ["a2.h0<q>"], ["a1.h0<k>", "a2.h1<v>", "m2"], ["m1"], ["a0.h0<q>"]])
-@pytest.mark.parametrize("sender_at, receiver_at", [(None, None), ("END", "END"), ("END", None), (None, "END")])
+@pytest.mark.parametrize(
+    "receivers", [["logits"], ["a2.h0<q>"], ["a1.h0<k>", "a2.h1<v>", "m2"], ["m1"], ["a0.h0<q>"]]
+)
+@pytest.mark.parametrize(
+    "sender_at, receiver_at", [(None, None), ("END", "END"), ("END", None), (None, "END")]
+)
 def test_path_patching_is_the_three_passes(toy, receivers, sender_at, receiver_at):
     network, model, pairs = toy
     watch = [] if receivers == ["logits"] else [(1, 0), (2, 1)]
-    got = path_patch(model, pairs, NAMES, receivers, sender_at=sender_at, receiver_at=receiver_at, watch=watch,
-                     places=("END",) if watch else ())
+    got = path_patch(
+        model,
+        pairs,
+        NAMES,
+        receivers,
+        sender_at=sender_at,
+        receiver_at=receiver_at,
+        watch=watch,
+        places=("END",) if watch else (),
+    )
     assert got.senders == tuple(NAMES)
     moved = 0
     for i in range(len(pairs)):
@@ -129,25 +196,38 @@ def test_path_patching_is_the_three_passes(toy, receivers, sender_at, receiver_a
             assert got.metric[k, i] == pytest.approx(float(metric), abs=1e-9)
             moved += abs(float(metric - clean)) > 1e-6
             for w, (layer, head) in enumerate(watch):
-                assert got.attention[k, w, 0, i] == pytest.approx(float(patterns[layer][0, head, -1, -1]), abs=1e-6)
-    assert moved > 0 if receivers != ["a0.h0<q>"] else moved == 0         # nothing lies before layer 0 but the embedding
+                assert got.attention[k, w, 0, i] == pytest.approx(
+                    float(patterns[layer][0, head, -1, -1]), abs=1e-6
+                )
+    assert (
+        moved > 0 if receivers != ["a0.h0<q>"] else moved == 0
+    )  # nothing lies before layer 0 but the embedding
 
 
 def test_chunks_change_nothing(toy):
     _, model, pairs = toy
     whole = path_patch(model, pairs, NAMES, ["a2.h0<q>"], watch=[(2, 0)], places=("END",))
-    pieces = path_patch(model, pairs, NAMES, ["a2.h0<q>"], watch=[(2, 0)], places=("END",), memory=150_000)
-    assert torch.allclose(whole.metric, pieces.metric, atol=1e-12) and torch.allclose(whole.attention, pieces.attention, atol=1e-12)
+    pieces = path_patch(
+        model, pairs, NAMES, ["a2.h0<q>"], watch=[(2, 0)], places=("END",), memory=150_000
+    )
+    assert torch.allclose(whole.metric, pieces.metric, atol=1e-12) and torch.allclose(
+        whole.attention, pieces.attention, atol=1e-12
+    )
 
 
 def test_what_is_not_there_is_named(toy):
     _, model, pairs = toy
-    for wrong, message in ((dict(senders=["a9.h0"], receivers=["logits"]), "sender 'a9.h0' is no head"),
-                           (dict(senders=["input"], receivers=["logits"]), "sender 'input'"),
-                           (dict(senders=["a0.h0"], receivers=["a1.h0"]), "receiver 'a1.h0' reads nothing"),
-                           (dict(senders=["a0.h0"], receivers=["logits", "m1"]), "'logits' must be the only receiver"),
-                           (dict(senders=[], receivers=["logits"]), "needs a sender and a receiver"),
-                           (dict(senders=["a0.h0"], receivers=["m1"], sender_at="S2"), "no position 'S2'; there are END")):
+    for wrong, message in (
+        (dict(senders=["a9.h0"], receivers=["logits"]), "sender 'a9.h0' is no head"),
+        (dict(senders=["input"], receivers=["logits"]), "sender 'input'"),
+        (dict(senders=["a0.h0"], receivers=["a1.h0"]), "receiver 'a1.h0' reads nothing"),
+        (dict(senders=["a0.h0"], receivers=["logits", "m1"]), "'logits' must be the only receiver"),
+        (dict(senders=[], receivers=["logits"]), "needs a sender and a receiver"),
+        (
+            dict(senders=["a0.h0"], receivers=["m1"], sender_at="S2"),
+            "no position 'S2'; there are END",
+        ),
+    ):
         with pytest.raises(ValueError, match=message):
             path_patch(model, pairs, **wrong)
 
@@ -167,12 +247,18 @@ def test_ablation_and_direct_effects(toy, how):
 
     def z_of(tokens):
         kept = {}
-        with hooked([(out, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone())) for l, out in enumerate(parts.output)]):
+        with hooked(
+            [
+                (out, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone()))
+                for l, out in enumerate(parts.output)
+            ]
+        ):
             with torch.no_grad():
                 network(tokens)
         return kept
 
     clean_z, bad_z = z_of(pairs.clean), z_of(pairs.corrupted)
+
     def without(m, x, l):
         z = x[0].clone()
         for at, head in gone:
@@ -180,29 +266,51 @@ def test_ablation_and_direct_effects(toy, how):
                 part = slice(head * E_HEAD, (head + 1) * E_HEAD)
                 z[..., part] = 0 if how == "zero" else bad_z[l][..., part]
         return (z,)
-    after = literal_logits(network, pairs, [(out, True, lambda m, x, l=l: without(m, x, l)) for l, out in enumerate(parts.output)])
+
+    after = literal_logits(
+        network,
+        pairs,
+        [(out, True, lambda m, x, l=l: without(m, x, l)) for l, out in enumerate(parts.output)],
+    )
     assert torch.allclose(got.after, pairs.measures(after)["logit_difference"], atol=1e-9)
-    assert torch.allclose(got.before, pairs.measures(literal_logits(network, pairs, []))["logit_difference"], atol=1e-9)
+    assert torch.allclose(
+        got.before,
+        pairs.measures(literal_logits(network, pairs, []))["logit_difference"],
+        atol=1e-9,
+    )
     assert (got.after - got.before).abs().max() > 1e-3
 
     # a head's direct effect: take what it writes at END out of the last stream, with the last norm's deviation held
     last = {}
-    literal_logits(network, pairs, [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))])
+    literal_logits(
+        network, pairs, [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
+    )
     b, norm = torch.arange(len(pairs)), parts.norm_final
     stream = last[0][b, pairs.end]
     held = deviation(stream, norm)
+
     def difference(x):
         normed = centred(x, norm) / held * weight_of(norm) + bias_of(norm)
         return pairs.measures(normed @ network.lm_head.weight.T)["logit_difference"]
+
     for layer, head in ((0, 1), (2, 1)):
         part = slice(head * E_HEAD, (head + 1) * E_HEAD)
         wrote = clean_z[layer][b, pairs.end][:, part] @ parts.write(layer, head).T
-        assert torch.allclose(got.direct_before[layer, head], difference(stream) - difference(stream - wrote), atol=1e-9)
-    assert torch.allclose(got.compensation, got.after - got.before + sum(got.direct_before[h] - got.direct_after[h] for h in gone))
+        assert torch.allclose(
+            got.direct_before[layer, head],
+            difference(stream) - difference(stream - wrote),
+            atol=1e-9,
+        )
+    assert torch.allclose(
+        got.compensation,
+        got.after - got.before + sum(got.direct_before[h] - got.direct_after[h] for h in gone),
+    )
     if how == "zero":
         assert float(got.direct_after[1, 0].abs().max()) == 0
     nobody = ablate(model, pairs, [], how)
-    assert torch.allclose(nobody.after, nobody.before) and torch.allclose(nobody.compensation, torch.zeros(len(pairs)).double())
+    assert torch.allclose(nobody.after, nobody.before) and torch.allclose(
+        nobody.compensation, torch.zeros(len(pairs)).double()
+    )
     with pytest.raises(ValueError, match="cannot ablate by 'mean'"):
         ablate(model, pairs, gone, "mean")
 
@@ -216,8 +324,14 @@ def test_a_swap_moves_the_rows_and_columns_of_that_head_alone(toy, tmp_path):
     literal = copy.deepcopy(network)
     with torch.no_grad():
         for layer, head in heads:
-            ours, theirs = literal.gpt_neox.layers[layer].attention, other.gpt_neox.layers[layer].attention
-            rows, columns = slice(3 * head * E_HEAD, 3 * (head + 1) * E_HEAD), slice(head * E_HEAD, (head + 1) * E_HEAD)
+            ours, theirs = (
+                literal.gpt_neox.layers[layer].attention,
+                other.gpt_neox.layers[layer].attention,
+            )
+            rows, columns = (
+                slice(3 * head * E_HEAD, 3 * (head + 1) * E_HEAD),
+                slice(head * E_HEAD, (head + 1) * E_HEAD),
+            )
             ours.query_key_value.weight[rows] = theirs.query_key_value.weight[rows]
             ours.query_key_value.bias[rows] = theirs.query_key_value.bias[rows]
             ours.dense.weight[:, columns] = theirs.dense.weight[:, columns]

@@ -4,65 +4,107 @@ from __future__ import annotations
 
 import pytest
 import torch
-from circuitbook import attribute, get_task, load_suite, planning
-from circuitbook.attribution import window
-from circuitbook.network import network_of
 from transformers import AutoModelForCausalLM, GPTNeoXConfig
+
+from circuitbook import attribute, get_task, load_suite
+from circuitbook.circuits.batches import window
+from circuitbook.model.architectures import network_of
+from circuitbook.model.memory import free_memory, neox_parameters, plan_memory
+from circuitbook.records.pythia_memory import memory_table
+from circuitbook.suites.pythia import PYTHIA_SHAPES
 
 
 def test_parameters_are_counted_as_transformers_counts_them():
     suite = load_suite("mini")
     model = suite.checkpoint("mini-m", 3906).load()
-    assert planning.parameters(model.shape) == sum(p.numel() for p in model.network.parameters())
-    for name, total in (("70m", 70_426_624), ("160m", 162_322_944), ("12b", 11_846_072_320)):          # Pythia's README
-        shape = planning.PYTHIA_SHAPES[name]
-        config = GPTNeoXConfig(vocab_size=shape.d_vocab, hidden_size=shape.d_model, num_hidden_layers=shape.n_layers,
-                               num_attention_heads=shape.n_heads, intermediate_size=shape.d_mlp)
+    assert neox_parameters(model.shape) == sum(p.numel() for p in model.hf_model.parameters())
+    for name, total in (
+        ("70m", 70_426_624),
+        ("160m", 162_322_944),
+        ("12b", 11_846_072_320),
+    ):  # Pythia's README
+        shape = PYTHIA_SHAPES[name]
+        config = GPTNeoXConfig(
+            vocab_size=shape.d_vocab,
+            hidden_size=shape.d_model,
+            num_hidden_layers=shape.n_layers,
+            num_attention_heads=shape.n_heads,
+            intermediate_size=shape.d_mlp,
+        )
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(config)
-        assert planning.parameters(shape) == sum(p.numel() for p in network.parameters()) == total
+        assert neox_parameters(shape) == sum(p.numel() for p in network.parameters()) == total
 
 
 def test_the_plan_is_what_is_taken():
     model = load_suite("mini").checkpoint("mini-s", 3906).load()
     pairs = get_task("ioi").prompts(model.tokenizer, n=6)
     start, stop = window(pairs)
-    plan = planning.plan_memory(model.shape, torch.float32, stop - start, stop)
+    plan = plan_memory(model.shape, torch.float32, stop - start, stop)
     network = network_of(model)
-    copies = sum(t.nbytes for layer in network.layers for part in (layer.w_in, layer.b_in) for t in part.values())
-    assert plan.split == copies and plan.weights == sum(p.nbytes for p in model.network.parameters())
-    scores = attribute(model, pairs, points=2, per_prompt=True, memory=plan.one)                       # just enough for one prompt at one point
+    copies = sum(
+        t.nbytes
+        for layer in network.layers
+        for part in (layer.w_in, layer.b_in)
+        for t in part.values()
+    )
+    assert plan.split == copies and plan.weights == sum(
+        p.nbytes for p in model.hf_model.parameters()
+    )
+    scores = attribute(
+        model, pairs, points=2, per_prompt=True, memory=plan.one_prompt
+    )  # just enough for one prompt at one point
     assert plan.scores == scores.values.nbytes and plan.per_prompt == scores.per_prompt[0].nbytes
     longest = max(range(6), key=lambda i: int(pairs.end[i]))
     one = pairs.subset([longest])
     begin, end = window(one)
-    least = planning.plan_memory(model.shape, torch.float32, end - begin, end).one
+    least = plan_memory(model.shape, torch.float32, end - begin, end).one_prompt
     attribute(model, one, points=2, memory=least)
     with pytest.raises(ValueError, match="one prompt of ioi needs about"):
         attribute(model, one, points=2, memory=least - 1)
-    half = planning.plan_memory(model.shape, torch.bfloat16)
-    assert half.weights * 2 == planning.plan_memory(model.shape).weights and half.scores == planning.plan_memory(model.shape).scores
+    half = plan_memory(model.shape, torch.bfloat16)
+    assert (
+        half.weights * 2 == plan_memory(model.shape).weights
+        and half.scores == plan_memory(model.shape).scores
+    )
 
 
 def test_what_cannot_fit_is_refused_with_numbers(monkeypatch):
     checkpoint = load_suite("mini").checkpoint("mini-l", 3906)
     shape = checkpoint.load().shape
-    full, half = planning.plan_memory(shape), planning.plan_memory(shape, torch.bfloat16)
-    monkeypatch.setattr(planning, "free_memory", lambda device: (full.least + half.least) // 2)
-    with pytest.raises(ValueError, match=r'mini-l at step 3906 does not fit on cpu: it needs 0.0 GB in float32 .*DTYPE = "bfloat16" needs 0.0 GB'):
+    full, half = plan_memory(shape), plan_memory(shape, torch.bfloat16)
+    monkeypatch.setattr(
+        "circuitbook.model.memory.free_memory", lambda device: (full.minimum + half.minimum) // 2
+    )
+    with pytest.raises(
+        ValueError,
+        match=r'mini-l at step 3906 does not fit on cpu: it needs 0.0 GB in float32 .*DTYPE = "bfloat16" needs 0.0 GB',
+    ):
         checkpoint.load()
     assert checkpoint.load(dtype=torch.bfloat16).dtype == torch.bfloat16
-    monkeypatch.setattr(planning, "free_memory", lambda device: 1000)
+    monkeypatch.setattr("circuitbook.model.memory.free_memory", lambda device: 1000)
     with pytest.raises(ValueError, match="take a smaller model, or a device with more memory"):
         checkpoint.load(dtype=torch.bfloat16)
-    monkeypatch.setattr(planning, "free_memory", lambda device: None)                                  # not known: not refused
+    monkeypatch.setattr(
+        "circuitbook.model.memory.free_memory", lambda device: None
+    )  # not known: not refused
     assert checkpoint.load()
 
 
 def test_the_table_says_what_fits():
-    table = planning.memory_table().set_index(["model", "dtype"])
-    assert table.loc[("pythia-12b", "bfloat16"), "H100 (80 GB)"] > 0 and table.loc[("pythia-12b", "float32"), "A100 (40 GB)"] == 0
-    assert table.loc[("pythia-2.8b", "bfloat16"), "T4 (16 GB)"] > 0 and table.loc[("pythia-12b", "bfloat16"), "T4 (16 GB)"] == 0
-    plan = planning.plan_memory(planning.PYTHIA_SHAPES["1b"], torch.bfloat16)
-    assert plan.prompts_at_once(plan.least) == 1 and plan.prompts_at_once(plan.least - 1) == 0 and plan.prompts_at_once(plan.least + plan.one) == 2
-    assert planning.free_memory(torch.device("cpu")) is None or planning.free_memory(torch.device("cpu")) > 1e8
+    table = memory_table().set_index(["model", "dtype"])
+    assert (
+        table.loc[("pythia-12b", "bfloat16"), "H100 (80 GB)"] > 0
+        and table.loc[("pythia-12b", "float32"), "A100 (40 GB)"] == 0
+    )
+    assert (
+        table.loc[("pythia-2.8b", "bfloat16"), "T4 (16 GB)"] > 0
+        and table.loc[("pythia-12b", "bfloat16"), "T4 (16 GB)"] == 0
+    )
+    plan = plan_memory(PYTHIA_SHAPES["1b"], torch.bfloat16)
+    assert (
+        plan.prompts_at_once(plan.minimum) == 1
+        and plan.prompts_at_once(plan.minimum - 1) == 0
+        and plan.prompts_at_once(plan.minimum + plan.one_prompt) == 2
+    )
+    assert free_memory(torch.device("cpu")) is None or free_memory(torch.device("cpu")) > 1e8

@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 import pytest
 import yaml
 
-from circuitbook.links import check_site
-from circuitbook.publish import branch, configuration, finish, pages_address, repository
+from circuitbook.publishing.links import check_site
+from circuitbook.publishing.publish import branch, configuration, finish, pages_address, repository
 
 needs_git = pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 
@@ -37,16 +37,25 @@ def test_buttons_only_where_the_origin_is_known(tmp_path, origin, url):
     root = checkout(tmp_path, origin, on="next")
     assert repository(root) == url and branch(root) == "next"
     settings = yaml.safe_load(configuration(root))
-    assert settings.get("repository") == (url and {"url": url, "branch": "next", "path_to_book": ""})
+    assert settings.get("repository") == (
+        url and {"url": url, "branch": "next", "path_to_book": ""}
+    )
     assert ("launch_buttons" in settings) is ("html" in settings) is (url is not None)
     assert settings["title"] == "A Small Book" and "secret" not in str(settings)
 
 
 @needs_git
 def test_what_the_configuration_says_itself_stays(tmp_path):
-    own = "title: A\nhtml: {baseurl: 'https://example.org/b/'}\nlaunch_buttons: {binderhub_url: ''}\n"
-    settings = yaml.safe_load(configuration(checkout(tmp_path, "https://github.com/Me/book", config=own)))
-    assert settings["html"]["baseurl"] == "https://example.org/b/" and settings["launch_buttons"]["binderhub_url"] == ""
+    own = (
+        "title: A\nhtml: {baseurl: 'https://example.org/b/'}\nlaunch_buttons: {binderhub_url: ''}\n"
+    )
+    settings = yaml.safe_load(
+        configuration(checkout(tmp_path, "https://github.com/Me/book", config=own))
+    )
+    assert (
+        settings["html"]["baseurl"] == "https://example.org/b/"
+        and settings["launch_buttons"]["binderhub_url"] == ""
+    )
     assert settings["launch_buttons"]["colab_url"].startswith("https://colab")
     own = "title: A\nrepository: {url: 'https://example.org/r'}\n"
     (tmp_path / "_config.yml").write_text(own)
@@ -55,7 +64,11 @@ def test_what_the_configuration_says_itself_stays(tmp_path):
 
 def test_a_checkout_without_git_has_no_origin(tmp_path):
     (tmp_path / "_config.yml").write_text("title: A\n")
-    assert repository(tmp_path) is None and branch(tmp_path) == "main" and configuration(tmp_path) == "title: A\n"
+    assert (
+        repository(tmp_path) is None
+        and branch(tmp_path) == "main"
+        and configuration(tmp_path) == "title: A\n"
+    )
 
 
 def test_addresses_of_github_pages():
@@ -65,20 +78,40 @@ def test_addresses_of_github_pages():
 
 @pytest.fixture
 def site(tmp_path):
-    for name in ("book/index.html", "notebooks/a b.html", "search.html", "genindex.html", "_static/demo.html"):
+    for name in (
+        "book/index.html",
+        "notebooks/a b.html",
+        "search.html",
+        "genindex.html",
+        "_static/demo.html",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("<p>")
-    (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=book/index.html" />')
+    (tmp_path / "index.html").write_text(
+        '<meta http-equiv="Refresh" content="0; url=book/index.html" />'
+    )
     return tmp_path
 
 
 def test_a_site_with_an_address_has_a_sitemap_and_a_page_for_the_lost(site):
     finish(site, "title: Cats & Dogs\nhtml: {baseurl: 'https://me.github.io/book'}\n")
-    places = [place.text for place in ET.parse(site / "sitemap.xml").iter("{http://www.sitemaps.org/schemas/sitemap/0.9}loc")]
-    assert places == ["https://me.github.io/book/book/index.html", "https://me.github.io/book/notebooks/a%20b.html"]
+    places = [
+        place.text
+        for place in ET.parse(site / "sitemap.xml").iter(
+            "{http://www.sitemaps.org/schemas/sitemap/0.9}loc"
+        )
+    ]
+    assert places == [
+        "https://me.github.io/book/book/index.html",
+        "https://me.github.io/book/notebooks/a%20b.html",
+    ]
     assert "Sitemap: https://me.github.io/book/sitemap.xml" in (site / "robots.txt").read_text()
     lost = (site / "404.html").read_text()
-    assert '<base href="/book/">' in lost and 'href="book/index.html"' in lost and "Cats &amp; Dogs" in lost
+    assert (
+        '<base href="/book/">' in lost
+        and 'href="book/index.html"' in lost
+        and "Cats &amp; Dogs" in lost
+    )
     assert "<title>Cats &amp; Dogs</title>" in (site / "index.html").read_text()
     assert check_site(site) == []
     (site / "book/index.html").unlink()

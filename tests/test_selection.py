@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from circuitbook.graph import Graph
-from circuitbook.selection import chosen, edge_order
+
+from circuitbook.circuits.selection import edge_order, first_edges
+from circuitbook.model.graph import Graph
 
 GRAPH = Graph(3, 2)
 
@@ -17,8 +18,12 @@ def scanned(scores, graph, n, absolute):
     """Literal greedy: look at every edge into a node that is in, take the best; ties to the first in the matrix."""
     wish, inside, taken = np.abs(scores) if absolute else scores, {graph.n_src}, []
     for _ in range(n):
-        open_edges = [e for e in map(tuple, graph.edges) if e not in taken and int(graph.node_of[e[1]]) in inside]
-        best = max(open_edges, key=lambda e: wish[e])          # the first of the largest
+        open_edges = [
+            e
+            for e in map(tuple, graph.edges)
+            if e not in taken and int(graph.node_of[e[1]]) in inside
+        ]
+        best = max(open_edges, key=lambda e: wish[e])  # the first of the largest
         taken.append(best)
         inside.add(int(best[0]))
     return taken
@@ -45,14 +50,16 @@ def test_top_takes_the_largest_wherever_they_are():
 
 def test_circuits_of_an_order_are_nested():
     order = edge_order(some_scores(1), GRAPH)
-    masks = [chosen(order, GRAPH, n) for n in range(0, GRAPH.n_edges + 1, 7)]
+    masks = [first_edges(order, GRAPH, n) for n in range(0, GRAPH.n_edges + 1, 7)]
     assert all((small <= large).all() for small, large in zip(masks, masks[1:]))
-    assert chosen(order, GRAPH, GRAPH.n_edges).sum() == GRAPH.n_edges and masks[0].sum() == 0
-    assert chosen(order, GRAPH, 9, prune=False).sum() == 9
+    assert first_edges(order, GRAPH, GRAPH.n_edges).sum() == GRAPH.n_edges and masks[0].sum() == 0
+    assert first_edges(order, GRAPH, 9, prune=False).sum() == 9
 
 
-@pytest.mark.parametrize("scores, says", [(np.zeros((2, 2)), "this graph has"),
-                                          (np.full(GRAPH.mask.shape, np.nan), "not finite")])
+@pytest.mark.parametrize(
+    "scores, says",
+    [(np.zeros((2, 2)), "this graph has"), (np.full(GRAPH.mask.shape, np.nan), "not finite")],
+)
 def test_bad_scores_are_refused(scores, says):
     with pytest.raises(ValueError, match=says):
         edge_order(scores, GRAPH)

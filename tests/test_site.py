@@ -9,8 +9,9 @@ import nbformat
 import pytest
 from test_build import REPOSITORY, book_of, frozen_package, notebook_of  # noqa: F401 (a fixture)
 
-from circuitbook import build
-from circuitbook.build import BuildError
+from circuitbook.publishing.build import chapters_of, stage
+from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.site import build_site
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +21,10 @@ def with_outputs(notebook, **outputs):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for name, shown in outputs.items():
         notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
-        cells[int(name[1:])].outputs = [nbformat.v4.new_output("display_data", {mime: text, "text/plain": "<an object>"}) for mime, text in shown]
+        cells[int(name[1:])].outputs = [
+            nbformat.v4.new_output("display_data", {mime: text, "text/plain": "<an object>"})
+            for mime, text in shown
+        ]
     return notebook
 
 
@@ -33,20 +37,31 @@ def site_of(root, front="# A Small Book\n", **notebooks):
         shutil.copytree(REPOSITORY / "book" / folder, root / "book" / folder, dirs_exist_ok=True)
     (root / "book/index.md").write_text(front)
     chapters = "".join(f"      - file: notebooks/{name}\n" for name in notebooks)
-    (root / "_toc.yml").write_text(f"format: jb-book\nroot: book/index\nparts:\n  - numbered: 1\n    chapters:\n{chapters}")
+    (root / "_toc.yml").write_text(
+        f"format: jb-book\nroot: book/index\nparts:\n  - numbered: 1\n    chapters:\n{chapters}"
+    )
     for name, notebook in notebooks.items():
         target = root / f"_build/src/notebooks/{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)
-    build.stage(root, root / "_build/src", build.chapters_of(root))
-    return build.build_site(root / "_build").parent
+    stage(root, root / "_build/src", chapters_of(root))
+    return build_site(root / "_build").parent
 
 
 def figures_of(page):
     """[(anchor, caption)] of a page."""
-    found = re.findall(r'<figure class="numbered[^>]*id="([^"]*)">.*?<figcaption>(.*?)</figcaption>', page, re.DOTALL)
-    texts = [re.sub(r"<a class=\"headerlink.*?</a>|<[^>]+>", "", caption, flags=re.DOTALL) for _, caption in found]
-    return [(anchor, html.unescape(" ".join(text.split()))) for (anchor, _), text in zip(found, texts)]
+    found = re.findall(
+        r'<figure class="numbered[^>]*id="([^"]*)">.*?<figcaption>(.*?)</figcaption>',
+        page,
+        re.DOTALL,
+    )
+    texts = [
+        re.sub(r"<a class=\"headerlink.*?</a>|<[^>]+>", "", caption, flags=re.DOTALL)
+        for _, caption in found
+    ]
+    return [
+        (anchor, html.unescape(" ".join(text.split()))) for (anchor, _), text in zip(found, texts)
+    ]
 
 
 IMAGE = '<img alt="curves that rise &amp; fall." src="data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4=">'
@@ -55,42 +70,84 @@ VIEW = '<div id="v1" class="light-card" role="group" aria-label="A view to click
 
 def test_figures_get_number_caption_and_anchor(tmp_path):
     one = with_outputs(
-        notebook_of("# % # One", "show(1)", "# % *Bands* are intervals.\n\nNot the caption.", "#| figure:pair hide-input\nshow(2)",
-                    "# % **Strong** is no caption.", "# no figure"),
-        c0=[("text/html", IMAGE)], c1=[("text/html", IMAGE), ("text/markdown", "*In the cell* `x`."), ("text/html", VIEW)],
-        c2=[("text/html", "<table><tr><td><img alt='in a table' src='data:image/gif;base64,AA'></td></tr></table>")])
-    two = with_outputs(notebook_of("# % # Two\n\nSee {numref}`fig-pair` and {numref}`fig-pair-2`.", "show()"), c0=[("text/html", IMAGE)])
+        notebook_of(
+            "# % # One",
+            "show(1)",
+            "# % *Bands* are intervals.\n\nNot the caption.",
+            "#| figure:pair hide-input\nshow(2)",
+            "# % **Strong** is no caption.",
+            "# no figure",
+        ),
+        c0=[("text/html", IMAGE)],
+        c1=[("text/html", IMAGE), ("text/markdown", "*In the cell* `x`."), ("text/html", VIEW)],
+        c2=[
+            (
+                "text/html",
+                "<table><tr><td><img alt='in a table' src='data:image/gif;base64,AA'></td></tr></table>",
+            )
+        ],
+    )
+    two = with_outputs(
+        notebook_of("# % # Two\n\nSee {numref}`fig-pair` and {numref}`fig-pair-2`.", "show()"),
+        c0=[("text/html", IMAGE)],
+    )
     site = site_of(tmp_path, one=one, two=two)
     page = (site / "notebooks/one.html").read_text()
-    assert figures_of(page) == [("fig-one-1", "Figure 1.1 Bands are intervals."), ("fig-pair", "Figure 1.2 In the cell x."),
-                                ("fig-pair-2", "Figure 1.3 A view to click")]
-    assert page.count("Bands") == 1 and page.count("In the cell") == 1 and "an object" not in page and "<p>Not the caption.</p>" in page
+    assert figures_of(page) == [
+        ("fig-one-1", "Figure 1.1 Bands are intervals."),
+        ("fig-pair", "Figure 1.2 In the cell x."),
+        ("fig-pair-2", "Figure 1.3 A view to click"),
+    ]
+    assert (
+        page.count("Bands") == 1
+        and page.count("In the cell") == 1
+        and "an object" not in page
+        and "<p>Not the caption.</p>" in page
+    )
     other = (site / "notebooks/two.html").read_text()
     assert figures_of(other) == [("fig-two-1", "Figure 2.1 Curves that rise & fall.")]
-    assert re.findall(r'href="one.html#(fig-pair[-2]*)"><span class="std std-numref">([^<]*)<', other) == [
-        ("fig-pair", "Figure 1.2"), ("fig-pair-2", "Figure 1.3")]
+    assert re.findall(
+        r'href="one.html#(fig-pair[-2]*)"><span class="std std-numref">([^<]*)<', other
+    ) == [("fig-pair", "Figure 1.2"), ("fig-pair-2", "Figure 1.3")]
 
 
 def test_an_image_without_text_fails_the_build(tmp_path):
-    mute = with_outputs(notebook_of("# % # One", "show(1)"), c0=[("text/html", IMAGE.replace("curves that rise &amp; fall.", " "))])
-    with pytest.raises(BuildError, match=r"notebooks/one\.ipynb.*figure 1 of this page has no alt text"):
+    mute = with_outputs(
+        notebook_of("# % # One", "show(1)"),
+        c0=[("text/html", IMAGE.replace("curves that rise &amp; fall.", " "))],
+    )
+    with pytest.raises(
+        BuildError, match=r"notebooks/one\.ipynb.*figure 1 of this page has no alt text"
+    ):
         site_of(tmp_path, one=mute)
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_buttons_lead_to_the_notebook_on_this_branch(tmp_path):
-    front = "# A Small Book\n\nShort.\n\n" + "This book is about *small* things, and it takes its time to say which \"things\" they are. " * 4
+    front = (
+        "# A Small Book\n\nShort.\n\n"
+        + 'This book is about *small* things, and it takes its time to say which "things" they are. '
+        * 4
+    )
     subprocess.run(["git", "init", "-q", "-b", "next", str(tmp_path)], check=True)
-    subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", "https://github.com/Me/book.git"], check=True)
+    subprocess.run(
+        ["git", "-C", str(tmp_path), "remote", "add", "origin", "https://github.com/Me/book.git"],
+        check=True,
+    )
     site = site_of(tmp_path, front, one=with_outputs(notebook_of("# % # One", "show()"), c0=[]))
     page = (site / "notebooks/one.html").read_text()
-    for address in ("https://colab.research.google.com/github/Me/book/blob/next/notebooks/one.ipynb",
-                    "https://mybinder.org/v2/gh/Me/book/next?urlpath=lab/tree/notebooks/one.ipynb", "../_sources/notebooks/one.ipynb"):
+    for address in (
+        "https://colab.research.google.com/github/Me/book/blob/next/notebooks/one.ipynb",
+        "https://mybinder.org/v2/gh/Me/book/next?urlpath=lab/tree/notebooks/one.ipynb",
+        "../_sources/notebooks/one.ipynb",
+    ):
         assert f'href="{address}"' in page
     assert '<link rel="canonical" href="https://me.github.io/book/notebooks/one.html"' in page
     begins = (site / "book/index.html").read_text()
     assert "colab" not in begins
     assert '<meta property="og:url" content="https://me.github.io/book/book/index.html">' in begins
-    about = re.search(r'<meta name="description" content="(This book is about small things[^"]*)">', begins)[1]
+    about = re.search(
+        r'<meta name="description" content="(This book is about small things[^"]*)">', begins
+    )[1]
     assert about.endswith("...") and len(html.unescape(about)) <= 200
     assert (site / "sitemap.xml").is_file() and (site / "404.html").is_file()

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from circuitbook.records import recorded_speed
+
+from circuitbook.records.speed import recorded_speed
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speed.py"
 
@@ -20,7 +21,14 @@ def speed():
 
 def test_the_record_is_whole(tmp_path):
     record = recorded_speed()
-    rows = [record["ratio"], record["memory"], *record["prompts"], *record["points"], *record["length"], *record["models"]]
+    rows = [
+        record["ratio"],
+        record["memory"],
+        *record["prompts"],
+        *record["points"],
+        *record["length"],
+        *record["models"],
+    ]
     assert all(0 < row["seconds"] < 600 for row in rows)
     assert all(0.1 < row["loaded_gb"] <= row["peak_gb"] for row in rows if "peak_gb" in row)
     assert record["circuits"]["400"]["edges"] == 400 and record["circuits"]["forward"] > 0
@@ -35,7 +43,9 @@ def test_the_record_is_whole(tmp_path):
 @pytest.mark.slow
 def test_cases_measure_something(speed, tmp_path, monkeypatch):
     monkeypatch.setitem(speed.SHAPES, "tiny", (2, 2, 16))
-    assert speed.case(str(tmp_path), kind="attribution", shape="tiny") == {}          # writes the weights
+    assert speed.case(str(tmp_path), kind="attribution", shape="tiny") == {}  # writes the weights
     for kind in ("attribution", "plain", "ratio"):
-        found = speed.case(str(tmp_path), kind=kind, shape="tiny", prompts=4, points=2, shift=3, repeat=1)
+        found = speed.case(
+            str(tmp_path), kind=kind, shape="tiny", prompts=4, points=2, shift=3, repeat=1
+        )
         assert found["seconds"] > 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from circuitbook.stats import bootstrap_draws, crossing, emergence, fold_range, interval
+from circuitbook.stats import bootstrap_draws, crossing, emergence, interval, onset_ratio
 
 
 def crossing_slowly(x, y, level):
@@ -30,8 +30,10 @@ def test_crossing_equals_the_slow_twin():
 
 def test_a_power_law_crosses_where_it_should():
     x = 2.0 ** np.arange(12)
-    y = np.log2(x)[None].repeat(3, 0)                                   # straight in log(x): interpolation is exact
-    np.testing.assert_allclose(crossing(x, y, np.array([2.5, 4.25, 10.0])), 2 ** np.array([2.5, 4.25, 10.0]))
+    y = np.log2(x)[None].repeat(3, 0)  # straight in log(x): interpolation is exact
+    np.testing.assert_allclose(
+        crossing(x, y, np.array([2.5, 4.25, 10.0])), 2 ** np.array([2.5, 4.25, 10.0])
+    )
 
 
 def test_bootstrap_mean_has_the_standard_error_of_the_mean():
@@ -53,7 +55,10 @@ def test_emergence_dates_the_rise_and_its_interval_covers_it():
     assert found.low < found.tokens < found.high
     assert found.tokens == pytest.approx(8, rel=0.1)
     assert emergence(tokens, values, share=0.9).tokens > found.tokens
-    assert np.isnan(emergence(tokens, values, least=3.99).tokens) and emergence(tokens, values, least=3).tokens == found.tokens
+    assert (
+        np.isnan(emergence(tokens, values, min_value=3.99).tokens)
+        and emergence(tokens, values, min_value=3).tokens == found.tokens
+    )
 
 
 def test_emergence_of_nothing_is_not_a_number():
@@ -64,6 +69,6 @@ def test_emergence_of_nothing_is_not_a_number():
 
 
 def test_fold_range():
-    assert fold_range(np.array([[1.0, 2.0], [4.0, 3.0]])).tolist() == [4.0, 1.5]
+    assert onset_ratio(np.array([[1.0, 2.0], [4.0, 3.0]])).tolist() == [4.0, 1.5]
     with pytest.raises(ValueError, match="1 prompt"):
         bootstrap_draws(1)

@@ -19,12 +19,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from circuitbook import store as store_module
-from circuitbook.keys import code_hash, measurement_key
-from circuitbook.store import Store, StoreError, default_store_path
+from circuitbook.store import disk
+from circuitbook.store.code import code_hash
+from circuitbook.store.disk import Store, StoreError, default_store_path
+from circuitbook.store.keys import measurement_key
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["circuitbook.store"])
+processes.set_forkserver_preload(["circuitbook.store.disk"])
 
 
 def key_of(**what):
@@ -69,27 +70,41 @@ def test_table_is_measured_once_and_comes_back_equal(tmp_path):
 
 def test_table_keeps_index_strings_missing_values_and_categories(tmp_path):
     table = pd.DataFrame(
-        {"model": ["mini-s", None], "x": [np.nan, 3.0], "c": pd.Categorical(["b", "a"], ["b", "a"], ordered=True)},
+        {
+            "model": ["mini-s", None],
+            "x": [np.nan, 3.0],
+            "c": pd.Categorical(["b", "a"], ["b", "a"], ordered=True),
+        },
         index=pd.MultiIndex.from_tuples([("ioi", 0), ("sva", 1)], names=["task", "step"]),
     )
     pd.testing.assert_frame_equal(Store(tmp_path).table(key_of(), lambda: table), table)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int64", "float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint8", "int64", "float16", "float32", "float64"]
+)
 @pytest.mark.parametrize("view", ["plain", "transposed", "strided", "scalar", "empty"])
 def test_arrays_of_every_shape_and_layout(tmp_path, dtype, view):
-    array = (np.arange(24).reshape(4, 6) % 7 - (0 if dtype in ("bool", "uint8") else 3)).astype(dtype)
+    array = (np.arange(24).reshape(4, 6) % 7 - (0 if dtype in ("bool", "uint8") else 3)).astype(
+        dtype
+    )
     views = {"plain": array, "transposed": array.T, "strided": array[::2, 1::3], "empty": array[:0]}
     array = np.asarray(views.get(view, array[1, 1]))
-    back = Store(tmp_path).arrays(key_of(), lambda: {"scores": array, "other": np.array([7], dtype)})
+    back = Store(tmp_path).arrays(
+        key_of(), lambda: {"scores": array, "other": np.array([7], dtype)}
+    )
     assert back["scores"].dtype == array.dtype and back["scores"].shape == array.shape
-    assert back["scores"].tolist() == array.tolist() and back["other"].tolist() == [np.array(7, dtype)]
+    assert back["scores"].tolist() == array.tolist() and back["other"].tolist() == [
+        np.array(7, dtype)
+    ]
     back["other"][0] = 0  # what is returned is the caller's own
 
 
 def test_bad_results_name_the_measurement_and_are_not_kept(tmp_path):
     store = Store(tmp_path)
-    with pytest.raises(TypeError, match=r"test-[0-9a-f]{12}: a table must be a pandas DataFrame.*list"):
+    with pytest.raises(
+        TypeError, match=r"test-[0-9a-f]{12}: a table must be a pandas DataFrame.*list"
+    ):
         store.table(key_of(a=1), lambda: [1, 2])
     with pytest.raises(TypeError, match="array 'names' must be .* not dtype <U3"):
         store.arrays(key_of(a=2), lambda: {"names": np.array(["abc"])})
@@ -131,7 +146,9 @@ def test_what_is_the_same_and_what_is_not():
     torch = pytest.importorskip("torch")
     assert key_of(a=1, b=[1, 2]) == key_of(b=(1, 2), a=np.int64(1))
     assert key_of(tasks={"ioi", "sva", "gp"}) == key_of(tasks={"gp", "sva", "ioi"})
-    assert key_of(dtype=torch.float32) == key_of(dtype=np.dtype("float32")) == key_of(dtype="float32")
+    assert (
+        key_of(dtype=torch.float32) == key_of(dtype=np.dtype("float32")) == key_of(dtype="float32")
+    )
     different = [
         key_of(x=1), key_of(x=1.0), key_of(x=True), key_of(x="1"), key_of(x=None), key_of(x=[1]), key_of(y=1),
         key_of(x=Recipe(5)), key_of(x=Recipe(30)), key_of(x=Recipe(5, False)),
@@ -146,7 +163,10 @@ def test_what_is_the_same_and_what_is_not():
     [
         ({"weights": np.ones(3)}, r"weights is a numpy.ndarray.*hash"),
         ({"recipe": {"points": [1, object()]}}, r"recipe\['points'\]\[1\] is a builtins.object"),
-        ({"recipe": Recipe(Path("x"))}, r"recipe\.points is a pathlib\.\w+, which cannot be in a key"),
+        (
+            {"recipe": Recipe(Path("x"))},
+            r"recipe\.points is a pathlib\.\w+, which cannot be in a key",
+        ),
         ({"steps": {1: 2}}, r"steps has the key 1; the keys of a dict must be strings"),
         ({"threshold": float("nan")}, r"threshold is nan"),
         ({"threshold": np.float32("inf")}, r"threshold is inf"),
@@ -234,9 +254,13 @@ def test_a_package_stands_for_all_its_modules(tmp_path):
 def test_a_function_or_a_method_can_stand_for_itself(tmp_path):
     source = "def f():\n    return 1\n\ndef g():\n    return 1\n\nclass C:\n    def f(self):\n        return 3\n"
     before = import_source(tmp_path, source)
-    hashes = {name: code_hash(getattr(before, name)) for name in "fgC"} | {"C.f": code_hash(before.C.f)}
+    hashes = {name: code_hash(getattr(before, name)) for name in "fgC"} | {
+        "C.f": code_hash(before.C.f)
+    }
     assert len(set(hashes.values())) == 4
-    twice = import_source(tmp_path, source + "\ndef f():\n    return 5\n")  # the later definition is the one that holds
+    twice = import_source(
+        tmp_path, source + "\ndef f():\n    return 5\n"
+    )  # the later definition is the one that holds
     assert code_hash(twice.f) != hashes["f"] and code_hash(twice.g) == hashes["g"]
     after = import_source(tmp_path, source.replace("return 3", "return 4"))
     assert code_hash(after.f) == hashes["f"] and code_hash(after.g) == hashes["g"]
@@ -250,7 +274,13 @@ def test_new_parameter_weights_or_code_measures_anew(tmp_path):
     store, compute = Store(tmp_path / "store"), Counted(tmp_path)
     weights = [hashlib.sha256(np.float32([w, 1]).tobytes()).hexdigest() for w in (0.5, 0.25)]
     module = import_source(tmp_path, SOURCE)
-    for what in ({"n": 70}, {"n": 71}, {"n": 70, "weights": weights[0]}, {"n": 70, "weights": weights[1]}, {"n": 70}):
+    for what in (
+        {"n": 70},
+        {"n": 71},
+        {"n": 70, "weights": weights[0]},
+        {"n": 70, "weights": weights[1]},
+        {"n": 70},
+    ):
         store.table(measurement_key("test", code=(module,), **what), compute)
     assert compute.calls == 4
     module = import_source(tmp_path, SOURCE.replace("+ 1", "+ 2"))
@@ -263,15 +293,20 @@ def test_new_parameter_weights_or_code_measures_anew(tmp_path):
 
 def test_json_beside_the_payload_says_where_it_comes_from(tmp_path):
     store = Store(tmp_path / "store")
-    key = measurement_key("ability", code=(store_module,), model="mini-m", recipe=Recipe(5))
+    key = measurement_key("ability", code=(disk,), model="mini-m", recipe=Recipe(5))
     store.table(key, Counted(tmp_path, seconds=0.05))
     [file] = (tmp_path / "store").rglob("*.json")
     record = json.loads(file.read_text())
-    assert record["what"] == {"model": "mini-m", "recipe": {"Recipe": {"points": 5, "absolute": True}}}
-    assert list(record["code"]) == ["circuitbook.store"] and record["kind"] == "ability"
+    assert record["what"] == {
+        "model": "mini-m",
+        "recipe": {"Recipe": {"points": 5, "absolute": True}},
+    }
+    assert list(record["code"]) == ["circuitbook.store.disk"] and record["kind"] == "ability"
     assert 0.05 <= record["seconds"] < 5
     payload = file.with_suffix(".parquet").read_bytes()
-    assert record["sha256"] == hashlib.sha256(payload).hexdigest() and record["bytes"] == len(payload)
+    assert record["sha256"] == hashlib.sha256(payload).hexdigest() and record["bytes"] == len(
+        payload
+    )
     assert record["versions"]["pandas"] == pd.__version__ and record["machine"]["cpu"]
     assert abs(pd.Timestamp(record["date"]) - pd.Timestamp.now("UTC")) < pd.Timedelta("1min")
 
@@ -298,7 +333,10 @@ def test_trace_tells_measured_from_read(tmp_path, monkeypatch):
     for _ in range(2):
         store.table(key, Counted(tmp_path, seconds=0.02))
     lines = [line.split() for line in (tmp_path / "trace").read_text().splitlines()]
-    assert [(digest, how) for digest, how, _ in lines] == [(key.digest, "measured"), (key.digest, "read")]
+    assert [(digest, how) for digest, how, _ in lines] == [
+        (key.digest, "measured"),
+        (key.digest, "read"),
+    ]
     assert lines[0][2] == lines[1][2] and float(lines[0][2]) >= 0.02
 
 
@@ -307,8 +345,11 @@ def test_default_path(tmp_path, monkeypatch):
     assert Store().path == tmp_path / "elsewhere"
     monkeypatch.delenv("CIRCUITBOOK_STORE")
     monkeypatch.chdir(tmp_path)
-    checkout = Path(store_module.__file__).parents[2]
-    assert default_store_path() == (checkout if (checkout / "_toc.yml").exists() else tmp_path) / ".store"
+    checkout = Path(disk.__file__).parents[3]
+    assert (
+        default_store_path()
+        == (checkout if (checkout / "_toc.yml").exists() else tmp_path) / ".store"
+    )
 
 
 # ---- damage
@@ -392,7 +433,9 @@ def test_of_many_processes_one_measures_and_all_read(tmp_path):
     for worker in workers:
         worker.join(30)
     assert Counted(tmp_path).calls == 1
-    assert got == [[1.5, -2.25]] * number and [worker.exitcode for worker in workers] == [0] * number
+    assert (
+        got == [[1.5, -2.25]] * number and [worker.exitcode for worker in workers] == [0] * number
+    )
 
 
 def _hang_in_compute(path, started):
@@ -404,7 +447,9 @@ def _hang_in_compute(path, started):
 
 
 def test_a_key_that_is_being_measured_blocks_no_other(tmp_path):
-    worker = processes.Process(target=_hang_in_compute, args=(tmp_path / "store", tmp_path / "started"))
+    worker = processes.Process(
+        target=_hang_in_compute, args=(tmp_path / "store", tmp_path / "started")
+    )
     worker.start()
     try:
         wait_for((tmp_path / "started").exists)
@@ -417,7 +462,9 @@ def test_a_key_that_is_being_measured_blocks_no_other(tmp_path):
 
 
 def test_kill_during_compute_leaves_nothing_and_frees_the_lock(tmp_path):
-    worker = processes.Process(target=_hang_in_compute, args=(tmp_path / "store", tmp_path / "started"))
+    worker = processes.Process(
+        target=_hang_in_compute, args=(tmp_path / "store", tmp_path / "started")
+    )
     worker.start()
     wait_for((tmp_path / "started").exists)
     os.kill(worker.pid, signal.SIGKILL)
@@ -448,10 +495,13 @@ def _hang_in_write(path, folder, which, after):
 
 
 @pytest.mark.parametrize(
-    ("which", "after", "finished"), [(0, False, False), (0, True, False), (1, False, False), (1, True, True)]
+    ("which", "after", "finished"),
+    [(0, False, False), (0, True, False), (1, False, False), (1, True, True)],
 )
 def test_kill_during_write_leaves_all_or_nothing(tmp_path, which, after, finished):
-    worker = processes.Process(target=_hang_in_write, args=(tmp_path / "store", tmp_path, which, after))
+    worker = processes.Process(
+        target=_hang_in_write, args=(tmp_path / "store", tmp_path, which, after)
+    )
     worker.start()
     wait_for((tmp_path / "started").exists)
     os.kill(worker.pid, signal.SIGKILL)
@@ -466,14 +516,24 @@ def test_kill_during_write_leaves_all_or_nothing(tmp_path, which, after, finishe
 def _write_too_much(path, results):
     store = Store(path)
     store.table(key_of(step=1), lambda: pd.DataFrame({"x": [1.5]}))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # the kernel refuses to write more, as on a full disk
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (100_000, 100_000)
+    )  # the kernel refuses to write more, as on a full disk
     big = np.random.default_rng(0).normal(size=50_000)
     try:
         store.arrays(key_of(step=2), lambda: {"x": big})
     except StoreError as error:
         left = [f.name for f in Path(path).rglob("*.tmp")]
         kept = store.table(key_of(step=1), lambda: 1 / 0)["x"].tolist()
-        results.put((str(error), bool((error.value["x"] == big).all()), store.has(key_of(step=2)), left, kept))
+        results.put(
+            (
+                str(error),
+                bool((error.value["x"] == big).all()),
+                store.has(key_of(step=2)),
+                left,
+                kept,
+            )
+        )
 
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path):
@@ -482,7 +542,11 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path):
     worker.start()
     message, value_kept, has, left, earlier = results.get(timeout=30)
     worker.join()
-    assert "could not be written to" in message and "File too large" in message and "CIRCUITBOOK_STORE" in message
+    assert (
+        "could not be written to" in message
+        and "File too large" in message
+        and "CIRCUITBOOK_STORE" in message
+    )
     assert value_kept and not has and left == [] and earlier == [1.5]
 
 

@@ -4,15 +4,20 @@ import shutil
 
 import numpy as np
 import pytest
-from circuitbook import suites
-from circuitbook.suites import load_suite
-from circuitbook.weight_files import weight_files
+
+from circuitbook.suites.finding import load_suite
+from circuitbook.weights.files import weight_files
 
 
 def test_pythia_steps_and_tokens():
     suite = load_suite("pythia")
     steps = suite.steps("pythia-160m")
-    assert len(steps) == 154 and steps[:4] == (0, 1, 2, 4) and steps[11] == 1000 and steps[-1] == 143_000
+    assert (
+        len(steps) == 154
+        and steps[:4] == (0, 1, 2, 4)
+        and steps[11] == 1000
+        and steps[-1] == 143_000
+    )
     assert list(steps) == sorted(set(steps))
     final = suite.checkpoint("pythia-2.8b", 143_000)
     assert final.tokens_seen == 299_892_736_000  # the paper's 300B
@@ -37,13 +42,24 @@ def test_pythia_schedules():
     suite = load_suite("pythia")
     schedule = {name: suite.schedule("pythia-70m", name) for name in suite.schedules}
     lengths = {name: len(steps) for name, steps in schedule.items()}
-    assert lengths == {"all": 154, "linear": 143, "exponential": 18, "exp_plus_detail": 43, "sparse": 28, "paper": 43}
+    assert lengths == {
+        "all": 154,
+        "linear": 143,
+        "exponential": 18,
+        "exp_plus_detail": 43,
+        "sparse": 28,
+        "paper": 43,
+    }
     for name, steps in schedule.items():
-        assert list(steps) == sorted(set(steps)) and set(steps) <= set(suite.steps("pythia-70m")), name
+        assert list(steps) == sorted(set(steps)) and set(steps) <= set(suite.steps("pythia-70m")), (
+            name
+        )
     assert schedule["exponential"][10:] == (1000, 2000, 4000, 8000, 16000, 33000, 66000, 131_000)
     assert schedule["paper"] == schedule["exp_plus_detail"] and 143_000 not in schedule["paper"]
     assert schedule["paper"][23:27] == (14_000, 15_000, 20_000, 25_000)
-    with pytest.raises(ValueError, match="'hourly' is unknown in suite pythia; it has: all, linear"):
+    with pytest.raises(
+        ValueError, match="'hourly' is unknown in suite pythia; it has: all, linear"
+    ):
         suite.schedule("pythia-70m", "hourly")
 
 
@@ -54,7 +70,11 @@ def test_wrong_names_and_steps_say_the_way_out():
     assert str(error.value) == (
         'step 1001 of pythia-160m does not exist; nearest are 1000 and 2000 (see suite.steps("pythia-160m"))'
     )
-    for step, near in ((-1, "nearest is 0"), (150_000, "nearest is 143000"), ("1000", "whole number")):
+    for step, near in (
+        (-1, "nearest is 0"),
+        (150_000, "nearest is 143000"),
+        ("1000", "whole number"),
+    ):
         with pytest.raises(ValueError, match=near):
             suite.checkpoint("pythia-160m", step)
     with pytest.raises(ValueError, match="did you mean pythia-160m"):
@@ -87,7 +107,11 @@ def test_suite_json(folder_suite, tmp_path):
     about = {"models": ["wide"], "tokens_per_step": 2048, "description": "two sizes"}
     (root / "suite.json").write_text(json.dumps(about))
     suite = load_suite(str(root))
-    assert suite.standard == ("wide",) and suite.variants == ("narrow",) and suite.models == ("wide", "narrow")
+    assert (
+        suite.standard == ("wide",)
+        and suite.variants == ("narrow",)
+        and suite.models == ("wide", "narrow")
+    )
     assert suite.checkpoint("narrow", 10).tokens_seen == 20_480 and suite.description == "two sizes"
     (root / "suite.json").write_text(json.dumps({"models": ["wide", "tall"]}))
     with pytest.raises(ValueError, match="names tall"):
@@ -102,25 +126,39 @@ def test_other_names_of_steps_and_a_run_alone(folder_suite, tmp_path):
     for step in (2, 10):
         shutil.copytree(folder_suite / "narrow" / f"step{step}", run / f"checkpoint-{step}")
         shutil.move(run / f"checkpoint-{step}" / "tokenizer.json", run / "tokenizer.json")
-        shutil.move(run / f"checkpoint-{step}" / "tokenizer_config.json", run / "tokenizer_config.json")
+        shutil.move(
+            run / f"checkpoint-{step}" / "tokenizer_config.json", run / "tokenizer_config.json"
+        )
     (run / "suite.json").write_text('{"tokens_per_step": 1000}')
     suite = load_suite(run)
-    assert suite.name == "my-llm" and suite.models == ("my-llm",) and suite.steps("my-llm") == (2, 10)
+    assert (
+        suite.name == "my-llm" and suite.models == ("my-llm",) and suite.steps("my-llm") == (2, 10)
+    )
     checkpoint = suite.checkpoint("my-llm", 10)
     assert checkpoint.tokens_seen == 10_000 and checkpoint.fetch() == run / "checkpoint-10"
     assert checkpoint.weights_hash == load_suite(folder_suite).checkpoint("narrow", 10).weights_hash
-    assert checkpoint.load().tokenizer.decode([1]) == load_suite(folder_suite).checkpoint("narrow", 10).load().tokenizer.decode([1])
+    assert checkpoint.load().tokenizer.decode([1]) == load_suite(folder_suite).checkpoint(
+        "narrow", 10
+    ).load().tokenizer.decode([1])
     shutil.copytree(run / "checkpoint-10", run / "step10")
-    with pytest.raises(ValueError, match="my-llm has two checkpoints of step 10, checkpoint-10 and step10; copy"):
+    with pytest.raises(
+        ValueError, match="my-llm has two checkpoints of step 10, checkpoint-10 and step10; copy"
+    ):
         load_suite(run)
 
 
 def test_repositories_with_revisions_of_their_own(hub_repos, hub, monkeypatch):
     files = hub_repos["EleutherAI/pythia-14m"]["step1"]
-    monkeypatch.setitem(hub.repos, "a/big-1b", {"main": {}, "step1000-tokens4B": files, "step20-tokens0B": files})
+    monkeypatch.setitem(
+        hub.repos, "a/big-1b", {"main": {}, "step1000-tokens4B": files, "step20-tokens0B": files}
+    )
     monkeypatch.setitem(hub.repos, "b/small", {"step-7": files})
     suite = load_suite("a/big-1b, b/small")
-    assert suite.models == ("big-1b", "small") and suite.steps("big-1b") == (20, 1000) and suite.steps("small") == (7,)
+    assert (
+        suite.models == ("big-1b", "small")
+        and suite.steps("big-1b") == (20, 1000)
+        and suite.steps("small") == (7,)
+    )
     checkpoint = suite.checkpoint("big-1b", 1000)
     assert checkpoint.weights_hash == hashlib.sha256(files["model.safetensors"]).hexdigest()
     assert (checkpoint.fetch() / "model.safetensors").read_bytes() == files["model.safetensors"]
@@ -137,7 +175,9 @@ def test_mini_is_found_or_says_how(folder_suite, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no folder mini in it"):
         load_suite("mini")
     monkeypatch.delenv("CIRCUITBOOK_MODELS")
-    monkeypatch.setattr(suites, "__file__", str(tmp_path / "site-packages" / "lib" / "circuitbook" / "suites.py"))
+    monkeypatch.setattr(
+        "circuitbook.suites.finding.PACKAGE", tmp_path / "site-packages" / "lib" / "circuitbook"
+    )
     with pytest.raises(FileNotFoundError, match="pip install -e .*CIRCUITBOOK_MODELS"):
         load_suite("mini")
 

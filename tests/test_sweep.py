@@ -17,22 +17,27 @@ import nbformat
 import pandas as pd
 import pytest
 import torch
-from circuitbook import sweep as sweeps
-from circuitbook.__main__ import main
-from circuitbook.execute import BuildError
-from circuitbook.parameters import select
-from circuitbook.store import Store
 from conftest import as_on_pythia, random_network, save_checkpoint
 from hub_standin import Hub
 from nbformat.v4 import new_code_cell, new_notebook
 
+from circuitbook.__main__ import main
+from circuitbook.paths import PACKAGE
+from circuitbook.publishing.errors import BuildError
+from circuitbook.store.disk import Store
+from circuitbook.studies.parameters import select
+from circuitbook.sweep.command import sweep
+from circuitbook.sweep.shards import Outcome, chosen_notebooks, outcome, plan
+
 MODEL, STEPS = "pythia-14m", [0, 1, 2, 4]
-CELLS = ("""SUITE = "pythia"
+CELLS = (
+    """SUITE = "pythia"
 MODELS = STEPS = STORE = NOTE = None
 DEVICE = "cpu"
 DTYPE = "float32"
 SLOW = 0
-""", """
+""",
+    """
 import os, time
 import numpy as np, pandas as pd, torch
 from pathlib import Path
@@ -54,7 +59,8 @@ for name in chosen.models:
         rows.append(store.table(measurement_key("sweep_test", weights=checkpoint.weights_hash), measured))
         time.sleep(SLOW)
 pd.concat(rows)
-""")
+""",
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,18 +71,24 @@ def repos(tmp_path_factory):
         if step == 4:
             with torch.no_grad():
                 network.gpt_neox.layers[0].mlp.dense_h_to_4h.weight[0, 0] = torch.nan
-        revisions[f"step{step}"] = as_on_pythia(save_checkpoint(folder / f"step{step}", network), "pickle" if step else "safetensors")
+        revisions[f"step{step}"] = as_on_pythia(
+            save_checkpoint(folder / f"step{step}", network), "pickle" if step else "safetensors"
+        )
     return {f"EleutherAI/{MODEL}": revisions}
 
 
 @pytest.fixture
 def place(tmp_path, repos, monkeypatch):
     """A folder with notebooks/abilities.ipynb, a hub that answers, an empty cache; everything that processes inherit."""
-    notebook = new_notebook(cells=[new_code_cell(CELLS[0], metadata={"tags": ["parameters"]}), new_code_cell(CELLS[1])])
+    notebook = new_notebook(
+        cells=[new_code_cell(CELLS[0], metadata={"tags": ["parameters"]}), new_code_cell(CELLS[1])]
+    )
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "notebooks" / "abilities.ipynb")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(sweeps.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    )
     with Hub(repos) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         yield tmp_path, hub
@@ -84,8 +96,17 @@ def place(tmp_path, repos, monkeypatch):
 
 def run(folder, steps=STEPS[:3], out="sweep", store="store", parameters=None, **options):
     chosen, said = select("pythia", MODEL, steps, None, "cpu", keep_doubles=True), []
-    results = sweeps.sweep(folder, folder / out, chosen, ("abilities",), {"SUITE": "pythia", "DEVICE": "cpu"} | (parameters or {}), folder / store,
-                           per_shard=1, say=said.append, **options)
+    results = sweep(
+        folder,
+        folder / out,
+        chosen,
+        ("abilities",),
+        {"SUITE": "pythia", "DEVICE": "cpu"} | (parameters or {}),
+        folder / store,
+        per_shard=1,
+        say=said.append,
+        **options,
+    )
     return {one.name.rsplit("-", 1)[1]: one for one in results}, said
 
 
@@ -104,34 +125,77 @@ def wait_for(condition, seconds=60):
 
 # ------------------------------------------------------------------ without executing anything
 
+
 def test_shards_cover_every_checkpoint_once(place):
     folder, _ = place
-    chosen = select("pythia", [MODEL, "pythia-31m"], [0, 1, 2, 4, 8], None, "cpu", keep_doubles=True)
-    shards = sweeps.plan(folder, folder / "o", folder / "s", chosen, ("abilities",), {"SUITE": "pythia"}, per_shard=2)
+    chosen = select(
+        "pythia", [MODEL, "pythia-31m"], [0, 1, 2, 4, 8], None, "cpu", keep_doubles=True
+    )
+    shards = plan(
+        folder, folder / "o", folder / "s", chosen, ("abilities",), {"SUITE": "pythia"}, per_shard=2
+    )
     assert [shard.name for shard in shards[:3]] == [f"{MODEL}-0-1", f"{MODEL}-2-4", f"{MODEL}-8"]
-    assert [(s.model, step) for s in shards for step in s.steps] == [(m, step) for m in (MODEL, "pythia-31m") for step in (0, 1, 2, 4, 8)]
-    assert len({shard.fingerprint for shard in shards}) == 6 and shards[0].parameters["STEPS"] == [0, 1]
-    assert sweeps.outcome(shards[0]).state == "missing"
+    assert [(s.model, step) for s in shards for step in s.steps] == [
+        (m, step) for m in (MODEL, "pythia-31m") for step in (0, 1, 2, 4, 8)
+    ]
+    assert len({shard.fingerprint for shard in shards}) == 6 and shards[0].parameters["STEPS"] == [
+        0,
+        1,
+    ]
+    assert outcome(shards[0]).state == "missing"
     shards[0].record.parent.mkdir(parents=True)
-    for text, state in ((json.dumps(vars(sweeps.Outcome(shards[0].name, "done", fingerprint=shards[0].fingerprint))), "done"),
-                        (json.dumps(vars(sweeps.Outcome(shards[0].name, "done", fingerprint="of another library"))), "missing"), ('{"na', "missing")):
+    for text, state in (
+        (
+            json.dumps(vars(Outcome(shards[0].name, "done", fingerprint=shards[0].fingerprint))),
+            "done",
+        ),
+        (
+            json.dumps(vars(Outcome(shards[0].name, "done", fingerprint="of another library"))),
+            "missing",
+        ),
+        ('{"na', "missing"),
+    ):
         shards[0].record.write_text(text)
-        assert sweeps.outcome(shards[0]).state == state
+        assert outcome(shards[0]).state == state
     with pytest.raises(ValueError, match="0 checkpoints a shard"):
-        sweeps.plan(folder, folder, folder, chosen, ("abilities",), {"SUITE": "pythia"}, per_shard=0)
+        plan(folder, folder, folder, chosen, ("abilities",), {"SUITE": "pythia"}, per_shard=0)
     with pytest.raises(ValueError, match="no section notebook 'speed'"):
-        sweeps.chosen_notebooks(["speed"], folder)
+        chosen_notebooks(["speed"], folder)
     with pytest.raises(ValueError, match="there is no .*circuits-over-training.ipynb"):
-        sweeps.chosen_notebooks("all", folder)
+        chosen_notebooks("all", folder)
 
 
 def test_a_dry_run_says_what_it_costs_and_does_nothing(place, capsys):
     folder, hub = place
-    command = ["sweep", "--suite", "pythia", "--models", MODEL, "pythia-160m", "--steps", "0", "1", "2", "--notebooks", "abilities", "--root", str(folder),
-               "--out", str(folder / "sweep"), "--store", str(folder / "store"), "--per-shard", "2", "--dry-run"]
+    command = [
+        "sweep",
+        "--suite",
+        "pythia",
+        "--models",
+        MODEL,
+        "pythia-160m",
+        "--steps",
+        "0",
+        "1",
+        "2",
+        "--notebooks",
+        "abilities",
+        "--root",
+        str(folder),
+        "--out",
+        str(folder / "sweep"),
+        "--store",
+        str(folder / "store"),
+        "--per-shard",
+        "2",
+        "--dry-run",
+    ]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "pythia-160m-0-1: 2 checkpoints, missing; 0.6 GB to download, time unknown yet" in said and "4 shards, 4 to do, 1.0 GB to download" in said
+    assert (
+        "pythia-160m-0-1: 2 checkpoints, missing; 0.6 GB to download, time unknown yet" in said
+        and "4 shards, 4 to do, 1.0 GB to download" in said
+    )
     assert "pythia-160m: 0.8 GB at least (0.6 for the weights); " in said
     assert not (folder / "sweep").exists() and not (folder / "store").exists() and not hub.requests
 
@@ -141,7 +205,10 @@ def test_two_sweeps_need_two_folders(place):
 
     folder, _ = place
     (folder / "sweep").mkdir()
-    with filelock.FileLock(folder / "sweep" / ".lock"), pytest.raises(BuildError, match="another sweep is at work"):
+    with (
+        filelock.FileLock(folder / "sweep" / ".lock"),
+        pytest.raises(BuildError, match="another sweep is at work"),
+    ):
         run(folder)
     with pytest.raises(BuildError, match="no notebook has a parameter NOTES; did you mean NOTE"):
         run(folder, parameters={"NOTES": 1})
@@ -149,11 +216,15 @@ def test_two_sweeps_need_two_folders(place):
 
 def test_a_scheduler_that_is_not_there_is_named(place):
     folder, _ = place
-    with pytest.raises(ValueError, match=r"the scheduler at tcp://127.0.0.1:\d+ has been away for .*it goes on where it stopped"):
+    with pytest.raises(
+        ValueError,
+        match=r"the scheduler at tcp://127.0.0.1:\d+ has been away for .*it goes on where it stopped",
+    ):
         run(folder, scheduler=f"tcp://127.0.0.1:{_port()}", patience=0.5)
 
 
 # ------------------------------------------------------------------ disturbed
+
 
 @pytest.mark.slow
 def test_damage_nan_and_a_busy_hub_cost_only_their_own_shards(place, repos):
@@ -162,38 +233,99 @@ def test_damage_nan_and_a_busy_hub_cost_only_their_own_shards(place, repos):
     hub.fail(f"GET /blob/{sha}", times=1000, body="flip")
     hub.fail(r"/api/models/.*step2", times=2, status=429, headers={"Retry-After": "1"})
     results, said = run(folder, STEPS, workers=2)
-    assert {step: one.state for step, one in results.items()} == {"0": "done", "1": "failed", "2": "done", "4": "failed"}
-    assert "arrived damaged" in results["1"].reason and "FloatingPointError: pythia-14m at step 4 gives NaN" in results["4"].reason
-    assert all(Path(results[step].notebook).is_file() for step in "14") and results["1"].notebook.endswith(".partial.ipynb")
-    assert any("[4/4]" in line and "2 failed" in line for line in said) and any("1 running" in line for line in said) and not (folder / "sweep" / "abilities.ipynb").exists()       # no whole without its parts
+    assert {step: one.state for step, one in results.items()} == {
+        "0": "done",
+        "1": "failed",
+        "2": "done",
+        "4": "failed",
+    }
+    assert (
+        "arrived damaged" in results["1"].reason
+        and "FloatingPointError: pythia-14m at step 4 gives NaN" in results["4"].reason
+    )
+    assert all(Path(results[step].notebook).is_file() for step in "14") and results[
+        "1"
+    ].notebook.endswith(".partial.ipynb")
+    assert (
+        any("[4/4]" in line and "2 failed" in line for line in said)
+        and any("1 running" in line for line in said)
+        and not (folder / "sweep" / "abilities.ipynb").exists()
+    )  # no whole without its parts
     assert sorted(content(folder)) == [0, 2]
 
     asked = len(hub.requests)
-    again, said = run(folder, STEPS)                                                      # what failed is not tried again unasked
-    assert {step: one.state for step, one in again.items()} == {step: one.state for step, one in results.items()}
+    again, said = run(folder, STEPS)  # what failed is not tried again unasked
+    assert {step: one.state for step, one in again.items()} == {
+        step: one.state for step, one in results.items()
+    }
     assert len(hub.requests) == asked and "0 to do" in said[0]
     hub.faults.clear()
     mended, said = run(folder, STEPS, retry_failed=True)
-    assert [one.state for one in mended.values()] == ["done", "done", "done", "failed"] and "2 to do" in said[0]
-    whole, _ = run(folder, STEPS[:3])                                                     # without the damaged step: everything is there
-    assert all(one.state == "done" for one in whole.values()) and (folder / "sweep" / "abilities.ipynb").is_file()
-    undisturbed, _ = run(folder, STEPS[:3], out="other", store="other-store", workers=2, final=False)
-    assert content(folder) == content(folder, "other-store") and sorted(content(folder)) == [0, 1, 2]
+    assert [one.state for one in mended.values()] == [
+        "done",
+        "done",
+        "done",
+        "failed",
+    ] and "2 to do" in said[0]
+    whole, _ = run(folder, STEPS[:3])  # without the damaged step: everything is there
+    assert (
+        all(one.state == "done" for one in whole.values())
+        and (folder / "sweep" / "abilities.ipynb").is_file()
+    )
+    undisturbed, _ = run(
+        folder, STEPS[:3], out="other", store="other-store", workers=2, final=False
+    )
+    assert content(folder) == content(folder, "other-store") and sorted(content(folder)) == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_time(place, monkeypatch):
     folder, _ = place
     note = folder / "note"
-    process = subprocess.Popen([sys.executable, "-m", "circuitbook", "sweep", "--suite", "pythia", "--models", MODEL, "--steps", "0", "1", "--notebooks", "abilities",
-                                "--per-shard", "1", "--device", "cpu", "-p", f"NOTE={note}", "-p", "SLOW=2", "--root", str(folder), "--out", str(folder / "sweep"),
-                                "--store", str(folder / "store")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "circuitbook",
+            "sweep",
+            "--suite",
+            "pythia",
+            "--models",
+            MODEL,
+            "--steps",
+            "0",
+            "1",
+            "--notebooks",
+            "abilities",
+            "--per-shard",
+            "1",
+            "--device",
+            "cpu",
+            "-p",
+            f"NOTE={note}",
+            "-p",
+            "SLOW=2",
+            "--root",
+            str(folder),
+            "--out",
+            str(folder / "sweep"),
+            "--store",
+            str(folder / "store"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     wait_for(note.exists)
-    os.kill(int(note.read_text().split()[0]), signal.SIGKILL)                             # the kernel's parent: the worker
+    os.kill(int(note.read_text().split()[0]), signal.SIGKILL)  # the kernel's parent: the worker
     printed = process.communicate(timeout=120)[0]
     assert process.returncode == 0, printed
     assert "all 2 shards are done" in printed and len(content(folder)) == 2
-    assert len(note.read_text().splitlines()) >= 3                                        # one shard was begun twice
+    assert len(note.read_text().splitlines()) >= 3  # one shard was begun twice
     assert not [file for file in (folder / "store").rglob("*.tmp")]
 
 
@@ -207,9 +339,38 @@ def _port() -> int:
 def _dask(port: int, folder: Path):
     """A scheduler and a worker in processes of their own."""
     environment = os.environ | {"DASK_DISTRIBUTED__WORKER__DAEMON": "False"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment, "cwd": folder, "start_new_session": True}
-    scheduler = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], **quiet)
-    worker = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"], **quiet)
+    quiet = {
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+        "env": environment,
+        "cwd": folder,
+        "start_new_session": True,
+    }
+    scheduler = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--no-dashboard",
+        ],
+        **quiet,
+    )
+    worker = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            f"tcp://127.0.0.1:{port}",
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+        ],
+        **quiet,
+    )
     try:
         yield
     finally:
@@ -227,14 +388,32 @@ def test_a_scheduler_that_is_killed_and_started_again(place):
     port, note, out = _port(), folder / "note", {}
     address = f"tcp://127.0.0.1:{port}"
     with _dask(port, folder):
-        thread = threading.Thread(target=lambda: out.update(zip(("results", "said"), run(folder, [0, 1, 2], scheduler=address, parameters={"NOTE": str(note), "SLOW": 3}))))
+        thread = threading.Thread(
+            target=lambda: out.update(
+                zip(
+                    ("results", "said"),
+                    run(
+                        folder,
+                        [0, 1, 2],
+                        scheduler=address,
+                        parameters={"NOTE": str(note), "SLOW": 3},
+                    ),
+                )
+            )
+        )
         thread.start()
-        wait_for(lambda: note.exists() and len(note.read_text().splitlines()) >= 2)       # one shard is done, the second has begun
+        wait_for(
+            lambda: note.exists() and len(note.read_text().splitlines()) >= 2
+        )  # one shard is done, the second has begun
     with _dask(port, folder):
         thread.join(timeout=120)
     assert not thread.is_alive() and [one.state for one in out["results"].values()] == ["done"] * 3
-    assert any("is away; waiting for it" in line for line in out["said"]) and len(content(folder)) == 3
-    assert sum("[0]" in line for line in note.read_text().splitlines()) == 1              # what was done is not done again
+    assert (
+        any("is away; waiting for it" in line for line in out["said"]) and len(content(folder)) == 3
+    )
+    assert (
+        sum("[0]" in line for line in note.read_text().splitlines()) == 1
+    )  # what was done is not done again
 
 
 @pytest.mark.slow
@@ -242,7 +421,9 @@ def test_a_full_disk_loses_nothing_that_was_done(place):
     folder, _ = place
     small = folder / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True
+    ).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         results, _ = run(folder, [0], out="small/sweep", store="small/store", final=False)
@@ -250,11 +431,20 @@ def test_a_full_disk_loses_nothing_that_was_done(place):
         free = os.statvfs(small)
         (small / "filler").write_bytes(b"x" * (free.f_bavail * free.f_frsize))
         results, _ = run(folder, [0, 1], out="small/sweep", store="small/store", final=False)
-        assert (results["0"].state, results["1"].state) == ("done", "failed") and "No space left" in results["1"].reason
+        assert (results["0"].state, results["1"].state) == (
+            "done",
+            "failed",
+        ) and "No space left" in results["1"].reason
         assert sorted(content(small)) == [0]
         (small / "filler").unlink()
-        results, said = run(folder, [0, 1], out="small/sweep", store="small/store", retry_failed=True, final=False)
-        assert [one.state for one in results.values()] == ["done", "done"] and "1 to do" in said[0] and sorted(content(small)) == [0, 1]
+        results, said = run(
+            folder, [0, 1], out="small/sweep", store="small/store", retry_failed=True, final=False
+        )
+        assert (
+            [one.state for one in results.values()] == ["done", "done"]
+            and "1 to do" in said[0]
+            and sorted(content(small)) == [0, 1]
+        )
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
@@ -265,12 +455,21 @@ def test_two_sweeps_share_a_store_and_a_budget_drops_what_was_used(place):
 
     folder, hub = place
     out = {}
-    threads = [threading.Thread(target=lambda name=name: out.__setitem__(name, run(folder, [0, 1], out=name, final=False, budget_gb=0.0)[0])) for name in ("one", "two")]
+    threads = [
+        threading.Thread(
+            target=lambda name=name: out.__setitem__(
+                name, run(folder, [0, 1], out=name, final=False, budget_gb=0.0)[0]
+            )
+        )
+        for name in ("one", "two")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=120)
     assert [one.state for name in ("one", "two") for one in out[name].values()] == ["done"] * 4
     entries = Store(folder / "store").entries()
-    assert len(entries) == 2 and len(content(folder)) == 2                                # measured once, by whichever came first
-    assert not list((folder / "cache").rglob("pytorch_model.bin")) and not list((folder / "cache").rglob("*.safetensors"))
+    assert len(entries) == 2 and len(content(folder)) == 2  # measured once, by whichever came first
+    assert not list((folder / "cache").rglob("pytorch_model.bin")) and not list(
+        (folder / "cache").rglob("*.safetensors")
+    )

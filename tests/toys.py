@@ -2,20 +2,26 @@
 
 import pandas as pd
 import torch
-from circuitbook.suites import load_suite
-from circuitbook.tasks.base import PromptPairs
 from conftest import WORDS, random_network, save_checkpoint
 
-LENGTHS, FIRST = (5, 8, 7, 6), (0, 4, 3, 5)            # tokens of a prompt, and the first position that differs
+from circuitbook.suites.finding import load_suite
+from circuitbook.tasks.base import PromptPairs
+
+LENGTHS, FIRST = (
+    (5, 8, 7, 6),
+    (0, 4, 3, 5),
+)  # tokens of a prompt, and the first position that differs
 
 
-def toy_pairs(metric="logit_difference", vocab=len(WORDS), seed=1, lengths=LENGTHS, first=FIRST) -> PromptPairs:
+def toy_pairs(
+    metric="logit_difference", vocab=len(WORDS), seed=1, lengths=LENGTHS, first=FIRST
+) -> PromptPairs:
     generator = torch.Generator().manual_seed(seed)
     n, width = len(lengths), max(lengths)
     clean = torch.randint(1, vocab, (n, width), generator=generator)
     corrupted = clean.clone()
     for i, (length, start) in enumerate(zip(lengths, first)):
-        corrupted[i, start] = 1 + clean[i, start] % (vocab - 1)          # never the same token
+        corrupted[i, start] = 1 + clean[i, start] % (vocab - 1)  # never the same token
         if start + 2 < length:
             corrupted[i, start + 2] = 1 + (clean[i, start + 2] + 3) % (vocab - 1)
         clean[i, length:] = corrupted[i, length:] = 0

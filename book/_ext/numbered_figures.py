@@ -24,17 +24,34 @@ logger = logging.getLogger(__name__)
 
 
 class NumberFigures(SphinxTransform):
-    default_priority = 830                          # after what parses the page, before Sphinx collects labels (880)
+    default_priority = 830  # after what parses the page, before Sphinx collects labels (880)
 
     def apply(self):
         page, count = self.env.docname.rpartition("/")[2], 0
-        for cell in self.document.findall(lambda node: isinstance(node, nodes.container) and "cell" in node["classes"]):
-            name = next((name[len("tag_figure:"):] for name in cell["classes"] if name.startswith("tag_figure:")), None)
+        for cell in self.document.findall(
+            lambda node: isinstance(node, nodes.container) and "cell" in node["classes"]
+        ):
+            name = next(
+                (
+                    name[len("tag_figure:") :]
+                    for name in cell["classes"]
+                    if name.startswith("tag_figure:")
+                ),
+                None,
+            )
             for place, (output, text) in enumerate(_figures(cell), 1):
                 count += 1
-                label = f"fig-{name}" + (f"-{place}" if place > 1 else "") if name else f"fig-{page}-{count}"
+                label = (
+                    f"fig-{name}" + (f"-{place}" if place > 1 else "")
+                    if name
+                    else f"fig-{page}-{count}"
+                )
                 if not text.strip():
-                    logger.warning("figure %d of this page has no alt text", count, location=(self.env.docname, cell.line))
+                    logger.warning(
+                        "figure %d of this page has no alt text",
+                        count,
+                        location=(self.env.docname, cell.line),
+                    )
                 self._number(cell, output, text, label)
 
     def _number(self, cell, output, text, label):
@@ -56,7 +73,9 @@ class NumberFigures(SphinxTransform):
 def _figures(cell):
     """The outputs of a cell that are figures, each with its text."""
     found = []
-    for output in cell.findall(lambda node: isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"):
+    for output in cell.findall(
+        lambda node: isinstance(node, nodes.container) and node.get("nb_element") == "mime_bundle"
+    ):
         for part in output.findall(nodes.raw):
             shown = SHOWN.match(part.astext()) if "html" in part.get("format", "") else None
             if shown:
@@ -74,17 +93,28 @@ def _caption_after(output, cell):
         if after is not None or node is cell:
             break
         node = node.parent
-    while isinstance(after, nodes.container) and after.children:            # the Markdown that a cell shows
+    while isinstance(after, nodes.container) and after.children:  # the Markdown that a cell shows
         after = after[0]
-    starts = isinstance(after, nodes.paragraph) and after.children and isinstance(after[0], nodes.emphasis)
+    starts = (
+        isinstance(after, nodes.paragraph)
+        and after.children
+        and isinstance(after[0], nodes.emphasis)
+    )
     return after if starts else None
 
 
 def _remove(paragraph, until):
     """Takes the paragraph away, and the output it was all of: not only its Markdown, also its plain text."""
     gone = paragraph
-    while gone.parent is not until and isinstance(gone.parent, nodes.container) and (
-            len(gone.parent.children) == 1 or gone.parent.get("nb_element") == "mime_bundle" and gone is not paragraph):
+    while (
+        gone.parent is not until
+        and isinstance(gone.parent, nodes.container)
+        and (
+            len(gone.parent.children) == 1
+            or gone.parent.get("nb_element") == "mime_bundle"
+            and gone is not paragraph
+        )
+    ):
         gone = gone.parent
     gone.parent.remove(gone)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from docutils import nodes
 
-PICTURE = "preview.png"                    # in a folder of html_static_path
+PICTURE = "preview.png"  # in a folder of html_static_path
 
 
 def description(doctree, least=80, most=200):
@@ -24,17 +24,31 @@ def description(doctree, least=80, most=200):
 
 
 def add(app, pagename, templatename, context, doctree):
-    if doctree is None:                                             # search, index: nothing to say
+    if doctree is None:  # search, index: nothing to say
         return
-    base, title = app.config.html_baseurl, next(iter(doctree.findall(nodes.title)), nodes.title()).astext()
+    base, title = (
+        app.config.html_baseurl,
+        next(iter(doctree.findall(nodes.title)), nodes.title()).astext(),
+    )
     about = description(doctree) or app.config.html_title or title
-    tags = {"og:title": title, "og:type": "article", "og:site_name": app.config.html_title, "og:description": about}
+    tags = {
+        "og:title": title,
+        "og:type": "article",
+        "og:site_name": app.config.html_title,
+        "og:description": about,
+    }
     if base:
         tags["og:url"] = posixpath.join(base, app.builder.get_target_uri(pagename))
-        if any(Path(app.srcdir, folder, PICTURE).is_file() for folder in app.config.html_static_path):
+        if any(
+            Path(app.srcdir, folder, PICTURE).is_file() for folder in app.config.html_static_path
+        ):
             tags["og:image"] = posixpath.join(base, "_static", PICTURE)
     lines = [f'<meta name="description" content="{html.escape(about)}">']
-    lines += [f'<meta property="{name}" content="{html.escape(value)}">' for name, value in tags.items() if value]
+    lines += [
+        f'<meta property="{name}" content="{html.escape(value)}">'
+        for name, value in tags.items()
+        if value
+    ]
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)
 
 

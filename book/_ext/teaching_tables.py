@@ -20,7 +20,11 @@ class Table(SphinxDirective):
     def run(self):
         self.env.note_dependency(__file__)
         lines = list(self.lines())
-        return self.parse_text_to_nodes("\n".join(lines)) if hasattr(self, "parse_text_to_nodes") else self._parsed(lines)
+        return (
+            self.parse_text_to_nodes("\n".join(lines))
+            if hasattr(self, "parse_text_to_nodes")
+            else self._parsed(lines)
+        )
 
     def _parsed(self, lines):
         from docutils import nodes
@@ -34,7 +38,10 @@ class ChapterTimes(Table):
     """Every executed notebook with exercises or a model to train: its exercises, how long it ran, and what it measured."""
 
     def lines(self):
-        yield from ("| notebook | exercises | to wait, if its measurements are shared | to add the first time |", "|---|---|---|---|")
+        yield from (
+            "| notebook | exercises | to wait, if its measurements are shared | to add the first time |",
+            "|---|---|---|---|",
+        )
         for path in chapters(Path(self.env.srcdir)):
             notebook = json.loads(path.read_text(encoding="utf8"))
             text = "\n".join("".join(cell["source"]) for cell in notebook["cells"])
@@ -50,7 +57,7 @@ class TypicalMistakes(Table):
     """What each check tells by name."""
 
     def lines(self):
-        from circuitbook.exercises import CHECKS
+        from circuitbook.teaching.exercises.common import CHECKS
 
         for name, check in CHECKS.items():
             yield f"**{check.title}** (`check_{name}`)"

@@ -6,8 +6,11 @@ The book runs no code in the page; the script would only name a server of others
 
 def leave_out(app, pagename, templatename, context, doctree):
     context["script_files"] = [
-        script for script in context.get("script_files", [])
-        if "thebe" not in str(script.filename) and "THEBE" not in (script.attributes.get("body") or "")]
+        script
+        for script in context.get("script_files", [])
+        if "thebe" not in str(script.filename)
+        and "THEBE" not in (script.attributes.get("body") or "")
+    ]
 
 
 def setup(app):

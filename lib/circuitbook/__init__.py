@@ -5,17 +5,36 @@
     pairs = get_task("ioi").prompts(model.tokenizer, n=70, seed=42)
     scores = attribute(model, pairs, rule="midpoint", points=10)
     circuit = find_circuit(model, pairs, scores, threshold=0.8)
+
+The packages in the order in which data flows, each knowing only those before it:
+
+    stats, store       intervals and verdicts; measurements on disk
+    weights, model     files of a checkpoint, a hub; one loaded checkpoint
+    suites, tasks      which models and steps there are; prompts and their answers
+    circuits, heads    scores of edges, circuits; what heads do, patching
+    recipes            the authors' settings and ours
+    studies            the same at every checkpoint, and what follows from it
+    records, figures   what comes with the library; pictures and interactive views
+    publishing         executing notebooks, building the site
+    teaching           exercises and their checks, course versions
+    sweep, mini        many machines; the mini suite's training
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
-_HOME = {"load_suite": "suites", "get_task": "tasks", "get_recipe": "recipes", "attribute": "attribution",
-         "find_circuit": "search", "evaluate_circuit": "circuits"}
+_HOME = {
+    "load_suite": "suites",
+    "get_task": "tasks",
+    "get_recipe": "recipes",
+    "attribute": "circuits.attribution",
+    "find_circuit": "circuits.search",
+    "evaluate_circuit": "circuits.evaluation",
+}
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name: str):                      # late, so that commands which need no torch do not wait for it
+def __getattr__(name: str) -> object:  # late, so that commands which need no torch do not wait
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,37 +11,42 @@ import sys
 import time
 from pathlib import Path
 
-from .build import BuildError, add_build_arguments, build_from_arguments
-from .links import add_links_arguments, links_from_arguments
-from .pdf import add_pdf_arguments, pdf_from_arguments
-from .sweep import add_sweep_arguments, sweep_from_arguments
-from .teach import add_teach_arguments, teach_from_arguments
+from circuitbook.publishing.build import add_build_arguments, build_from_arguments
+from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.links import add_links_arguments, links_from_arguments
+from circuitbook.publishing.pdf import add_pdf_arguments, pdf_from_arguments
+from circuitbook.sweep.command import add_sweep_arguments, sweep_from_arguments
+from circuitbook.teaching.course import add_teach_arguments, teach_from_arguments
 
 
 def _train_one(name: str, out: Path, state: Path, threads: int, device: str) -> str:
     import torch
 
-    from .mini.log import training_log
-    from .mini.train import PLANS, train
-    from .model import check_device
-    from .suites import load_suite
+    from circuitbook.mini.log import training_log
+    from circuitbook.mini.train import PLANS, train
+    from circuitbook.model.loading import check_device
+    from circuitbook.suites.finding import load_suite
 
     check_device(device)
     torch.set_num_threads(threads)
     folder = train(name, PLANS[name], out, state, device=device)
     losses = json.loads((folder / "losses.json").read_text())
-    training_log(load_suite(str(out)), name, losses).round(5).to_csv(folder / "training.csv", index=False)
+    training_log(load_suite(str(out)), name, losses).round(5).to_csv(
+        folder / "training.csv", index=False
+    )
     (folder / "losses.json").unlink()
     return f"{name}: {folder}"
 
 
 def train_command(args: argparse.Namespace) -> None:
-    from .mini.train import PLANS
+    from circuitbook.mini.train import PLANS
 
     names = list(PLANS) if args.models == ["all"] else args.models
     unknown = [name for name in names if name not in PLANS]
     if unknown:
-        raise SystemExit(f"cannot train {', '.join(unknown)}: the mini suite has {', '.join(PLANS)}, or say: all")
+        raise SystemExit(
+            f"cannot train {', '.join(unknown)}: the mini suite has {', '.join(PLANS)}, or say: all"
+        )
     if args.jobs > 1 and len(names) > 1:
         return _train_side_by_side(names, args)
     for name in names:
@@ -50,69 +55,122 @@ def train_command(args: argparse.Namespace) -> None:
 
 def _train_side_by_side(names: list[str], args: argparse.Namespace) -> None:
     """One process a run, `args.jobs` at a time; a run does not know that it has neighbours."""
-    command = [sys.executable, "-m", "circuitbook", "train", "--out", str(args.out), "--state", str(args.state),
-               "--threads", str(args.threads), "--device", args.device]
+    command = [
+        sys.executable,
+        "-m",
+        "circuitbook",
+        "train",
+        "--out",
+        str(args.out),
+        "--state",
+        str(args.state),
+        "--threads",
+        str(args.threads),
+        "--device",
+        args.device,
+    ]
     waiting, running, failed = list(names), {}, []
     try:
         while waiting or running:
             while waiting and len(running) < args.jobs:
-                name, line = waiting.pop(0), min(set(range(args.jobs)) - {line for _, line in running.values()})
-                run = subprocess.Popen([*command, name], env=os.environ | {"TQDM_POSITION": str(line)})
+                name, line = (
+                    waiting.pop(0),
+                    min(set(range(args.jobs)) - {line for _, line in running.values()}),
+                )
+                run = subprocess.Popen(
+                    [*command, name], env=os.environ | {"TQDM_POSITION": str(line)}
+                )
                 running[run] = (name, line)
             for run in [run for run in running if run.poll() is not None]:
                 name, _ = running.pop(run)
                 failed += [name] if run.returncode else []
             time.sleep(0.2)
     except BaseException:
-        for run in running:                      # Ctrl-C at a terminal reaches them too, but not a signal to us alone
+        for run in running:  # Ctrl-C at a terminal reaches them too, but not a signal to us alone
             run.send_signal(signal.SIGINT)
         for run in running:
             run.wait()
         raise
     if failed:
-        raise SystemExit(f"training failed for {', '.join(failed)}: see above; the same command tries again")
+        raise SystemExit(
+            f"training failed for {', '.join(failed)}: see above; the same command tries again"
+        )
 
 
 def colab_command(args: argparse.Namespace) -> None:
-    from .colab import write_repository
+    from circuitbook.publishing.colab import write_repository
 
     changed = write_repository(args.notebooks, args.repository)
-    print(f"{len(changed)} notebooks in {args.notebooks} now install from {args.repository}" if changed else "nothing to change")
+    print(
+        f"{len(changed)} notebooks in {args.notebooks} now install from {args.repository}"
+        if changed
+        else "nothing to change"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m circuitbook", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train models of the mini suite again, from their seeds",
-                                description="Ctrl-C stops a run; the same command goes on where it stopped.")
+    train = commands.add_parser(
+        "train",
+        help="train models of the mini suite again, from their seeds",
+        description="Ctrl-C stops a run; the same command goes on where it stopped.",
+    )
     train.add_argument("models", nargs="+", help="mini-xs, mini-s, ... or: all")
-    train.add_argument("--out", type=Path, default=Path("retrained"),
-                       help="folder for <model>/step<N>/ (%(default)s); not the shipped models' unless you say so")
-    train.add_argument("--state", type=Path, default=Path(".training"), help="where unfinished runs are kept (%(default)s)")
-    train.add_argument("--threads", type=int, default=1, help="torch threads a run; the result depends on it (%(default)s)")
+    train.add_argument(
+        "--out",
+        type=Path,
+        default=Path("retrained"),
+        help="folder for <model>/step<N>/ (%(default)s); not the shipped models' unless you say so",
+    )
+    train.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".training"),
+        help="where unfinished runs are kept (%(default)s)",
+    )
+    train.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="torch threads a run; the result depends on it (%(default)s)",
+    )
     train.add_argument("--jobs", type=int, default=1, help="runs side by side (%(default)s)")
     train.add_argument("--device", default="cpu")
     train.set_defaults(run=train_command)
     build = commands.add_parser("build", help="execute the chapters and make the site")
     add_build_arguments(build)
     build.set_defaults(run=build_from_arguments)
-    colab = commands.add_parser("colab", help="write the repository's address into the notebooks' first cells",
-                                description="Write the address that Colab installs the library from into every notebook's first cell.")
+    colab = commands.add_parser(
+        "colab",
+        help="write the repository's address into the notebooks' first cells",
+        description="Write the address that Colab installs the library from into every notebook's first cell.",
+    )
     colab.add_argument("repository", help="for example https://github.com/<owner>/<name>")
-    colab.add_argument("--notebooks", type=Path, default=Path("notebooks"), help="their folder (%(default)s)")
+    colab.add_argument(
+        "--notebooks", type=Path, default=Path("notebooks"), help="their folder (%(default)s)"
+    )
     colab.set_defaults(run=colab_command)
-    links = commands.add_parser("links", help="check every link, anchor, image and script of the built site")
+    links = commands.add_parser(
+        "links", help="check every link, anchor, image and script of the built site"
+    )
     add_links_arguments(links)
     links.set_defaults(run=links_from_arguments)
     pdf = commands.add_parser("pdf", help="print the built book to one PDF, with Chromium")
     add_pdf_arguments(pdf)
     pdf.set_defaults(run=pdf_from_arguments)
-    sweep = commands.add_parser("sweep", help="execute the section notebooks over many checkpoints, on Dask",
-                                description="Stopped at any moment, the same command goes on: what is done is not done again.")
+    sweep = commands.add_parser(
+        "sweep",
+        help="execute the section notebooks over many checkpoints, on Dask",
+        description="Stopped at any moment, the same command goes on: what is done is not done again.",
+    )
     add_sweep_arguments(sweep)
     sweep.set_defaults(run=sweep_from_arguments)
-    teach = commands.add_parser("teach", help="write student and instructor versions of the chapters",
-                                description="student: without solutions, stubs left. instructor: everything, with notes.")
+    teach = commands.add_parser(
+        "teach",
+        help="write student and instructor versions of the chapters",
+        description="student: without solutions, stubs left. instructor: everything, with notes.",
+    )
     add_teach_arguments(teach)
     teach.set_defaults(run=teach_from_arguments)
     return top
@@ -125,7 +183,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError, BuildError) as error:            # the library's one clear line; anything else is a bug
+    except (
+        ValueError,
+        FileNotFoundError,
+        BuildError,
+    ) as error:  # the library's one clear line; anything else is a bug
         raise SystemExit(f"error: {error}") from None
     return 0
 

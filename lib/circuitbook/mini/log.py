@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pandas as pd
 import torch
 
-from ..abilities import repetition, task_performance
-from ..suites import Suite
-from ..tasks import TASKS
-from . import grammar
-from .tokenizer import EOS, split
-from .train import CONTEXT, TOKENS_PER_STEP
+from circuitbook.mini.tokenizer import EOS, split
+from circuitbook.mini.train import CONTEXT, TOKENS_PER_STEP
+from circuitbook.studies.abilities import repetition, task_performance
+from circuitbook.suites.suite import Suite
+from circuitbook.tasks.registry import TASKS
+from circuitbook.tasks.stories.documents import document
+from circuitbook.tasks.stories.world import World
 
-LOSS_WINDOW = 32                     # updates that one row's training loss is the mean of
+LOSS_WINDOW = 32  # updates that one row's training loss is the mean of
 
 
 def fresh_text(tokenizer, rows: int = 64, seed: int = 7) -> torch.Tensor:
     """Documents that no training run has seen (their own seed), as token ids int64 [rows, 64]."""
-    rng, stream = grammar.World(f"circuitbook mini held-out {seed}"), []
+    rng, stream = World(f"circuitbook mini held-out {seed}"), []
     while len(stream) < rows * CONTEXT:
-        stream += [EOS, *split(grammar.document(rng))]
-    return torch.tensor(tokenizer.convert_tokens_to_ids(stream[:rows * CONTEXT])).view(rows, CONTEXT)
+        stream += [EOS, *split(document(rng))]
+    return torch.tensor(tokenizer.convert_tokens_to_ids(stream[: rows * CONTEXT])).view(
+        rows, CONTEXT
+    )
 
 
-def training_log(suite: Suite, name: str, losses: list[float], n: int = 200, seed: int = 42) -> pd.DataFrame:
+def training_log(
+    suite: Suite, name: str, losses: list[float], n: int = 200, seed: int = 42
+) -> pd.DataFrame:
     """One row per `LOSS_WINDOW` updates and per checkpoint.
 
     Columns: step; tokens_seen; training_loss (nats per token, mean of the updates since the row before); and at
@@ -36,8 +40,11 @@ def training_log(suite: Suite, name: str, losses: list[float], n: int = 200, see
     marks = sorted(steps | set(range(0, len(losses) + 1, LOSS_WINDOW)))
     rows, before = [], 0
     for step in marks:
-        row = {"step": step, "tokens_seen": step * TOKENS_PER_STEP,
-               "training_loss": float(np.mean(losses[before:step])) if step > before else np.nan}
+        row = {
+            "step": step,
+            "tokens_seen": step * TOKENS_PER_STEP,
+            "training_loss": float(np.mean(losses[before:step])) if step > before else np.nan,
+        }
         before = step
         if step in steps:
             model = suite.checkpoint(name, step).load()
@@ -46,7 +53,10 @@ def training_log(suite: Suite, name: str, losses: list[float], n: int = 200, see
             row["fresh_loss"] = -logp.gather(2, text[:, 1:, None]).mean().item()
             for task in TASKS:
                 answers = task_performance(model, task, n=n, seed=seed)
-                row[task], row[f"{task}_accuracy"] = answers["metric"].mean(), answers["accuracy"].mean()
+                row[task], row[f"{task}_accuracy"] = (
+                    answers["metric"].mean(),
+                    answers["accuracy"].mean(),
+                )
             row["repetition"] = repetition(model, seed=seed)["metric"].mean()
         rows.append(row)
     return pd.DataFrame(rows)

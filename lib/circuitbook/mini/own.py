@@ -17,24 +17,46 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..store import write_atomically
-from ..suites import Suite, load_suite
-from .train import TOKENS_PER_STEP, Plan, some_document, train
+from circuitbook.mini.train import TOKENS_PER_STEP, Plan, some_document, train
+from circuitbook.store.files import write_atomically
+from circuitbook.suites.finding import load_suite
+from circuitbook.suites.suite import Suite
 
-CHECKPOINTS = 10                                       # saved along the way, beside step 0
+CHECKPOINTS = 10  # saved along the way, beside step 0
 
 
-def own_plan(steps: int, layers: int = 3, width: int = 64, heads: int = 4, lr: float = 8e-3,
-             passages: Sequence[str] | None = ("meeting",), seed: int = 1) -> Plan:
+def own_plan(
+    steps: int,
+    layers: int = 3,
+    width: int = 64,
+    heads: int = 4,
+    lr: float = 8e-3,
+    passages: Sequence[str] | None = ("meeting",),
+    seed: int = 1,
+) -> Plan:
     """A training run with checkpoints at equal distances. The learning rate's cosine is twice as long as the run: what forms
     late needs a rate that is still high."""
     if width % heads or width // heads % 2:
-        raise ValueError(f"a width of {width} cannot be shared among {heads} heads: each needs an even number of dimensions")
+        raise ValueError(
+            f"a width of {width} cannot be shared among {heads} heads: each needs an even number of dimensions"
+        )
     if steps < CHECKPOINTS:
-        raise ValueError(f"{steps} steps are too few for {CHECKPOINTS} checkpoints; take at least {CHECKPOINTS}")
+        raise ValueError(
+            f"{steps} steps are too few for {CHECKPOINTS} checkpoints; take at least {CHECKPOINTS}"
+        )
     marks = tuple(sorted({round(steps * i / CHECKPOINTS) for i in range(CHECKPOINTS + 1)}))
-    return Plan(layers, width, heads, lr=lr, seed=seed, steps=steps, decay_steps=2 * steps, warmup=50, checkpoints=marks,
-                passages=None if passages is None else tuple(passages))
+    return Plan(
+        layers,
+        width,
+        heads,
+        lr=lr,
+        seed=seed,
+        steps=steps,
+        decay_steps=2 * steps,
+        warmup=50,
+        checkpoints=marks,
+        passages=None if passages is None else tuple(passages),
+    )
 
 
 def name_of(plan: Plan) -> str:
@@ -43,7 +65,9 @@ def name_of(plan: Plan) -> str:
     return f"own-{plan.layers}x{plan.width}-{plan.steps}-{digest[:6]}"
 
 
-def grow(plan: Plan, folder: str | Path, device: str = "cpu", progress: bool = True) -> tuple[Suite, str]:
+def grow(
+    plan: Plan, folder: str | Path, device: str = "cpu", progress: bool = True
+) -> tuple[Suite, str]:
     """Trains `plan` in `folder` and gives (the folder as a suite, the model's name). Stopped, the next call goes on.
 
     One thread: the result depends on how many there are.
@@ -55,7 +79,9 @@ def grow(plan: Plan, folder: str | Path, device: str = "cpu", progress: bool = T
         train(name, plan, folder, folder / ".state", device, progress)
     finally:
         torch.set_num_threads(threads)
-    write_atomically(folder / "suite.json", json.dumps({"tokens_per_step": TOKENS_PER_STEP}).encode())
+    write_atomically(
+        folder / "suite.json", json.dumps({"tokens_per_step": TOKENS_PER_STEP}).encode()
+    )
     return load_suite(str(folder)), name
 
 
@@ -66,7 +92,8 @@ def losses(folder: str | Path, name: str) -> np.ndarray:
 
 def sample(plan: Plan, seed: int = 0) -> str:
     """A document such as the run reads."""
-    from .grammar import World, document
+    from circuitbook.tasks.stories.documents import document
+    from circuitbook.tasks.stories.world import World
 
     rng = World(f"sample {seed}")
     return document(rng) if plan.passages is None else some_document(rng, plan.passages)

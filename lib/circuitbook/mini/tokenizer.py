@@ -10,14 +10,23 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from . import grammar
+from circuitbook.tasks.stories.documents import document
+from circuitbook.tasks.stories.repetition import RECITABLE
+from circuitbook.tasks.stories.world import SURNAMES, World
 
 EOS, UNK = "<|endoftext|>", "<unk>"
+
+
 PATTERN = r"'t| ?[A-Za-z]+| ?\d\d| ?[^\sA-Za-z\d]|\s"
+
+
 _TOKEN = re.compile(PATTERN)
 
-FRAMES = (                     # what the tasks need and the documents, with their held-out frames, might not contain
-    "Then, After When So The The", " The", " the that said to and to it, isn't wasn't he she her him",
+
+FRAMES = (  # what the tasks need and the documents, with their held-out frames, might not contain
+    "Then, After When So The The",
+    " The",
+    " the that said to and to it, isn't wasn't he she her him",
 )
 
 
@@ -29,12 +38,12 @@ def split(text: str) -> list[str]:
 @cache
 def vocabulary() -> tuple[str, ...]:
     """All tokens, in the order of their ids: <|endoftext|>, <unk>, then alphabetically. The same on every machine."""
-    rng = grammar.World(20241)
+    rng = World(20241)
     words = {f"{n:02d}" for n in range(100)} | {f" {c}" for c in range(11, 19)}
-    words |= {" " + w for w in grammar.RECITABLE} | {" " + w for w in grammar.SURNAMES}
+    words |= {" " + w for w in RECITABLE} | {" " + w for w in SURNAMES}
     words.update(token for text in FRAMES for token in split(text))
     for _ in range(15_000):
-        words.update(split(grammar.document(rng)))
+        words.update(split(document(rng)))
     words.discard(" ")
     return (EOS, UNK, *sorted(words))
 
@@ -48,5 +57,12 @@ def build_tokenizer(words: tuple[str, ...] | None = None):
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERN), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=UNK, eos_token=EOS, bos_token=EOS,
-                                   pad_token=EOS, lexicon="stories", clean_up_tokenization_spaces=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=UNK,
+        eos_token=EOS,
+        bos_token=EOS,
+        pad_token=EOS,
+        lexicon="stories",
+        clean_up_tokenization_spaces=False,
+    )

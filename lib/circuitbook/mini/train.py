@@ -22,12 +22,22 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import grammar, tokenizer as words
+from circuitbook.mini.tokenizer import EOS, build_tokenizer, split, vocabulary
+from circuitbook.tasks.lexicon import held_out_pair
+from circuitbook.tasks.stories.documents import _weights, document
+from circuitbook.tasks.stories.repetition import names_in
+from circuitbook.tasks.stories.world import World
 
 BATCH, CONTEXT = 32, 64
-TOKENS_PER_STEP = BATCH * CONTEXT                      # 2,048; Pythia's is 2,097,152
-BLOCK = 32                                             # steps whose text is generated together
-SAVE_EVERY = 250                                       # steps between saved states of a run
+
+
+TOKENS_PER_STEP = BATCH * CONTEXT  # 2,048; Pythia's is 2,097,152
+
+
+BLOCK = 32  # steps whose text is generated together
+
+
+SAVE_EVERY = 250  # steps between saved states of a run
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,31 @@ class Plan:
     heads: int
     lr: float
     init_std: float = 0.06
-    rotary: float = 0.5                                # share of a head's dimensions that rotate
-    seed: int = 1                                      # of the weights and of the data
-    data_seed: int | None = None                       # None: the seed
-    steps: int = 3906                                  # x 2,048 tokens = 8.0 million
-    decay_steps: int | None = None                     # length of the learning rate's cosine; None: the steps
+    rotary: float = 0.5  # share of a head's dimensions that rotate
+    seed: int = 1  # of the weights and of the data
+    data_seed: int | None = None  # None: the seed
+    steps: int = 3906  # x 2,048 tokens = 8.0 million
+    decay_steps: int | None = None  # length of the learning rate's cosine; None: the steps
     warmup: int = 100
-    weight_decay: float = 0.05                         # on matrices only
-    checkpoints: tuple[int, ...] = (0, 128, 256, 362, 512, 724, 1024, 1448, 1722, 2048, 2435, 2896, 3906)
-    passages: tuple[str, ...] | None = None            # read these kinds of the language alone (see `own`); None: the mixture
+    weight_decay: float = 0.05  # on matrices only
+    checkpoints: tuple[int, ...] = (
+        0,
+        128,
+        256,
+        362,
+        512,
+        724,
+        1024,
+        1448,
+        1722,
+        2048,
+        2435,
+        2896,
+        3906,
+    )
+    passages: tuple[str, ...] | None = (
+        None  # read these kinds of the language alone (see `own`); None: the mixture
+    )
 
 
 PLANS = {
@@ -66,11 +92,24 @@ def build_model(plan: Plan):
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     config = GPTNeoXConfig(
-        vocab_size=len(words.vocabulary()), hidden_size=plan.width, num_hidden_layers=plan.layers,
-        num_attention_heads=plan.heads, intermediate_size=4 * plan.width, max_position_embeddings=2 * CONTEXT,
-        initializer_range=plan.init_std, use_parallel_residual=True, tie_word_embeddings=False,
-        bos_token_id=0, eos_token_id=0, pad_token_id=0,
-        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": plan.rotary})
+        vocab_size=len(vocabulary()),
+        hidden_size=plan.width,
+        num_hidden_layers=plan.layers,
+        num_attention_heads=plan.heads,
+        intermediate_size=4 * plan.width,
+        max_position_embeddings=2 * CONTEXT,
+        initializer_range=plan.init_std,
+        use_parallel_residual=True,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10_000.0,
+            "partial_rotary_factor": plan.rotary,
+        },
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         return GPTNeoXForCausalLM(config)
@@ -79,14 +118,14 @@ def build_model(plan: Plan):
 @lru_cache(maxsize=2)
 def _block(seed: int, block: int, passages: tuple[str, ...] | None) -> torch.Tensor:
     """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>, cut into rows."""
-    rng = grammar.World(f"circuitbook mini {seed} {block}")
-    ids = {word: i for i, word in enumerate(words.vocabulary())}
+    rng = World(f"circuitbook mini {seed} {block}")
+    ids = {word: i for i, word in enumerate(vocabulary())}
     stream: list[int] = []
     need = BLOCK * TOKENS_PER_STEP
-    document = grammar.document if passages is None else partial(some_document, passages=passages)
+    draw = document if passages is None else partial(some_document, passages=passages)
     while len(stream) < need:
-        stream.append(ids[words.EOS])
-        stream.extend(ids[token] for token in words.split(document(rng)))
+        stream.append(ids[EOS])
+        stream.extend(ids[token] for token in split(draw(rng)))
     return torch.tensor(stream[:need]).view(BLOCK, BATCH, CONTEXT)
 
 
@@ -95,12 +134,14 @@ def batch(seed: int, step: int, passages: tuple[str, ...] | None = None) -> torc
     return _block(seed, step // BLOCK, passages)[step % BLOCK]
 
 
-def some_document(rng: grammar.World, passages: tuple[str, ...], words: int = 60) -> str:
+def some_document(rng: World, passages: tuple[str, ...], words: int = 60) -> str:
     """A document as `grammar.document` draws it, of these kinds of passages alone, in the shares they have among themselves."""
-    families, cumulative = grammar._weights()
+    families, cumulative = _weights()
     weights = dict(zip((family.__name__ for family in families), np.diff([0.0, *cumulative])))
     if unknown := [name for name in passages if name not in weights]:
-        raise ValueError(f"the story language has no passages {unknown[0]!r}; it has {', '.join(weights)}")
+        raise ValueError(
+            f"the story language has no passages {unknown[0]!r}; it has {', '.join(weights)}"
+        )
     kinds = [family for family in families if family.__name__ in passages]
     while True:
         rng.begin()
@@ -108,7 +149,7 @@ def some_document(rng: grammar.World, passages: tuple[str, ...], words: int = 60
         while sum(part.count(" ") for part in parts) < words:
             parts.append(rng.choices(kinds, [weights[kind.__name__] for kind in kinds])[0](rng))
         text = parts[0] + "".join(" " + part.lstrip() for part in parts[1:])
-        if not any(grammar.held_out_pair(a, b) for a, b in combinations(grammar.names_in(text), 2)):
+        if not any(held_out_pair(a, b) for a, b in combinations(names_in(text), 2)):
             return text
 
 
@@ -125,7 +166,7 @@ def save_checkpoint(model, folder: Path) -> None:
     partial = folder.with_name(folder.name + f".partial{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     copy.deepcopy(model).half().save_pretrained(partial)
-    words.build_tokenizer().save_pretrained(partial)
+    build_tokenizer().save_pretrained(partial)
     for file in partial.iterdir():
         file.chmod(0o644)
     shutil.rmtree(folder, ignore_errors=True)
@@ -135,11 +176,13 @@ def save_checkpoint(model, folder: Path) -> None:
 def fingerprint(plan: Plan, data_seed: int) -> str:
     """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is noticed)."""
     first = batch(data_seed, 0, *([] if plan.passages is None else [plan.passages]))
-    text = hashlib.sha256(repr((words.vocabulary(), first.tolist())).encode()).hexdigest()
+    text = hashlib.sha256(repr((vocabulary(), first.tolist())).encode()).hexdigest()
     return json.dumps({**asdict(plan), "text": text[:16]})
 
 
-def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu", progress: bool = True) -> Path:
+def train(
+    name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu", progress: bool = True
+) -> Path:
     """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json` beside them.
 
     The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on from there. The
@@ -153,32 +196,56 @@ def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu"
     model = build_model(plan).to(device).train()
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": plan.weight_decay},
-                                   {"params": others, "weight_decay": 0.0}], lr=plan.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": plan.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=plan.lr,
+        betas=(0.9, 0.98),
+    )
     data_seed = plan.seed if plan.data_seed is None else plan.data_seed
-    read = partial(batch, data_seed) if plan.passages is None else partial(batch, data_seed, passages=plan.passages)
+    read = (
+        partial(batch, data_seed)
+        if plan.passages is None
+        else partial(batch, data_seed, passages=plan.passages)
+    )
     run = fingerprint(plan, data_seed)
     start, losses = 0, []
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
         if state["run"] != run:
-            raise ValueError(f"{state_file} is the state of another run of {name} (its plan or its text differs); "
-                             "remove it to train from step 0")
+            raise ValueError(
+                f"{state_file} is the state of another run of {name} (its plan or its text differs); "
+                "remove it to train from step 0"
+            )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         start, losses = state["step"], state["losses"]
 
     def save_state(step: int) -> None:
         partial = state_file.with_suffix(".partial")
-        torch.save({"run": run, "model": model.state_dict(), "step": step, "losses": losses,
-                    "optimizer": optimizer.state_dict()}, partial)
+        torch.save(
+            {
+                "run": run,
+                "model": model.state_dict(),
+                "step": step,
+                "losses": losses,
+                "optimizer": optimizer.state_dict(),
+            },
+            partial,
+        )
         os.replace(partial, state_file)
 
-    bar = tqdm(total=plan.steps, initial=start, desc=name, unit="step", disable=not progress, mininterval=1)
+    bar = tqdm(
+        total=plan.steps, initial=start, desc=name, unit="step", disable=not progress, mininterval=1
+    )
     step = start
     try:
         for step in range(start, plan.steps + 1):
-            if step in plan.checkpoints and not (step == start and step > 0 and (folder / f"step{step}").exists()):
+            if step in plan.checkpoints and not (
+                step == start and step > 0 and (folder / f"step{step}").exists()
+            ):
                 save_checkpoint(model, folder / f"step{step}")
             if step % SAVE_EVERY == 0 and step > start:
                 save_state(step)
@@ -188,9 +255,13 @@ def train(name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu"
                 group["lr"] = learning_rate(plan, step)
             tokens = read(step).to(device)
             logits = model(tokens, use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten())
+            loss = torch.nn.functional.cross_entropy(
+                logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten()
+            )
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss of {name} is {loss.item()} at step {step}; lower the learning rate")
+                raise FloatingPointError(
+                    f"the loss of {name} is {loss.item()} at step {step}; lower the learning rate"
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

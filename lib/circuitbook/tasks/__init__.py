@@ -1,35 +1,11 @@
 """The paper's four tasks: `get_task(name).prompts(tokenizer, n, seed)`.
 
-A module per task; `base` holds what they share. The same definitions serve Pythia's tokenizer and the mini suite's:
-only the words differ (`circuitbook.lexicon`).
+A module per task; `base`, `metrics` and `texts` hold what they share. The same definitions serve Pythia's tokenizer and
+the mini suite's: only the words differ (`lexicon`).
 """
 
-from __future__ import annotations
-
-from difflib import get_close_matches
-
-from . import gendered_pronoun, greater_than, ioi, sva
-from .base import PromptPairs, Task, single_token
+from circuitbook.tasks.base import PromptPairs, Task
+from circuitbook.tasks.registry import TASKS, get_task
+from circuitbook.tasks.texts import single_token
 
 __all__ = ["TASKS", "PromptPairs", "Task", "get_task", "single_token"]
-
-TASKS = {task.name: task for task in (ioi.TASK, gendered_pronoun.TASK, greater_than.TASK, sva.TASK)}
-
-_ALIASES = {                                           # names in the paper's tables and figures
-    "indirect_object_identification": "ioi",
-    "gender_pronoun": "gendered_pronoun", "gender_pronouns": "gendered_pronoun",
-    "gendered_pronouns": "gendered_pronoun",
-    "greaterthan": "greater_than",
-    "subject_verb_agreement": "sva",
-}
-
-
-def get_task(name: str) -> Task:
-    """A task by its name or an alias of it.  get_task("Greater-Than").name -> "greater_than" """
-    key = name.strip().lower().replace("-", "_").replace(" ", "_")
-    key = _ALIASES.get(key, key)
-    if key not in TASKS:
-        close = [_ALIASES.get(k, k) for k in get_close_matches(key, [*TASKS, *_ALIASES], n=1)]
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(f"task {name!r} does not exist; {hint}The tasks are {', '.join(TASKS)}")
-    return TASKS[key]

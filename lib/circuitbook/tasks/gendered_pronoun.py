@@ -8,12 +8,20 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..lexicon import held_out_tag, lexicon_for
-from .base import Prompt, PromptPairs, Task, build, fill, single_token
+from circuitbook.tasks.base import PromptPairs, Task
+from circuitbook.tasks.lexicon import held_out_tag, lexicon_for
+from circuitbook.tasks.texts import Prompt, build, fill, single_token
 
 FRAME = "So {name} {ending}, isn't"
-ENDINGS = ("is such a good cook", "is a very good athlete", "is such a funny person", "is a really great friend",
-           "is a really nice person")
+
+
+ENDINGS = (
+    "is such a good cook",
+    "is a very good athlete",
+    "is such a funny person",
+    "is a really great friend",
+    "is a really nice person",
+)
 
 
 def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
@@ -25,11 +33,16 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
     Positions: name (its last token), END. Metric: logit difference, the right pronoun minus the other.
     """
     lexicon = lexicon_for(tokenizer)
-    gender = {**{name: "female" for name in lexicon.female}, **{name: "male" for name in lexicon.male}}
+    gender = {
+        **{name: "female" for name in lexicon.female},
+        **{name: "male" for name in lexicon.male},
+    }
     names = [name for name in gender if not lexicon.holds_out or held_out_tag(name)]
     words = tokenizer([" " + name for name in names], add_special_tokens=False)["input_ids"]
     length = dict(zip(names, map(len, words)))
-    partners = {a: [b for b in names if gender[a] != gender[b] and length[a] == length[b]] for a in names}
+    partners = {
+        a: [b for b in names if gender[a] != gender[b] and length[a] == length[b]] for a in names
+    }
 
     prompts = []
     items = [(name, ending) for name in names if partners[name] for ending in ENDINGS]
@@ -38,12 +51,24 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
         other = partners[name][rng.integers(len(partners[name]))]
         clean, marks = fill(FRAME, name=name, ending=ending)
         right, wrong = (" she", " he") if gender[name] == "female" else (" he", " she")
-        prompts.append(Prompt(clean, fill(FRAME, name=other, ending=ending)[0], {"name": marks["name"]}, {
-            "kind": gender[name], "name": name, "other_name": other, "ending": ending,
-            "correct": right, "wrong": wrong}))
+        prompts.append(
+            Prompt(
+                clean,
+                fill(FRAME, name=other, ending=ending)[0],
+                {"name": marks["name"]},
+                {
+                    "kind": gender[name],
+                    "name": name,
+                    "other_name": other,
+                    "ending": ending,
+                    "correct": right,
+                    "wrong": wrong,
+                },
+            )
+        )
     token = {word: single_token(tokenizer, word) for word in (" she", " he")}
     answers = torch.tensor([[token[p.words["correct"]], token[p.words["wrong"]]] for p in prompts])
     return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
 
 
-TASK = Task("gendered_pronoun", "Gendered Pronoun", "logit_difference", make, least=1.0)
+TASK = Task("gendered_pronoun", "Gendered Pronoun", "logit_difference", make, min_metric=1.0)

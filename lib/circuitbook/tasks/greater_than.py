@@ -8,12 +8,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..lexicon import held_out, lexicon_for
-from .base import Prompt, PromptPairs, Task, build, fill, single_token
+from circuitbook.tasks.base import PromptPairs, Task
+from circuitbook.tasks.lexicon import held_out, lexicon_for
+from circuitbook.tasks.texts import Prompt, build, fill, single_token
 
 FRAME = "The {noun} lasted from the year {XX1}{YY} to the year {XX2}"
+
+
 YEARS = range(1100, 1800)
-BALANCED = range(2, 99)                                # YY of prompt i is 2 + (i mod 97): the authors' code
+
+
+BALANCED = range(2, 99)  # YY of prompt i is 2 + (i mod 97): the authors' code
 
 
 def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
@@ -28,11 +33,16 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
     lexicon = lexicon_for(tokenizer)
     centuries = _centuries(tokenizer)
     if lexicon.holds_out:
-        centuries = {yy: [c for c in found if held_out("span", c, f"{yy:02d}")] for yy, found in centuries.items()}
+        centuries = {
+            yy: [c for c in found if held_out("span", c, f"{yy:02d}")]
+            for yy, found in centuries.items()
+        }
     around = [yy for yy in BALANCED if centuries[yy]]
     if not around:
-        raise ValueError(f"greater_than: no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two digits) "
-                         f"for tokenizer {tokenizer.name_or_path!r}; the task cannot be put to its models")
+        raise ValueError(
+            f"greater_than: no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two digits) "
+            f"for tokenizer {tokenizer.name_or_path!r}; the task cannot be put to its models"
+        )
 
     prompts = []
     for i in range(n):
@@ -41,19 +51,37 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
         noun = lexicon.events[rng.integers(len(lexicon.events))]
         clean, marks = fill(FRAME, noun=noun, XX1=xx, YY=f"{yy:02d}", XX2=xx)
         corrupted, _ = fill(FRAME, noun=noun, XX1=xx, YY="01", XX2=xx)
-        prompts.append(Prompt(clean, corrupted, marks, {
-            "kind": xx, "noun": noun, "year": 100 * int(xx) + yy, "yy": yy,
-            "correct": f"{yy + 1:02d}-99", "wrong": f"00-{yy:02d}"}))
+        prompts.append(
+            Prompt(
+                clean,
+                corrupted,
+                marks,
+                {
+                    "kind": xx,
+                    "noun": noun,
+                    "year": 100 * int(xx) + yy,
+                    "yy": yy,
+                    "correct": f"{yy + 1:02d}-99",
+                    "wrong": f"00-{yy:02d}",
+                },
+            )
+        )
     answers = torch.tensor([single_token(tokenizer, f"{year:02d}") for year in range(100)])
     yy = torch.tensor([p.words["yy"] for p in prompts])
-    return build(TASK, tokenizer, prompts, answers, torch.where(torch.arange(100) > yy[:, None], 1, -1))
+    return build(
+        TASK, tokenizer, prompts, answers, torch.where(torch.arange(100) > yy[:, None], 1, -1)
+    )
 
 
 def _centuries(tokenizer) -> dict[int, list[str]]:
     """Centuries in which each YY can be asked: " XXYY" is two known tokens, the second of them of two characters, and
     neither the first nor the last such year of its century."""
     ids = tokenizer([f" {year}" for year in YEARS], add_special_tokens=False)["input_ids"]
-    split = {year: row for year, row in zip(YEARS, ids) if len(row) == 2 and tokenizer.unk_token_id not in row}
+    split = {
+        year: row
+        for year, row in zip(YEARS, ids)
+        if len(row) == 2 and tokenizer.unk_token_id not in row
+    }
     second = dict(zip(split, tokenizer.batch_decode([[row[1]] for row in split.values()])))
     centuries: dict[int, list[str]] = {yy: [] for yy in range(100)}
     for start in range(YEARS.start, YEARS.stop, 100):
@@ -63,4 +91,4 @@ def _centuries(tokenizer) -> dict[int, list[str]]:
     return centuries
 
 
-TASK = Task("greater_than", "Greater-Than", "probability_difference", make, least=0.1)
+TASK = Task("greater_than", "Greater-Than", "probability_difference", make, min_metric=0.1)

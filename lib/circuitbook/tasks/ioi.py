@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..lexicon import held_out_pair, lexicon_for
-from .base import Prompt, PromptPairs, Task, build, fill, single_token
+from circuitbook.tasks.base import PromptPairs, Task
+from circuitbook.tasks.lexicon import held_out_pair, lexicon_for
+from circuitbook.tasks.texts import Prompt, build, fill, single_token
 
 # Wang et al.'s first seven frames. The first clause names both people, the second one the giver (S2).
 FRAMES = (
@@ -24,7 +25,11 @@ FRAMES = (
     "After {first} and {second} went to the {place}, {S2} gave a {object} to",
     "When {first} and {second} got a {object} at the {place}, {S2} decided to give it to",
 )
-ORDERS = ("BABA", "ABBA")                              # A is the indirect object (IO), B the subject (S)
+
+
+ORDERS = ("BABA", "ABBA")  # A is the indirect object (IO), B the subject (S)
+
+
 CORRUPTIONS = ("swap", "abc", "order", "token")
 
 
@@ -40,37 +45,66 @@ def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap
     Positions: IO, S1, S1+1, S2, END. Metric: logit difference, IO minus S.
     """
     if corruption not in CORRUPTIONS:
-        raise ValueError(f"ioi has no corruption {corruption!r}; there are {', '.join(CORRUPTIONS)}")
+        raise ValueError(
+            f"ioi has no corruption {corruption!r}; there are {', '.join(CORRUPTIONS)}"
+        )
     lexicon = lexicon_for(tokenizer)
     token = {name: single_token(tokenizer, " " + name) for name in lexicon.people}
-    couples = [(io, s) for io in lexicon.people for s in lexicon.people
-               if io != s and (not lexicon.holds_out or held_out_pair(io, s))]
+    couples = [
+        (io, s)
+        for io in lexicon.people
+        for s in lexicon.people
+        if io != s and (not lexicon.holds_out or held_out_pair(io, s))
+    ]
 
     prompts = []
     for _ in range(n):
         io, s = couples[rng.integers(len(couples))]
         template, order = int(rng.integers(len(FRAMES))), ORDERS[rng.integers(2)]
-        things = {"place": lexicon.places[rng.integers(len(lexicon.places))],
-                  "object": lexicon.objects[rng.integers(len(lexicon.objects))]}
+        things = {
+            "place": lexicon.places[rng.integers(len(lexicon.places))],
+            "object": lexicon.objects[rng.integers(len(lexicon.objects))],
+        }
         strangers = [name for name in lexicon.people if name not in (io, s)]
         x, y, z = (strangers[i] for i in rng.choice(len(strangers), size=3, replace=False))
 
         first, second = (s, io) if order == "BABA" else (io, s)
         clean, marks = fill(FRAMES[template], first=first, second=second, S2=s, **things)
-        other = {"swap": dict(first=first, second=second, S2=io), "abc": dict(first=x, second=y, S2=z),
-                 "order": dict(first=second, second=first, S2=s),
-                 "token": dict(first=second, second=first, S2=io)}[corruption]
+        other = {
+            "swap": dict(first=first, second=second, S2=io),
+            "abc": dict(first=x, second=y, S2=z),
+            "order": dict(first=second, second=first, S2=s),
+            "token": dict(first=second, second=first, S2=io),
+        }[corruption]
         corrupted, _ = fill(FRAMES[template], **other, **things)
-        here = (marks["second"], marks["first"]) if order == "BABA" else (marks["first"], marks["second"])
-        prompts.append(Prompt(clean, corrupted, {
-            "IO": here[0], "S1": here[1], "S1+1": here[1] + 2, "S2": marks["S2"],        # + 2: past the space after S1
-        }, {
-            "kind": order, "template": template + 1, "io": io, "s": s,
-            **{slot: word if slot in marks else None for slot, word in things.items()},
-            "correct": " " + io, "wrong": " " + s,
-        }))
+        here = (
+            (marks["second"], marks["first"])
+            if order == "BABA"
+            else (marks["first"], marks["second"])
+        )
+        prompts.append(
+            Prompt(
+                clean,
+                corrupted,
+                {
+                    "IO": here[0],
+                    "S1": here[1],
+                    "S1+1": here[1] + 2,
+                    "S2": marks["S2"],  # + 2: past the space after S1
+                },
+                {
+                    "kind": order,
+                    "template": template + 1,
+                    "io": io,
+                    "s": s,
+                    **{slot: word if slot in marks else None for slot, word in things.items()},
+                    "correct": " " + io,
+                    "wrong": " " + s,
+                },
+            )
+        )
     answers = torch.tensor([[token[p.words["io"]], token[p.words["s"]]] for p in prompts])
     return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
 
 
-TASK = Task("ioi", "IOI", "logit_difference", make, least=1.0)
+TASK = Task("ioi", "IOI", "logit_difference", make, min_metric=1.0)

@@ -1,0 +1,140 @@
+"""A circuit: some edges of a graph, and what is known about them (Tigges et al. 2024, section 2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from circuitbook.model.graph import Graph
+from circuitbook.store.files import write_atomically
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Circuit:
+    """Some edges of a graph, and what is known about them.
+
+    `mask` bool [src, dst]. `reason` says why there is no circuit (then there are no edges, and `faithfulness` is None).
+    A search adds the rest: `faithfulness`, in the form that was asked for, with the interval (`low`, `high`) over
+    prompts; `clean` and `corrupted`, the full model's mean metric on either prompt; and `curve`, one row per size that was
+    looked at (see `search.find_circuit`).
+    """
+
+    graph: Graph
+    mask: np.ndarray
+    scores: np.ndarray | None = None  # [src, dst] that it was chosen by
+    faithfulness: float | None = None
+    low: float | None = None
+    high: float | None = None
+    clean: float | None = None
+    corrupted: float | None = None
+    curve: pd.DataFrame | None = None
+    reason: str = ""
+    about: dict = field(default_factory=dict)  # model, step, task, settings: whatever belongs to it
+
+    @property
+    def found(self) -> bool:
+        return not self.reason
+
+    @property
+    def n_edges(self) -> int:
+        return int(self.mask.sum())
+
+    @property
+    def n_nodes(self) -> int:
+        """Nodes with an edge in the circuit; `input` and `logits` count, as in the authors' tables."""
+        return int(self.graph.nodes_of(self.mask).sum())
+
+    @cached_property
+    def edges(self) -> tuple[str, ...]:
+        """Names of the edges."""
+        return tuple(self.graph.edge_name(src, dst) for src, dst in np.argwhere(self.mask))
+
+    @cached_property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes, `input` and `logits` among them."""
+        return tuple(np.array(self.graph.node_names)[self.graph.nodes_of(self.mask)].tolist())
+
+    def __repr__(self) -> str:
+        if not self.found:
+            return f"no circuit: {self.reason}"
+        how = "" if self.faithfulness is None else f", faithfulness {self.faithfulness:.3f}"
+        return f"Circuit({self.n_edges} of {self.graph.n_edges} edges, {self.n_nodes} nodes{how})"
+
+    # ---------------------------------------------------------------- files
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the circuit as the JSON that hannamw/EAP-IG and MIB read, with what else is known beside it."""
+        nodes = dict(zip(self.graph.node_names, self.graph.nodes_of(self.mask).tolist()))
+        scores = (
+            np.zeros(self.mask.shape)
+            if self.scores is None
+            else np.asarray(self.scores, dtype=float)
+        )
+        edges = {
+            self.graph.edge_name(src, dst): {
+                "score": float(scores[src, dst]),
+                "in_graph": bool(self.mask[src, dst]),
+            }
+            for src, dst in self.graph.edges
+        }
+        more = {
+            name: getattr(self, name)
+            for name in ("faithfulness", "low", "high", "clean", "corrupted", "reason", "about")
+        }
+        more |= {
+            "scored": self.scores is not None,
+            "curve": None if self.curve is None else self.curve.to_dict("list"),
+        }
+        config = {
+            "n_layers": self.graph.n_layers,
+            "n_heads": self.graph.n_heads,
+            "d_model": self.about.get("d_model", 0),
+            "parallel_attn_mlp": self.graph.parallel,
+        }
+        record = {
+            "cfg": config,
+            "nodes": {name: {"in_graph": there} for name, there in nodes.items()},
+            "edges": edges,
+            "circuitbook": more,
+        }
+        write_atomically(Path(path), json.dumps(record).encode())
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Circuit:
+        """Reads what `save` wrote, or a circuit of EAP-IG or MIB. ValueError if the file is neither."""
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf8"))
+            config, listed, more = record["cfg"], record["edges"], record.get("circuitbook", {})
+            graph = Graph(config["n_layers"], config["n_heads"], bool(config["parallel_attn_mlp"]))
+            mask, scores = np.zeros(graph.mask.shape, bool), np.zeros(graph.mask.shape)
+            for name, edge in listed.items():
+                at = graph.edge(name)
+                mask[at], scores[at] = edge["in_graph"], edge["score"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a circuit as circuitbook, EAP-IG or MIB write it: {error}"
+            ) from error
+        curve = more.pop("curve", None)
+        scored = more.pop("scored", True)
+        return cls(
+            graph,
+            mask,
+            scores if scored else None,
+            curve=None if curve is None else pd.DataFrame(curve),
+            **more,
+        )
+
+
+def circuit_of(graph: Graph, edges: Sequence[str]) -> Circuit:
+    """A circuit from the names of its edges, dead ones included."""
+    mask = np.zeros(graph.mask.shape, bool)
+    for name in edges:
+        mask[graph.edge(name)] = True
+    return Circuit(graph, mask)

@@ -1,0 +1,171 @@
+"""The book's figures: tokens seen on a log axis, one colour and one marker per model, the same in every chapter.
+
+Colours run from light to dark with the model's size, so that they survive greyscale; markers differ too. Figures have
+no background of their own: the page gives them white, or a light card in the dark (GROUNDS). A curve stands out from both
+by 3 to 1 at least, text by 4.5 (WCAG 2.2, AA).
+"""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
+
+
+PYTHIA = (
+    "pythia-14m",
+    "pythia-31m",
+    "pythia-70m",
+    "pythia-160m",
+    "pythia-410m",
+    "pythia-1b",
+    "pythia-1.4b",
+    "pythia-2.8b",
+    "pythia-6.9b",
+    "pythia-12b",
+)
+
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+
+GROUNDS = ("#ffffff", "#f4f3f0")  # the second as in book/_static/custom.css
+
+
+# from the smallest to the largest model of a suite that is not Pythia, which has plasma's darker half
+SIZES = LinearSegmentedColormap.from_list("sizes", ["#3a9a2a", "#12769a", "#4a3fae", "#33063f"])
+
+
+CURVES = (
+    "#0072b2",
+    "#c85800",
+    "#00805d",
+    "#a3518c",
+    "#000000",
+    "#8a6100",
+)  # of what is no model; with markers
+
+
+TASK_TITLES = {
+    "ioi": "Indirect Object Identification",
+    "gendered_pronoun": "Gendered Pronoun",
+    "greater_than": "Greater-Than",
+    "sva": "Subject-Verb Agreement",
+    "repetition": "Repeated random words",
+}
+
+
+TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"}  # for tables
+
+
+MEASURE_LABELS = {
+    "logit_difference": "logit difference",
+    "probability_difference": "probability difference",
+    "accuracy": "accuracy",
+    "rank_zero": "answer is the argmax (share)",
+    "answer_mass": "probability of all answers",
+    "rank": "rank of the answer",
+}
+
+
+def use_style() -> None:
+    """Sets matplotlib's defaults for the book (call it once, at a notebook's start)."""
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.bbox": "tight",
+            "font.size": 10,
+            "axes.titlesize": 10.5,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "grid.linewidth": 0.6,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+            "lines.linewidth": 1.7,
+            "lines.markersize": 4.5,
+            "figure.constrained_layout.use": True,
+            "font.family": "sans-serif",
+            "font.sans-serif": ["DejaVu Sans"],
+        }
+    )
+
+
+def base_model(name: str) -> str:
+    """The model a seed or variant belongs to.  base_model("mini-m-seed2") -> "mini-m" """
+    return re.sub(r"-(deduped|(data-|weight-)?seed\d+|(attn|hidden|all)dropout)$", "", name)
+
+
+def model_style(name: str, family: tuple[str, ...] | None = None) -> dict:
+    """Colour, marker and line of a model, for ``ax.plot(..., **model_style(name))``.
+
+    A variant (another seed, say) has its model's colour, thin and dashed, without markers. `family`: the models of the figure;
+    if the book does not know all of them, their order there decides.
+    """
+    base, family = base_model(name), tuple(dict.fromkeys(map(base_model, family or (name,))))
+    order = next((known for known in (MINI, PYTHIA) if set(family) | {base} <= set(known)), family)
+    k = order.index(base) if base in order else 0
+    size = k / max(1, len(order) - 1)
+    colour = mpl.colormaps["plasma"](0.58 - 0.56 * size) if order is PYTHIA else SIZES(size)
+    if base != name:
+        return {"color": colour, "linestyle": (0, (4, 2)), "linewidth": 1.0, "alpha": 0.8}
+    return {"color": colour, "marker": MARKERS[k % len(MARKERS)]}
+
+
+def short_number(value: float, _=None) -> str:
+    """short_number(1_500_000) -> "1.5M" """
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def tokens_axis(ax, tokens) -> None:
+    """A log axis of tokens seen, which also has room for step 0 at its left end."""
+    first = min((t for t in tokens if t > 0), default=None)
+    if first is None:  # a model before training, alone
+        ax.set_xticks([0], ["0"])
+        ax.set_xlabel("tokens seen")
+        return
+    ax.set_xscale("symlog", linthresh=first, linscale=0.4)
+    ax.set_xlim(left=-0.06 * first, right=1.15 * max(tokens))
+    decades = 10.0 ** np.arange(np.floor(np.log10(first)), np.ceil(np.log10(max(tokens))) + 1)
+    marks = decades if len(decades) > 4 else np.concatenate([decades, 3 * decades])
+    ax.set_xticks([0, *sorted(t for t in marks if first <= t <= max(tokens))])
+    ax.xaxis.set_major_formatter(FuncFormatter(short_number))
+    ax.minorticks_off()
+    ax.set_xlabel("tokens seen")
+
+
+def log_axis(axis) -> None:
+    """A log axis that is labelled at 1, 2 and 5 times the powers of ten, in plain numbers."""
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def curve(
+    ax, frame: pd.DataFrame, value: str, name: str, band: pd.DataFrame | None = None, **style
+) -> None:
+    """One model's curve: `frame` has tokens_seen and `value`; `band` has low and high for the same rows."""
+    style = model_style(name) | style
+    ax.plot(frame["tokens_seen"], frame[value], label=name, **style)
+    if band is not None:
+        ax.fill_between(
+            frame["tokens_seen"],
+            band["low"],
+            band["high"],
+            color=style["color"],
+            alpha=0.15,
+            linewidth=0,
+        )

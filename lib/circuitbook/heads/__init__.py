@@ -1,0 +1,1 @@
+"""What attention heads do: scores of one model's heads, path patching, ablation, swaps."""

@@ -1,0 +1,10 @@
+"""What dtype sums are taken in."""
+
+from __future__ import annotations
+
+import torch
+
+
+def sums_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What sums are taken in: float32, or float64 for a float64 model."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

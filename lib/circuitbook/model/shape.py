@@ -1,0 +1,63 @@
+"""The sizes of a model, read off its config.json; no weights are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# model_type of config.json -> the class of transformers, and who is built so
+ARCHITECTURES = {
+    "gpt_neox": ("GPTNeoXForCausalLM", "Pythia, mini"),
+    "gpt2": ("GPT2LMHeadModel", "GPT-2"),
+    "llama": ("LlamaForCausalLM", "Llama, SmolLM"),
+    "olmo": ("OlmoForCausalLM", "OLMo 1B"),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes that the graph and the figures need."""
+
+    n_layers: int
+    n_heads: int  # heads that share keys and values count as heads of their own
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    parallel: bool  # attention and MLP of a layer read the same stream
+    gated: bool = False  # the MLP has a third matrix, as in Llama
+
+
+def shape_of(config: dict) -> Shape:
+    """The shape of a supported model from its config.json."""
+    from transformers import AutoConfig
+
+    kind = config["model_type"]
+    c = AutoConfig.for_model(**config)  # knows the names and the defaults of each architecture
+    d_mlp = (c.n_inner or 4 * c.n_embd) if kind == "gpt2" else c.intermediate_size
+    return Shape(
+        n_layers=c.num_hidden_layers,
+        n_heads=c.num_attention_heads,
+        d_model=c.hidden_size,
+        d_head=getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads,
+        d_mlp=d_mlp,
+        d_vocab=c.vocab_size,
+        parallel=kind == "gpt_neox" and c.use_parallel_residual,
+        gated=kind in ("llama", "olmo"),
+    )
+
+
+def transformers_class(kind: str) -> type:
+    """The class of transformers for a model_type of `ARCHITECTURES`."""
+    import transformers
+
+    return getattr(transformers, ARCHITECTURES[kind][0])
+
+
+def count_parameters(config: dict) -> int:
+    """How many weights a model with this config.json has; none of them is made."""
+    import torch
+    from transformers import AutoConfig
+
+    with torch.device("meta"):
+        hf_model = transformers_class(config["model_type"])(AutoConfig.for_model(**config))
+    return sum(weight.numel() for weight in hf_model.parameters())  # a tied embedding is one

@@ -1,0 +1,1 @@
+"""From notebooks to a site: executing them, staging, building, checking, printing."""

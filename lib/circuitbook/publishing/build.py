@@ -1,0 +1,255 @@
+"""Builds the book: papermill executes the chapters, jupyter-book makes the site.
+
+    notebooks/*.ipynb --papermill--> _build/src/notebooks/*.ipynb --jupyter-book--> _build/html
+
+`_build/src` mirrors the repository: configuration, prose, and the executed chapters in place of their sources, which
+stay clean. What is up to date is kept: a chapter is executed again only if something that determines it has changed
+(its cells, the parameters, the package, the models, the requirements), so a build that was stopped goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import filelock
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from circuitbook.figures.views import SCRIPTS
+from circuitbook.paths import PACKAGE
+from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.execute import (
+    METADATA,
+    check_parameters,
+    declared_parameters,
+    duration,
+    execute_notebook,
+)
+from circuitbook.publishing.executions import PLACE, execution_record, record_of
+from circuitbook.publishing.publish import configuration
+from circuitbook.publishing.site import _contents, _files, _say, _short, build_site
+from circuitbook.store.files import write_atomically
+from circuitbook.store.provenance import versions
+
+__all__ = ["BuildError", "build_book", "execute_notebook", "parse_parameters"]
+
+
+def build_book(
+    root: str | os.PathLike = ".",
+    out: str | os.PathLike = "_build",
+    parameters: dict[str, object] | None = None,
+    notebooks: Sequence[str] | None = None,
+    force: bool = False,
+) -> Path:
+    """Builds the book of `root` into `out` (relative to root) and returns the path of its index.html.
+
+    parameters: given to every notebook that declares them. notebooks: bring only these up to date ("abilities"); the
+    others keep the copy they have. force: execute again what is up to date, too.
+    Errors: BuildError in plain words; what was built before stays as it was.
+    """
+    root, begun = Path(root).resolve(), time.perf_counter()
+    out = (root / out).resolve()
+    chapters = chapters_of(root)
+    unknown = [
+        name for name in notebooks or () if name not in {Path(chapter).name for chapter in chapters}
+    ]
+    if unknown:
+        raise BuildError(
+            f"the book has no notebook {unknown[0]}; it has {', '.join(Path(c).name for c in chapters)}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(out / ".lock", timeout=0):
+            execute_chapters(root, out, chapters, parameters or {}, notebooks, force)
+            stage(root, out / "src", chapters)
+            index = build_site(out)
+    except filelock.Timeout:
+        raise BuildError(
+            f"another build is at work in {out}; wait for it, or pass another --out"
+        ) from None
+    _say(
+        f"\nThe book is ready ({duration(time.perf_counter() - begun)}): {index}\n"
+        f"Open it in a browser, or serve it: python3 -m http.server -d {_short(index.parent)} 8000"
+    )
+    return index
+
+
+def chapters_of(root: Path) -> list[str]:
+    """The notebooks that _toc.yml names, without ending, in its order: ["notebooks/abilities", ...]."""
+    from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
+
+    toc = root / "_toc.yml"
+    if not toc.is_file():
+        raise BuildError(f"there is no {toc}: run this in the book's folder, or pass --root")
+    try:
+        pages = [str(page).removesuffix(".ipynb") for page in parse_toc_yaml(toc)]
+    except (MalformedError, yaml.YAMLError) as error:
+        raise BuildError(f"{toc} cannot be read: {error}") from None
+    chapters = [page for page in pages if page.startswith("notebooks/")]
+    for chapter in chapters:
+        if not (root / f"{chapter}.ipynb").is_file():
+            raise BuildError(f"_toc.yml names {chapter}, but there is no {root / chapter}.ipynb")
+    return chapters
+
+
+def execute_chapters(
+    root: Path,
+    out: Path,
+    chapters: list[str],
+    parameters: dict[str, object],
+    only: Sequence[str] | None = None,
+    force: bool = False,
+) -> None:
+    """Brings the executed copies in `out`/src up to date, one after the other."""
+    sources = {
+        chapter: nbformat.read(root / f"{chapter}.ipynb", as_version=4) for chapter in chapters
+    }
+    check_parameters(parameters, sources)
+    for number, (chapter, notebook) in enumerate(sources.items(), 1):
+        title, target = f"[{number}/{len(chapters)}] {chapter}", out / "src" / f"{chapter}.ipynb"
+        mine = {
+            name: value
+            for name, value in parameters.items()
+            if name in declared_parameters(notebook)
+        }
+        current, before = fingerprint(root, notebook, mine), record_of(target)
+        named = only is None or Path(chapter).name in only
+        if before and not (named and (force or before.get("fingerprint") != current)):
+            _say(
+                f"{title}: {'up to date' if named else 'left as it is'} (executed {before['date'][:10]})"
+            )
+            continue
+        _say(f"{title}: executing")
+        executed = execute_notebook(
+            root / f"{chapter}.ipynb",
+            target,
+            mine,
+            root=root,
+            title=title,
+            record={"fingerprint": current},
+            partial=out / "partial" / f"{chapter}.ipynb",
+            log=out / "logs" / f"{Path(chapter).name}.log",
+        )
+        made = executed.metadata[METADATA]
+        uses = made["measurements"]
+        _say(
+            f"{title}: {duration(made['seconds'])}, {uses['measured']} measurements made, "
+            f"{uses['used'] - uses['measured']} read from the store"
+        )
+
+
+def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object]) -> str:
+    """Hash of what determines an executed copy: change any of it and the notebook is executed again."""
+    cells = [
+        (cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells
+    ]
+    named = [root / value for value in parameters.values() if isinstance(value, str) and value]
+    parts = {
+        "cells": cells,
+        "parameters": parameters,
+        "package": _contents(PACKAGE),
+        "models": _contents(root / "models"),
+        "requirements": [
+            _contents(root / name) for name in ("requirements.txt", "requirements.lock")
+        ],
+        "versions": versions(),
+        # a parameter may be a folder of big checkpoints: its files' sizes and times will do
+        "folders": [
+            [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path)]
+            for path in named
+            if path.exists()
+        ],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
+    """Makes `src` mirror what the site is built from; the executed chapters are there already and stay."""
+    chapters = list(chapters)
+    wanted = {Path(f"{chapter}.ipynb") for chapter in chapters}
+    for file in [root / "_toc.yml", *_files(root / "book"), *_files(root / "notebooks")]:
+        name = file.relative_to(root)
+        if name.suffix != ".ipynb" or name.parts[0] == "book":
+            content = file.read_bytes()
+            if name.suffix == ".md" and PLACE.encode() in content:
+                content = content.replace(PLACE.encode(), execution_record(src, chapters).encode())
+            _put(src / name, content)
+            wanted.add(name)
+    if (root / "book" / "_static").is_dir():
+        for name, read in SCRIPTS.items():
+            script = Path("book", "_static", name)
+            _put(src / script, read().encode())
+            wanted.add(script)
+    _put(src / "_config.yml", configuration(root).encode())
+    for file in _files(src):
+        if file.relative_to(src) not in wanted | {Path("_config.yml")}:
+            file.unlink()
+
+
+def parse_parameters(items: Iterable[str]) -> dict[str, object]:
+    """Parameters as they are typed in a shell: Python where it is Python, else YAML, which spares the quotes.
+
+    parse_parameters(["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None"])
+    -> {"N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None}
+    """
+    parameters = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise BuildError(
+                f"cannot read the parameter {item!r}: write NAME=VALUE, such as MODELS=[mini-s,mini-m]"
+            )
+        try:
+            value = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError:
+                value = text
+        parameters[name.strip()] = list(value) if isinstance(value, tuple) else value
+    return parameters
+
+
+def add_build_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m circuitbook build`."""
+    parser.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of the notebooks, such as MODELS=[mini-s,mini-m]; may be repeated",
+    )
+    parser.add_argument(
+        "--only", action="append", metavar="NOTEBOOK", help="bring only this notebook up to date"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="execute again what is up to date, too"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="the book's folder (default: the current one)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("_build"), help="where to build (%(default)s)"
+    )
+
+
+def build_from_arguments(args: argparse.Namespace) -> None:
+    """Builds as `add_build_arguments` says; SystemExit with one message where the book cannot be built."""
+    try:
+        build_book(args.root, args.out, parse_parameters(args.parameter), args.only, args.force)
+    except BuildError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _put(file: Path, content: bytes) -> None:
+    if not file.is_file() or file.read_bytes() != content:
+        write_atomically(file, content)

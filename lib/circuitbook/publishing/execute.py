@@ -1,0 +1,210 @@
+"""Runs one notebook with papermill, in this very interpreter, into an executed copy that says how it was made."""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import difflib
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.kernel import _bar, _Engine, measurements
+from circuitbook.store.files import write_atomically
+from circuitbook.store.provenance import machine, versions
+
+METADATA = "circuitbook"  # name of our record in an executed copy's metadata
+
+
+NAMED_VERSIONS = ("torch", "transformer_lens")  # in a chapter's last line; the metadata has more
+
+
+def declared_parameters(notebook: NotebookNode) -> list[str]:
+    """Names assigned in the cells tagged `parameters`, in order."""
+    names = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "parameters" in _tags(cell):
+            for node in ast.parse(cell.source).body:
+                targets = (
+                    node.targets
+                    if isinstance(node, ast.Assign)
+                    else [getattr(node, "target", None)]
+                )
+                names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def check_parameters(parameters: dict[str, object], notebooks: dict[str, NotebookNode]) -> None:
+    """BuildError if some parameter is one that no notebook declares."""
+    known = list(
+        dict.fromkeys(
+            name for notebook in notebooks.values() for name in declared_parameters(notebook)
+        )
+    )
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"
+            )
+            raise BuildError(f"no notebook has a parameter {name}; {hint}")
+
+
+def execute_notebook(
+    source: Path,
+    target: Path,
+    parameters: dict[str, object] | None = None,
+    *,
+    root: Path | None = None,
+    partial: Path | None = None,
+    log: Path | None = None,
+    title: str = "",
+    record: dict[str, object] | None = None,
+    without: Sequence[str] = ("instructor",),
+) -> NotebookNode:
+    """Executes `source` in `root` (default: the current folder); writes the executed copy to `target`, whole or not.
+
+    parameters: injected after the cell tagged `parameters`; those that this notebook does not declare are left out.
+    partial: where the copy grows, cell by cell; it stays there if the notebook fails. log: the notebook's output and,
+    if it fails, the full traceback. record: what else to keep in the copy's metadata, under "circuitbook". without: cells
+    with one of these tags are left out; notes for instructors always are, by default.
+
+    The copy's last cell says how long it took and on what; the cells with parameters have their code folded. Errors:
+    BuildError with the failing cell's error in one line. KeyboardInterrupt on Ctrl-C.
+    """
+    root, target = Path(root or Path.cwd()).resolve(), Path(target).resolve()
+    partial = Path(partial or target.with_suffix(".partial.ipynb")).resolve()
+    log = Path(log or target.with_suffix(".log")).resolve()
+    title = title or source.stem
+    for file in (target, partial, log):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.read(source, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not set(without) & set(_tags(cell))]
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    declared = declared_parameters(notebook)
+    parameters = {name: value for name, value in (parameters or {}).items() if name in declared}
+    trace = log.with_suffix(".trace")
+    trace.write_text("")
+    begun, date = time.perf_counter(), datetime.datetime.now(datetime.timezone.utc)
+    with open(log, "w", encoding="utf8") as output:
+        try:
+            executed = papermill.execute_notebook(
+                notebook,
+                str(partial).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+                parameters=parameters,
+                kernel_name="python3",
+                language="python",
+                engine_name=_Engine.name,
+                cwd=root,
+                progress_bar=_bar(title),
+                stdout_file=output,
+                stderr_file=output,
+                start_timeout=300,
+                trace=trace,
+                title=title,
+            )
+        except PapermillExecutionError as error:
+            output.write(f"\n{error}")
+            raise BuildError(_failure(source, error, partial, log)) from None
+        except DeadKernelError as error:
+            raise BuildError(
+                f"{source}: its Python process died (out of memory?); what ran is in {partial}, "
+                f"the output in {log}"
+            ) from error
+        seconds = time.perf_counter() - begun
+    executed.metadata.pop("papermill", None)  # holds paths of this machine
+    for cell in executed.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        _fold_parameters(cell, bool(parameters))
+    uses = measurements(trace)
+    where = {name: value for name, value in machine().items() if name != "host"}
+    executed.metadata[METADATA] = dict(record or {}) | {
+        "seconds": round(seconds, 2),
+        "date": date.isoformat(timespec="seconds"),
+        "machine": where,
+        "versions": versions(),
+        "parameters": parameters,
+        "measurements": uses,
+    }
+    executed.cells.append(_closing_cell(executed.metadata[METADATA]))
+    write_atomically(target, nbformat.writes(executed).encode())
+    partial.unlink()
+    trace.unlink()
+    return executed
+
+
+def duration(seconds: float) -> str:
+    """duration(41.3) -> "41 s"; duration(400) -> "6 min 40 s"; duration(9000) -> "2 h 30 min" """
+    whole = max(1, round(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def machine_text(where: dict) -> str:
+    """machine_text({"cpu": "M2", "cores": 8, "gpu": None}) -> "M2 (8 cores, no GPU)" """
+    return f"{where['cpu']} ({_many(where['cores'], 'core')}, {where['gpu'] or 'no GPU'})"
+
+
+def _closing_cell(record: dict) -> NotebookNode:
+    uses, date = record["measurements"], datetime.datetime.fromisoformat(record["date"])
+    packages = [
+        f"{name} {version}"
+        for name, version in record["versions"].items()
+        if name in NAMED_VERSIONS
+    ]
+    text = (
+        f"This chapter ran in {duration(record['seconds'])} on {machine_text(record['machine'])} "
+        f"on {date.day} {date:%B %Y}"
+        f"{', with ' if packages else ''}{' and '.join(packages)}."
+    )
+    if uses["used"]:
+        read = uses["used"] - uses["measured"]
+        known = f"{'all' if read == uses['used'] else read} of them were in the store already"
+        text += (
+            f" Its {_many(uses['used'], 'measurement')} took {duration(uses['seconds'])} to make; "
+            f"{known if read else 'all were made in this run'}."
+        )
+    return nbformat.v4.new_markdown_cell(f"```{{container}} made-with\n{text}\n```", id="made-with")
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _fold_parameters(cell: NotebookNode, injected: bool) -> None:
+    tags = _tags(cell)
+    folded = any(tag.startswith(("hide-", "remove-")) for tag in tags)
+    if {"parameters", "injected-parameters"} & set(tags) and not folded:
+        cell.metadata["tags"] = [*tags, "hide-input"]
+        default = "Show the parameters" + (" and their defaults" if injected else "")
+        shown = "Show the parameters of this edition" if "injected-parameters" in tags else default
+        cell.metadata.setdefault("mystnb", {}).setdefault("code_prompt_show", shown)
+
+
+def _failure(source: Path, error: PapermillExecutionError, partial: Path, log: Path) -> str:
+    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip() or "(no message)"
+    first = next((line for line in str(error.source).splitlines() if line.strip()), "")
+    return (
+        f"{source.name} stopped in cell [{error.exec_count}], which begins {first.strip()[:60]!r}:\n"
+        f"    {error.ename}: {said}\n"
+        f"  executed so far: {partial}\n  full traceback:  {log}"
+    )

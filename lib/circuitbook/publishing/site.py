@@ -1,0 +1,130 @@
+"""The site: jupyter-book over the staged sources, every warning and every dead link an error."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from circuitbook.paths import PACKAGE
+from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.execute import duration
+from circuitbook.publishing.links import check_site, listed
+from circuitbook.publishing.publish import finish
+from circuitbook.store.provenance import versions
+
+
+def build_site(out: Path) -> Path:
+    """jupyter-book over `out`/src, every warning and every dead link an error; the new site replaces `out`/html only when it
+    is whole."""
+    html, stamp, work, log = (
+        out / "html",
+        out / "site.sha256",
+        out / "site",
+        out / "logs" / "jupyter-book.log",
+    )
+    made_of = (_contents(out / "src"), versions(), _contents(PACKAGE))
+    current = hashlib.sha256(repr(made_of).encode()).hexdigest()
+    if (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == current:
+        _say("site: up to date")
+        return html / "index.html"
+    _say("site: jupyter-book at work")
+    begun = time.perf_counter()
+    # always from nothing: a page read in an earlier, failed build would keep its warnings to itself
+    shutil.rmtree(work, ignore_errors=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-Wignore",
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(out / "src"),
+        "--path-output",
+        str(work),
+        "-W",
+        "-n",
+        "--keep-going",
+    ]
+    environment = os.environ | {
+        "NO_COLOR": "1",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=out,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf8",
+    )
+    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    log.write_text(output, encoding="utf8")
+    built = work / "_build" / "html"
+    if done.returncode or not (built / "index.html").is_file():
+        said = [
+            line.replace(f"{out / 'src'}/", "")
+            for line in output.splitlines()
+            if re.search("WARNING|ERROR", line)
+        ]
+        shown = (
+            said[:20] + ([f"... and {len(said) - 20} more"] if len(said) > 20 else [])
+            or output.splitlines()[-10:]
+        )
+        raise BuildError(
+            "\n  ".join(
+                [
+                    "jupyter-book is not content, and each warning counts as an error:",
+                    *shown,
+                    f"its whole output: {log}",
+                ]
+            )
+        )
+    finish(built, (out / "src/_config.yml").read_text(encoding="utf8"))
+    if faults := check_site(built):
+        raise BuildError(
+            f"the site has links that lead nowhere, or images without a text:\n  {listed(faults)}"
+        )
+    stamp.unlink(missing_ok=True)
+    if html.exists():
+        html.rename(work / "replaced")
+    built.rename(html)
+    stamp.write_text(current)
+    shutil.rmtree(work)
+    _say(f"site: {duration(time.perf_counter() - begun)}")
+    return html / "index.html"
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or all files of the folder, in order, without caches and hidden ones."""
+    if path.is_file():
+        return [path]
+    inside = ((f, f.relative_to(path).parts) for f in sorted(path.rglob("*")) if f.is_file())
+    return [
+        f
+        for f, parts in inside
+        if "__pycache__" not in parts and not any(part.startswith(".") for part in parts)
+    ]
+
+
+def _contents(path: Path) -> list[tuple[str, str]]:
+    return [
+        (f.relative_to(path.parent).as_posix(), hashlib.sha256(f.read_bytes()).hexdigest())
+        for f in _files(path)
+    ]
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

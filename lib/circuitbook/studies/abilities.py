@@ -1,0 +1,205 @@
+"""What a model can do at each checkpoint: the paper's section 3.1 and Figure 1.
+
+One row per prompt, so that intervals can be had later without the model. Everything goes through the store, one entry
+per checkpoint and task; a checkpoint is loaded once, and only if something about it has not been measured yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from circuitbook.model.loaded import Model
+from circuitbook.stats import Emergence, bootstrap_draws, emergence, interval, onset_ratio
+from circuitbook.store.disk import Store
+from circuitbook.studies.measurement import Steps, at_checkpoints
+from circuitbook.suites.suite import Suite
+from circuitbook.tasks.base import Task
+from circuitbook.tasks.registry import TASKS, get_task
+from circuitbook.tasks.sequences import ordinary_tokens
+
+REPETITION = "repetition"  # not a task of the paper: are repeated random sequences predicted?
+
+
+# What we call an ability at all, in each task's own metric: odds of e to one, a tenth of the probability, a nat.
+MIN_METRIC = {name: task.min_metric for name, task in TASKS.items()} | {REPETITION: 1.0}
+
+
+def task_performance(
+    model: Model, task: str, n: int, seed: int = 42, **options: object
+) -> pd.DataFrame:
+    """The model's answers to `n` prompts of a task, by name: see `answers_to`."""
+    return answers_to(model, task=get_task(task), n=n, seed=seed, **options)
+
+
+def answers_to(
+    model: Model, *, task: Task, n: int, seed: int = 42, batch_size: int = 256, **options: object
+) -> pd.DataFrame:
+    """The model's answers to `n` prompts of a task: one row per prompt.
+
+    Columns: prompt (0..n-1), clean (its text), the task's own description of the prompt (kind, words ...), `metric`
+    (the task's own), every measure of `PromptPairs.measures`, and `corrupted_metric` (the corrupted prompt scored with
+    the clean labels, as in the paper). Logits are those at END, in the model's dtype; sums are float32.
+    """
+    pairs = task.prompts(model.tokenizer, n=n, seed=seed, **options)
+    columns: dict[str, list] = {}
+    for index in torch.arange(len(pairs)).split(batch_size):
+        part = pairs.subset(index)
+        logits, corrupted = (
+            model.logits(tokens, part.end) for tokens in (part.clean, part.corrupted)
+        )
+        values = part.measures(logits) | {
+            "metric": part.metric(logits),
+            "corrupted_metric": part.metric(corrupted),
+        }
+        for name, value in values.items():
+            columns.setdefault(name, []).append(value.float().cpu())
+    measured = pd.DataFrame({name: torch.cat(parts).numpy() for name, parts in columns.items()})
+    bad = measured["metric"].isna()
+    if bad.any():
+        raise FloatingPointError(
+            f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN on "
+            f"{int(bad.sum())} of {len(bad)} {task.name} prompts in {model.dtype}; use float32"
+        )
+    table = pd.concat([pairs.table.reset_index(drop=True), measured], axis=1)
+    return table.rename_axis("prompt").reset_index()
+
+
+def repetition(model: Model, n: int = 64, length: int = 24, seed: int = 42) -> pd.DataFrame:
+    """Prediction of random sequences that are said twice (as the authors' code does): what induction heads are for.
+
+    `n` sequences of `length` tokens, uniform over `ordinary_tokens`, each repeated once. One row per sequence: `first`
+    and `second`, mean log probability (nats) of the tokens of each half without its first one; `metric` is the gain,
+    second - first; `accuracy` the share of argmax hits in the second half.
+    """
+    pool = ordinary_tokens(model)
+    sequence = pool[
+        torch.randint(len(pool), (n, length), generator=torch.Generator().manual_seed(seed))
+    ]
+    tokens = torch.cat([sequence, sequence], dim=1).to(model.device)  # one line, said twice
+    logp = model.logits(tokens)[:, :-1].float().log_softmax(-1)
+    hit = logp.gather(2, tokens[:, 1:, None])[..., 0]
+    first, second = hit[:, : length - 1].mean(1), hit[:, length:].mean(1)
+    right = (logp[:, length:].argmax(-1) == tokens[:, length + 1 :]).float().mean(1)
+    return pd.DataFrame(
+        {
+            "prompt": range(n),
+            "first": first.cpu(),
+            "second": second.cpu(),
+            "metric": (second - first).cpu(),
+            "accuracy": right.cpu(),
+        }
+    )
+
+
+def measure_abilities(
+    suite: Suite,
+    models: Sequence[str],
+    tasks: Sequence[str],
+    store: Store,
+    steps: Steps | None = None,
+    *,
+    n: int = 200,
+    seed: int = 42,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Answers of every model, checkpoint and task: one row per prompt, columns model, step, tokens_seen, task and
+    those of `answers_to` or `repetition`.
+
+    `steps`: {model: steps}, default all of the suite. `tasks` may include "repetition". `n` is the number of prompts
+    asked for; a task with fewer items gives all it has. Ctrl-C loses at most the measurement in hand.
+    """
+    frames = []
+    where = {"device": device, "dtype": dtype, "progress": progress}
+    for here in at_checkpoints(suite, models, store, what="abilities", steps=steps, **where):
+        checkpoint = here.checkpoint
+        for task in tasks:
+            if task == REPETITION:
+                frame = here.table("abilities", repetition, seed=seed)
+            else:
+                frame = here.table("abilities", answers_to, task=get_task(task), n=n, seed=seed)
+            about = {
+                "model": checkpoint.model,
+                "step": checkpoint.step,
+                "tokens_seen": checkpoint.tokens_seen,
+            }
+            frames.append(frame.assign(**about, task=task))
+    return pd.concat(frames, ignore_index=True)
+
+
+def summarise(
+    answers: pd.DataFrame, value: str = "metric", draws: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Mean over prompts of a measure at each checkpoint, with a 95 % bootstrap interval.
+
+    Returns columns model, step, tokens_seen, task, mean, low, high, prompts.
+    """
+    rows = []
+    for (name, task, step), part in answers.groupby(["model", "task", "step"], sort=False):
+        values = part[value].to_numpy(dtype=float)
+        low, high = interval(bootstrap_draws(len(values), draws, seed) @ values)
+        rows.append(
+            {
+                "model": name,
+                "step": step,
+                "tokens_seen": part["tokens_seen"].iloc[0],
+                "task": task,
+                "mean": values.mean(),
+                "low": low,
+                "high": high,
+                "prompts": len(values),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def emergences(
+    answers: pd.DataFrame, task: str, share: float, value: str = "metric", **options
+) -> dict[str, Emergence]:
+    """For each model: when its ability at `task` reached `share` of its final value (see `stats.emergence`).
+
+    A model whose final value of the task's own metric is not beyond doubt above `MIN_METRIC` has no ability to date.
+    """
+    min_value = MIN_METRIC.get(task, 0.0) if value == "metric" else 0.0
+    found = {}
+    for name, part in answers[answers["task"] == task].groupby("model", sort=False):
+        table = part.pivot(index="tokens_seen", columns="prompt", values=value).sort_index()
+        found[name] = emergence(
+            table.index.to_numpy(), table.to_numpy(), share, min_value=min_value, **options
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class OnsetComparison:
+    """How far apart several emergence points are: slowest over quickest, with its interval, and what follows."""
+
+    fold: float
+    low: float
+    high: float
+    answer: str  # "yes", "no" or "can't tell"
+
+
+def compare_onsets(
+    found: dict[str, Emergence], bound: float = 2.0, level: float = 0.95
+) -> OnsetComparison:
+    """Do the models reach it after the same number of tokens, that is within a factor of `bound`?
+
+    "no" where the whole interval of the ratio lies above the bound, "yes" where it lies below, else "can't tell".
+    The interval resamples prompts; it knows nothing of other seeds. Models that never get there are left out; with
+    fewer than two left the answer is "can't tell".
+    """
+    there = [e for e in found.values() if len(e.samples)]
+    if len(there) < 2:
+        return OnsetComparison(np.nan, np.nan, np.nan, "can't tell")
+    fold = float(onset_ratio(np.array([e.tokens for e in there])))
+    low, high = map(float, interval(onset_ratio(np.stack([e.samples for e in there])), level))
+    return OnsetComparison(
+        fold, low, high, "no" if low > bound else "yes" if high < bound else "can't tell"
+    )

@@ -1,0 +1,388 @@
+"""Does IOI stay the same computation while its heads change? The paper's test, and three that could fail more easily.
+
+The test (Tigges et al. 2024, section 4.2, Figure 4). Heads are put into classes by what they do, not by where they are, in
+three stages, each found by path patching from the one before:
+
+    direct      what heads write to the logits: name movers, copy suppression, and their negatives
+    steering    what heads do to the queries of those, that is to where they look: S-inhibition
+    tertiary    what heads do to the values of S-inhibition heads, that is to what these know: induction, duplicate token
+
+At each checkpoint, how much of a stage's effect do its classes explain? If the shares stay while the heads in the classes
+change, it is the same algorithm in other places. An effect is the authors' e(h) = (patched - clean) / (clean - corrupted),
+of the mean logit difference: 0 where the head does not matter, -1 where without it the answer is as bad as the corrupted one.
+
+Besides: shares of random heads (`null_shares`); what is left when all that the algorithm calls irrelevant is resampled
+(`scrub_masks`). A circuit, or its pattern of classes, put to another checkpoint: `transfer`. The other tasks: `readers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from circuitbook.circuits.circuit import Circuit
+from circuitbook.heads.attention import attention_from_end
+from circuitbook.heads.names import Head, all_heads, head_name
+from circuitbook.heads.path_patching import baselines, path_patch
+from circuitbook.model.architectures import network_of
+from circuitbook.model.graph import graph_of
+from circuitbook.model.loaded import Model
+from circuitbook.recipes import AlgorithmSettings, Recipe, get_recipe
+from circuitbook.store.disk import Store
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.head_scores import HeadScores
+from circuitbook.studies.measurement import at_places
+from circuitbook.suites.suite import Suite
+from circuitbook.tasks import ioi
+from circuitbook.tasks.base import PromptPairs
+
+STAGES = {
+    "direct": (
+        "name mover",
+        "copy suppression",
+        "negative name mover",
+        "negative copy suppression",
+    ),
+    "steering": ("S-inhibition",),
+    "tertiary": ("induction", "duplicate token"),
+}
+
+
+CLASSES = tuple(
+    name for names in STAGES.values() for name in names
+)  # a head that is several is drawn as the first
+
+
+PANELS = {"direct": "B", "steering": "C", "tertiary": "D"}  # of Figure 4
+
+
+CLAIMED = {
+    "direct": 0.7,
+    "steering": 0.5,
+    "tertiary": 0.5,
+}  # the paper: "above" this, at all checkpoints
+
+
+FORMS = {
+    "absolute": "absolute effects of heads in the circuit",
+    "signed": "signed effects of heads in the circuit",
+    "all heads": "absolute effects of all heads",
+}
+
+
+PLACES = ("IO", "S1", "S2")
+
+
+SIGNALS = {
+    "swap": "who the subject is, and where",
+    "order": "where the subject stood",
+    "token": "who the subject is",
+}
+
+
+# ------------------------------------------------------------------ one checkpoint taken apart
+
+
+@dataclass(frozen=True, eq=False)
+class HeadClasses:
+    """The IOI algorithm at one checkpoint. Rows are heads (layer * n_heads + head); see the module for stages.
+
+    `patched`: {stage: [head, n]} metric of each prompt with that head patched into the stage's receivers; a stage that has
+    no receivers is not there, and `why` says so. `classes`: {class: bool [head]}. `in_circuit` bool [head]: sources of an
+    edge in the circuit. `signals` [head, 3]: effect on the stage "steering" of each of `SIGNALS`, at END; nan without.
+    """
+
+    model: str
+    step: int
+    tokens_seen: int
+    n_heads: int  # per layer
+    clean: np.ndarray  # [n]
+    corrupted: np.ndarray
+    patched: dict[str, np.ndarray]
+    classes: dict[str, np.ndarray]
+    in_circuit: np.ndarray
+    receivers: dict[str, list[Head]]
+    signals: np.ndarray
+    min_effect: float  # a stage whose largest effect is below this explains nothing
+    why: dict[str, str]
+
+    @property
+    def heads(self) -> list[Head]:
+        return [divmod(row, self.n_heads) for row in range(len(self.in_circuit))]
+
+    def effects(self, stage: str, weights: np.ndarray | None = None) -> np.ndarray:
+        """e(h), float64 [head]; with `weights` [draws, n] (see `stats.bootstrap_draws`) [draws, head]."""
+        mean = (lambda a: a.mean(-1)) if weights is None else (lambda a: weights @ a.T)
+        clean, corrupted = mean(self.clean[None]), mean(self.corrupted[None])
+        return (mean(self.patched[stage]) - clean) / (clean - corrupted)
+
+    def members(self, stage: str) -> np.ndarray:
+        """bool [head]: in one of the stage's classes."""
+        return np.any([self.classes[name] for name in STAGES[stage]], axis=0)
+
+    def counted(self, stage: str, form: str = "absolute") -> np.ndarray | None:
+        """bool [head] whose effects are summed up, or None where there is nothing to share: no receivers, no circuit, or
+        no head that matters."""
+        if stage not in self.patched:
+            return None
+        nodes = np.ones_like(self.in_circuit) if form == "all heads" else self.in_circuit
+        matter = np.abs(self.effects(stage)[nodes])
+        return nodes if matter.size and matter.max() > self.min_effect else None
+
+    def share(
+        self,
+        stage: str,
+        form: str = "absolute",
+        weights: np.ndarray | None = None,
+        members: np.ndarray | None = None,
+    ) -> np.ndarray | float:
+        """Share of the stage's effect that its classes explain, [] or [draws]; nan where there is nothing to share.
+
+        form, see `FORMS`: sum of |e(h)| (or of e(h), "signed") over classified heads, over that of all heads that count.
+        The authors' function for it could not be read; "absolute" is our reading. `members`: other heads than the classes'.
+        """
+        if form not in FORMS:
+            raise ValueError(f"unknown form of share {form!r}; there are: {', '.join(FORMS)}")
+        nodes = self.counted(stage, form)
+        if nodes is None:
+            return np.nan if weights is None else np.full(len(weights), np.nan)
+        effects = self.effects(stage, weights)
+        effects = effects if form == "signed" else np.abs(effects)
+        inside = nodes & (self.members(stage) if members is None else members)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return effects[..., inside].sum(-1) / effects[..., nodes].sum(-1)
+
+    def null_shares(
+        self, stage: str, form: str = "absolute", draws: int = 2000, seed: int = 0
+    ) -> np.ndarray:
+        """The same share, [draws], of as many heads drawn at random among those that count; their mean is k of n for the
+        absolute forms. Empty where there is no share."""
+        nodes = self.counted(stage, form)
+        if nodes is None:
+            return np.empty(0)
+        rows, rng = nodes.nonzero()[0], np.random.default_rng(seed)
+        effects = self.effects(stage)[rows]
+        effects = effects if form == "signed" else np.abs(effects)
+        k = int((nodes & self.members(stage)).sum())
+        picked = rng.permuted(np.tile(np.arange(len(rows)) < k, (draws, 1)), axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (picked * effects).sum(1) / effects.sum()
+
+    def role(self, row: int) -> str | None:
+        """The first class, in the order of `CLASSES`, that this head is in."""
+        return next((name for name in CLASSES if self.classes[name][row]), None)
+
+    @cached_property
+    def labels(self) -> list[frozenset[str]]:
+        """The classes of each head; empty for a head in none."""
+        return [
+            frozenset(name for name in CLASSES if self.classes[name][row])
+            for row in range(len(self.in_circuit))
+        ]
+
+
+def direct_classes(scores: HeadScores, settings: AlgorithmSettings) -> dict[str, np.ndarray]:
+    """The classes of the stage "direct", {class: bool [head]}, by score and sign of the direct effect (negative helps)."""
+    effect, bar = scores.score("direct"), settings.direct_bar
+    copies, lowers = (scores.score(kind) > settings.copy_bar for kind in ("copy", "negative_copy"))
+    suppresses = (
+        np.nan_to_num(scores.score("copy_suppression"), nan=-np.inf) > settings.suppression_bar
+    )
+    return {
+        "name mover": copies & (effect < -bar),
+        "copy suppression": suppresses & (effect < -bar),
+        "negative name mover": lowers & (np.abs(effect) > bar),
+        "negative copy suppression": suppresses & (effect > bar),
+    }
+
+
+@torch.no_grad()
+def classify_heads(
+    model: Model,
+    scores: HeadScores,
+    mask: np.ndarray,
+    settings: AlgorithmSettings,
+    n: int,
+    seed: int = 42,
+) -> dict[str, np.ndarray]:
+    """What `HeadClasses` needs of a checkpoint beyond its head scores; `mask` is its IOI circuit, bool [src, dst].
+
+    Stage "steering": receivers are the queries of all name movers, or ("direct" in the settings, as the caption of
+    Figure 4 has it) of all heads of the stage before that help. A head is S-inhibition if its effect through them is
+    below -through_bar, if (in `paper`) the circuit has an edge from it to such a query, and if the signal named in the
+    settings, patched at END, lowers the logit difference and turns them away from what they should look at (see
+    `turned_away`). Stage "tertiary": receivers are the values of S-inhibition heads that are not copy suppression. A
+    head is of a class if its effect is below -through_bar and its induction (duplicate-token) score above the mean of
+    all heads.
+    """
+    classes = direct_classes(scores, settings)
+    everyone = all_heads(model)
+    none = np.zeros(len(everyone), bool)
+    pairs = ioi.TASK.prompts(model.tokenizer, n=n, seed=seed)
+    clean, corrupted = (part.double().mean().item() for part in baselines(model, pairs))
+
+    def effect(metric: torch.Tensor) -> np.ndarray:
+        return (metric.double().mean(1).numpy() - clean) / (clean - corrupted)
+
+    out: dict[str, np.ndarray] = {}
+    steers = classes["name mover"]
+    if settings.receivers == "direct":
+        helps = scores.score("direct") < -settings.direct_bar
+        steers = np.any([classes[name] for name in STAGES["direct"]], axis=0) & helps
+    inhibits = none
+    if steers.any():
+        rows = steers.nonzero()[0]
+        steered = [everyone[row] for row in rows]
+        receivers = [f"{head_name(head)}<q>" for head in steered]
+        patched = path_patch(model, pairs, everyone, receivers).metric
+        before = mean_attention_from_end(model, pairs, rows)  # [receiver, place]
+        signals, worse = [], none
+        for signal in SIGNALS:
+            moved = ioi.TASK.prompts(model.tokenizer, n=n, seed=seed, corruption=signal)
+            through = path_patch(
+                model,
+                moved,
+                everyone,
+                receivers,
+                sender_at="END",
+                receiver_at="END",
+                watch=steered,
+                places=PLACES,
+            )
+            signals.append(effect(through.metric))
+            if signal == settings.signal:
+                after = through.attention.double().mean(3).numpy()  # [head, receiver, place]
+                worse = (signals[-1] < 0) & turned_away(after - before, classes["name mover"][rows])
+        inhibits = (effect(patched) < -settings.through_bar) & worse
+        if settings.needs_edge:
+            graph = graph_of(model)
+            columns = [graph.destination(layer, head, "q") for layer, head in steered]
+            inhibits &= np.array([mask[graph.source(*head), columns].any() for head in everyone])
+        out |= {"patched.steering": patched.double().numpy(), "signals": np.stack(signals, 1)}
+        out["receivers.q"] = np.array(steered)
+    classes["S-inhibition"] = inhibits
+
+    informs = inhibits & ~(classes["copy suppression"] | classes["negative copy suppression"])
+    classes["induction"] = classes["duplicate token"] = none
+    if informs.any():
+        informed = [everyone[row] for row in informs.nonzero()[0]]
+        receivers = [f"{head_name(head)}<v>" for head in informed]
+        patched = path_patch(model, pairs, everyone, receivers).metric
+        matters = effect(patched) < -settings.through_bar
+        for name, kind in (("induction", "induction"), ("duplicate token", "duplicate")):
+            score = scores.score(kind)
+            classes[name] = matters & (score > score.mean())
+        out |= {"patched.tertiary": patched.double().numpy(), "receivers.v": np.array(informed)}
+    return out | {f"class.{name}": found for name, found in classes.items()}
+
+
+def mean_attention_from_end(model: Model, pairs: PromptPairs, rows: np.ndarray) -> np.ndarray:
+    """Mean attention from END of these heads to `PLACES`, float64 [head, place]."""
+    attention = attention_from_end(network_of(model), pairs, PLACES)
+    return (
+        torch.stack([attention[place][rows].double().mean(1) for place in PLACES], 1).cpu().numpy()
+    )
+
+
+def turned_away(turned: np.ndarray, movers: np.ndarray) -> np.ndarray:
+    """bool [head]: turned [head, receiver, place], the change of the receivers' attention, is for the worse.
+
+    Name movers (bool [receiver]) should look at IO: worse is less at IO and more at S1. The others lower what they look at and
+    should look at the subject: worse is less at S1 and S2. Summed over either group; the group that is turned most decides.
+    """
+    io, s1, s2 = (turned[:, :, i] for i in range(3))
+    to_io, to_s1, subject = io[:, movers].sum(1), s1[:, movers].sum(1), (s1 + s2)[:, ~movers].sum(1)
+    return np.where(np.abs(to_io) >= np.abs(subject), (to_io < 0) & (to_s1 > 0), subject < 0)
+
+
+def measure_head_classes(
+    suite: Suite,
+    head_scores: Sequence[HeadScores],
+    circuits: Sequence[CircuitResult],
+    store: Store,
+    recipe: Recipe | str = "robust",
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: bool = True,
+) -> list[HeadClasses]:
+    """The algorithm at each checkpoint of `head_scores` whose IOI circuit was looked for, by the same recipe.
+
+    A checkpoint that does not do IOI has no classes: a share of no effect means nothing.
+    """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+    of_ioi = {
+        (result.model, result.step): result.circuit for result in circuits if result.task == "ioi"
+    }
+    scored = [scores for scores in head_scores if (scores.model, scores.step) in of_ioi]
+    places = [(scores.model, scores.step) for scores in scored]
+    where = {"device": device, "dtype": dtype, "progress": progress}
+    classified = []
+    for scores, here in zip(
+        scored, at_places(suite, places, store, what="algorithm", **where), strict=True
+    ):
+        circuit = of_ioi[scores.model, scores.step]
+        arrays: dict[str, np.ndarray] = {}
+        if scores.does_ioi:
+            arrays = here.arrays(
+                "algorithm",
+                classify_heads,
+                scores=scores,
+                mask=circuit.mask,
+                settings=recipe.algorithm,
+                n=recipe.heads.prompts,
+                seed=recipe.seed,
+            )
+        classified.append(_head_classes(scores, circuit, arrays, recipe.algorithm))
+    return classified
+
+
+def _head_classes(
+    scores: HeadScores, circuit: Circuit, arrays: dict[str, np.ndarray], settings: AlgorithmSettings
+) -> HeadClasses:
+    """`HeadClasses` from what `classify_heads` gave; without, of a checkpoint that does not do IOI."""
+
+    def part(prefix: str) -> dict[str, np.ndarray]:
+        return {
+            name.removeprefix(prefix): array
+            for name, array in arrays.items()
+            if name.startswith(prefix)
+        }
+
+    size = len(scores.heads)
+    classes = part("class.") or {name: np.zeros(size, bool) for name in CLASSES}
+    direct = {"direct": scores.arrays["direct"].astype(float)} if scores.does_ioi else {}
+    patched = direct | part("patched.")
+    rows = [circuit.graph.source(*head) for head in scores.heads]
+    return HeadClasses(
+        model=scores.model,
+        step=scores.step,
+        tokens_seen=scores.tokens_seen,
+        n_heads=scores.n_heads,
+        clean=scores.arrays["clean"].astype(float),
+        corrupted=scores.arrays["corrupted"].astype(float),
+        patched=patched,
+        classes={name: members.astype(bool) for name, members in classes.items()},
+        in_circuit=circuit.mask.any(1)[rows],
+        receivers={
+            kind: [(int(layer), int(head)) for layer, head in heads]
+            for kind, heads in part("receivers.").items()
+        },
+        signals=arrays.get("signals", np.full((size, len(SIGNALS)), np.nan)),
+        min_effect=settings.min_effect,
+        why=_why(scores, patched, settings),
+    )
+
+
+def _why(scores: HeadScores, patched: Mapping, settings: AlgorithmSettings) -> dict[str, str]:
+    if not scores.does_ioi:
+        return dict.fromkeys(STAGES, "the model does not do IOI here")
+    who = (
+        "no name mover" if settings.receivers == "movers" else "no head of the classes before helps"
+    )
+    missing = {"steering": who, "tertiary": "no S-inhibition head"}
+    return {stage: why for stage, why in missing.items() if stage not in patched}

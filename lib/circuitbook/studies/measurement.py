@@ -1,0 +1,156 @@
+"""The runner of every measurement: plan, key, load on demand, store, progress; stopped, it goes on where it was.
+
+    for here in at_checkpoints(suite, ["mini-s", "mini-m"], store, what="abilities"):
+        frame = here.table("abilities", answers_to, task=ioi.TASK, n=200, seed=42)
+
+A measurement is a function of a model and of keyword arguments. Its key is made of these very arguments, of the
+checkpoint's weights, config.json and tokenizer, of the dtype, and of all the code that the function can reach. So nothing
+that determines a number can be missing from its key. The model is loaded when the first measurement needs it, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from circuitbook.model.loaded import Model
+from circuitbook.model.loading import read_model
+from circuitbook.store import Key, Store, measurement_key
+from circuitbook.suites import Checkpoint, Suite
+
+Place = tuple[str, int]  # (model, step)
+Steps = Mapping[str, Sequence[int]]  # of each model
+
+
+@dataclass(frozen=True, eq=False)
+class Measurer:
+    """Measures at one checkpoint, or at several together. Made by `at_checkpoints`, or by hand."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    store: Store
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint, or the first of several."""
+        return self.checkpoints[0]
+
+    @cached_property
+    def models(self) -> tuple[Model, ...]:
+        """The loaded models; what needs none of them never asks."""
+        return tuple(one.load(device=self.device, dtype=self.dtype) for one in self.checkpoints)
+
+    @cached_property
+    def identities(self) -> list[dict[str, object]]:
+        """Of each checkpoint: model, step, and hashes of weights, config and tokenizer."""
+        return [{"model": one.model, "step": one.step} | one.identity for one in self.checkpoints]
+
+    def key(self, kind: str, measure: Callable, **what: object) -> Key:
+        """The key of `measure(*models, **what)`."""
+        alone = (
+            self.identities[0] if len(self.identities) == 1 else {"checkpoints": self.identities}
+        )
+        return measurement_key(kind, code=(measure, read_model), dtype=self.dtype, **alone, **what)
+
+    def arrays(
+        self, kind: str, measure: Callable[..., Mapping], **what: object
+    ) -> dict[str, np.ndarray]:
+        """`measure(*models, **what)`, a dict of arrays (or tensors), from the store if it is there.
+
+        Errors: FloatingPointError that names checkpoint and array if a number is not finite; nothing is kept then.
+        """
+
+        def measured() -> dict[str, np.ndarray]:
+            made = {name: as_array(array) for name, array in measure(*self.models, **what).items()}
+            self._refuse_non_finite(kind, made, what)
+            return made
+
+        return self.store.arrays(self.key(kind, measure, **what), measured)
+
+    def table(
+        self, kind: str, measure: Callable[..., pd.DataFrame], **what: object
+    ) -> pd.DataFrame:
+        """`measure(*models, **what)`, a table; like `arrays` otherwise. What is absent is pd.NA, never NaN."""
+
+        def measured() -> pd.DataFrame:
+            made = measure(*self.models, **what)
+            columns = {
+                name: made[name].to_numpy() for name in made if made[name].dtype.kind in "fc"
+            }
+            self._refuse_non_finite(kind, columns, what)
+            return made
+
+        return self.store.table(self.key(kind, measure, **what), measured)
+
+    def _refuse_non_finite(self, kind: str, made: Mapping[str, np.ndarray], what: Mapping) -> None:
+        for name, array in made.items():
+            if array.dtype.kind != "f" or np.isfinite(array).all():
+                continue
+            first = np.argwhere(~np.isfinite(array))[0].tolist()
+            task = getattr(what.get("task"), "name", what.get("task"))
+            where = " and ".join(f"{one.model} at step {one.step}" for one in self.checkpoints)
+            raise FloatingPointError(
+                f"{where}{f', {task}' if task else ''}: {name!r} of the {kind} is {array[tuple(first)]} at {first} in "
+                f"{str(self.dtype).removeprefix('torch.')}; use float32 (or the weights of this checkpoint are damaged)"
+            )
+
+
+def as_array(value: object) -> np.ndarray:
+    """A tensor or array as a numpy array; 16-bit floats become float32, which holds them exactly."""
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    value = value.detach().cpu()
+    return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
+
+
+def places_of(suite: Suite, models: Iterable[str], steps: Steps | None = None) -> list[Place]:
+    """(model, step) of every model at its `steps`, or at all of the suite's, in that order."""
+    return [
+        (model, step) for model in models for step in (steps or {}).get(model, suite.steps(model))
+    ]
+
+
+def at_checkpoints(
+    suite: Suite,
+    models: Iterable[str],
+    store: Store,
+    *,
+    what: str,
+    steps: Steps | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: bool = True,
+) -> Iterator[Measurer]:
+    """A `Measurer` at every model and step, one after the other, behind a progress bar that says `what` is measured.
+
+    `steps`: {model: steps}, default all of the suite. Ctrl-C loses at most the measurement in hand.
+    """
+    places = places_of(suite, models, steps)
+    yield from at_places(
+        suite, places, store, what=what, device=device, dtype=dtype, progress=progress
+    )
+
+
+def at_places(
+    suite: Suite,
+    places: Sequence[Place],
+    store: Store,
+    *,
+    what: str,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: bool = True,
+) -> Iterator[Measurer]:
+    """The same at these places; neighbours that are the same checkpoint share one loading of it."""
+    here: Measurer | None = None
+    for model, step in tqdm(places, desc=what, unit="checkpoint", disable=not progress):
+        if here is None or (here.checkpoint.model, here.checkpoint.step) != (model, step):
+            here = Measurer((suite.checkpoint(model, step),), store, device, dtype)
+        yield here

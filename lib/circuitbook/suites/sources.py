@@ -1,0 +1,106 @@
+"""Where the weights of a suite are: a folder, Pythia's hub, other repositories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from circuitbook.weights import hub
+from circuitbook.weights.asking import Retry
+from circuitbook.weights.files import join_hashes, settings_ids, sha256, weight_files
+from circuitbook.weights.hub import by_step
+
+# ---- where the weights are -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Checkpoints on disk: `root/<model>/step<N>/`, each as transformers saves a model and its tokenizer (see `hub.STEP_NAME` for
+    what else than step<N> they may be called). A tokenizer that all share may lie in `root/<model>/`."""
+
+    root: Path
+    prefer = "safetensors"
+
+    def steps(self, model: str) -> tuple[int, ...]:
+        return tuple(_steps_in(self.root / model))
+
+    def fetch(self, model: str, step: int) -> Path:
+        return self.root / model / _steps_in(self.root / model)[step]
+
+    def weights_hash(self, model: str, step: int) -> str:
+        return join_hashes(
+            [sha256(path) for path in weight_files(self.fetch(model, step), self.prefer)]
+        )
+
+    def settings(self, model: str, step: int) -> dict[str, str]:
+        return settings_ids(self.fetch(model, step))
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Pythia on a hub: repository `owner/<model>`, revisions `step<N>`, the same steps for every model.
+
+    prefer: "safetensors" or "pickle", where a revision has both.
+    """
+
+    owner: str
+    all_steps: tuple[int, ...]
+    prefer: str = "safetensors"
+    retry: Retry = Retry()
+
+    def steps(self, model: str) -> tuple[int, ...]:
+        return self.all_steps
+
+    def revision(self, model: str, step: int) -> str:
+        return f"step{step}"
+
+    def fetch(self, model: str, step: int) -> Path:
+        return hub.fetch(
+            f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry
+        )
+
+    def weights_hash(self, model: str, step: int) -> str:
+        return hub.weights_hash(
+            f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry
+        )
+
+    def settings(self, model: str, step: int) -> dict[str, str]:
+        return hub.settings(
+            f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry
+        )
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """Checkpoints on a hub: a repository for each model, with revisions of its own (see `hub.STEP_NAME`)."""
+
+    repos: dict[str, str] = field(hash=False)  # {model: owner/name}
+    revisions: dict[str, dict[int, str]] = field(hash=False)  # {model: {step: revision}}
+    prefer: str = "safetensors"
+    retry: Retry = Retry()
+
+    def steps(self, model: str) -> tuple[int, ...]:
+        return tuple(self.revisions[model])
+
+    def revision(self, model: str, step: int) -> str:
+        return self.revisions[model][step]
+
+    def fetch(self, model: str, step: int) -> Path:
+        return hub.fetch(self.repos[model], self.revision(model, step), self.prefer, self.retry)
+
+    def weights_hash(self, model: str, step: int) -> str:
+        return hub.weights_hash(
+            self.repos[model], self.revision(model, step), self.prefer, self.retry
+        )
+
+    def settings(self, model: str, step: int) -> dict[str, str]:
+        return hub.settings(self.repos[model], self.revision(model, step), self.prefer, self.retry)
+
+
+def _steps_in(folder: Path) -> dict[int, str]:
+    """{step: name of its folder}, ascending."""
+    if not folder.is_dir():
+        return {}
+    return by_step(
+        (path.name for path in folder.iterdir() if (path / "config.json").exists()), folder
+    )

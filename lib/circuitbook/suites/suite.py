@@ -1,0 +1,144 @@
+"""Checkpoints, and the suites that they make up."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitbook.suites.sources import Folder, Hub, Repositories
+from circuitbook.weights.files import CONFIG, join_ids
+
+if TYPE_CHECKING:
+    import torch
+
+    from circuitbook.model.loaded import Model
+
+
+# ---- checkpoint and suite --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model at one training step.
+
+    tokens_seen: tokens that the model was trained on until then; None when the suite does not say.
+    """
+
+    suite: str
+    model: str
+    step: int
+    tokens_seen: int | None
+    source: Folder | Hub | Repositories = field(repr=False)
+
+    def fetch(self) -> Path:
+        """Local folder with config.json, weights and tokenizer; from a hub, downloaded first, or HubError."""
+        return self.source.fetch(self.model, self.step)
+
+    @property
+    def weights_hash(self) -> str:
+        """sha256 of the file that holds the weights (of shards: of their hashes). Changes when any weight changes.
+
+        Made anew at each call, in milliseconds for mini; for a hub it is the announced hash, without a download.
+        """
+        return self.source.weights_hash(self.model, self.step)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What determines this checkpoint's numbers, each as a hash: its weights, its config.json, its tokenizer.
+
+        Part of every measurement's key. From a hub as announced: nothing large is downloaded.
+        """
+        files = self.source.settings(self.model, self.step)
+        config = {name: found for name, found in files.items() if name == CONFIG}
+        tokenizer = {name: found for name, found in files.items() if name != CONFIG}
+        return {
+            "weights": self.weights_hash,
+            "config": join_ids(config),
+            "tokenizer": join_ids(tokenizer),
+        }
+
+    @property
+    def prefer(self) -> str:
+        """Which weights are read where there are several: "safetensors" or "pickle"."""
+        return self.source.prefer
+
+    def load(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
+        """The model, ready to run (see circuitbook.model.loading.load_model). dtype: float32 unless told otherwise."""
+        # Here, since torch and transformers take seconds to import, and listing checkpoints needs neither.
+        from circuitbook.model.loading import load_model
+
+        return load_model(self, device, dtype)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A family of models with their checkpoints.
+
+    standard: the models that differ in size, small to large. variants: the others (seeds, data, dropout).
+    tokens_per_step: None when unknown.
+    """
+
+    name: str
+    standard: tuple[str, ...]
+    source: Folder | Hub | Repositories = field(repr=False)
+    tokens_per_step: int | None = None
+    variants: tuple[str, ...] = field(default=(), repr=False)
+    description: str = field(default="", repr=False)
+    schedules: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of all models: the standard ones, small to large, then the variants."""
+        return self.standard + self.variants
+
+    def steps(self, model: str) -> tuple[int, ...]:
+        """Training steps at which `model` was saved, ascending."""
+        self._check_model(model)
+        return self.source.steps(model)
+
+    def checkpoint(self, model: str, step: int) -> Checkpoint:
+        """`model` after `step` training steps."""
+        steps = self.steps(model)
+        if step not in steps:
+            raise ValueError(
+                f"step {step} of {model} does not exist; {_nearest(step, steps)} (see suite.steps({json.dumps(model)}))"
+            )
+        step = int(step)  # a numpy integer would overflow below
+        tokens = None if self.tokens_per_step is None else step * self.tokens_per_step
+        return Checkpoint(self.name, model, step, tokens, self.source)
+
+    def schedule(self, model: str, name: str = "all") -> tuple[int, ...]:
+        """The steps of a named schedule, ascending: "all" in every suite, more of them for Pythia."""
+        steps = self.steps(model)
+        if name != "all" and name not in self.schedules:
+            names = ", ".join(dict.fromkeys(("all", *self.schedules)))
+            raise ValueError(f"schedule {name!r} is unknown in suite {self.name}; it has: {names}")
+        return steps if name == "all" else self.schedules[name]
+
+    def _check_model(self, model: str) -> None:
+        if model not in self.models:
+            close = difflib.get_close_matches(str(model), self.models, n=3, cutoff=0.6)
+            hint = (
+                f"did you mean {' or '.join(close)}?"
+                if close
+                else f"it has: {', '.join(self.standard)}"
+            )
+            raise ValueError(
+                f"model {model!r} is unknown in suite {self.name}; {hint} (see suite.models)"
+            )
+
+
+def _nearest(step: int, steps: tuple[int, ...]) -> str:
+    """_nearest(1001, (512, 1000, 2000)) -> "nearest are 1000 and 2000"."""
+    if not steps:
+        return "there are none"
+    try:
+        place = bisect_left(steps, step)
+    except TypeError:
+        return "a step is a whole number"
+    near = steps[max(0, place - 1) : place + 1]
+    return f"nearest are {near[0]} and {near[1]}" if len(near) == 2 else f"nearest is {near[0]}"

@@ -1,0 +1,1 @@
+"""Sweeps: the section notebooks over many checkpoints, on Dask, with nothing lost."""

@@ -1,0 +1,241 @@
+"""Sweeps: the section notebooks over many checkpoints, on Dask, with nothing lost.
+
+    python -m circuitbook sweep --suite pythia --models pythia-160m --steps paper --notebooks all
+
+A shard is a few checkpoints of one model: one worker downloads them, executes every section notebook on them with
+papermill, and drops them again if the disk budget is spent. What the notebooks measure goes to the store, which all workers
+share. When the shards are done, the notebooks are executed once over everything: all is in the store by then, and what comes
+out is the tables and figures of the whole sweep.
+
+In the folder of a sweep (`--out`):
+
+    shards/<model>-<first step>-<last step>.json      one file a shard, written whole when it ends: done, or failed and why
+    notebooks/<shard>/<notebook>.ipynb                executed copies; of what failed, as far as it came
+    <notebook>.ipynb                                  over everything
+
+Killed at any moment, the same command goes on: what is done is not done again. What failed stays failed, is listed with its
+reason, and is tried again with --retry-failed; the exit status tells. Nothing here needs the scheduler to survive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import re
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from circuitbook.paths import PACKAGE
+from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.execute import execute_notebook
+from circuitbook.store.files import write_atomically
+from circuitbook.store.provenance import versions
+
+SECTIONS = (
+    "abilities",
+    "circuits-over-training",
+    "components",
+    "after-formation",
+    "algorithm",
+    "stability",
+)
+
+
+FINAL = ("report",)  # over everything only: they compare checkpoints and models
+
+
+TEACHING = ("instructor", "exercise", "solution")  # cells that measure nothing a chapter needs
+
+
+PER_SHARD = 8  # checkpoints: a kernel takes seconds to start
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some checkpoints of one model and what is executed on them. Travels to the workers as it is."""
+
+    model: str
+    steps: tuple[int, ...]
+    notebooks: tuple[str, ...]
+    parameters: dict = field(hash=False)
+    root: str  # the folder with notebooks/
+    out: str
+    store: str
+    budget_gb: float | None = None  # what downloaded checkpoints may take on a worker's disk
+
+    @property
+    def name(self) -> str:
+        return (
+            f"{self.model}-{self.steps[0]}-{self.steps[-1]}"
+            if len(self.steps) > 1
+            else f"{self.model}-{self.steps[0]}"
+        )
+
+    @property
+    def record(self) -> Path:
+        return Path(self.out) / "shards" / f"{self.name}.json"
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides whether a shard that is done is this one: its checkpoints, notebooks, parameters and the library."""
+        sources = {
+            name: _sha256(Path(self.root) / "notebooks" / f"{name}.ipynb")
+            for name in self.notebooks
+        }
+        what = [self.model, self.steps, sources, self.parameters, package_hash(), versions()]
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a shard ended. `state`: "done", "failed", or "missing" if it has not been executed (or something changed since)."""
+
+    name: str
+    state: str
+    seconds: float = 0.0
+    reason: str = ""
+    notebook: str = ""  # the executed copy, as far as it came, of what failed
+    fingerprint: str = ""
+
+
+def package_hash() -> str:
+    """sha256 over the library's source files."""
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        digest.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ------------------------------------------------------------------ what there is to do
+
+
+def plan(
+    root: Path,
+    out: Path,
+    store: Path,
+    selection,
+    notebooks: Sequence[str],
+    parameters: dict,
+    per_shard: int = PER_SHARD,
+    budget_gb: float | None = None,
+) -> list[Shard]:
+    """The shards of a selection (see `parameters.select`), model after model, steps ascending."""
+    if per_shard < 1:
+        raise ValueError(f"{per_shard} checkpoints a shard are not possible; give at least 1")
+    shards = []
+    for model, steps in selection.steps.items():
+        for i in range(0, len(steps), per_shard):
+            some = tuple(steps[i : i + per_shard])
+            mine = parameters | {
+                "SUITE": parameters["SUITE"],
+                "MODELS": [model],
+                "STEPS": list(some),
+                "STORE": str(store),
+            }
+            shards.append(
+                Shard(
+                    model, some, tuple(notebooks), mine, str(root), str(out), str(store), budget_gb
+                )
+            )
+    return shards
+
+
+def chosen_notebooks(names: str | Sequence[str], root: Path) -> tuple[str, ...]:
+    """Section notebooks by name; "all" for every section. ValueError for others."""
+    names = [names] if isinstance(names, str) else list(names)
+    if names == ["all"]:
+        names = list(SECTIONS)
+    for name in names:
+        if name not in SECTIONS:
+            raise ValueError(
+                f"no section notebook {name!r} to sweep over; there are: {', '.join(SECTIONS)}, or all"
+            )
+        if not (root / "notebooks" / f"{name}.ipynb").is_file():
+            raise ValueError(
+                f"there is no {root / 'notebooks' / name}.ipynb: run this in the book's folder, or pass --root"
+            )
+    return tuple(names)
+
+
+def outcome(shard: Shard) -> Outcome:
+    """What the disk says of a shard."""
+    try:
+        found = Outcome(**json.loads(shard.record.read_text(encoding="utf8")))
+    except (OSError, ValueError, TypeError):  # nothing there, or a file that is not ours
+        return Outcome(shard.name, "missing")
+    return found if found.fingerprint == shard.fingerprint else Outcome(shard.name, "missing")
+
+
+# ------------------------------------------------------------------ one shard, on a worker
+
+
+def run_shard(shard: Shard) -> Outcome:
+    """Executes a shard's notebooks one after the other and writes its record; never raises but for Ctrl-C.
+
+    If a notebook fails, the others are tried all the same, for what they can still put into the store.
+    """
+    begun, reasons, where = time.monotonic(), [], ""
+    for name in shard.notebooks:
+        target = Path(shard.out) / "notebooks" / shard.name / f"{name}.ipynb"
+        try:
+            execute_notebook(
+                Path(shard.root) / "notebooks" / f"{name}.ipynb",
+                target,
+                shard.parameters,
+                root=Path(shard.root),
+                title=f"{shard.name} {name}",
+                without=TEACHING,
+            )
+        except BuildError as error:
+            reasons.append(_reason(name, str(error)))
+            where = where or str(target.with_suffix(".partial.ipynb"))
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # a full disk, a kernel that does not start
+            reasons.append(
+                f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else traceback.format_exc(1)}"
+            )
+            where = where or str(target)
+    if shard.budget_gb is not None:
+        with contextlib.suppress(
+            Exception
+        ):  # a cache that cannot be tidied is no reason to lose a result
+            from circuitbook.suites.finding import load_suite
+            from circuitbook.suites.sources import Folder
+            from circuitbook.weights.hub import drop_beyond
+
+            if not isinstance(source := load_suite(shard.parameters["SUITE"]).source, Folder):
+                drop_beyond(
+                    shard.budget_gb * 1e9,
+                    shard.model,
+                    {source.revision(shard.model, step) for step in shard.steps},
+                )
+    done = Outcome(
+        shard.name,
+        "failed" if reasons else "done",
+        round(time.monotonic() - begun, 2),
+        "; ".join(reasons),
+        where,
+        shard.fingerprint,
+    )
+    with contextlib.suppress(OSError):  # if the disk is full, the sweep still hears of it
+        write_atomically(shard.record, json.dumps(dataclasses.asdict(done), indent=1).encode())
+    return done
+
+
+def _reason(notebook: str, message: str) -> str:
+    """One line of a BuildError: the notebook and what its cell said."""
+    lines = [line.strip() for line in message.splitlines()]
+    said = next((line for line in lines[1:] if re.match(r"[\w.]+: ", line)), lines[0])
+    return f"{notebook}: {said}"

@@ -1,0 +1,80 @@
+"""Texts that are no task: repeated random sequences, and documents to measure heads on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from circuitbook.model.loaded import Model
+from circuitbook.tasks.lexicon import STORIES, lexicon_for
+from circuitbook.tasks.stories.documents import document
+from circuitbook.tasks.stories.world import World
+
+
+def ordinary_tokens(model: Model) -> torch.Tensor:
+    """Ids to draw random sequences from, int64 [k]: the paper's 100 to 19,999, or the story language's spaced words."""
+    if lexicon_for(model.tokenizer) is STORIES:
+        words = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
+        return torch.tensor([i for i, word in enumerate(words) if word.startswith(" ")])
+    return torch.arange(100, min(20_000, model.shape.d_vocab))
+
+
+# ------------------------------------------------------------------ repeated random sequences
+
+
+def repeated_sequences(model: Model, n: int, length: int, seed: int = 42) -> Tensor:
+    """`n` random sequences of `length` ordinary tokens, each said twice: int64 [n, 2 * length]."""
+    pool = ordinary_tokens(model)
+    once = pool[
+        torch.randint(len(pool), (n, length), generator=torch.Generator().manual_seed(seed))
+    ]
+    return torch.cat([once, once], 1)
+
+
+class TextFile(str):
+    """The path of a text file, which a measurement's key holds by its content. ValueError where there is no such file."""
+
+    def __new__(cls, path: str) -> TextFile:
+        if not Path(path).is_file():
+            raise ValueError(
+                f"there is no text file {str(path)!r}: give one with documents separated by empty lines, or None"
+            )
+        return super().__new__(cls, path)
+
+    def __measurement_key__(self) -> dict[str, str]:
+        return {"text": hashlib.sha256(Path(self).read_bytes()).hexdigest()}
+
+
+def text_file(path: str | None) -> TextFile | None:
+    """The file as measurements take it; None for none."""
+    return TextFile(path) if path else None
+
+
+def documents(
+    model: Model, n: int, length: int, text: str | None = None, seed: int = 42
+) -> Tensor | None:
+    """Text to measure on, int64 [n, length], each row an end-of-text token and the beginning of a document.
+
+    The mini suite's language: stories that no model was trained on. Any other: the file `text`, whose documents are
+    separated by empty lines; None where there is no such file, ValueError where it holds too little.
+    """
+    tokenizer, rows = model.tokenizer, []
+    if text is not None:
+        source = iter(Path(text).read_text(encoding="utf8").split("\n\n"))
+    elif lexicon_for(tokenizer) is STORIES:
+        rng = World(f"held-out stories {seed}")
+        source = iter(lambda: document(rng, length), "")
+    else:
+        return None
+    for written in source:
+        ids = tokenizer(written, add_special_tokens=False)["input_ids"]
+        if len(ids) >= length - 1:
+            rows.append([tokenizer.eos_token_id, *ids[: length - 1]])
+        if len(rows) == n:
+            return torch.tensor(rows)
+    raise ValueError(
+        f"{text} holds {len(rows)} documents of at least {length - 1} tokens, and {n} are needed"
+    )

@@ -1,0 +1,1 @@
+"""The story language that the mini suite learns: `documents.document(rng)` draws one document."""

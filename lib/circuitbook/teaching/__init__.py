@@ -1,0 +1,1 @@
+"""Exercises with their checks, and student and instructor versions of the chapters."""

@@ -1,0 +1,185 @@
+"""Exercises of the chapter on components."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+from circuitbook.heads.attention import repeat_scores
+from circuitbook.heads.copying import TOP, _written_without_attention, copy_hits
+from circuitbook.heads.unembedding import folded_unembedding
+from circuitbook.model.architectures import network_of
+from circuitbook.model.network import attention_pattern, run
+from circuitbook.tasks.registry import get_task
+from circuitbook.tasks.sequences import repeated_sequences
+from circuitbook.teaching.checking import Case, Feedback, Mistake
+from circuitbook.teaching.exercises.common import CHECKS, _model, _register
+
+# ------------------------------------------------------------------ components
+
+
+@cache
+def _induction_cases() -> list[Case]:
+    cases = []
+    for name, length in (("mini-xs", 8), ("mini-s", 6)):
+        model = _model(name)
+        net, tokens = network_of(model), repeated_sequences(model, 4, length, seed=1)
+        runs = run(net, net.embed(tokens)[:, None])
+        patterns = torch.cat(
+            [attention_pattern(one.q, one.k, net.scale)[:, 0] for one in runs], 1
+        ).detach()
+        scores = repeat_scores(net, tokens, length)
+        for kind in ("induction", "previous"):
+            row = int(scores[kind].mean(1).argmax())
+            layer, head = divmod(row, model.shape.n_heads)
+            cases.append(
+                Case(
+                    f"head {layer}.{head} of {name}, {length} words said twice",
+                    (patterns[:, row], length),
+                    float(scores["induction"][row].mean()),
+                )
+            )
+    return cases
+
+
+def _along(pattern: torch.Tensor, offset: int) -> torch.Tensor:
+    """[sequence, entries]: attention to the token `offset` places back, from all positions that have one."""
+    return pattern.diagonal(-offset, 1, 2)
+
+
+_register(
+    "induction_score",
+    "The induction score",
+    ("pattern [sequence, to, from]", "length"),
+    lambda: _induction_cases(),
+    (
+        Mistake(
+            "You measure the attention to the same token, the duplicate-token score: look at the one after it.",
+            lambda p, length: _along(p, length).mean(),
+        ),
+        Mistake(
+            "You measure the attention to the token before, the previous-token score: look at the token after the earlier copy.",
+            lambda p, length: _along(p, 1).mean(),
+        ),
+        Mistake(
+            "You look at the token before the earlier copy: the one after it is wanted.",
+            lambda p, length: _along(p, length + 1).mean(),
+        ),
+        Mistake(
+            "Rows and columns are swapped: rows are the tokens that look, columns those that are looked at.",
+            lambda p, length: _along(p.transpose(1, 2), length - 1)[:, 1:].mean(),
+        ),
+        Mistake(
+            "You sum along the diagonal: take the mean over the tokens of the second half, and over the sequences.",
+            lambda p, length: _along(p, length - 1)[:, 1:].sum(1).mean(),
+        ),
+        Mistake(
+            "You sum over the sequences: take the mean over them, too.",
+            lambda p, length: _along(p, length - 1)[:, 1:].mean(1).sum(),
+        ),
+        Mistake(
+            "You divide by all positions of the line: only the tokens of the second half have an earlier copy.",
+            lambda p, length: _along(p, length - 1)[:, 1:].sum() / (2 * length * len(p)),
+        ),
+        Mistake(
+            "You count the last token of the first half, which has no earlier copy: begin with the second half (the authors' "
+            "code counts it too).",
+            lambda p, length: _along(p, length - 1).mean(),
+        ),
+        Mistake(
+            "You use the first sequence alone: average over all of them.",
+            lambda p, length: _along(p, length - 1)[0, 1:].mean(),
+        ),
+    ),
+    each=lambda pattern, length: {"sequence": len(pattern), "token of the second half": length},
+)
+
+
+def check_induction_score(function: Callable) -> Feedback:
+    """function(pattern [sequence, to, from], length) -> one head's induction score, on random words said twice.
+
+    The lines have 2 * length tokens; row i of a pattern is how much token i looks at each token."""
+    return CHECKS["induction_score"].of(function)
+
+
+@cache
+def _copy_cases() -> list[Case]:
+    model = _model("mini-m")
+    net, pairs = network_of(model), get_task("ioi").prompts(model.tokenizer, n=12, seed=1)
+    places = torch.stack([pairs.positions[place] for place in ("IO", "S1", "S2")], 1)
+    b = torch.arange(len(pairs))[:, None]
+    stream = next(iter(run(net, net.embed(pairs.clean)[:, None]))).out[:, 0][b, places]
+    unembed = folded_unembedding(net, torch.float64)
+    raised, lowered = (hits.mean(1) for hits in copy_hits(net, pairs.clean, places))
+    # the heads whose score is least decided, and the one that lowers names most
+    rows = [*(raised - 0.5).abs().argsort()[:3].tolist(), int(lowered.argmax())]
+    cases = []
+    for row in rows:
+        layer, head = divmod(row, model.shape.n_heads)
+        written = _written_without_attention(net.layers[layer], stream, True, torch.float64)[
+            :, :, head
+        ]
+        inputs = (written.detach(), unembed, pairs.clean[b, places])
+        cases.append(Case(f"head {layer}.{head} of mini-m", inputs, float(raised[row])))
+    return cases
+
+
+def _best(written, unembed, k=TOP, sign=1):
+    return (sign * written @ unembed.T).topk(k, -1).indices
+
+
+_register(
+    "copy_score",
+    "The copy score",
+    ("written [prompt, 3, d]", "unembedding [token, d]", "names [prompt, 3]"),
+    lambda: _copy_cases(),
+    (
+        Mistake(
+            "You count only the single highest token: a name counts if it is among the five highest.",
+            lambda w, u, n: (_best(w, u, 1) == n[..., None]).any(-1).double().mean(),
+        ),
+        Mistake(
+            "You count the five lowest tokens, the negative copy score: the five highest are wanted.",
+            lambda w, u, n: (_best(w, u, sign=-1) == n[..., None]).any(-1).double().mean(),
+        ),
+        Mistake(
+            "You count any name of the prompt: at each place, the name that stands there is wanted.",
+            lambda w, u, n: (_best(w, u)[:, :, :, None] == n[:, None, None, :])
+            .any(-1)
+            .any(-1)
+            .double()
+            .mean(),
+        ),
+        Mistake(
+            "You count a prompt if one of its three places hits: take the share of all places.",
+            lambda w, u, n: (_best(w, u) == n[..., None]).any(-1).any(-1).double().mean(),
+        ),
+        Mistake(
+            "You count a prompt only if all three places hit: take the share of all places.",
+            lambda w, u, n: (_best(w, u) == n[..., None]).any(-1).all(-1).double().mean(),
+        ),
+        Mistake(
+            "You count how often the name's logit is raised at all: it must be among the five highest tokens.",
+            lambda w, u, n: ((w @ u.T).gather(-1, n[..., None]) > 0).double().mean(),
+        ),
+        Mistake(
+            "You give a number of hits: divide by the number of places.",
+            lambda w, u, n: (_best(w, u) == n[..., None]).any(-1).double().sum(),
+        ),
+        Mistake(
+            "You divide by the prompts alone: each prompt has three places.",
+            lambda w, u, n: (_best(w, u) == n[..., None]).any(-1).double().sum() / len(n),
+        ),
+    ),
+    each=lambda written, unembedding, names: {"prompt": len(written)},
+)
+
+
+def check_copy_score(function: Callable) -> Feedback:
+    """function(written [prompt, 3, d], unembedding [token, d], names [prompt, 3]) -> one head's copy score.
+
+    written: what the head would write if it looked at the name of each place alone; the score is the share of the places whose
+    name is among the five tokens with the highest logit."""
+    return CHECKS["copy_score"].of(function)

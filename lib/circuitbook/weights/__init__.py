@@ -1,0 +1,1 @@
+"""The files of a checkpoint, and a hub to get them from."""

@@ -1,0 +1,124 @@
+"""Which files of a checkpoint hold its weights, and one hash for them. No torch needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+WEIGHT_FILES = {
+    "safetensors": ("model.safetensors", "model.safetensors.index.json"),
+    "pickle": ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+}
+
+
+# What else than the weights determines a model's numbers; of a tokenizer, what a hub has and what folders may hold besides.
+CONFIG = "config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+OTHER_TOKENIZER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
+
+
+def choose_weights(names: Collection[str], prefer: str = "safetensors") -> str | None:
+    """The file that the weights start from: the only one, or the index of a sharded set; None when there is none.
+
+    choose_weights({"pytorch_model.bin", "model.safetensors"}) -> "model.safetensors"
+    """
+    order = WEIGHT_FILES[prefer] + tuple(
+        name for kind in WEIGHT_FILES for name in WEIGHT_FILES[kind] if kind != prefer
+    )
+    return next((name for name in order if name in names), None)
+
+
+def shards(index: Path) -> tuple[str, ...]:
+    """Names of the files that an index (`*.index.json`) speaks of."""
+    return tuple(sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
+
+
+def weight_files(folder: Path, prefer: str = "safetensors") -> tuple[Path, ...]:
+    """The files in `folder` that hold the weights. FileNotFoundError when one is missing."""
+    first = (
+        choose_weights({path.name for path in folder.iterdir()}, prefer)
+        if folder.is_dir()
+        else None
+    )
+    if first is None:
+        raise FileNotFoundError(
+            f"{folder} holds no weights: model.safetensors or pytorch_model.bin is expected there"
+        )
+    files = tuple(
+        folder / name for name in (shards(folder / first) if first.endswith(".json") else (first,))
+    )
+    for path in files:
+        if not path.exists():
+            raise FileNotFoundError(f"{folder / first} speaks of {path.name}, which is not there")
+    return files
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes. In huggingface_hub's cache a large file's name is its hash: no need to read it."""
+    if path.is_symlink():
+        target = Path(os.readlink(path))
+        if target.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", target.name):
+            return target.name
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def join_hashes(hashes: Collection[str]) -> str:
+    """One hash for the weights: the file's own or, for shards in the order of their names, the hash of their hashes."""
+    return (
+        next(iter(hashes))
+        if len(hashes) == 1
+        else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    )
+
+
+def tokenizer_folder(folder: Path) -> Path | None:
+    """Where the tokenizer of a checkpoint's folder is: beside the weights, or in the folder above; None if in neither."""
+    return next(
+        (place for place in (folder, folder.parent) if (place / TOKENIZER_FILES[0]).exists()), None
+    )
+
+
+def settings_ids(folder: Path) -> dict[str, str]:
+    """{name: git's id of the content} of config.json and the tokenizer's files, as far as there are any.
+
+    A hub announces the same ids. Of large files it keeps the sha256; in its cache a file's name tells which.
+    """
+    place = tokenizer_folder(folder) or folder
+    files = [
+        folder / CONFIG,
+        *(place / name for name in (*TOKENIZER_FILES, *OTHER_TOKENIZER_FILES)),
+    ]
+    return {file.name: content_id(file) for file in files if file.is_file()}
+
+
+def content_id(path: Path) -> str:
+    """Git's id of a file's content, or in huggingface_hub's cache of large files its sha256."""
+    data = path.read_bytes()
+    if path.is_symlink() and len(Path(os.readlink(path)).name) == 64:
+        return hashlib.sha256(data).hexdigest()
+    return git_id(data)
+
+
+def git_id(data: bytes) -> str:
+    """The id that git gives to this content.  git_id(b"") -> "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391" """
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def join_ids(ids: Mapping[str, str]) -> str:
+    """One id for several named files."""
+    return hashlib.sha256(
+        "\n".join(f"{name} {ids[name]}" for name in sorted(ids)).encode()
+    ).hexdigest()

@@ -1,0 +1,272 @@
+"""Checkpoints from a Hugging Face hub: a revision pinned to its commit, only the files that are needed, each checked.
+
+huggingface_hub does the work: cache, progress bars, log-in, and going on where a download was cut off (after a TCP
+reset it starts the file again). Added here: comparing what arrived with the size and hash that the hub announces, and,
+in hub_errors, trying again and one clear error in the end.
+
+The usual settings hold: HF_ENDPOINT and HF_HUB_OFFLINE (also when set after the import), HF_TOKEN, HF_HOME.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+
+from circuitbook.weights.asking import HubError, HubUnreachable, Retry, ask, endpoint
+from circuitbook.weights.files import (
+    CONFIG,
+    TOKENIZER_FILES,
+    choose_weights,
+    git_id,
+    join_hashes,
+    settings_ids,
+    sha256,
+    shards,
+    weight_files,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file as the hub announces it. Large files (git-lfs) have a sha256, the others a git blob id."""
+
+    name: str
+    size: int | None
+    sha256: str | None
+    git_id: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one commit."""
+
+    repo: str
+    revision: str
+    commit: str
+    files: dict[str, HubFile]
+
+
+def list_files(repo: str, revision: str, retry: Retry = Retry()) -> Listing:
+    """Commit and files of a revision (branch, tag or commit)."""
+    api = HfApi(endpoint=endpoint())
+    info = ask(
+        lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=30),
+        repo,
+        revision,
+        retry,
+    )
+    files = {}
+    for sibling in info.siblings or []:
+        lfs = sibling.lfs
+        size = lfs.size if lfs else sibling.size
+        files[sibling.rfilename] = HubFile(
+            sibling.rfilename, size, lfs.sha256 if lfs else None, sibling.blob_id
+        )
+    return Listing(repo, revision, info.sha, files)
+
+
+# How checkpoints are called: step1000, step-1000, step1000-tokens4B (OLMo), checkpoint-500 (a Trainer's), ckpt_10
+STEP_NAME = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(?:[-_]tokens\d+B)?")
+
+
+def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
+    """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those cached.
+
+    ValueError if two of them are the same step.
+    """
+    api = HfApi(endpoint=endpoint())
+    cache = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
+    cached = [path.name for path in cache.glob("*") if STEP_NAME.fullmatch(path.name)]
+    try:
+        refs = ask(
+            lambda: api.list_repo_refs(repo), repo, None, Retry(1, 0, 0) if cached else retry
+        )
+        names = [ref.name for ref in [*refs.branches, *refs.tags]]
+    except HubUnreachable:
+        if not cached:
+            raise
+        names = cached
+    return by_step(set(names), repo)
+
+
+def by_step(names: Iterable[str], where: object) -> dict[int, str]:
+    """by_step({"step512", "main", "step-64"}, "a/b") -> {64: "step-64", 512: "step512"}"""
+    found: dict[int, str] = {}
+    for name in sorted(names):
+        if match := STEP_NAME.fullmatch(name):
+            if (other := found.setdefault(int(match[1]), name)) != name:
+                raise ValueError(
+                    f"{where} has two checkpoints of step {int(match[1])}, {other} and {name}; copy those that are meant "
+                    "into a folder <model>/step<N>/ and give that folder"
+                )
+    return dict(sorted(found.items()))
+
+
+def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()) -> Path:
+    """Local folder with config.json, weights and tokenizer files of a revision, downloaded if need be.
+
+    `prefer` ("safetensors" or "pickle") decides when the revision has both. Other files, code above all, stay where
+    they are. When the hub cannot be reached, a complete copy in the cache is taken. HubError when there is no way.
+    """
+    listing = _list_or_none(repo, revision, prefer, retry)
+    if listing is None:
+        return _cached(repo, revision, prefer)
+    if (
+        "config.json" not in listing.files
+        or (weights := choose_weights(listing.files, prefer)) is None
+    ):
+        raise HubError(
+            f"{repo} at {revision} holds no model (config.json and weights): choose another step or model"
+        )
+    wanted = ["config.json", *(name for name in TOKENIZER_FILES if name in listing.files), weights]
+    for name in wanted:
+        path = _download(listing, name, retry)
+        if name.endswith(".index.json"):
+            wanted += shards(path)  # the loop goes on with them
+    if try_to_load_from_cache(repo, "config.json", revision=revision) != str(
+        path.parent / "config.json"
+    ):
+        # Lets the cache know which commit the revision's name stands for, so that it can be found without network.
+        by_name = {"revision": revision, "endpoint": endpoint()}
+        ask(lambda: hf_hub_download(repo, "config.json", **by_name), repo, revision, retry)
+    return path.parent
+
+
+def weights_hash(
+    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()
+) -> str:
+    """`join_hashes` of the weight files as the hub announces them: nothing large is downloaded."""
+    listing = _list_or_none(repo, revision, prefer, retry)
+    if listing is None:
+        return join_hashes(
+            [sha256(path) for path in weight_files(_cached(repo, revision, prefer), prefer)]
+        )
+    if (weights := choose_weights(listing.files, prefer)) is None:
+        raise HubError(f"{repo} at {revision} holds no weights: choose another step or model")
+
+    def hash_of(name: str) -> str:
+        announced = listing.files[name].sha256 if name in listing.files else None
+        return announced or sha256(_download(listing, name, retry))
+
+    names = shards(_download(listing, weights, retry)) if weights.endswith(".json") else (weights,)
+    return join_hashes([hash_of(name) for name in names])
+
+
+def settings(
+    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()
+) -> dict[str, str]:
+    """{name: id} of config.json and the tokenizer's files, as the hub announces them (see `files.settings_ids`)."""
+    listing = _list_or_none(repo, revision, prefer, retry)
+    if listing is None:
+        cached = _cached(repo, revision, prefer)
+        assert cached is not None
+        return settings_ids(cached)
+    there = [listing.files[name] for name in (CONFIG, *TOKENIZER_FILES) if name in listing.files]
+    return {file.name: file.sha256 or file.git_id or "" for file in there}
+
+
+def _list_or_none(repo: str, revision: str, prefer: str, retry: Retry) -> Listing | None:
+    """None when the hub cannot be reached but the cache has the revision; then there is no point in asking often."""
+    cached = _cached(repo, revision, prefer)
+    try:
+        return list_files(repo, revision, Retry(1, 0, 0) if cached else retry)
+    except HubUnreachable:
+        if cached:
+            return None
+        raise
+
+
+def _cached(repo: str, revision: str, prefer: str) -> Path | None:
+    """The revision's folder in the cache, if its weights are complete."""
+    config = try_to_load_from_cache(repo, "config.json", revision=revision)
+    if not isinstance(config, str):
+        return None
+    try:
+        weight_files(Path(config).parent, prefer)
+    except FileNotFoundError:
+        return None
+    return Path(config).parent
+
+
+def _download(listing: Listing, name: str, retry: Retry) -> Path:
+    """One file of a commit: from the cache, or from the hub and then compared with what the hub announced."""
+    repo, commit = listing.repo, listing.commit
+    if name not in listing.files:
+        raise HubError(
+            f"{repo} at {listing.revision} lacks {name}, which its index of shards names: choose another step"
+        )
+    cached = try_to_load_from_cache(repo, name, revision=commit)
+    if isinstance(cached, str) and _fault(Path(cached), listing.files[name], whole=False) is None:
+        return Path(cached)
+    again = isinstance(cached, str)
+    for _ in range(retry.tries):
+        how = {"revision": commit, "endpoint": endpoint(), "force_download": again}
+        path = ask(
+            lambda how=how: hf_hub_download(repo, name, **how), repo, listing.revision, retry
+        )
+        fault, again = _fault(Path(path), listing.files[name], whole=True), True
+        if fault is None:
+            return Path(path)
+        log.warning(
+            "%s of %s at %s arrived damaged (%s); fetching it again",
+            name,
+            repo,
+            listing.revision,
+            fault,
+        )
+    raise HubError(
+        f"{name} of {repo} at {listing.revision} arrived damaged {retry.tries} times ({fault}): "
+        "something on the way to the hub changes what is sent; try from another network, or later"
+    )
+
+
+def _fault(path: Path, announced: HubFile, whole: bool) -> str | None:
+    """What is wrong with a file, or None. `whole` reads it to compare its hash, else only the size counts."""
+    size = path.stat().st_size
+    if announced.size not in (None, size):
+        return f"{size} bytes instead of {announced.size}"
+    if not whole:
+        return None
+    data = (
+        path.resolve()
+    )  # not the cache's link, whose name promises the hash that is to be checked
+    if announced.sha256 is not None:
+        return None if sha256(data) == announced.sha256 else "its sha256 differs from the hub's"
+    return (
+        None
+        if announced.git_id in (None, git_id(data.read_bytes()))
+        else "its git id differs from the hub's"
+    )
+
+
+def drop_beyond(budget: float, model: str, names: Collection[str]) -> int:
+    """Drops these revisions of a model from the cache if it takes more than `budget` bytes; bytes that were freed.
+
+    Nothing else is dropped: another worker may be reading it.
+    """
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        info = scan_cache_dir(constants.HF_HUB_CACHE)
+    except CacheNotFound:
+        return 0
+    used = [
+        revision.commit_hash
+        for repo in info.repos
+        if repo.repo_id.rsplit("/", 1)[-1] == model
+        for revision in repo.revisions
+        if revision.refs & set(names)
+    ]
+    if info.size_on_disk <= budget or not used:
+        return 0
+    strategy = info.delete_revisions(*used)
+    strategy.execute()
+    return strategy.expected_freed_size

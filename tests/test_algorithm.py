@@ -26,7 +26,10 @@ from circuitbook.model.graph import Graph, graph_of
 from circuitbook.recipes import get_recipe
 from circuitbook.store.disk import Store
 from circuitbook.studies.answer_readers import AnswerReaders, read_answers, year_circuit
-from circuitbook.studies.circuits import CircuitResult, measure_circuits, measure_masks
+from circuitbook.studies.circuits import CircuitResult, measure_circuits
+from circuitbook.studies.masks import measure_masks
+from circuitbook.studies.measurement import Measurer
+from circuitbook.suites import Checkpoint
 from circuitbook.studies.class_shares import (
     FUNCTIONS,
     ShareVerdict,
@@ -542,28 +545,31 @@ def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
     assert transfer_matrix(table, "ioi", "circuit", "mini-s", str).shape == (2, 2)
 
 
-def test_masks_are_measured_once_with_their_baselines(tmp_path):
+def test_masks_are_measured_once_with_their_baselines(tmp_path, monkeypatch):
     suite, store = load_suite("mini"), Store(tmp_path)
     checkpoint = suite.checkpoint("mini-xs", 3906)
-    model, calls = checkpoint.load(), []
-    graph = graph_of(model)
+    graph = graph_of(checkpoint.load())
     masks = [graph.mask, np.zeros_like(graph.mask)]
-    load = lambda: calls.append(1) or model
-    metric = measure_masks(checkpoint, "ioi", masks, store, 10, load=load)
-    np.testing.assert_allclose(
-        metric[2], metric[0], atol=1e-4
-    )  # all edges: the clean run; none: the corrupted one
+    loads = []
+    load = Checkpoint.load
+    monkeypatch.setattr(
+        Checkpoint, "load", lambda self, **how: loads.append(self.step) or load(self, **how)
+    )
+
+    def measured(**options):
+        here = Measurer((checkpoint,), store)
+        return measure_masks(here, "ioi", masks, prompts=10, **options)
+
+    metric = measured()
+    # all edges: the clean run; none: the corrupted one
+    np.testing.assert_allclose(metric[2], metric[0], atol=1e-4)
     np.testing.assert_allclose(metric[3], metric[1], atol=1e-4)
     assert metric.shape == (4, 10) and metric[0].mean() > 2
-    assert (measure_masks(checkpoint, "ioi", masks, store, 10, load=load) == metric).all() and len(
-        calls
-    ) == 1
-    other = measure_masks(checkpoint, "ioi", masks, store, 10, load=load, corruption="abc")
-    assert (
-        len(calls) == 2
-        and np.allclose(other[0], metric[0])
-        and not np.allclose(other[1], metric[1])
-    )
+    assert (measured() == metric).all() and len(loads) == 1
+    other = measured(corruption="abc")
+    assert len(loads) == 2
+    np.testing.assert_allclose(other[0], metric[0], atol=1e-4)
+    assert not np.allclose(other[1], metric[1], atol=1e-2)
 
 
 # ------------------------------------------------------------------ the other tasks

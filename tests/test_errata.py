@@ -12,8 +12,6 @@ from circuitbook.model.architectures import network_of
 from circuitbook.store.disk import Store
 from circuitbook.studies.circuits import measure_circuits
 from circuitbook.studies.errata import (
-    last_batch,
-    precision,
     published_swap,
     redraws,
     suppression_redraws,
@@ -21,6 +19,7 @@ from circuitbook.studies.errata import (
     width_by_prompts,
     wrong_position,
 )
+from circuitbook.studies.errata_of_scores import last_batch, precision
 from circuitbook.studies.head_classes import measure_head_classes
 from circuitbook.studies.head_scores import measure_heads
 

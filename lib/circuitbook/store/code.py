@@ -17,7 +17,6 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -122,7 +121,7 @@ def _touched(statement: ast.stmt) -> list[str]:
 
 # A source is read once: what was read first is the code in memory, and a file that is edited while a sweep runs must not
 # put its name on results of the old code. A reload makes a new __spec__.
-_modules: dict[str, _Module | None] = {}
+_modules: dict[str, tuple[object, _Module | None]] = {}
 _hashes: dict[str, _Hash] = {}
 
 
@@ -150,36 +149,34 @@ def _module(name: str, overlay: Mapping[str, str]) -> _Module | None:
     if name in overlay:
         file = _file_of(name)
         return _Module(name, bool(file and file.name == "__init__.py"), None, overlay[name])
-    version = getattr(sys.modules.get(name), "__spec__", None)
-    if (
-        name in _modules
-        and (known := _modules[name]) is not None
-        and known.version in (None, version)
-    ):
-        return known
-    if name in _modules and _modules[name] is None and version is None:
-        return None
-    file = _file_of(name)
-    made = (
-        None
-        if file is None
-        else _Module(name, file.name == "__init__.py", version, file.read_bytes())
-    )
-    _modules[name] = made
-    return made
+    version = _version(name)
+    if name not in _modules or _modules[name][0] is not version:
+        file = _file_of(name)
+        made = None
+        if file is not None:
+            made = _Module(name, file.name == "__init__.py", version, file.read_bytes())
+        _modules[name] = version, made
+    return _modules[name][1]
+
+
+def _version(name: str) -> object:
+    """The __spec__ of a loaded module, else that of the package that it is in: a reload makes a new one."""
+    while name and name not in sys.modules:
+        name = name.rpartition(".")[0]
+    return getattr(sys.modules.get(name), "__spec__", None)
 
 
 def _file_of(name: str) -> Path | None:
-    """The source file of a module, without importing it where that can be avoided."""
-    loaded = sys.modules.get(name)
-    origin = getattr(loaded, "__file__", None) if loaded is not None else None
-    if origin is None and loaded is None:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
-        origin = spec.origin if spec else None
-    return Path(origin) if origin and str(origin).endswith(".py") else None
+    """The source file of a module, which need not be loaded as long as its package is."""
+    loaded = getattr(sys.modules.get(name), "__file__", None)
+    if loaded:
+        return Path(loaded) if loaded.endswith(".py") else None
+    package, *inside = name.split(".")
+    top = getattr(sys.modules.get(package), "__file__", None)
+    if not top or not inside:
+        return None
+    path = Path(top).parent.joinpath(*inside)
+    return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
 
 
 # ---- what is reached

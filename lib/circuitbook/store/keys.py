@@ -107,7 +107,10 @@ def _plain(value: object, field: str) -> object:
         }
         return {type(value).__name__: inside}
     if inspect.isroutine(value):
-        return {"code": code_hash(value)}
+        try:
+            return {"code": code_hash(value)}
+        except TypeError:
+            raise TypeError(f"{field} is a function without a source: {value!r}") from None
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):

@@ -27,9 +27,6 @@ from circuitbook.recipes import get_recipe
 from circuitbook.store.disk import Store
 from circuitbook.studies.answer_readers import AnswerReaders, read_answers, year_circuit
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
-from circuitbook.studies.masks import measure_masks
-from circuitbook.studies.measurement import Measurer
-from circuitbook.suites import Checkpoint
 from circuitbook.studies.class_shares import (
     FUNCTIONS,
     ShareVerdict,
@@ -47,6 +44,8 @@ from circuitbook.studies.head_classes import (
     turned_away,
 )
 from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.studies.masks import measure_masks
+from circuitbook.studies.measurement import Measurer
 from circuitbook.studies.resampling import measure_scrubs, random_members, scrub_masks
 from circuitbook.studies.transfer import (
     class_pattern,
@@ -56,6 +55,7 @@ from circuitbook.studies.transfer import (
     transfer_matrix,
     transfer_summary,
 )
+from circuitbook.suites import Checkpoint
 from circuitbook.suites.finding import load_suite
 from circuitbook.tasks.registry import get_task
 

@@ -19,12 +19,12 @@ from circuitbook.figures.style import (
     GROUNDS,
     MINI,
     PYTHIA,
-    base_model,
     model_style,
     tokens_axis,
     use_style,
 )
 from circuitbook.records.published import TABLES, published
+from circuitbook.suites.names import base_model
 
 
 def luminance(colour):

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from circuitbook.figures.style import TASK_TITLES, base_model, curve, log_axis, tokens_axis
+from circuitbook.figures.style import TASK_TITLES, curve, log_axis, tokens_axis
+from circuitbook.suites.names import base_model
 
 
 def ability_panels(

@@ -7,13 +7,13 @@ by 3 to 1 at least, text by 4.5 (WCAG 2.2, AA).
 
 from __future__ import annotations
 
-import re
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from circuitbook.suites.names import base_model
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
 
@@ -98,11 +98,6 @@ def use_style() -> None:
             "font.sans-serif": ["DejaVu Sans"],
         }
     )
-
-
-def base_model(name: str) -> str:
-    """The model a seed or variant belongs to.  base_model("mini-m-seed2") -> "mini-m" """
-    return re.sub(r"-(deduped|(data-|weight-)?seed\d+|(attn|hidden|all)dropout)$", "", name)
 
 
 def model_style(name: str, family: tuple[str, ...] | None = None) -> dict:

@@ -1,0 +1,145 @@
+"""A chapter's parameters, and the measurements that follow from them, each made when it is first asked for.
+
+    chapter = open_chapter(suite="mini", models=None, tasks=["ioi"], recipe="robust")
+    chapter.circuits            # measured now, or read from the store
+
+Chapters share measurements through the store: what one has measured the next one reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from circuitbook.recipes import Recipe, get_recipe
+from circuitbook.store import Store
+from circuitbook.studies.abilities import REPETITION, measure_abilities
+from circuitbook.studies.circuits import CircuitResult, measure_circuits
+from circuitbook.studies.class_shares import share_table
+from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
+from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.studies.parameters import Selection, select
+from circuitbook.studies.transfer import transfer
+from circuitbook.suites import Suite
+from circuitbook.suites.names import base_model
+
+
+@dataclass(frozen=True, eq=False)
+class Chapter:
+    """What was chosen for a chapter. Names: `models` are all of them, `main` one run of each size, small to large."""
+
+    chosen: Selection
+    recipe: Recipe
+    store: Store
+    text: str | None = None
+
+    @property
+    def suite(self) -> Suite:
+        return self.chosen.suite
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self.chosen.models
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.chosen.tasks
+
+    @property
+    def steps(self) -> dict[str, tuple[int, ...]]:
+        return self.chosen.steps
+
+    @property
+    def main(self) -> list[str]:
+        """One run of each size; without such, all models."""
+        return [name for name in self.models if base_model(name) == name] or list(self.models)
+
+    @property
+    def seeds(self) -> list[list[str]]:
+        """The runs of each size, the main one first."""
+        return [[name for name in self.models if base_model(name) == size] for size in self.main]
+
+    @property
+    def device(self) -> dict:
+        """Where things are computed, as keyword arguments: device, dtype."""
+        return {"device": self.chosen.device, "dtype": self.chosen.dtype}
+
+    @property
+    def where(self) -> dict:
+        """At which steps, and where that is computed, as keyword arguments: steps, device, dtype."""
+        return {"steps": self.chosen.steps} | self.device
+
+    # ---- measurements
+
+    @cached_property
+    def abilities(self) -> pd.DataFrame:
+        """Answers to every task and to repeated random sequences: see `measure_abilities`."""
+        tasks = [*self.tasks, REPETITION]
+        return measure_abilities(self.suite, self.models, tasks, self.store, **self.where)
+
+    @cached_property
+    def heads(self) -> list[HeadScores]:
+        """Scores of all heads: see `measure_heads`."""
+        return measure_heads(
+            self.suite, self.models, self.store, self.recipe, text=self.text, **self.where
+        )
+
+    @cached_property
+    def circuits(self) -> list[CircuitResult]:
+        """The smallest faithful circuit of every task: see `measure_circuits`."""
+        return measure_circuits(
+            self.suite, self.models, self.tasks, self.store, self.recipe, **self.where
+        )
+
+    @cached_property
+    def head_classes(self) -> list[HeadClasses]:
+        """The classes of heads in the IOI algorithm: see `measure_head_classes`."""
+        return measure_head_classes(
+            self.suite, self.heads, self.circuits, self.store, self.recipe, **self.device
+        )
+
+    @cached_property
+    def shares(self) -> pd.DataFrame:
+        """How much the classes explain: see `share_table`."""
+        return share_table(self.head_classes)
+
+    @cached_property
+    def transfers(self) -> pd.DataFrame:
+        """Circuits put to other checkpoints, seeds and sizes: see `transfer`."""
+        return transfer(
+            self.suite,
+            self.circuits,
+            self.store,
+            self.recipe,
+            self.head_classes,
+            self.seeds,
+            **self.device,
+        )
+
+
+def open_chapter(
+    *,
+    suite: str,
+    models: str | Sequence[str] | None = None,
+    steps: str | Sequence[int] | None = None,
+    tasks: str | Sequence[str] | None = None,
+    recipe: str = "robust",
+    text: str | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    store: str | None = None,
+    tokens_per_step: int | None = None,
+    needs: Sequence[str] = (),
+) -> Chapter:
+    """Checks a notebook's parameters (see `select`) and opens its store.
+
+    needs: tasks that the chapter is about. ValueError in one line for a parameter that is wrong.
+    """
+    chosen = select(suite, models, steps, tasks, device, dtype, tokens_per_step)
+    for task in needs:
+        if task not in chosen.tasks:
+            raise ValueError(f"TASKS must name {task!r}, which this chapter is about")
+    return Chapter(chosen, get_recipe(recipe), Store(store) if store else Store(), text)

@@ -1,0 +1,10 @@
+"""Names of models: which are seeds and variants of which."""
+
+from __future__ import annotations
+
+import re
+
+
+def base_model(name: str) -> str:
+    """The model a seed or variant belongs to.  base_model("mini-m-seed2") -> "mini-m" """
+    return re.sub(r"-(deduped|(data-|weight-)?seed\d+|(attn|hidden|all)dropout)$", "", name)

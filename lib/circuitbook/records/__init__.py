@@ -1,1 +1,3 @@
-"""What comes with the library because no page can measure it: costs, speed, the paper's own numbers."""
+"""What comes with the library because no page can measure it: costs, speed, the paper's own
+numbers.
+"""

@@ -1,4 +1,5 @@
-"""What a replication costs: downloads, disk and hours, from a model fitted to what one checkpoint took at some sizes.
+"""What a replication costs: downloads, disk and hours, from a model fitted to what one checkpoint
+took at some sizes.
 
     record = recorded_cost()                # what benchmarks/cost.py measured
     fits = fit(record)                      # per part: seconds = sum of rates * terms, see TERMS
@@ -24,11 +25,13 @@ from circuitbook.model.shape import Shape
 from circuitbook.paths import DATA
 from circuitbook.suites.pythia import PYTHIA_SHAPES
 
-# Peak of dense matrix products in the makers' data sheets, in FLOP/s: float16 with float32 sums on a T4, bfloat16 on the others.
+# Peak of dense matrix products in the makers' data sheets, in FLOP/s: float16 with float32 sums on
+# a T4, bfloat16 on the others.
 PEAKS = {"T4": 65e12, "A100": 312e12, "H100": 989e12}
 
 
-# What each part of the work grows with: all that it does is a sum of these, at rates that the fit finds.
+# What each part of the work grows with: all that it does is a sum of these, at rates that the fit
+# finds.
 TERMS = {
     "abilities": ("parameters", "vocabulary x width", "layers x width"),
     "attribution": ("parameters", "edges x width", "layers x width"),
@@ -40,7 +43,9 @@ TERMS = {
 
 
 def terms(shape: Shape, part: str) -> np.ndarray:
-    """The values of a part's terms; parameters are those outside the embeddings, heads those of all layers."""
+    """The values of a part's terms; parameters are those outside the embeddings, heads those of all
+    layers.
+    """
     n, d, vocabulary, heads = (
         inner_parameters(shape),
         shape.d_model,
@@ -132,15 +137,19 @@ def per_checkpoint(fits: list[Fit], size: str) -> float:
 
 
 def rate(record: dict) -> float:
-    """FLOP/s of a plain forward pass at the largest size measured: what this machine makes of its peak."""
+    """FLOP/s of a plain forward pass at the largest size measured: what this machine makes of its
+    peak.
+    """
     row = max(record["rows"], key=lambda row: inner_parameters(PYTHIA_SHAPES[row["shape"]]))
     return row["forward"]["flop"] / row["forward"]["seconds"]
 
 
 def store_bytes(shape: Shape, tasks: int = 4) -> int:
-    """What the circuits of a checkpoint leave in the store: for each task, float32 scores and a byte of mask per cell of the matrix.
+    """What the circuits of a checkpoint leave in the store: for each task, float32 scores and a
+    byte of mask per cell of the matrix.
 
-    Everything else that is kept (head scores, answers) does not grow with the edges, and is left out.
+    Everything else that is kept (head scores, answers) does not grow with the edges, and is left
+    out.
     """
     graph = Graph(shape.n_layers, shape.n_heads, shape.parallel)
     return tasks * graph.n_src * graph.n_dst * 5
@@ -153,9 +162,11 @@ def cost_table(
     there: float,
     dtype_bytes: int = 2,
 ) -> pd.DataFrame:
-    """A row per run and a total. runs: {name: (Pythia's size, checkpoints)}; here, there: FLOP/s where it was measured and where it is
-    to run. Columns: run, checkpoints, download_gb (float16 on the hub), store_gb, seconds (of a checkpoint, here), core_hours (here),
-    gpu_hours (there), measured (whether the seconds are)."""
+    """A row per run and a total. runs: {name: (Pythia's size, checkpoints)}; here, there: FLOP/s
+    where it was measured and where it is to run. Columns: run, checkpoints, download_gb (float16 on
+    the hub), store_gb, seconds (of a checkpoint, here), core_hours (here), gpu_hours (there),
+    measured (whether the seconds are).
+    """
     rows = []
     for name, (size, checkpoints) in runs.items():
         seconds, shape = per_checkpoint(fits, size), PYTHIA_SHAPES[size]

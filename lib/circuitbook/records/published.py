@@ -1,7 +1,8 @@
-"""The paper's own numbers, for overlays. They are Pythia's, measured by the paper's authors, never by this book.
+"""The paper's own numbers, for overlays. They are Pythia's, measured by the paper's authors, never
+by this book.
 
-Each table is a small csv under `data/`, copied from outputs stored in public repositories; column `source` names the
-file. Nothing in them is interpolated. Tokens seen are step x 2,097,152.
+Each table is a small csv under `data/`, copied from outputs stored in public repositories; column
+`source` names the file. Nothing in them is interpolated. Tokens seen are step x 2,097,152.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _TASKS = {"gender_pronoun": "gendered_pronoun"}  # as this book calls it
 
 
 def published(table: str) -> pd.DataFrame:
-    """One of `TABLES`: columns model, task, metric, value, source, and where there is a step, step and tokens_seen."""
+    """One of `TABLES`: columns model, task, metric, value, source, and where there is a step, step
+    and tokens_seen.
+    """
     if table not in TABLES:
         raise ValueError(f"no published table {table!r}; there are: {', '.join(TABLES)}")
     frame = pd.read_csv(DATA / f"{table}.csv", dtype={"head": str})  # 20.15 is a head, not a number

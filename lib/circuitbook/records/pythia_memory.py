@@ -19,7 +19,9 @@ def memory_table(
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16),
     cards: dict[str, float] | None = None,
 ) -> pd.DataFrame:
-    """What Pythia needs, planned: a row per size and dtype with gigabytes, and on each card how many IOI prompts fit at a time (0: none)."""
+    """What Pythia needs, planned: a row per size and dtype with gigabytes, and on each card how
+    many IOI prompts fit at a time (0: none).
+    """
     rows = []
     for name, shape in PYTHIA_SHAPES.items():
         for dtype in dtypes:

@@ -1,4 +1,6 @@
-"""Measurements that come with the library because they cannot be made while a page is built: its speed."""
+"""Measurements that come with the library because they cannot be made while a page is built: its
+speed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ PARTS = {"ratio", "memory", "circuits", "prompts", "points", "length", "models",
 
 
 def recorded_speed(path: str | Path | None = None) -> dict:
-    """What benchmarks/speed.py measured last (seconds, GB), or another record of it; ValueError if it is none."""
+    """What benchmarks/speed.py measured last (seconds, GB), or another record of it; ValueError if
+    it is none.
+    """
     file = Path(path) if path else DATA / "speed.json"
     try:
         record = json.loads(file.read_text(encoding="utf8"))

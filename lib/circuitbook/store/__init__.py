@@ -1,4 +1,6 @@
-"""Measurements on disk: each one is made once, under a key of all that determines it, and read ever after."""
+"""Measurements on disk: each one is made once, under a key of all that determines it, and read ever
+after.
+"""
 
 from circuitbook.store.disk import Store, StoreError, default_store_path
 from circuitbook.store.files import write_atomically

@@ -2,14 +2,15 @@
 
     code_hash(circuit_at)       # 16 digits; another one once anything that can change the result is another
 
-From the entry, names are followed to the functions, classes and constants that they stand for, through imports, from
-module to module, in the source; modules of other packages count by their name alone. A class counts with its fields and
-special methods, and with those of its other methods whose names are used anywhere in what is reached. What a definition
-is called, and where it stands, does not count, so code can be moved and renamed. Nor do comments, docstrings, layout,
-annotations, and the words of errors, warnings and log messages.
+From the entry, names are followed to the functions, classes and constants that they stand for,
+through imports, from module to module, in the source; modules of other packages count by their name
+alone. A class counts with its fields and special methods, and with those of its other methods whose
+names are used anywhere in what is reached. What a definition is called, and where it stands, does
+not count, so code can be moved and renamed. Nor do comments, docstrings, layout, annotations, and
+the words of errors, warnings and log messages.
 
-What this cannot see: modules that are looked up by a computed name, and what another package does (its version is in a
-measurement's provenance).
+What this cannot see: modules that are looked up by a computed name, and what another package does
+(its version is in a measurement's provenance).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Place = tuple[str, str]  # (module, qualified name)
 
 
 def code_hash(entry: ModuleType | Callable, overlay: Mapping[str, str] | None = None) -> str:
-    """Hash of all that this function, class or module (with everything in it) can reach. 16 hexadecimal digits.
+    """Hash of all that this function, class or module (with everything in it) can reach. 16
+    hexadecimal digits.
 
     overlay: {module: source} to be read instead of the files, such as an edited copy.
     """
@@ -37,7 +39,9 @@ def code_hash(entry: ModuleType | Callable, overlay: Mapping[str, str] | None = 
 
 
 def code_name(entry: object) -> str:
-    """circuitbook.store.disk, or circuitbook.store.disk.Store.table; TypeError for what has no source file."""
+    """circuitbook.store.disk, or circuitbook.store.disk.Store.table; TypeError for what has no
+    source file.
+    """
     module = (
         entry
         if isinstance(entry, ModuleType)
@@ -74,7 +78,9 @@ class _Module:
             self._take(statement, statement)
 
     def _take(self, statement: ast.stmt, whole: ast.stmt) -> None:
-        """Files a statement under the names that it defines or changes; inside an `if` or `try`, the whole of that."""
+        """Files a statement under the names that it defines or changes; inside an `if` or `try`,
+        the whole of that.
+        """
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             self.imports |= imported(statement, self.name, self.is_package)
             return
@@ -94,7 +100,9 @@ class _Module:
 
 
 def _touched(statement: ast.stmt) -> list[str]:
-    """Names that a top-level statement defines, or whose value it changes: `A = 1`, `A["x"] = 1`, `A.append(1)`."""
+    """Names that a top-level statement defines, or whose value it changes: `A = 1`, `A["x"] = 1`,
+    `A.append(1)`.
+    """
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [statement.name]
     targets: list[ast.expr] = []
@@ -119,8 +127,8 @@ def _touched(statement: ast.stmt) -> list[str]:
     return names
 
 
-# A source is read once: what was read first is the code in memory, and a file that is edited while a sweep runs must not
-# put its name on results of the old code. A reload makes a new __spec__.
+# A source is read once: what was read first is the code in memory, and a file that is edited while
+# a sweep runs must not put its name on results of the old code. A reload makes a new __spec__.
 _modules: dict[str, tuple[object, _Module | None]] = {}
 _hashes: dict[str, _Hash] = {}
 
@@ -160,7 +168,9 @@ def _module(name: str, overlay: Mapping[str, str]) -> _Module | None:
 
 
 def _version(name: str) -> object:
-    """The __spec__ of a loaded module, else that of the package that it is in: a reload makes a new one."""
+    """The __spec__ of a loaded module, else that of the package that it is in: a reload makes a new
+    one.
+    """
     while name and name not in sys.modules:
         name = name.rpartition(".")[0]
     return getattr(sys.modules.get(name), "__spec__", None)
@@ -184,7 +194,9 @@ def _file_of(name: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Definition:
-    """A function, a class (less its methods), a method or a constant: its outline, and what it refers to."""
+    """A function, a class (less its methods), a method or a constant: its outline, and what it
+    refers to.
+    """
 
     place: Place
     outline: tuple
@@ -205,7 +217,9 @@ class Definition:
 
 
 class Closure:
-    """What an entry point reaches. `definitions`: {place: Definition}; `hash`: of all that can change its result."""
+    """What an entry point reaches. `definitions`: {place: Definition}; `hash`: of all that can
+    change its result.
+    """
 
     def __init__(self, entry: ModuleType | Callable, overlay: Mapping[str, str] | None = None):
         self.name = code_name(entry)
@@ -276,9 +290,11 @@ class Closure:
         return self.definitions
 
     def _digests(self) -> dict[Place, str]:
-        """A digest for each definition that also depends on all that it refers to, whatever that is called.
+        """A digest for each definition that also depends on all that it refers to, whatever that is
+        called.
 
-        Starts from the outlines and mixes in the digests of what is referred to, until that tells no more apart.
+        Starts from the outlines and mixes in the digests of what is referred to, until that tells
+        no more apart.
         """
         own = {place: _digest(definition.outline) for place, definition in self.definitions.items()}
         now, apart = own, 0
@@ -291,7 +307,9 @@ class Closure:
         return now
 
     def _values(self) -> dict[Place, str]:
-        """The values in memory of the constants whose values are written out in the source: somebody may change them."""
+        """The values in memory of the constants whose values are written out in the source:
+        somebody may change them.
+        """
         return (
             {}
             if self.overlay
@@ -327,7 +345,9 @@ class Closure:
         return _Outliner(self, source, place, nodes).definition
 
     def find(self, module: str, name: str) -> Place | Binding | None:
-        """What a name at the top level of a module stands for: a place in this package, or an import from elsewhere."""
+        """What a name at the top level of a module stands for: a place in this package, or an
+        import from elsewhere.
+        """
         source = _module(module, self.overlay)
         if source is None:
             return None
@@ -393,7 +413,9 @@ class _Outliner:
     # ---- statements
 
     def class_outline(self, node: ast.ClassDef) -> tuple:
-        """Decorators, bases, fields and special methods; the other methods are definitions of their own."""
+        """Decorators, bases, fields and special methods; the other methods are definitions of their
+        own.
+        """
         body = []
         for statement in _without_docstring(node.body):
             if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)) and not _special(
@@ -416,7 +438,9 @@ class _Outliner:
         return (type(node).__name__, name, self.outline(node.decorator_list), arguments, body)
 
     def outline(self, node: object) -> object:
-        """Nested tuples. Not `ast.dump`: empty fields are left out, as they differ between versions of Python."""
+        """Nested tuples. Not `ast.dump`: empty fields are left out, as they differ between versions
+        of Python.
+        """
         if isinstance(node, list):
             return tuple(self.outline(item) for item in node if not self._says_only(item))
         if isinstance(node, ast.Attribute):
@@ -452,7 +476,9 @@ class _Outliner:
         return repr(node)
 
     def _says_only(self, statement: object) -> bool:
-        """Whether a statement only tells somebody something: an import, a warning, a log message, a string."""
+        """Whether a statement only tells somebody something: an import, a warning, a log message, a
+        string.
+        """
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             return True
         if not isinstance(statement, ast.Expr):
@@ -492,7 +518,9 @@ class _Outliner:
         return Binding(f"{found.module}.{found.name}", node.attr)
 
     def reference(self, found: Place | Binding) -> tuple:
-        """In the outline, another definition is a blank that its digest fills; a name from elsewhere is its full name."""
+        """In the outline, another definition is a blank that its digest fills; a name from
+        elsewhere is its full name.
+        """
         if isinstance(found, Binding):
             if found.name is None and found.module.partition(".")[0] == self.closure._package:
                 for name in self.closure._known(
@@ -504,7 +532,9 @@ class _Outliner:
         return ("definition",)
 
     def mention(self, annotation: ast.expr) -> None:
-        """Classes named in an annotation are reached: their methods may be called on what it annotates."""
+        """Classes named in an annotation are reached: their methods may be called on what it
+        annotates.
+        """
         if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
             try:
                 annotation = ast.parse(annotation.value, mode="eval").body

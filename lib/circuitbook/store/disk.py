@@ -1,15 +1,16 @@
 """Measurements on disk: each one is made once, and read ever after.
 
-A measurement is filed under a key made of everything that determines it: its kind, its parameters (model, hash of the
-weights, step, task, recipe, seed) and the source code that computes it.
+A measurement is filed under a key made of everything that determines it: its kind, its parameters
+(model, hash of the weights, step, task, recipe, seed) and the source code that computes it.
 
     store = Store()
     key = measurement_key("ability", code=(metrics,), weights=checkpoint.weights_hash, task="ioi", n=70, seed=42)
     table = store.table(key, lambda: measure(...))      # measured the first time, read from disk the next
 
-On disk, `<store>/<kind>/<xx>/<digest>` with three endings: `.parquet` (a table) or `.safetensors` (arrays), `.json`
-(where it comes from, and the payload's sha256) and `.lock`. The payload is written first and the JSON last, each to a
-temporary file that is then renamed, so a process that dies leaves nothing that could be read.
+On disk, `<store>/<kind>/<xx>/<digest>` with three endings: `.parquet` (a table) or `.safetensors`
+(arrays), `.json` (where it comes from, and the payload's sha256) and `.lock`. The payload is
+written first and the JSON last, each to a temporary file that is then renamed, so a process that
+dies leaves nothing that could be read.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ log = logging.getLogger(__name__)
 
 
 class StoreError(RuntimeError):
-    """The store cannot be written. `value` is the measurement that could not be kept (None if it was not made yet)."""
+    """The store cannot be written. `value` is the measurement that could not be kept (None if it
+    was not made yet).
+    """
 
     def __init__(self, message: str, value: object = None):
         super().__init__(message)
@@ -48,7 +51,9 @@ class StoreError(RuntimeError):
 
 
 def default_store_path() -> Path:
-    """$CIRCUITBOOK_STORE if set, else `.store` in the book's checkout, else `.store` in the current folder."""
+    """$CIRCUITBOOK_STORE if set, else `.store` in the book's checkout, else `.store` in the current
+    folder.
+    """
     if os.environ.get("CIRCUITBOOK_STORE"):
         return Path(os.environ["CIRCUITBOOK_STORE"]).expanduser().absolute()
     return (checkout() or Path.cwd()) / ".store"
@@ -61,12 +66,14 @@ class _Damaged(Exception):
 class Store:
     """A folder of measurements, safe to share between processes on one machine.
 
-    Of several processes that want the same key, one measures while the others wait and then read; the lock is the
-    operating system's, so that of a process which died is free again. On Google Drive, which has no such locks, it does
-    without: two sessions may then measure the same, and neither harms the other.
+    Of several processes that want the same key, one measures while the others wait and then read;
+    the lock is the operating system's, so that of a process which died is free again. On Google
+    Drive, which has no such locks, it does without: two sessions may then measure the same, and
+    neither harms the other.
 
-    With $CIRCUITBOOK_STORE_TRACE set to a file, each use adds a line to it: `<digest> measured|read <seconds>`, the
-    seconds being what measuring took. The book's build tells from it what a chapter would cost from nothing.
+    With $CIRCUITBOOK_STORE_TRACE set to a file, each use adds a line to it: `<digest> measured|read
+    <seconds>`, the seconds being what measuring took. The book's build tells from it what a chapter
+    would cost from nothing.
     """
 
     def __init__(self, path: str | os.PathLike | None = None):
@@ -77,17 +84,20 @@ class Store:
         return f"Store({str(self.path)!r})"
 
     def table(self, key: Key, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """The table kept under `key`; if there is none (or it is damaged), compute() is called, once, and kept.
+        """The table kept under `key`; if there is none (or it is damaged), compute() is called,
+        once, and kept.
 
-        Errors: TypeError if compute() does not return a DataFrame that parquet can hold; StoreError if the store cannot
-        be written. What compute() raises comes through, and nothing is kept.
+        Errors: TypeError if compute() does not return a DataFrame that parquet can hold; StoreError
+        if the store cannot be written. What compute() raises comes through, and nothing is kept.
         """
         return self._get(key, compute, TABLE)
 
     def arrays(
         self, key: Key, compute: Callable[[], dict[str, np.ndarray]]
     ) -> dict[str, np.ndarray]:
-        """The arrays kept under `key`, by name; like `table` otherwise. Numbers and booleans of any shape."""
+        """The arrays kept under `key`, by name; like `table` otherwise. Numbers and booleans of any
+        shape.
+        """
         return self._get(key, compute, ARRAYS)
 
     def has(self, key: Key) -> bool:
@@ -101,8 +111,8 @@ class Store:
     def entries(self, kind: str | None = None) -> pd.DataFrame:
         """Where every measurement comes from: one row each, oldest first.
 
-        Columns: kind, digest, payload, date (UTC), seconds (to measure), bytes, file, cpu, host, versions, code, and
-        one column for each parameter of the keys.
+        Columns: kind, digest, payload, date (UTC), seconds (to measure), bytes, file, cpu, host,
+        versions, code, and one column for each parameter of the keys.
         """
         rows = []
         for file in sorted(self.path.glob(f"{kind or '*'}/*/*.json")):

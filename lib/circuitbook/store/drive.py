@@ -9,7 +9,9 @@ DRIVE = Path("/content/drive")
 
 
 def mount_drive(path: Path) -> None:
-    """Mounts Google Drive if `path` lies on it, in Colab, and it is not there yet; elsewhere nothing."""
+    """Mounts Google Drive if `path` lies on it, in Colab, and it is not there yet; elsewhere
+    nothing.
+    """
     if (
         not path.is_relative_to(DRIVE)
         or (DRIVE / "MyDrive").exists()

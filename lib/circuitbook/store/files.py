@@ -9,7 +9,9 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, payload: bytes) -> None:
-    """Writes the file whole or not at all: a temporary file beside it, synced to disk, then renamed over it."""
+    """Writes the file whole or not at all: a temporary file beside it, synced to disk, then renamed
+    over it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:

@@ -1,7 +1,7 @@
 """The key of a measurement: everything that determines it, in one canonical form.
 
-Two measurements have the same key when they have the same kind, the same parameters and the same code, wherever that
-stands (see `circuitbook.store.code`).
+Two measurements have the same key when they have the same kind, the same parameters and the same
+code, wherever that stands (see `circuitbook.store.code`).
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ class Key:
 
 
 def measurement_key(kind: str, code: Sequence[ModuleType | Callable] = (), **what: object) -> Key:
-    """The key of a measurement of this kind (a short lower-case name): by this code, from these parameters.
+    """The key of a measurement of this kind (a short lower-case name): by this code, from these
+    parameters.
 
-    code: the functions, classes or modules that compute the result; all that they can reach counts with them.
-    what: numbers, strings, booleans, None, dtypes, enums, arrays, functions, dataclasses, and lists, tuples, sets or dicts of these.
-    A list and a tuple of the same values are the same; 1 and 1.0 are not. Arrays count by the hash of their contents, functions by
-    that of their code, objects with a method `__measurement_key__` by what it gives; weights by the hash of their files.
+    code: the functions, classes or modules that compute the result; all that they can reach counts
+    with them. what: numbers, strings, booleans, None, dtypes, enums, arrays, functions,
+    dataclasses, and lists, tuples, sets or dicts of these. A list and a tuple of the same values
+    are the same; 1 and 1.0 are not. Arrays count by the hash of their contents, functions by that
+    of their code, objects with a method `__measurement_key__` by what it gives; weights by the hash
+    of their files.
 
     Errors: TypeError that names the parameter which cannot be written down.
 

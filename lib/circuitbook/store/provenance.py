@@ -17,14 +17,18 @@ PACKAGES = ("circuitbook", "torch", "transformers", "transformer_lens", "numpy",
 
 @functools.cache
 def machine() -> dict[str, object]:
-    """{"host", "cpu", "cores", "gpu"}: cores is what this process may use, gpu is None where there is none."""
+    """{"host", "cpu", "cores", "gpu"}: cores is what this process may use, gpu is None where there
+    is none.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"host": socket.gethostname(), "cpu": _cpu_name(), "cores": cores, "gpu": _gpu_name()}
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Version of Python and of the packages that determine a measurement, without the `+cpu` that some builds carry."""
+    """Version of Python and of the packages that determine a measurement, without the `+cpu` that
+    some builds carry.
+    """
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -23,7 +23,8 @@ def imported(
 ) -> dict[str, Binding]:
     """{name: what it stands for} after an import statement in `module`.
 
-    imported(ast.parse("from .graph import Graph as G").body[0], "a.b", False)  ->  {"G": Binding("a.graph", "Graph")}
+    imported(ast.parse("from .graph import Graph as G").body[0], "a.b", False)  ->  {"G":
+    Binding("a.graph", "Graph")}
     """
     if isinstance(statement, ast.Import):
         plain = {
@@ -42,7 +43,9 @@ def imported(
 
 
 def annotations_of(node: ast.AST) -> Iterator[ast.expr]:
-    """The annotations of arguments, results and variables in a tree; methods of a class are their own definitions."""
+    """The annotations of arguments, results and variables in a tree; methods of a class are their
+    own definitions.
+    """
     for inner in _less_methods(node):
         if isinstance(inner, ast.arg) and inner.annotation:
             yield inner.annotation
@@ -106,7 +109,9 @@ class GlobalNames:
 
 
 def _parts(node: ast.AST) -> tuple[list[ast.AST], list[ast.AST]]:
-    """Children that are looked up outside of a scope (decorators, defaults, bases), and those inside."""
+    """Children that are looked up outside of a scope (decorators, defaults, bases), and those
+    inside.
+    """
     if isinstance(node, ast.ClassDef):
         return [*node.decorator_list, *node.bases, *node.keywords], list(node.body)
     assert isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))

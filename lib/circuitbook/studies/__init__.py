@@ -1,1 +1,3 @@
-"""Measurements at every checkpoint, kept in the store, and what follows from them: a module for each section."""
+"""Measurements at every checkpoint, kept in the store, and what follows from them: a module for
+each section.
+"""

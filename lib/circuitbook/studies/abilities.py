@@ -1,7 +1,8 @@
 """What a model can do at each checkpoint: the paper's section 3.1 and Figure 1.
 
-One row per prompt, so that intervals can be had later without the model. Everything goes through the store, one entry
-per checkpoint and task; a checkpoint is loaded once, and only if something about it has not been measured yet.
+One row per prompt, so that intervals can be had later without the model. Everything goes through
+the store, one entry per checkpoint and task; a checkpoint is loaded once, and only if something
+about it has not been measured yet.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from circuitbook.tasks.sequences import ordinary_tokens
 REPETITION = "repetition"  # not a task of the paper: are repeated random sequences predicted?
 
 
-# What we call an ability at all, in each task's own metric: odds of e to one, a tenth of the probability, a nat.
+# What we call an ability at all, in each task's own metric: odds of e to one, a tenth of the
+# probability, a nat.
 MIN_METRIC = {name: task.min_metric for name, task in TASKS.items()} | {REPETITION: 1.0}
 
 
@@ -41,9 +43,10 @@ def answers_to(
 ) -> pd.DataFrame:
     """The model's answers to `n` prompts of a task: one row per prompt.
 
-    Columns: prompt (0..n-1), clean (its text), the task's own description of the prompt (kind, words ...), `metric`
-    (the task's own), every measure of `PromptPairs.measures`, and `corrupted_metric` (the corrupted prompt scored with
-    the clean labels, as in the paper). Logits are those at END, in the model's dtype; sums are float32.
+    Columns: prompt (0..n-1), clean (its text), the task's own description of the prompt (kind,
+    words ...), `metric` (the task's own), every measure of `PromptPairs.measures`, and
+    `corrupted_metric` (the corrupted prompt scored with the clean labels, as in the paper). Logits
+    are those at END, in the model's dtype; sums are float32.
     """
     pairs = task.prompts(model.tokenizer, n=n, seed=seed, **options)
     columns: dict[str, list] = {}
@@ -70,11 +73,13 @@ def answers_to(
 
 
 def repetition(model: Model, n: int = 64, length: int = 24, seed: int = 42) -> pd.DataFrame:
-    """Prediction of random sequences that are said twice (as the authors' code does): what induction heads are for.
+    """Prediction of random sequences that are said twice (as the authors' code does): what
+    induction heads are for.
 
-    `n` sequences of `length` tokens, uniform over `ordinary_tokens`, each repeated once. One row per sequence: `first`
-    and `second`, mean log probability (nats) of the tokens of each half without its first one; `metric` is the gain,
-    second - first; `accuracy` the share of argmax hits in the second half.
+    `n` sequences of `length` tokens, uniform over `ordinary_tokens`, each repeated once. One row
+    per sequence: `first` and `second`, mean log probability (nats) of the tokens of each half
+    without its first one; `metric` is the gain, second - first; `accuracy` the share of argmax hits
+    in the second half.
     """
     pool = ordinary_tokens(model)
     sequence = pool[
@@ -109,11 +114,12 @@ def measure_abilities(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Answers of every model, checkpoint and task: one row per prompt, columns model, step, tokens_seen, task and
-    those of `answers_to` or `repetition`.
+    """Answers of every model, checkpoint and task: one row per prompt, columns model, step,
+    tokens_seen, task and those of `answers_to` or `repetition`.
 
-    `steps`: {model: steps}, default all of the suite. `tasks` may include "repetition". `n` is the number of prompts
-    asked for; a task with fewer items gives all it has. Ctrl-C loses at most the measurement in hand.
+    `steps`: {model: steps}, default all of the suite. `tasks` may include "repetition". `n` is the
+    number of prompts asked for; a task with fewer items gives all it has. Ctrl-C loses at most the
+    measurement in hand.
     """
     frames = []
     where = {"device": device, "dtype": dtype, "progress": progress}
@@ -162,9 +168,11 @@ def summarise(
 def emergences(
     answers: pd.DataFrame, task: str, share: float, value: str = "metric", **options
 ) -> dict[str, Emergence]:
-    """For each model: when its ability at `task` reached `share` of its final value (see `stats.emergence`).
+    """For each model: when its ability at `task` reached `share` of its final value (see
+    `stats.emergence`).
 
-    A model whose final value of the task's own metric is not beyond doubt above `MIN_METRIC` has no ability to date.
+    A model whose final value of the task's own metric is not beyond doubt above `MIN_METRIC` has no
+    ability to date.
     """
     min_value = MIN_METRIC.get(task, 0.0) if value == "metric" else 0.0
     found = {}
@@ -178,7 +186,9 @@ def emergences(
 
 @dataclass(frozen=True)
 class OnsetComparison:
-    """How far apart several emergence points are: slowest over quickest, with its interval, and what follows."""
+    """How far apart several emergence points are: slowest over quickest, with its interval, and
+    what follows.
+    """
 
     fold: float
     low: float
@@ -191,9 +201,9 @@ def compare_onsets(
 ) -> OnsetComparison:
     """Do the models reach it after the same number of tokens, that is within a factor of `bound`?
 
-    "no" where the whole interval of the ratio lies above the bound, "yes" where it lies below, else "can't tell".
-    The interval resamples prompts; it knows nothing of other seeds. Models that never get there are left out; with
-    fewer than two left the answer is "can't tell".
+    "no" where the whole interval of the ratio lies above the bound, "yes" where it lies below, else
+    "can't tell". The interval resamples prompts; it knows nothing of other seeds. Models that never
+    get there are left out; with fewer than two left the answer is "can't tell".
     """
     there = [e for e in found.values() if len(e.samples)]
     if len(there) < 2:

@@ -1,4 +1,6 @@
-"""The heads that bring what matters to END, for the tasks other than IOI (Tigges et al. 2024, the Greater-Than check of its code)."""
+"""The heads that bring what matters to END, for the tasks other than IOI (Tigges et al. 2024, the
+Greater-Than check of its code).
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,14 @@ TELLS = {
 
 @dataclass(frozen=True, eq=False)
 class AnswerReaders:
-    """The heads of one checkpoint that bring what matters from where it stands to END, for a task other than IOI.
+    """The heads of one checkpoint that bring what matters from where it stands to END, for a task
+    other than IOI.
 
-    Rows of `effect` are heads, then MLPs: the direct effect e on the task's metric. `looks` [head, n]: attention from END to the
-    token that tells; `peaks` [head, n]: whether it is the largest. For Greater-Than `year` [head, n]: the head's output at END,
-    through the unembedding, is highest for YY or YY + 1 among the hundred years; `above` [MLP, n]: the MLP's, mean of the years
-    after YY less that of the others.
+    Rows of `effect` are heads, then MLPs: the direct effect e on the task's metric. `looks` [head,
+    n]: attention from END to the token that tells; `peaks` [head, n]: whether it is the largest.
+    For Greater-Than `year` [head, n]: the head's output at END, through the unembedding, is highest
+    for YY or YY + 1 among the hundred years; `above` [MLP, n]: the MLP's, mean of the years after
+    YY less that of the others.
     """
 
     model: str
@@ -64,12 +68,15 @@ class AnswerReaders:
         return (self.arrays["direct"].mean(1) - clean) / (clean - corrupted)
 
     def readers(self, bar: float = 0.5) -> np.ndarray:
-        """bool [head]: attention from END is highest at the token that tells, on more than `bar` of the prompts."""
+        """bool [head]: attention from END is highest at the token that tells, on more than `bar` of
+        the prompts.
+        """
         return self.arrays["peaks"].mean(1) > bar
 
     def shares(self) -> dict[str, float]:
-        """Shares of the absolute direct effects: of the MLPs among all, of the readers among heads, and what k random heads
-        would have (k of all)."""
+        """Shares of the absolute direct effects: of the MLPs among all, of the readers among heads,
+        and what k random heads would have (k of all).
+        """
         effect, readers = np.abs(self.effect()), self.readers()
         of_heads = effect[: self.n_rows]
         return {
@@ -150,8 +157,9 @@ def measure_answer_readers(
 
 
 def year_circuit(found: CircuitResult) -> tuple[list[int], list[int]]:
-    """The parts that the authors' Greater-Than check looks at: (MLPs with an edge to the logits, as layers; heads with an edge to
-    one of these MLPs, as rows)."""
+    """The parts that the authors' Greater-Than check looks at: (MLPs with an edge to the logits, as
+    layers; heads with an edge to one of these MLPs, as rows).
+    """
     graph, mask = found.circuit.graph, found.circuit.mask
     mlps = [layer for layer in range(graph.n_layers) if mask[graph.source(layer), -1]]
     columns = [graph.destination(layer) for layer in mlps]

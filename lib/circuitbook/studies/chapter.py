@@ -1,4 +1,5 @@
-"""A chapter's parameters, and the measurements that follow from them, each made when it is first asked for.
+"""A chapter's parameters, and the measurements that follow from them, each made when it is first
+asked for.
 
     chapter = open_chapter(suite="mini", models=None, tasks=["ioi"], recipe="robust")
     chapter.circuits            # measured now, or read from the store
@@ -29,7 +30,9 @@ from circuitbook.suites.names import base_model
 
 @dataclass(frozen=True, eq=False)
 class Chapter:
-    """What was chosen for a chapter. Names: `models` are all of them, `main` one run of each size, small to large."""
+    """What was chosen for a chapter. Names: `models` are all of them, `main` one run of each size,
+    small to large.
+    """
 
     chosen: Selection
     recipe: Recipe

@@ -14,16 +14,20 @@ from circuitbook.studies.circuits import CircuitResult
 
 
 def table(found: Sequence[CircuitResult]) -> pd.DataFrame:
-    """One row per model, checkpoint and task: see `Found.row`. Sizes are nan where there is no circuit."""
+    """One row per model, checkpoint and task: see `Found.row`. Sizes are nan where there is no
+    circuit.
+    """
     return pd.DataFrame([one.row for one in found])
 
 
 def survival(found: Sequence[CircuitResult]) -> pd.DataFrame:
-    """How circuits of one model and task hang together over training; one row per checkpoint with a circuit.
+    """How circuits of one model and task hang together over training; one row per checkpoint with a
+    circuit.
 
-    Columns: model, task, step, tokens_seen, before (tokens of the checkpoint before with a circuit, nan at the first),
-    kept (share of its edges that are still there), jaccard with it; of_last and jaccard_last: share of the last circuit's
-    edges that are there already, and the Jaccard similarity with it.
+    Columns: model, task, step, tokens_seen, before (tokens of the checkpoint before with a circuit,
+    nan at the first), kept (share of its edges that are still there), jaccard with it; of_last and
+    jaccard_last: share of the last circuit's edges that are there already, and the Jaccard
+    similarity with it.
     """
     rows = []
     for (model, task), group in grouped(found).items():
@@ -66,9 +70,11 @@ def survival(found: Sequence[CircuitResult]) -> pd.DataFrame:
 
 
 def edge_history(found: Sequence[CircuitResult], model: str, task: str) -> pd.DataFrame:
-    """Edges that were ever in the circuit of one model and task: index edge name, columns tokens seen, bool.
+    """Edges that were ever in the circuit of one model and task: index edge name, columns tokens
+    seen, bool.
 
-    In the order in which they come in, then of how long they stay. Checkpoints without a circuit are columns of False.
+    In the order in which they come in, then of how long they stay. Checkpoints without a circuit
+    are columns of False.
     """
     of = [one for one in found if (one.model, one.task) == (model, task)]
     if not of:

@@ -1,8 +1,9 @@
-"""Circuits at every checkpoint: the smallest faithful one of each model and task, and what stays of it.
+"""Circuits at every checkpoint: the smallest faithful one of each model and task, and what stays of
+it.
 
-A checkpoint is loaded once for all tasks, and only if something about it has not been measured yet. What is kept is one
-entry per checkpoint and task: the scores of all edges, the circuit and its curve, and the circuits that other prompts would
-have given.
+A checkpoint is loaded once for all tasks, and only if something about it has not been measured yet.
+What is kept is one entry per checkpoint and task: the scores of all edges, the circuit and its
+curve, and the circuits that other prompts would have given.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ CURVE_COLUMNS = ("size", "edges", "nodes", "metric", "ratio", "normalised", "low
 
 @dataclass(frozen=True, eq=False)
 class CircuitResult:
-    """What a search gave at one checkpoint for one task. `circuit.found` says whether there is a circuit."""
+    """What a search gave at one checkpoint for one task. `circuit.found` says whether there is a
+    circuit.
+    """
 
     model: str
     step: int
@@ -48,7 +51,9 @@ class CircuitResult:
 
     @property
     def resampled(self) -> list[np.ndarray]:
-        """Circuits of as many edges from scores over resampled prompts, bool [src, dst] each: the noise of the measurement."""
+        """Circuits of as many edges from scores over resampled prompts, bool [src, dst] each: the
+        noise of the measurement.
+        """
         masks = [np.zeros(self.circuit.mask.size, bool) for _ in self.edges_resampled]
         for mask, edges in zip(masks, self.edges_resampled):
             mask[edges] = True
@@ -85,7 +90,9 @@ class CircuitResult:
 def circuit_at(
     model: Model, task: str, recipe: Recipe, seed: int | None = None
 ) -> tuple[Circuit, float | None, list[np.ndarray]]:
-    """(circuit, relative completeness gap, resampled circuits) of one model and task by a recipe: see `search_circuit`."""
+    """(circuit, relative completeness gap, resampled circuits) of one model and task by a recipe:
+    see `search_circuit`.
+    """
     return search_circuit(model, **_settings(task, recipe, seed))
 
 
@@ -113,8 +120,9 @@ def search_circuit(
 ) -> tuple[Circuit, float | None, list[np.ndarray]]:
     """(circuit, relative completeness gap, resampled circuits) of one model and task.
 
-    Where the task is not done there are no scores, so no gap (None) and nothing resampled. `attribution` and `search`:
-    the arguments of `attribute` and `find_circuit`; `resamples`: how many circuits from resampled prompts.
+    Where the task is not done there are no scores, so no gap (None) and nothing resampled.
+    `attribution` and `search`: the arguments of `attribute` and `find_circuit`; `resamples`: how
+    many circuits from resampled prompts.
     """
     pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     if none := task_not_done(model, pairs, min_metric=search["min_metric"]):
@@ -150,9 +158,11 @@ def resampled_circuits(
     draws: int,
     seed: int = 0,
 ) -> list[np.ndarray]:
-    """Circuits of the first `size` edges by the mean scores over prompts drawn with replacement; bool [src, dst] each.
+    """Circuits of the first `size` edges by the mean scores over prompts drawn with replacement;
+    bool [src, dst] each.
 
-    per_prompt: scores [n, src, dst], see `attribute`. The size is held, so that what differs is which edges come first.
+    per_prompt: scores [n, src, dst], see `attribute`. The size is held, so that what differs is
+    which edges come first.
     """
     out = []
     for weights in bootstrap_draws(len(per_prompt), draws, seed):
@@ -178,8 +188,8 @@ def measure_circuits(
 ) -> list[CircuitResult]:
     """The smallest faithful circuit of every model, checkpoint and task, in that order.
 
-    `steps`: {model: steps}, default all of the suite. `seed`: of the prompts, if not the recipe's. Ctrl-C loses at most
-    the circuit in hand.
+    `steps`: {model: steps}, default all of the suite. `seed`: of the prompts, if not the recipe's.
+    Ctrl-C loses at most the circuit in hand.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     where = {"device": device, "dtype": dtype, "progress": progress}

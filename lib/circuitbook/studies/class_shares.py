@@ -16,9 +16,10 @@ from circuitbook.studies.head_scores import HeadScores
 def share_table(
     anatomies: Sequence[HeadClasses], forms: Sequence[str] = tuple(FORMS), draws: int = 1000
 ) -> pd.DataFrame:
-    """One row per checkpoint, stage and form: model, step, tokens_seen, stage, form, share with low and high (95 % over
-    prompts), null with null_low and null_high (random heads, as many), members (k) of nodes, `beats` (the share of random
-    draws that explain less), and why there is no share."""
+    """One row per checkpoint, stage and form: model, step, tokens_seen, stage, form, share with low
+    and high (95 % over prompts), null with null_low and null_high (random heads, as many), members
+    (k) of nodes, `beats` (the share of random draws that explain less), and why there is no share.
+    """
     rows = []
     for one in anatomies:
         weights = bootstrap_draws(len(one.clean), draws)
@@ -65,10 +66,12 @@ FUNCTIONS = ("look at the indirect object", "look at the subject", "look elsewhe
 
 
 def function_shares(found: Sequence[HeadScores], bar: float = 0.5) -> pd.DataFrame:
-    """Who helps directly, told by where it looks on the prompts themselves, not by a score: a row per checkpoint that does IOI.
+    """Who helps directly, told by where it looks on the prompts themselves, not by a score: a row
+    per checkpoint that does IOI.
 
-    Columns: model, step, tokens_seen and, for each of `FUNCTIONS`, that share of the direct effects that help. A head looks at
-    what gets more of its attention from END (the subject: S1 and S2 together), if the names together get more than `bar`.
+    Columns: model, step, tokens_seen and, for each of `FUNCTIONS`, that share of the direct effects
+    that help. A head looks at what gets more of its attention from END (the subject: S1 and S2
+    together), if the names together get more than `bar`.
     """
     rows = []
     for one in (scores for scores in found if scores.does_ioi):
@@ -99,9 +102,11 @@ class ShareVerdict:
 
 
 def verdict(shares: pd.DataFrame, claimed: float) -> ShareVerdict:
-    """Is the share above `claimed` at all these checkpoints? Rows of `share_table`, one form and stage.
+    """Is the share above `claimed` at all these checkpoints? Rows of `share_table`, one form and
+    stage.
 
-    "does not hold" where the interval of some share lies below, "holds" where all lie above, else "can't tell".
+    "does not hold" where the interval of some share lies below, "holds" where all lie above, else
+    "can't tell".
     """
     there = shares.dropna(subset=["share"])
     if there.empty:

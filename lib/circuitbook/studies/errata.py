@@ -1,7 +1,9 @@
-"""What goes wrong easily in such an analysis, measured: the slips of the authors' public code, and traps of the method.
+"""What goes wrong easily in such an analysis, measured: the slips of the authors' public code, and
+traps of the method.
 
-Each function does a thing both ways on checkpoints of the suite at hand and returns the difference, one row per case. All go
-through the store. That a slip is in the public code does not say that it is in the paper's figures: versions differ.
+Each function does a thing both ways on checkpoints of the suite at hand and returns the difference,
+one row per case. All go through the store. That a slip is in the public code does not say that it
+is in the paper's figures: versions differ.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ SWAP_COLUMNS = ["own", "right", "published", "source_own", "model", "step", "hea
 
 
 def published_swap(target: Model, source: Model, which: Sequence[Head]) -> Model:
-    """`target`, a GPT-NeoX, with what the stored code of the authors takes from `source` for these heads: columns (not rows) head * d_head ... of the
-    fused query-key-value matrix, which are *input* dimensions of every head, the same slice of its bias, and no output."""
+    """`target`, a GPT-NeoX, with what the stored code of the authors takes from `source` for these
+    heads: columns (not rows) head * d_head ... of the fused query-key-value matrix, which are
+    *input* dimensions of every head, the same slice of its bias, and no output.
+    """
     out, theirs = copy.deepcopy(target.hf_model), source.hf_model.base_model.layers
     with torch.no_grad():
         for layer, head in which:
@@ -53,8 +57,10 @@ def published_swap(target: Model, source: Model, which: Sequence[Head]) -> Model
 def swap_means(
     target: Model, source: Model, *, carriers: list[Head], prompts: int, seed: int
 ) -> pd.DataFrame:
-    """Mean IOI logit differences of a target: own, with the carriers of a source put in rightly and as published, and of
-    the source. What was published slices a fused matrix; elsewhere there is none to slice, and it is absent."""
+    """Mean IOI logit differences of a target: own, with the carriers of a source put in rightly and
+    as published, and of the source. What was published slices a fused matrix; elsewhere there is
+    none to slice, and it is absent.
+    """
     pairs = ioi.TASK.prompts(target.tokenizer, n=prompts, seed=seed)
     ours, theirs = network_of(target), network_of(source)
     networks = {"own": ours, "right": swap_heads(ours, theirs, carriers), "source_own": theirs}
@@ -76,9 +82,10 @@ def swap_effect(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> pd.DataFrame:
-    """The heads that carry IOI at the last checkpoint (see `self_repair.CARRIES`) put into every checkpoint that does not
-    do it yet, rightly and as published: a row per model and target with own, right, published and source_own (mean logit
-    differences)."""
+    """The heads that carry IOI at the last checkpoint (see `self_repair.CARRIES`) put into every
+    checkpoint that does not do it yet, rightly and as published: a row per model and target with
+    own, right, published and source_own (mean logit differences).
+    """
     tables = []
     for name in dict.fromkeys(at.model for at in scores):
         mine = sorted((at for at in scores if at.model == name), key=lambda at: at.step)
@@ -151,8 +158,10 @@ def redraws(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> pd.DataFrame:
-    """The same number from other draws of unseeded data: a row per case, what (task, or "induction" with 2 and 32
-    sequences) and seed, with `value`: the mean metric of `prompts` prompts, or the strongest head's induction score."""
+    """The same number from other draws of unseeded data: a row per case, what (task, or "induction"
+    with 2 and 32 sequences) and seed, with `value`: the mean metric of `prompts` prompts, or the
+    strongest head's induction score.
+    """
     what = {"tasks": [get_task(task) for task in tasks], "prompts": prompts, "seeds": list(seeds)}
     return _at_each(suite, cases, store, redraw_table, device=device, dtype=dtype, **what)
 
@@ -196,8 +205,9 @@ def suppression_redraws(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> pd.DataFrame:
-    """CSPA of one head on other draws of texts: a row per case, number of texts and draw, with `value`. Empty without a
-    text."""
+    """CSPA of one head on other draws of texts: a row per case, number of texts and draw, with
+    `value`. Empty without a text.
+    """
     what = {"head": head, "counts": list(counts), "draws": draws, "texts": documents_for_mean}
     what |= {"positions": positions, "text": text_file(text)}
     return _at_each(suite, cases, store, suppression_table, device=device, dtype=dtype, **what)
@@ -209,7 +219,9 @@ def width_by_prompts(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How wide the 95 % interval of Figure 4 B is with so many prompts: model, step, prompts, width. Resampled from the prompts there are."""
+    """How wide the 95 % interval of Figure 4 B is with so many prompts: model, step, prompts,
+    width. Resampled from the prompts there are.
+    """
     rows, rng = [], np.random.default_rng(seed)
     for one in head_classes:
         for count in counts:
@@ -254,7 +266,8 @@ def wrong_position(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> pd.DataFrame:
-    """Logits read at the last column of right-padded IOI prompts instead of END: `padded` (share of prompts), `right` and
-    `wrong` (mean logit difference)."""
+    """Logits read at the last column of right-padded IOI prompts instead of END: `padded` (share of
+    prompts), `right` and `wrong` (mean logit difference).
+    """
     what = {"prompts": prompts, "seed": seed}
     return _at_each(suite, cases, store, position_table, device=device, dtype=dtype, **what)

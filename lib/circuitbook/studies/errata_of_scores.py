@@ -34,7 +34,9 @@ def precision_table(
     scores: np.ndarray,
     mask: np.ndarray,
 ) -> pd.DataFrame:
-    """correlation, largest, edges: the model's own scores against `scores`, and the circuit against `mask`."""
+    """correlation, largest, edges: the model's own scores against `scores`, and the circuit against
+    `mask`.
+    """
     pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     rough = attribute(model, pairs, **attribution).values.float()
     graph, fine = graph_of(model), torch.as_tensor(scores)
@@ -57,9 +59,10 @@ def precision(
     device: str = "cpu",
     low: torch.dtype = torch.bfloat16,
 ) -> pd.DataFrame:
-    """Scores in a narrow dtype against float32, at checkpoints and tasks with a circuit: a row each with `correlation` of
-    the scores of all edges, `largest` difference over the largest score, and `edges`, the Jaccard similarity of the
-    circuits of the same size."""
+    """Scores in a narrow dtype against float32, at checkpoints and tasks with a circuit: a row each
+    with `correlation` of the scores of all edges, `largest` difference over the largest score, and
+    `edges`, the Jaccard similarity of the circuits of the same size.
+    """
     settings, tables = get_recipe(recipe), []
     found = [result for result in circuits if result.circuit.found]
     places = [(result.model, result.step) for result in found]
@@ -113,9 +116,10 @@ def last_batch(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> pd.DataFrame:
-    """Batch means summed over batches, as in the authors' code, weigh the prompts of a short last batch more. Of circuits
-    of the size found, from IOI scores over `prompts` prompts: `weight` of such a prompt over another's, and `edges`, the
-    Jaccard similarity with equal weights."""
+    """Batch means summed over batches, as in the authors' code, weigh the prompts of a short last
+    batch more. Of circuits of the size found, from IOI scores over `prompts` prompts: `weight` of
+    such a prompt over another's, and `edges`, the Jaccard similarity with equal weights.
+    """
     found = [result for result in circuits if result.circuit.found and result.task == "ioi"]
     places = [(result.model, result.step) for result in found]
     where = {"device": device, "dtype": dtype, "progress": False}

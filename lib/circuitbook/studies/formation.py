@@ -1,7 +1,9 @@
-"""When kinds of heads form, whether before or after the ability they serve, and what becomes of them.
+"""When kinds of heads form, whether before or after the ability they serve, and what becomes of
+them.
 
-Works on what `heads.measure_heads` and `over_training.measure_circuits` have measured (Tigges et al. 2024, sections 3.2
-and 4.1, Figures 2 and 3), and measures what Figure 3's story needs besides: swaps and self-repair.
+Works on what `heads.measure_heads` and `over_training.measure_circuits` have measured (Tigges et
+al. 2024, sections 3.2 and 4.1, Figures 2 and 3), and measures what Figure 3's story needs besides:
+swaps and self-repair.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from circuitbook.stats import Emergence, bootstrap_draws, dated, interval
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.head_scores import HeadScores
 
-# From these scores on we say that a head is of a kind (the authors' bars for a single model), and the task whose circuit
-# the paper takes heads of that kind from.
+# From these scores on we say that a head is of a kind (the authors' bars for a single model), and
+# the task whose circuit the paper takes heads of that kind from.
 BARS = {"successor": 0.4, "induction": 0.25, "copy_suppression": 0.15, "copy": 0.25}
 
 
@@ -66,10 +68,12 @@ def formation(
     draws: int = 1000,
     seed: int = 0,
 ) -> Emergence:
-    """When heads of a kind form: the tokens at which the strongest head first has `share` of the largest score it will have.
+    """When heads of a kind form: the tokens at which the strongest head first has `share` of the
+    largest score it will have.
 
-    The strongest head is taken at each checkpoint anew, so that one head's handing over to another is no late formation. The
-    interval resamples the items of the score. Nothing is dated where the largest score is not beyond doubt above `BARS`.
+    The strongest head is taken at each checkpoint anew, so that one head's handing over to another
+    is no late formation. The interval resamples the items of the score. Nothing is dated where the
+    largest score is not beyond doubt above `BARS`.
     """
     mine = of_model(found, model)
     if not all(np.isfinite(one.score(kind)).all() for one in mine):
@@ -98,7 +102,9 @@ class Lead:
 
 
 def lead(head: Emergence, ability: Emergence) -> Lead:
-    """Does the head form before the ability? `answer` is "before" or "after" where the whole interval says so."""
+    """Does the head form before the ability? `answer` is "before" or "after" where the whole
+    interval says so.
+    """
     missing = [
         name
         for name, one in (("no such head", head), ("no ability", ability))
@@ -120,7 +126,9 @@ def lead(head: Emergence, ability: Emergence) -> Lead:
 
 
 def heads_in_circuits(circuits: Sequence[CircuitResult], model: str, task: str) -> set[Head]:
-    """Heads that were ever in the circuit: at some checkpoint something runs into them and something out of them."""
+    """Heads that were ever in the circuit: at some checkpoint something runs into them and
+    something out of them.
+    """
     out: set[Head] = set()
     for one in circuits:
         if (one.model, one.task) == (model, task) and one.circuit.found:
@@ -139,8 +147,10 @@ def figure_2_head(
     kind: str,
     bar: float = 0.33,
 ) -> Head | None:
-    """The head that the paper's Figure 2 would show: of the heads that reach `bar` times the largest score of any head at any
-    checkpoint, and were ever in the circuit of the kind's task, the one that reaches it first. None if there is none."""
+    """The head that the paper's Figure 2 would show: of the heads that reach `bar` times the
+    largest score of any head at any checkpoint, and were ever in the circuit of the kind's task,
+    the one that reaches it first. None if there is none.
+    """
     table = trajectories(found, model, kind)
     if not np.isfinite(table.to_numpy()).all() or table.to_numpy().max() <= 0:
         return None
@@ -155,9 +165,11 @@ def figure_2_head(
 
 
 def fates(found: Sequence[HeadScores], model: str, kind: str) -> pd.DataFrame:
-    """What becomes of each head that is ever of a kind: head, formed (tokens at which it passes the bar), largest, at, final, fate.
+    """What becomes of each head that is ever of a kind: head, formed (tokens at which it passes the
+    bar), largest, at, final, fate.
 
-    fate: "keeps it"; "loses it", less than half of its largest score at the end; "fades", less than four fifths.
+    fate: "keeps it"; "loses it", less than half of its largest score at the end; "fades", less than
+    four fifths.
     """
     table, rows = trajectories(found, model, kind), []
     for head in table:
@@ -181,10 +193,12 @@ def fates(found: Sequence[HeadScores], model: str, kind: str) -> pd.DataFrame:
 
 
 def balance(table: pd.DataFrame) -> float:
-    """Load balancing: the variance over checkpoints of the heads' sum, over the sum of their variances.
+    """Load balancing: the variance over checkpoints of the heads' sum, over the sum of their
+    variances.
 
-    1 if heads change independently of one another; below 1 if one gains what another loses; the number of heads if all go
-    up and down together. `table` as from `trajectories`, the checkpoints after formation only. nan if nothing changes.
+    1 if heads change independently of one another; below 1 if one gains what another loses; the
+    number of heads if all go up and down together. `table` as from `trajectories`, the checkpoints
+    after formation only. nan if nothing changes.
     """
     values = table.to_numpy()
     alone = values.var(0).sum()

@@ -1,18 +1,21 @@
-"""Does IOI stay the same computation while its heads change? The paper's test, and three that could fail more easily.
+"""Does IOI stay the same computation while its heads change? The paper's test, and three that could
+fail more easily.
 
-The test (Tigges et al. 2024, section 4.2, Figure 4). Heads are put into classes by what they do, not by where they are, in
-three stages, each found by path patching from the one before:
+The test (Tigges et al. 2024, section 4.2, Figure 4). Heads are put into classes by what they do,
+not by where they are, in three stages, each found by path patching from the one before:
 
     direct      what heads write to the logits: name movers, copy suppression, and their negatives
     steering    what heads do to the queries of those, that is to where they look: S-inhibition
     tertiary    what heads do to the values of S-inhibition heads, that is to what these know: induction, duplicate token
 
-At each checkpoint, how much of a stage's effect do its classes explain? If the shares stay while the heads in the classes
-change, it is the same algorithm in other places. An effect is the authors' e(h) = (patched - clean) / (clean - corrupted),
-of the mean logit difference: 0 where the head does not matter, -1 where without it the answer is as bad as the corrupted one.
+At each checkpoint, how much of a stage's effect do its classes explain? If the shares stay while
+the heads in the classes change, it is the same algorithm in other places. An effect is the authors'
+e(h) = (patched - clean) / (clean - corrupted), of the mean logit difference: 0 where the head does
+not matter, -1 where without it the answer is as bad as the corrupted one.
 
-Besides: shares of random heads (`null_shares`); what is left when all that the algorithm calls irrelevant is resampled
-(`scrub_masks`). A circuit, or its pattern of classes, put to another checkpoint: `transfer`. The other tasks: `readers`.
+Besides: shares of random heads (`null_shares`); what is left when all that the algorithm calls
+irrelevant is resampled (`scrub_masks`). A circuit, or its pattern of classes, put to another
+checkpoint: `transfer`. The other tasks: `readers`.
 """
 
 from __future__ import annotations
@@ -89,11 +92,13 @@ SIGNALS = {
 
 @dataclass(frozen=True, eq=False)
 class HeadClasses:
-    """The IOI algorithm at one checkpoint. Rows are heads (layer * n_heads + head); see the module for stages.
+    """The IOI algorithm at one checkpoint. Rows are heads (layer * n_heads + head); see the module
+    for stages.
 
-    `patched`: {stage: [head, n]} metric of each prompt with that head patched into the stage's receivers; a stage that has
-    no receivers is not there, and `why` says so. `classes`: {class: bool [head]}. `in_circuit` bool [head]: sources of an
-    edge in the circuit. `signals` [head, 3]: effect on the stage "steering" of each of `SIGNALS`, at END; nan without.
+    `patched`: {stage: [head, n]} metric of each prompt with that head patched into the stage's
+    receivers; a stage that has no receivers is not there, and `why` says so. `classes`: {class:
+    bool [head]}. `in_circuit` bool [head]: sources of an edge in the circuit. `signals` [head, 3]:
+    effect on the stage "steering" of each of `SIGNALS`, at END; nan without.
     """
 
     model: str
@@ -115,7 +120,9 @@ class HeadClasses:
         return [divmod(row, self.n_heads) for row in range(len(self.in_circuit))]
 
     def effects(self, stage: str, weights: np.ndarray | None = None) -> np.ndarray:
-        """e(h), float64 [head]; with `weights` [draws, n] (see `stats.bootstrap_draws`) [draws, head]."""
+        """e(h), float64 [head]; with `weights` [draws, n] (see `stats.bootstrap_draws`) [draws,
+        head].
+        """
         mean = (lambda a: a.mean(-1)) if weights is None else (lambda a: weights @ a.T)
         clean, corrupted = mean(self.clean[None]), mean(self.corrupted[None])
         return (mean(self.patched[stage]) - clean) / (clean - corrupted)
@@ -125,8 +132,9 @@ class HeadClasses:
         return np.any([self.classes[name] for name in STAGES[stage]], axis=0)
 
     def counted(self, stage: str, form: str = "absolute") -> np.ndarray | None:
-        """bool [head] whose effects are summed up, or None where there is nothing to share: no receivers, no circuit, or
-        no head that matters."""
+        """bool [head] whose effects are summed up, or None where there is nothing to share: no
+        receivers, no circuit, or no head that matters.
+        """
         if stage not in self.patched:
             return None
         nodes = np.ones_like(self.in_circuit) if form == "all heads" else self.in_circuit
@@ -140,10 +148,12 @@ class HeadClasses:
         weights: np.ndarray | None = None,
         members: np.ndarray | None = None,
     ) -> np.ndarray | float:
-        """Share of the stage's effect that its classes explain, [] or [draws]; nan where there is nothing to share.
+        """Share of the stage's effect that its classes explain, [] or [draws]; nan where there is
+        nothing to share.
 
-        form, see `FORMS`: sum of |e(h)| (or of e(h), "signed") over classified heads, over that of all heads that count.
-        The authors' function for it could not be read; "absolute" is our reading. `members`: other heads than the classes'.
+        form, see `FORMS`: sum of |e(h)| (or of e(h), "signed") over classified heads, over that of
+        all heads that count. The authors' function for it could not be read; "absolute" is our
+        reading. `members`: other heads than the classes'.
         """
         if form not in FORMS:
             raise ValueError(f"unknown form of share {form!r}; there are: {', '.join(FORMS)}")
@@ -159,8 +169,9 @@ class HeadClasses:
     def null_shares(
         self, stage: str, form: str = "absolute", draws: int = 2000, seed: int = 0
     ) -> np.ndarray:
-        """The same share, [draws], of as many heads drawn at random among those that count; their mean is k of n for the
-        absolute forms. Empty where there is no share."""
+        """The same share, [draws], of as many heads drawn at random among those that count; their
+        mean is k of n for the absolute forms. Empty where there is no share.
+        """
         nodes = self.counted(stage, form)
         if nodes is None:
             return np.empty(0)
@@ -186,7 +197,9 @@ class HeadClasses:
 
 
 def direct_classes(scores: HeadScores, settings: AlgorithmSettings) -> dict[str, np.ndarray]:
-    """The classes of the stage "direct", {class: bool [head]}, by score and sign of the direct effect (negative helps)."""
+    """The classes of the stage "direct", {class: bool [head]}, by score and sign of the direct
+    effect (negative helps).
+    """
     effect, bar = scores.score("direct"), settings.direct_bar
     copies, lowers = (scores.score(kind) > settings.copy_bar for kind in ("copy", "negative_copy"))
     suppresses = (
@@ -209,15 +222,17 @@ def classify_heads(
     n: int,
     seed: int = 42,
 ) -> dict[str, np.ndarray]:
-    """What `HeadClasses` needs of a checkpoint beyond its head scores; `mask` is its IOI circuit, bool [src, dst].
+    """What `HeadClasses` needs of a checkpoint beyond its head scores; `mask` is its IOI circuit,
+    bool [src, dst].
 
-    Stage "steering": receivers are the queries of all name movers, or ("direct" in the settings, as the caption of
-    Figure 4 has it) of all heads of the stage before that help. A head is S-inhibition if its effect through them is
-    below -through_bar, if (in `paper`) the circuit has an edge from it to such a query, and if the signal named in the
-    settings, patched at END, lowers the logit difference and turns them away from what they should look at (see
-    `turned_away`). Stage "tertiary": receivers are the values of S-inhibition heads that are not copy suppression. A
-    head is of a class if its effect is below -through_bar and its induction (duplicate-token) score above the mean of
-    all heads.
+    Stage "steering": receivers are the queries of all name movers, or ("direct" in the settings, as
+    the caption of Figure 4 has it) of all heads of the stage before that help. A head is
+    S-inhibition if its effect through them is below -through_bar, if (in `paper`) the circuit has
+    an edge from it to such a query, and if the signal named in the settings, patched at END, lowers
+    the logit difference and turns them away from what they should look at (see `turned_away`).
+    Stage "tertiary": receivers are the values of S-inhibition heads that are not copy suppression.
+    A head is of a class if its effect is below -through_bar and its induction (duplicate-token)
+    score above the mean of all heads.
     """
     classes = direct_classes(scores, settings)
     everyone = all_heads(model)
@@ -289,10 +304,12 @@ def mean_attention_from_end(model: Model, pairs: PromptPairs, rows: np.ndarray) 
 
 
 def turned_away(turned: np.ndarray, movers: np.ndarray) -> np.ndarray:
-    """bool [head]: turned [head, receiver, place], the change of the receivers' attention, is for the worse.
+    """bool [head]: turned [head, receiver, place], the change of the receivers' attention, is for
+    the worse.
 
-    Name movers (bool [receiver]) should look at IO: worse is less at IO and more at S1. The others lower what they look at and
-    should look at the subject: worse is less at S1 and S2. Summed over either group; the group that is turned most decides.
+    Name movers (bool [receiver]) should look at IO: worse is less at IO and more at S1. The others
+    lower what they look at and should look at the subject: worse is less at S1 and S2. Summed over
+    either group; the group that is turned most decides.
     """
     io, s1, s2 = (turned[:, :, i] for i in range(3))
     to_io, to_s1, subject = io[:, movers].sum(1), s1[:, movers].sum(1), (s1 + s2)[:, ~movers].sum(1)
@@ -310,7 +327,8 @@ def measure_head_classes(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> list[HeadClasses]:
-    """The algorithm at each checkpoint of `head_scores` whose IOI circuit was looked for, by the same recipe.
+    """The algorithm at each checkpoint of `head_scores` whose IOI circuit was looked for, by the
+    same recipe.
 
     A checkpoint that does not do IOI has no classes: a share of no effect means nothing.
     """

@@ -1,4 +1,5 @@
-"""What attention heads do: scores of every head at every checkpoint (Tigges et al. 2024, sections 3.2 and 4.1).
+"""What attention heads do: scores of every head at every checkpoint (Tigges et al. 2024, sections
+3.2 and 4.1).
 
     previous, duplicate, induction    attention on random sequences that are said twice, to the token before, to the same
                                       token, and to the one that followed it the first time (Olsson et al. 2022)
@@ -10,9 +11,10 @@
     direct                            direct effect on IOI, by path patching; negative helps
     s_inhibition ...                  what it does to where the name movers look, by path patching
 
-Scores come per item (sequence, pair of words, prompt, document), so that intervals can be had later without the model.
-Heads are rows: row = layer * n_heads + head. All of one checkpoint are measured with one loading of it, in several
-entries of the store, so that an interruption loses only the one in hand.
+Scores come per item (sequence, pair of words, prompt, document), so that intervals can be had later
+without the model. Heads are rows: row = layer * n_heads + head. All of one checkpoint are measured
+with one loading of it, in several entries of the store, so that an interruption loses only the one
+in hand.
 """
 
 from __future__ import annotations
@@ -85,7 +87,9 @@ class HeadScores:
 
     @property
     def does_ioi(self) -> bool:
-        """Whether the model does IOI here at all; before that, shares of its logit difference mean nothing."""
+        """Whether the model does IOI here at all; before that, shares of its logit difference mean
+        nothing.
+        """
         return float(self.arrays["clean"].mean()) > ioi.TASK.min_metric
 
     @property
@@ -96,7 +100,8 @@ class HeadScores:
     def score(self, kind: str, weights: np.ndarray | None = None) -> np.ndarray:
         """[head]; with `weights` [draws, items] (see `stats.bootstrap_draws`) [draws, head].
 
-        For "direct": the change of the mean logit difference, over the clean one less the corrupted one (the authors' e(h)).
+        For "direct": the change of the mean logit difference, over the clean one less the corrupted
+        one (the authors' e(h)).
         """
         mean = (lambda a: a.mean(-1)) if weights is None else (lambda a: weights @ a.T)
         if kind == "copy_suppression":
@@ -113,7 +118,9 @@ class HeadScores:
         return self.arrays["cspa_kept" if kind == "copy_suppression" else kind].shape[-1]
 
     def table(self) -> pd.DataFrame:
-        """One row per head: model, step, tokens_seen, layer, head, every score, s_inhibition's columns (nan without movers)."""
+        """One row per head: model, step, tokens_seen, layer, head, every score, s_inhibition's
+        columns (nan without movers).
+        """
         frame = pd.DataFrame(
             {
                 "model": self.model,
@@ -177,7 +184,9 @@ def attention_part(
 
 
 def direct_part(model: Model, *, prompts: int, seed: int) -> dict[str, np.ndarray]:
-    """clean and corrupted logit differences [prompt], direct [head, prompt], and n_heads of a layer."""
+    """clean and corrupted logit differences [prompt], direct [head, prompt], and n_heads of a
+    layer.
+    """
     pairs = ioi.TASK.prompts(model.tokenizer, n=prompts, seed=seed)
     clean, corrupted = baselines(model, pairs)
     direct = path_patch(model, pairs, all_heads(model), ["logits"]).metric
@@ -195,7 +204,9 @@ def suppression_part(
     seed: int,
     as_published: bool,
 ) -> dict[str, np.ndarray]:
-    """cspa_kept and cspa_ablated, each [head, document]; nothing where there is no text to measure on."""
+    """cspa_kept and cspa_ablated, each [head, document]; nothing where there is no text to measure
+    on.
+    """
     tokens = documents(model, texts, positions, text, seed)
     if tokens is None:
         return {}
@@ -217,7 +228,9 @@ def inhibition_part(
 
 
 def _parts(settings: HeadSettings, seed: int, text: str | None) -> dict[str, tuple[Callable, dict]]:
-    """{kind in the store: (function, its arguments)} of all but the last part, which needs the others."""
+    """{kind in the store: (function, its arguments)} of all but the last part, which needs the
+    others.
+    """
     s, ioi_prompts = settings, {"prompts": settings.prompts, "seed": seed}
     lengths = {"sequences": s.sequences, "length": s.length, "story_length": s.story_length}
     texts = {
@@ -238,7 +251,9 @@ def _parts(settings: HeadSettings, seed: int, text: str | None) -> dict[str, tup
 
 
 def name_movers(arrays: dict[str, np.ndarray], settings: HeadSettings) -> np.ndarray:
-    """bool [head]: copies names more often than `copy_bar`, and helps IOI directly by more than `direct_bar`."""
+    """bool [head]: copies names more often than `copy_bar`, and helps IOI directly by more than
+    `direct_bar`.
+    """
     scores = HeadScores("", 0, 0, int(arrays["n_heads"]), arrays)
     with np.errstate(all="ignore"):
         direct = scores.score("direct")
@@ -283,8 +298,8 @@ def measure_heads(
 ) -> list[HeadScores]:
     """The scores of all heads of every model and checkpoint, in that order.
 
-    `steps`: {model: steps}, default all of the suite. `text`: see `documents`. Ctrl-C loses at most one kind of score of
-    the checkpoint in hand.
+    `steps`: {model: steps}, default all of the suite. `text`: see `documents`. Ctrl-C loses at most
+    one kind of score of the checkpoint in hand.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     where = {"device": device, "dtype": dtype, "progress": progress}

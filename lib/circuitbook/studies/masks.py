@@ -1,4 +1,6 @@
-"""Circuits that are given, not searched for: how well a checkpoint does a task with only their edges."""
+"""Circuits that are given, not searched for: how well a checkpoint does a task with only their
+edges.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,11 @@ def measure_masks(
     seed: int = 42,
     **options: object,
 ) -> np.ndarray:
-    """The task's metric of each prompt at one checkpoint with only these circuits' edges, float64 [2 + mask, n].
+    """The task's metric of each prompt at one checkpoint with only these circuits' edges, float64
+    [2 + mask, n].
 
-    masks: bool [src, dst] each. The first two rows are the full model's metric on the clean and on the corrupted
-    prompts. `options` are the task's (ioi: corruption="abc").
+    masks: bool [src, dst] each. The first two rows are the full model's metric on the clean and on
+    the corrupted prompts. `options` are the task's (ioi: corruption="abc").
     """
     stacked = np.array(masks, dtype=bool)
     what = {

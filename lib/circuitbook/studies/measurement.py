@@ -1,11 +1,13 @@
-"""The runner of every measurement: plan, key, load on demand, store, progress; stopped, it goes on where it was.
+"""The runner of every measurement: plan, key, load on demand, store, progress; stopped, it goes on
+where it was.
 
     for here in at_checkpoints(suite, ["mini-s", "mini-m"], store, what="abilities"):
         frame = here.table("abilities", answers_to, task=ioi.TASK, n=200, seed=42)
 
-A measurement is a function of a model and of keyword arguments. Its key is made of these very arguments, of the
-checkpoint's weights, config.json and tokenizer, of the dtype, and of all the code that the function can reach. So nothing
-that determines a number can be missing from its key. The model is loaded when the first measurement needs it, and once.
+A measurement is a function of a model and of keyword arguments. Its key is made of these very
+arguments, of the checkpoint's weights, config.json and tokenizer, of the dtype, and of all the code
+that the function can reach. So nothing that determines a number can be missing from its key. The
+model is loaded when the first measurement needs it, and once.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class Measurer:
     ) -> dict[str, np.ndarray]:
         """`measure(*models, **what)`, a dict of arrays (or tensors), from the store if it is there.
 
-        Errors: FloatingPointError that names checkpoint and array if a number is not finite; nothing is kept then.
+        Errors: FloatingPointError that names checkpoint and array if a number is not finite;
+        nothing is kept then.
         """
 
         def measured() -> dict[str, np.ndarray]:
@@ -77,7 +80,9 @@ class Measurer:
     def table(
         self, kind: str, measure: Callable[..., pd.DataFrame], **what: object
     ) -> pd.DataFrame:
-        """`measure(*models, **what)`, a table; like `arrays` otherwise. What is absent is pd.NA, never NaN."""
+        """`measure(*models, **what)`, a table; like `arrays` otherwise. What is absent is pd.NA,
+        never NaN.
+        """
 
         def measured() -> pd.DataFrame:
             made = measure(*self.models, **what)
@@ -128,7 +133,8 @@ def at_checkpoints(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> Iterator[Measurer]:
-    """A `Measurer` at every model and step, one after the other, behind a progress bar that says `what` is measured.
+    """A `Measurer` at every model and step, one after the other, behind a progress bar that says
+    `what` is measured.
 
     `steps`: {model: steps}, default all of the suite. Ctrl-C loses at most the measurement in hand.
     """

@@ -1,7 +1,8 @@
 """A notebook's parameters, checked before anything long starts.
 
-Parameters come from papermill, a shell or a student: plain strings, numbers and lists. `select` turns them into what
-the library works with, or says in one line which one is wrong and what there is instead.
+Parameters come from papermill, a shell or a student: plain strings, numbers and lists. `select`
+turns them into what the library works with, or says in one line which one is wrong and what there
+is instead.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ def select(
 ) -> Selection:
     """Checks parameters and fills in what is left open.
 
-    `models`, `tasks`: a name, several, or None for all (of a hub's models the standard ones: Pythia's variants by the
-    dozen have to be asked for). `steps`: step numbers, a schedule's name ("paper", "sparse",
-    ...; see `Suite.schedule`), or None for all; every model must have them. `device`: "auto" takes a GPU where
-    there is one. `tokens_per_step`: for a suite that does not say so itself. Steps whose weights are those of another step
-    (see `integrity`) are left out, unless `keep_doubles`, which then asks no hub. Errors: ValueError or the suite's own, one
-    line each, naming the parameter.
+    `models`, `tasks`: a name, several, or None for all (of a hub's models the standard ones:
+    Pythia's variants by the dozen have to be asked for). `steps`: step numbers, a schedule's name
+    ("paper", "sparse", ...; see `Suite.schedule`), or None for all; every model must have them.
+    `device`: "auto" takes a GPU where there is one. `tokens_per_step`: for a suite that does not
+    say so itself. Steps whose weights are those of another step (see `integrity`) are left out,
+    unless `keep_doubles`, which then asks no hub. Errors: ValueError or the suite's own, one line
+    each, naming the parameter.
     """
     chosen = load_suite(suite)
     if tokens_per_step is not None:

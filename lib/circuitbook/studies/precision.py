@@ -31,7 +31,9 @@ def measure_in(
     steps: Mapping[str, Sequence[int]] | None = None,
     device: str = "cpu",
 ) -> tuple[list[CircuitResult], list[str]]:
-    """The circuits in a dtype, and what could not be measured in it: sentences that name checkpoint, prompt and layer."""
+    """The circuits in a dtype, and what could not be measured in it: sentences that name
+    checkpoint, prompt and layer.
+    """
     found, failed = [], []
     for name in models:
         for step in (steps or {}).get(name, suite.steps(name)):
@@ -54,11 +56,13 @@ def measure_in(
 
 
 def against(reference: Sequence[CircuitResult], found: Sequence[CircuitResult]) -> pd.DataFrame:
-    """Each circuit of `found` beside the reference's of the same checkpoint and task, where both have one.
+    """Each circuit of `found` beside the reference's of the same checkpoint and task, where both
+    have one.
 
-    Columns model, step, task; `correlation` of the scores of all edges; `largest` difference of a score, over the largest score;
-    `edges`, the Jaccard similarity of the two circuits; `ratio` of their sizes; `before` and `before_reference`, each one's Jaccard
-    similarity with its own circuit at the checkpoint before (nan at the first).
+    Columns model, step, task; `correlation` of the scores of all edges; `largest` difference of a
+    score, over the largest score; `edges`, the Jaccard similarity of the two circuits; `ratio` of
+    their sizes; `before` and `before_reference`, each one's Jaccard similarity with its own circuit
+    at the checkpoint before (nan at the first).
     """
     rows, chains = [], grouped(reference)
     for place, low in grouped(found).items():
@@ -104,7 +108,9 @@ def against(reference: Sequence[CircuitResult], found: Sequence[CircuitResult]) 
 def decided_alike(
     reference: Sequence[CircuitResult], found: Sequence[CircuitResult]
 ) -> tuple[int, int]:
-    """(checkpoints and tasks where both have a circuit or both have none, all that both have looked at)."""
+    """(checkpoints and tasks where both have a circuit or both have none, all that both have looked
+    at).
+    """
     theirs = {(one.model, one.step, one.task): one.circuit.found for one in reference}
     both = [
         theirs[key] == one.circuit.found
@@ -115,8 +121,9 @@ def decided_alike(
 
 
 def heads_against(reference: Sequence[HeadScores], found: Sequence[HeadScores]) -> pd.DataFrame:
-    """A row per kind of score: `largest` difference of a head's score at any checkpoint, the `mean` difference, and the `range` of
-    the reference's scores."""
+    """A row per kind of score: `largest` difference of a head's score at any checkpoint, the `mean`
+    difference, and the `range` of the reference's scores.
+    """
     rows = []
     theirs = {(one.model, one.step): one for one in reference}
     for kind in (*SCORE_KINDS, "direct"):

@@ -33,12 +33,14 @@ SCRUBS = {
 
 
 def scrub_masks(graph: Graph, members: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Circuits {name of `SCRUBS`: bool [src, dst]} that keep what the algorithm names; all else carries corrupted outputs.
+    """Circuits {name of `SCRUBS`: bool [src, dst]} that keep what the algorithm names; all else
+    carries corrupted outputs.
 
-    members: {stage: bool [head]}. MLPs and the embedding are kept: the algorithm says nothing of them. "heads" keeps all edges
-    but those out of heads in no class. "roles" keeps, of a head's edges, those the algorithm speaks of: from the stage
-    "direct" to the logits and to MLPs, from "steering" to queries of "direct", from "tertiary" to values of "steering".
-    "without" is what "heads" takes away: how much is left if the named heads are resampled instead.
+    members: {stage: bool [head]}. MLPs and the embedding are kept: the algorithm says nothing of
+    them. "heads" keeps all edges but those out of heads in no class. "roles" keeps, of a head's
+    edges, those the algorithm speaks of: from the stage "direct" to the logits and to MLPs, from
+    "steering" to queries of "direct", from "tertiary" to values of "steering". "without" is what
+    "heads" takes away: how much is left if the named heads are resampled instead.
     """
     rows = np.array(
         [graph.source(*divmod(i, graph.n_heads)) for i in range(graph.n_layers * graph.n_heads)]
@@ -67,7 +69,9 @@ def scrub_masks(graph: Graph, members: Mapping[str, np.ndarray]) -> dict[str, np
 def random_members(
     members: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """The same sets of heads with the heads' places shuffled: as many of each, overlapping as much, but other ones."""
+    """The same sets of heads with the heads' places shuffled: as many of each, overlapping as much,
+    but other ones.
+    """
     order = rng.permutation(len(next(iter(members.values()))))
     return {stage: found[order] for stage, found in members.items()}
 
@@ -86,10 +90,10 @@ def measure_scrubs(
 ) -> pd.DataFrame:
     """What is left of IOI: a row per checkpoint with classes, corruption and scrub.
 
-    Columns: model, step, tokens_seen, corruption (where the resampled outputs come from: "swap", the task's own, or
-    "abc", prompts with three other names), scrub (see `SCRUBS`), faithfulness (normalised) with low and high over
-    prompts; and, for "swap", random: the mean of `draws` random sets of heads instead, with the lowest and highest of
-    them.
+    Columns: model, step, tokens_seen, corruption (where the resampled outputs come from: "swap",
+    the task's own, or "abc", prompts with three other names), scrub (see `SCRUBS`), faithfulness
+    (normalised) with low and high over prompts; and, for "swap", random: the mean of `draws` random
+    sets of heads instead, with the lowest and highest of them.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     graphs = {result.model: result.circuit.graph for result in circuits}
@@ -123,7 +127,9 @@ def measure_scrubs(
 
 
 def _scrub_rows(metric: np.ndarray, named: Sequence[str], random: Sequence[str]) -> list[dict]:
-    """Rows with faithfulness and interval, from `measure_masks` of the named scrubs and then of the random ones."""
+    """Rows with faithfulness and interval, from `measure_masks` of the named scrubs and then of the
+    random ones.
+    """
     clean, corrupted, values = metric[0], metric[1], metric[2:]
     mean = faithfulness(values.mean(1), clean.mean(), corrupted.mean(), "normalised")
     weights = bootstrap_draws(len(clean))

@@ -31,11 +31,13 @@ def comparisons(
     draws: int = 8,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Seeds against checkpoints: how similar circuits are to what (see `LIKE`), a row per task, `like`, and pair.
+    """Seeds against checkpoints: how similar circuits are to what (see `LIKE`), a row per task,
+    `like`, and pair.
 
-    Columns: task, like, model, other, edges (Jaccard). "other prompts" and "next checkpoint" are those of `table` (see
-    `turnover`), for the models in groups of `seeds`; seeds are compared at their last checkpoints, by the heads' numbers and with
-    the heads of each layer matched as well as they can be; random circuits of the same sizes are matched in the same way.
+    Columns: task, like, model, other, edges (Jaccard). "other prompts" and "next checkpoint" are
+    those of `table` (see `turnover`), for the models in groups of `seeds`; seeds are compared at
+    their last checkpoints, by the heads' numbers and with the heads of each layer matched as well
+    as they can be; random circuits of the same sizes are matched in the same way.
     """
     rows, rng = [], np.random.default_rng(seed)
     groups = [list(names) for names in seeds if len(names) > 1]
@@ -81,10 +83,12 @@ def comparisons(
 def same_heads(
     found: Sequence[HeadScores], bars: Mapping[str, float], seeds: Sequence[Sequence[str]]
 ) -> pd.DataFrame:
-    """Which heads are of a kind, in the seeds of a size: a row per kind, `like` and pair of checkpoints or seeds.
+    """Which heads are of a kind, in the seeds of a size: a row per kind, `like` and pair of
+    checkpoints or seeds.
 
-    bars: {kind: score from which a head is of it}. Columns: kind, like ("next checkpoint" or "other seed", at the last checkpoint),
-    model, other, heads (Jaccard of the sets of heads; rows with two empty sets are left out), and how many there are in each.
+    bars: {kind: score from which a head is of it}. Columns: kind, like ("next checkpoint" or "other
+    seed", at the last checkpoint), model, other, heads (Jaccard of the sets of heads; rows with two
+    empty sets are left out), and how many there are in each.
     """
     rows = []
     groups = [list(names) for names in seeds if len(names) > 1]

@@ -40,7 +40,9 @@ class Repaired:
 
 
 def carriers_of(scores: HeadScores) -> list[Head]:
-    """Heads whose direct effect is beyond `CARRIES` of the whole effect; none at a checkpoint that does not do IOI."""
+    """Heads whose direct effect is beyond `CARRIES` of the whole effect; none at a checkpoint that
+    does not do IOI.
+    """
     if not scores.does_ioi:
         return []
     return [scores.heads[row] for row in (scores.score("direct") < -CARRIES).nonzero()[0]]
@@ -57,7 +59,9 @@ def repair_arrays(
     seed: int,
     text: str | None,
 ) -> dict[str, np.ndarray]:
-    """What `Repaired` keeps: "ioi.before", ... of the carriers taken out, "text.direct", ... of each head over texts."""
+    """What `Repaired` keeps: "ioi.before", ... of the carriers taken out, "text.direct", ... of
+    each head over texts.
+    """
     arrays: dict[str, np.ndarray] = {}
     if carriers:
         done = ablate(model, ioi.TASK.prompts(model.tokenizer, n=prompts, seed=seed), carriers, how)
@@ -91,7 +95,9 @@ def measure_repair(
     text: str | None = None,
     progress: bool = True,
 ) -> list[Repaired]:
-    """At each checkpoint of `scores`: the heads that carry IOI are taken out; and each head, over a text sample."""
+    """At each checkpoint of `scores`: the heads that carry IOI are taken out; and each head, over a
+    text sample.
+    """
     what = {"how": how, "prompts": prompts, "texts": texts, "length": length, "seed": seed}
     where = {"device": device, "dtype": dtype, "progress": progress}
     places = [(at.model, at.step) for at in scores]
@@ -158,10 +164,11 @@ def measure_swaps(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> pd.DataFrame:
-    """Heads of later checkpoints put into earlier ones: a row per group, target and source, with the task's mean metric.
+    """Heads of later checkpoints put into earlier ones: a row per group, target and source, with
+    the task's mean metric.
 
-    Columns: group, target, source (tokens seen), metric (of the patchwork), own (of the target as it was), source_own.
-    All checkpoints are held in memory at once.
+    Columns: group, target, source (tokens seen), metric (of the patchwork), own (of the target as
+    it was), source_own. All checkpoints are held in memory at once.
     """
     checkpoints = tuple(suite.checkpoint(model, step) for step in steps or suite.steps(model))
     here = Measurer(checkpoints, store, device, dtype)

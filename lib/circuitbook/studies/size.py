@@ -23,8 +23,9 @@ from circuitbook.suites.suite import Suite
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of circuit size with model size over n models. low, high: 95 % (Fisher's z), nan below four models; p: two-sided, from
-    all n! pairings, so that it cannot be smaller than 2 / n!."""
+    """Of circuit size with model size over n models. low, high: 95 % (Fisher's z), nan below four
+    models; p: two-sided, from all n! pairings, so that it cannot be smaller than 2 / n!.
+    """
 
     n: int
     pearson: float
@@ -36,7 +37,9 @@ class Correlation:
 
 
 def correlation(sizes: Sequence[float], counts: Sequence[float]) -> Correlation:
-    """Pearson and Spearman correlation of counts with sizes; nan with fewer than three models or where nothing varies."""
+    """Pearson and Spearman correlation of counts with sizes; nan with fewer than three models or
+    where nothing varies.
+    """
     x, y = np.asarray(sizes, dtype=float), np.asarray(counts, dtype=float)
     if len(x) != len(y):
         raise ValueError(f"{len(x)} model sizes cannot be correlated with {len(y)} circuit sizes")
@@ -72,7 +75,9 @@ def correlation(sizes: Sequence[float], counts: Sequence[float]) -> Correlation:
 
 
 def model_size(suite: Suite, model: str) -> float:
-    """Parameters of a model: Pythia's by name (nominal ones from 70m on), else counted from its configuration; weights are not read."""
+    """Parameters of a model: Pythia's by name (nominal ones from 70m on), else counted from its
+    configuration; weights are not read.
+    """
     named = re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)
     if named and named[1] in PYTHIA_PARAMETERS:
         return PYTHIA_PARAMETERS[named[1]]
@@ -85,8 +90,10 @@ def model_size(suite: Suite, model: str) -> float:
 def size_table(
     table: pd.DataFrame, sizes: Mapping[str, float], what: str = "nodes"
 ) -> pd.DataFrame:
-    """`correlation` per task of the mean circuit size over checkpoints with a circuit (`table` as `over_training.table` makes it)
-    with the model's: columns task, models (n) and those of Correlation."""
+    """`correlation` per task of the mean circuit size over checkpoints with a circuit (`table` as
+    `over_training.table` makes it) with the model's: columns task, models (n) and those of
+    Correlation.
+    """
     rows = []
     for task, part in table[table["found"] & table["model"].isin(sizes)].groupby(
         "task", sort=False

@@ -1,7 +1,8 @@
 """The same circuit, or the same classes on other heads, put to another checkpoint, seed or size.
 
-The most direct tests of "the circuit stays" and "the algorithm stays" (Tigges et al. 2024, section 4.2): circuits that were found
-at one checkpoint are evaluated at another, edge by edge, or as the pattern of classes (see `algorithm`) that their edges join.
+The most direct tests of "the circuit stays" and "the algorithm stays" (Tigges et al. 2024, section
+4.2): circuits that were found at one checkpoint are evaluated at another, edge by edge, or as the
+pattern of classes (see `algorithm`) that their edges join.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from circuitbook.suites.suite import Suite
 
 
 def node_labels(graph: Graph, heads_labels: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """Labels of all nodes, logits last: heads have their classes; the first MLP is told from the later ones, since it works
-    on the embedding alone."""
+    """Labels of all nodes, logits last: heads have their classes; the first MLP is told from the
+    later ones, since it works on the embedding alone.
+    """
     labels = [frozenset({"input"})]
     for layer in range(graph.n_layers):
         labels += heads_labels[layer * graph.n_heads : (layer + 1) * graph.n_heads]
@@ -38,7 +40,9 @@ def node_labels(graph: Graph, heads_labels: Sequence[frozenset[str]]) -> list[fr
 def class_pattern(
     mask: np.ndarray, graph: Graph, labels: Sequence[frozenset[str]]
 ) -> set[tuple[str, str, str]]:
-    """A circuit as edges between classes: {(class, class it goes to, "q", "k", "v" or "")}. Heads in no class are lost."""
+    """A circuit as edges between classes: {(class, class it goes to, "q", "k", "v" or "")}. Heads
+    in no class are lost.
+    """
     return {
         (a, b, _input(graph, dst))
         for src, dst in np.argwhere(mask)
@@ -50,7 +54,9 @@ def class_pattern(
 def instantiate(
     pattern: set[tuple[str, str, str]], graph: Graph, labels: Sequence[frozenset[str]]
 ) -> np.ndarray:
-    """The circuit of all edges, in a graph with these labels, whose classes are in the pattern; dead edges left out."""
+    """The circuit of all edges, in a graph with these labels, whose classes are in the pattern;
+    dead edges left out.
+    """
     mask = np.zeros(graph.mask.shape, bool)
     for dst in range(graph.n_dst):
         kind = _input(graph, dst)
@@ -73,7 +79,9 @@ TRANSFER_COLUMNS = [
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """A circuit to be evaluated at a target: what it is, which search it comes from, its edges bool [src, dst]."""
+    """A circuit to be evaluated at a target: what it is, which search it comes from, its edges bool
+    [src, dst].
+    """
 
     what: str
     source: CircuitResult
@@ -93,16 +101,19 @@ def transfer(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Circuits found at one checkpoint, put to another: a row per source, target and what was put there.
+    """Circuits found at one checkpoint, put to another: a row per source, target and what was put
+    there.
 
-    Every circuit goes to every checkpoint of its model that has a circuit of the task; a model's last one also to the
-    last ones of the other models of its group in `across` (groups of one shape, such as seeds). Columns: task, source,
-    target (models), source_step, target_step, source_tokens, target_tokens, what, edges, faithfulness (normalised).
+    Every circuit goes to every checkpoint of its model that has a circuit of the task; a model's
+    last one also to the last ones of the other models of its group in `across` (groups of one
+    shape, such as seeds). Columns: task, source, target (models), source_step, target_step,
+    source_tokens, target_tokens, what, edges, faithfulness (normalised).
 
-    what: "circuit", its own edges. "shuffled": the mean of `draws` circuits of the target, each with the heads of every
-    layer shuffled (a row per target; source is the target). For IOI, where `head_classes` tell the classes: "classes",
-    all edges of the target between the classes that the source's circuit joins, which can go to any model of the suite;
-    and "other classes", the mean over the target's class labels shuffled among its heads (source is the target).
+    what: "circuit", its own edges. "shuffled": the mean of `draws` circuits of the target, each
+    with the heads of every layer shuffled (a row per target; source is the target). For IOI, where
+    `head_classes` tell the classes: "classes", all edges of the target between the classes that the
+    source's circuit joins, which can go to any model of the suite; and "other classes", the mean
+    over the target's class labels shuffled among its heads (source is the target).
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     found = [result for result in circuits if result.circuit.found]
@@ -185,10 +196,12 @@ WHERE = ("same run", "other seed", "other size")
 
 
 def transfer_summary(table: pd.DataFrame, across: Sequence[Sequence[str]] = ()) -> pd.DataFrame:
-    """What `transfer` found, in short: a row per task, what ("circuit", "classes") and where it was put (see `WHERE`).
+    """What `transfer` found, in short: a row per task, what ("circuit", "classes") and where it was
+    put (see `WHERE`).
 
-    Columns: pairs, mean and lowest faithfulness, own (mean over the targets of what was found there itself) and null (mean over
-    the targets of the shuffled ones). "other seed": both models are in one group of `across`.
+    Columns: pairs, mean and lowest faithfulness, own (mean over the targets of what was found there
+    itself) and null (mean over the targets of the shuffled ones). "other seed": both models are in
+    one group of `across`.
     """
     group = {name: i for i, names in enumerate(across) for name in names}
     same = (table["source"] == table["target"]) & (table["source_step"] == table["target_step"])
@@ -230,8 +243,9 @@ def transfer_summary(table: pd.DataFrame, across: Sequence[Sequence[str]] = ()) 
 def transfer_matrix(
     table: pd.DataFrame, task: str, what: str, model: str | None = None, name=str
 ) -> pd.DataFrame:
-    """Faithfulness as a square: rows are sources, columns targets; checkpoints of one model (tokens seen, as `name` writes
-    them), or, without a model, the models' last checkpoints."""
+    """Faithfulness as a square: rows are sources, columns targets; checkpoints of one model (tokens
+    seen, as `name` writes them), or, without a model, the models' last checkpoints.
+    """
     part = table[(table["task"] == task) & (table["what"] == what)]
     if model is not None:
         part = part[(part["source"] == model) & (part["target"] == model)].sort_values(

@@ -1,13 +1,16 @@
-"""How much of a circuit turns over, how much of that is noise, and whether circuits grow with the model.
+"""How much of a circuit turns over, how much of that is noise, and whether circuits grow with the
+model.
 
-Tigges et al. 2024, section 4.3 and Figure 5: Jaccard similarity of the circuits at neighbouring checkpoints, smoothed by an
-exponentially weighted moving average; and the correlation of circuit size with model size. Three things are put beside it:
+Tigges et al. 2024, section 4.3 and Figure 5: Jaccard similarity of the circuits at neighbouring
+checkpoints, smoothed by an exponentially weighted moving average; and the correlation of circuit
+size with model size. Three things are put beside it:
 
     ceiling     the similarity of circuits at one checkpoint from other prompts: more cannot be expected of two checkpoints
     floor       that of random circuits: of the same number of edges, grown as the circuit was, or with the same degrees
     spacing     pairs of checkpoints at an equal ratio of tokens, since neighbours that are further apart differ more
 
-Works on what `over_training.measure_circuits` has measured; a similarity is 1 for equal circuits and 0 for disjoint ones.
+Works on what `over_training.measure_circuits` has measured; a similarity is 1 for equal circuits
+and 0 for disjoint ones.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ ALPHA = 0.5  # of the moving average (the authors')
 
 
 def ewma(values: Sequence[float], alpha: float = ALPHA, start: float | None = None) -> np.ndarray:
-    """s_0 = x_0, s_t = alpha x_t + (1 - alpha) s_{t-1}; from `start` if given (the authors' change rate starts from 0)."""
+    """s_0 = x_0, s_t = alpha x_t + (1 - alpha) s_{t-1}; from `start` if given (the authors' change
+    rate starts from 0).
+    """
     series = pd.Series([*([] if start is None else [start]), *values], dtype=float)
     return series.ewm(alpha=alpha, adjust=False).mean().to_numpy()[0 if start is None else 1 :]
 
@@ -40,8 +45,10 @@ def ewma(values: Sequence[float], alpha: float = ALPHA, start: float | None = No
 def checkpoint_pairs(
     found: Sequence[CircuitResult], ratio: float | None = None, tolerance: float = 0.1
 ) -> list[tuple[CircuitResult, CircuitResult]]:
-    """Checkpoints to compare, of one model and task in order: neighbours (the paper's), or for each one the earlier one whose
-    tokens are fewer by `ratio`, to within `tolerance` of it (none if there is none)."""
+    """Checkpoints to compare, of one model and task in order: neighbours (the paper's), or for each
+    one the earlier one whose tokens are fewer by `ratio`, to within `tolerance` of it (none if
+    there is none).
+    """
     there = [one for one in found if one.circuit.found]
     if ratio is None:
         return list(zip(there, there[1:]))
@@ -66,12 +73,13 @@ def turnover(
 ) -> pd.DataFrame:
     """How similar the circuits of pairs of checkpoints are (see `pairs`), one row each.
 
-    Columns: model, task, step and step_before, tokens_seen and tokens_before; edges and nodes (Jaccard), weighted, and
-    `edges_ewma`, `nodes_ewma`, `weighted_ewma` along the curve; for edges and nodes the `_ceiling` (mean over both checkpoints of
-    the similarity of two circuits from resampled prompts; nan where none were kept), the `_floor` (random circuits grown to the
-    same numbers of edges) and the `_degree` floor (both circuits rewired). Of either, `draws` (with 0, nan). `left`: what the
-    similarity of edges is between `edges_floor` (0) and ceiling (1). A small circuit has few others of its degrees, so that its
-    degree floor says that, and little else.
+    Columns: model, task, step and step_before, tokens_seen and tokens_before; edges and nodes
+    (Jaccard), weighted, and `edges_ewma`, `nodes_ewma`, `weighted_ewma` along the curve; for edges
+    and nodes the `_ceiling` (mean over both checkpoints of the similarity of two circuits from
+    resampled prompts; nan where none were kept), the `_floor` (random circuits grown to the same
+    numbers of edges) and the `_degree` floor (both circuits rewired). Of either, `draws` (with 0,
+    nan). `left`: what the similarity of edges is between `edges_floor` (0) and ceiling (1). A small
+    circuit has few others of its degrees, so that its degree floor says that, and little else.
     """
     rows, noise, random = [], {}, {}
 
@@ -173,7 +181,9 @@ _TURNOVER = [
 
 
 def by_ratio(found: Sequence[CircuitResult]) -> pd.DataFrame:
-    """Every two checkpoints of a model and task that have circuits: model, task, ratio (of their tokens), edges (Jaccard)."""
+    """Every two checkpoints of a model and task that have circuits: model, task, ratio (of their
+    tokens), edges (Jaccard).
+    """
     rows = []
     for (model, task), group in grouped(found).items():
         for before, after in itertools.combinations([one for one in group if one.tokens_seen], 2):
@@ -189,8 +199,10 @@ def by_ratio(found: Sequence[CircuitResult]) -> pd.DataFrame:
 
 
 def to_reference(found: Sequence[CircuitResult], step: int | None = None) -> pd.DataFrame:
-    """Similarity of every circuit to that of one checkpoint (None: the last that has one): a row each, with model, task, step,
-    tokens_seen, reference (step), edges, nodes, weighted. Models without a circuit at `step` are left out."""
+    """Similarity of every circuit to that of one checkpoint (None: the last that has one): a row
+    each, with model, task, step, tokens_seen, reference (step), edges, nodes, weighted. Models
+    without a circuit at `step` are left out.
+    """
     rows = []
     for (model, task), group in grouped(found).items():
         reference = (
@@ -222,8 +234,10 @@ def to_reference(found: Sequence[CircuitResult], step: int | None = None) -> pd.
 
 
 def two_draws(found: Sequence[CircuitResult], again: Sequence[CircuitResult]) -> pd.DataFrame:
-    """The same searches on two draws of prompts: model, task, step, edges (Jaccard), nodes, size and size_again, and `expected`,
-    the similarity of edges that resampling the prompts of the first draw predicts at a held size."""
+    """The same searches on two draws of prompts: model, task, step, edges (Jaccard), nodes, size
+    and size_again, and `expected`, the similarity of edges that resampling the prompts of the first
+    draw predicts at a held size.
+    """
     other = {(one.model, one.task, one.step): one for one in again}
     rows = []
     for one in found:

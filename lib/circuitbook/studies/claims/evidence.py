@@ -1,10 +1,12 @@
-"""Every claim of the paper, asked of the suite at hand: holds, does not hold, or can't tell, with the number and its interval.
+"""Every claim of the paper, asked of the suite at hand: holds, does not hold, or can't tell, with
+the number and its interval.
 
     evidence = measure_evidence(load_suite("mini"), ["mini-s", "mini-l"], Store())      # reads what is in the store
     table(report(evidence))
 
-Rules are the same for every suite, so that the report fills itself in when somebody runs Pythia. Where a claim is about
-Pythia's own tokens or heads and the suite is another, the answer is "can't tell", whatever was measured.
+Rules are the same for every suite, so that the report fills itself in when somebody runs Pythia.
+Where a claim is about Pythia's own tokens or heads and the suite is another, the answer is "can't
+tell", whatever was measured.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ from circuitbook.tasks.registry import TASKS
 
 @dataclass(frozen=True)
 class Claim:
-    """One row of the report. `chapter`: the document whose figure tests it; `source`: where the paper says so."""
+    """One row of the report. `chapter`: the document whose figure tests it; `source`: where the
+    paper says so.
+    """
 
     claim: str
     source: str
@@ -43,8 +47,9 @@ class Claim:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that the report needs, for the models of a suite. `main`: one run of each size, small to large; `seeds`: groups of one
-    shape."""
+    """All that the report needs, for the models of a suite. `main`: one run of each size, small to
+    large; `seeds`: groups of one shape.
+    """
 
     suite: Suite
     main: tuple[str, ...]
@@ -78,8 +83,9 @@ def measure_evidence(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> Evidence:
-    """Measures what is not in the store yet. `main`: one run of each size, small to large; `seeds`: groups of runs of one size
-    (those in `main` may be among them)."""
+    """Measures what is not in the store yet. `main`: one run of each size, small to large; `seeds`:
+    groups of runs of one size (those in `main` may be among them).
+    """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     models = tuple(dict.fromkeys([*main, *(name for group in seeds for name in group)]))
     where = {"device": device, "dtype": dtype, "progress": progress}

@@ -41,7 +41,9 @@ def table(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def about_pythia(found: pd.DataFrame) -> int:
-    """How many claims of a `table` could not be told because they are about Pythia's own models or tokens, and others were measured."""
+    """How many claims of a `table` could not be told because they are about Pythia's own models or
+    tokens, and others were measured.
+    """
     theirs = found["measured"].str.contains("Pythia's|is not among the models")
     return int((theirs & (found["answer"] == "can't tell")).sum())
 
@@ -62,7 +64,8 @@ _CHAPTER = {
 }
 
 
-# (what is claimed, where, the chapter that tests it, how it is asked); claims in our words, see Tigges et al. 2024
+# (what is claimed, where, the chapter that tests it, how it is asked); claims in our words, see
+# Tigges et al. 2024
 CLAIMS: tuple[tuple[str, str, str, Test], ...] = (
     *(
         (

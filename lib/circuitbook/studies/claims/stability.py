@@ -70,7 +70,9 @@ def _fluctuates(e: Evidence) -> tuple[str, str]:
 
 
 def _head_drops(e: Evidence) -> tuple[str, str]:
-    """Head 4.6 of pythia-160m: does its largest score of a kind at 2e10 tokens and before fall to less than half by 4e10?"""
+    """Head 4.6 of pythia-160m: does its largest score of a kind at 2e10 tokens and before fall to
+    less than half by 4e10?
+    """
     mine = [one for one in e.heads if one.model == "pythia-160m"]
     before, after = (
         [o for o in mine if o.tokens_seen <= 2e10],
@@ -91,7 +93,9 @@ def _head_drops(e: Evidence) -> tuple[str, str]:
 
 
 def _logit_difference(model: str, expected: Mapping[int, float], tolerance: float = 0.15) -> Test:
-    """Is the mean IOI logit difference at these steps what the authors print, to within `tolerance` of it?"""
+    """Is the mean IOI logit difference at these steps what the authors print, to within `tolerance`
+    of it?
+    """
 
     def test(e: Evidence) -> tuple[str, str]:
         mine = e.answers[

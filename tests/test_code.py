@@ -152,10 +152,15 @@ def ran(call: Callable[[], object]) -> set[tuple[str, str]]:
     return seen
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MEASURED if kind not in get_task.__globals__["TASKS"]])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in MEASURED if kind not in get_task.__globals__["TASKS"]]
+)
 def test_all_that_runs_is_reached(kind, model, arguments):
     """The runner's key holds the measured function and the functions among its arguments (a task's `make`)."""
-    entries = [MEASURED[kind], *(task.make for task in map(get_task, get_task.__globals__["TASKS"]))]
+    entries = [
+        MEASURED[kind],
+        *(task.make for task in map(get_task, get_task.__globals__["TASKS"])),
+    ]
     if kind == "loading":
         checkpoint = model.checkpoint
         called = ran(
@@ -208,7 +213,9 @@ def nodes_of(tree: ast.Module, name: str) -> list[ast.AST]:
     found = []
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names = [n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)]
+        names = [
+            n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)
+        ]
         if getattr(node, "name", None) == first or first in names:
             found.append(node)
     if not inner:

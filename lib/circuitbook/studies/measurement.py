@@ -115,6 +115,16 @@ def as_array(value: object) -> np.ndarray:
     return (value.float() if value.dtype in (torch.bfloat16, torch.float16) else value).numpy()
 
 
+def _float_columns(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The columns of numbers that may be NaN or infinite; a pd.NA is an absence, and no number."""
+    columns = {name: column for name, column in table.items() if column.dtype.kind == "f"}
+    plain = {name: isinstance(column.dtype, np.dtype) for name, column in columns.items()}
+    return {
+        str(name): (column if plain[name] else column.dropna()).to_numpy(dtype=float)
+        for name, column in columns.items()
+    }
+
+
 def places_of(suite: Suite, models: Iterable[str], steps: Steps | None = None) -> list[Place]:
     """(model, step) of every model at its `steps`, or at all of the suite's, in that order."""
     return [

@@ -57,7 +57,8 @@ class AlgorithmSettings:
     through_bar: float
     """Least effect through queries (S-inhibition) or values (tertiary heads)."""
     receivers: str
-    """Whose queries S-inhibition goes through: "movers" (the authors' code) or "direct" (Figure 4's caption)."""
+    """Whose queries S-inhibition goes through: "movers" (the authors' code) or "direct" (Figure 4's
+    caption)."""
     signal: str
     """Which corruption must turn the movers away: see `head_classes.SIGNALS`."""
     needs_edge: bool
@@ -95,7 +96,8 @@ class Recipe:
     min_edges: int
     """but not below so many edges."""
     require_ability: bool
-    """No circuit where the ability is not beyond doubt above the task's own bar (`Task.min_metric`)."""
+    """No circuit where the ability is not beyond doubt above the task's own bar
+    (`Task.min_metric`)."""
     heads: HeadSettings
     """Of the scores of heads."""
     algorithm: AlgorithmSettings
@@ -137,8 +139,8 @@ PAPER = Recipe(
     threshold=0.8,
     form="ratio",
     search="bisect",
-    # The paper's search ends at 5 % of all edges, which is 179 for its smallest model. Fewer are of no use in a graph
-    # that has only some hundred edges, so the bound does not go below that.
+    # The paper's search ends at 5 % of all edges, which is 179 for its smallest model. Fewer are of
+    # no use in a graph that has only some hundred edges, so the bound does not go below that.
     max_share=0.05,
     min_edges=179,
     require_ability=False,

@@ -1,7 +1,7 @@
 """Intervals and emergence points: how sure a curve is, and when it rose.
 
-Every resampling draws prompts, the unit that was sampled when the task was made; the same draw serves all
-checkpoints of a curve, since they were measured on the same prompts.
+Every resampling draws prompts, the unit that was sampled when the task was made; the same draw
+serves all checkpoints of a curve, since they were measured on the same prompts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import numpy as np
 
 @lru_cache(maxsize=16)
 def bootstrap_draws(n: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """Resampling weights, float64 [draws, n]: how often each of `n` prompts is drawn, divided by n. Rows sum to 1.
+    """Resampling weights, float64 [draws, n]: how often each of `n` prompts is drawn, divided by n.
+    Rows sum to 1.
 
-    With them a bootstrapped mean is a matrix product: ``weights @ values``. Kept for the next call, and read-only.
+    With them a bootstrapped mean is a matrix product: ``weights @ values``. Kept for the next call,
+    and read-only.
 
     >>> bootstrap_draws(4, draws=1000).shape
     (1000, 4)
@@ -33,7 +35,8 @@ def bootstrap_draws(n: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
 def interval(
     samples: np.ndarray, level: float = 0.95, axis: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of bootstrap samples along `axis`; infinities count as later than everything."""
+    """Percentile interval of bootstrap samples along `axis`; infinities count as later than
+    everything."""
     tail = (1 - level) / 2
     low = np.quantile(samples, tail, axis=axis, method="lower")
     high = np.quantile(samples, 1 - tail, axis=axis, method="higher")
@@ -55,11 +58,13 @@ class Verdict(enum.Enum):
 
 
 def decide(low: float, high: float, bound: float) -> Verdict:
-    """Whether what lies in [low, high] is above `bound`: the one rule for every claim that rests on an interval.
+    """Whether what lies in [low, high] is above `bound`: the one rule for every claim that rests on
+    an interval.
 
-    It holds where the whole interval lies above the bound, and does not where the whole interval lies below it. Where the
-    interval reaches the bound, or where an end is nan (nothing was measured), we can't tell. For a claim that a number is
-    *below* a bound, turn the signs round: ``decide(-high, -low, -bound)``. ValueError if low > high.
+    It holds where the whole interval lies above the bound, and does not where the whole interval
+    lies below it. Where the interval reaches the bound, or where an end is nan (nothing was
+    measured), we can't tell. For a claim that a number is *below* a bound, turn the signs round:
+    ``decide(-high, -low, -bound)``. ValueError if low > high.
 
     >>> decide(0.2, 0.4, bound=0.1), decide(-0.3, 0.0, bound=0.1), decide(0.0, 0.4, bound=0.1)
     (<Verdict.HOLDS: 'holds'>, <Verdict.FAILS: 'does not hold'>, <Verdict.OPEN: "can't tell">)
@@ -77,10 +82,12 @@ def decide(low: float, high: float, bound: float) -> Verdict:
 
 
 def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndarray:
-    """First `x` at which each curve reaches its level, interpolated in log(x); inf where it never does.
+    """First `x` at which each curve reaches its level, interpolated in log(x); inf where it never
+    does.
 
-    x: [points], ascending and not negative; y: [..., points]; level: [...]. Between x = 0 and the next point the
-    interpolation is linear. A curve that starts at or above its level crosses at x[0].
+    x: [points], ascending and not negative; y: [..., points]; level: [...]. Between x = 0 and the
+    next point the interpolation is linear. A curve that starts at or above its level crosses at
+    x[0].
 
     >>> crossing(np.array([1., 4., 16.]), np.array([0., 1., 2.]), 1.5)
     array(8.)
@@ -103,10 +110,11 @@ def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndar
 
 @dataclass(frozen=True, kw_only=True)
 class Emergence:
-    """When a curve reached a share of its final value: tokens seen, with a bootstrap interval over prompts.
+    """When a curve reached a share of its final value: tokens seen, with a bootstrap interval over
+    prompts.
 
-    `tokens` is nan, and `samples` empty, where there is no ability to date: the final value's interval is not above
-    the least that counts as one.
+    `tokens` is nan, and `samples` empty, where there is no ability to date: the final value's
+    interval is not above the least that counts as one.
     """
 
     share: float  # of the final (or largest) value
@@ -132,11 +140,12 @@ def emergence(
     level: float = 0.95,
     min_value: float = 0.0,
 ) -> Emergence:
-    """The tokens at which the mean over prompts first reaches `share` of its value at the last checkpoint.
+    """The tokens at which the mean over prompts first reaches `share` of its value at the last
+    checkpoint.
 
-    tokens: [checkpoints], ascending; values: [checkpoints, prompts], zero meaning "no ability". Crossings are
-    interpolated in log tokens (`crossing`). The final value is resampled together with the curve. Where its interval
-    does not lie above `min_value`, there is nothing to date.
+    tokens: [checkpoints], ascending; values: [checkpoints, prompts], zero meaning "no ability".
+    Crossings are interpolated in log tokens (`crossing`). The final value is resampled together
+    with the curve. Where its interval does not lie above `min_value`, there is nothing to date.
     """
     values = np.asarray(values, dtype=float)
     resampled = bootstrap_draws(values.shape[1], draws, seed) @ values.T  # [draws, checkpoints]
@@ -155,8 +164,8 @@ def dated(
 ) -> Emergence:
     """`emergence` of any curve [checkpoints] with its bootstrap samples [draws, checkpoints].
 
-    share_of: "final", a share of the value at the last checkpoint, or "largest", of the largest value (for what comes and
-    goes); that value is resampled too, and must lie above `min_value`.
+    share_of: "final", a share of the value at the last checkpoint, or "largest", of the largest
+    value (for what comes and goes); that value is resampled too, and must lie above `min_value`.
     """
     tokens = np.asarray(tokens, dtype=float)
     full, full_of_draws = _full_value(curve, share_of), _full_value(resampled, share_of)

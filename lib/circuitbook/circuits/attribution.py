@@ -1,25 +1,28 @@
-"""Edge attribution patching with integrated gradients (EAP-IG), exactly, for about the price of the gradients.
+"""Edge attribution patching with integrated gradients (EAP-IG), exactly, at the price of gradients.
 
 The score of an edge u -> v is (Hanna et al. 2024, as used by Tigges et al. 2024, section 2)
 
-    score(u->v) = 1/m sum_k sum_pos (a_u(corrupted) - a_u(clean)) . dL/dx_v at the input z_k,   L = -metric,
+    score(u->v) = 1/m sum_k sum_pos (a_u(corrupted) - a_u(clean)) . dL/dx_v at the input z_k,
 
-with a_u what node u writes into the residual stream, x_v what an input of node v reads, and z_k the embeddings at m
-points on the way from clean to corrupted. A positive score means: corrupting the edge raises the loss, so the edge helps.
-Plain EAP takes the gradient at the clean prompt alone.
+with L = -metric, a_u what node u writes into the residual stream, x_v what an input of node v
+reads, and z_k the embeddings at m points on the way from clean to corrupted. A positive score
+means: corrupting the edge raises the loss, so the edge helps. Plain EAP takes the gradient at the
+clean prompt alone.
 
 What makes it cheap and leaves it exact:
 
-1.  a_u does not depend on k, so the gradients are averaged over k before they meet it: one matrix product per layer.
-2.  No input or output of a head is ever built for each head during the forward pass. From the gradient g of a head's
-    query the gradient at its input is n(g) = r (W g - mean - x^ (W g . x^) / d), where W is the head's weight with the
-    norm's scale, x^ the normed stream and r = 1/sigma (an RMSNorm takes no mean); (W g) . x^ is g times the query itself,
-    and the rest is linear.
-3.  Up to the first token that differs, clean and corrupted are the same: keys and values of that prefix are computed
-    once, for all points. Behind END nothing is computed, and of the logits only those at END.
+1.  a_u does not depend on k, so the gradients are averaged over k before they meet it: one matrix
+    product per layer.
+2.  No input or output of a head is ever built for each head during the forward pass. From the
+    gradient g of a head's query the gradient at its input is n(g) = r (W g - mean - x^ (W g . x^) /
+    d), where W is the head's weight with the norm's scale, x^ the normed stream and r = 1/sigma (an
+    RMSNorm takes no mean); (W g) . x^ is g times the query itself, and the rest is linear.
+3.  Up to the first token that differs, clean and corrupted are the same: keys and values of that
+    prefix are computed once, for all points. Behind END nothing is computed, and of the logits only
+    those at END.
 
-The scores of all edges out of `input` add up to loss(corrupted) - loss(clean) if the quadrature is exact, since every
-path starts there. What is missing is reported as the completeness gap.
+The scores of all edges out of `input` add up to loss(corrupted) - loss(clean) if the quadrature is
+exact, since every path starts there. What is missing is reported as the completeness gap.
 """
 
 from __future__ import annotations
@@ -52,10 +55,12 @@ LARGE_GAP = 0.1  # of the mean change of the loss: warn above it
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
-    """Edge scores and how they were obtained. `values` float32 [src, dst], in units of the task's metric, 0 off the graph.
+    """Edge scores and how they were obtained. `values` float32 [src, dst], in units of the task's
+    metric, 0 off the graph.
 
-    A float64 model gives float64 everywhere. `change` and `from_input` are [n]: of each prompt, loss(corrupted) -
-    loss(clean), and the sum of its edges out of `input`, which would be equal if the quadrature were exact.
+    A float64 model gives float64 everywhere. `change` and `from_input` are [n]: of each prompt,
+    loss(corrupted) - loss(clean), and the sum of its edges out of `input`, which would be equal if
+    the quadrature were exact.
     """
 
     values: Tensor
@@ -77,7 +82,8 @@ class Scores:
 
     @property
     def relative_gap(self) -> float:
-        """`gap` as a share of the mean absolute change of the loss; nan where the loss does not change at all."""
+        """`gap` as a share of the mean absolute change of the loss; nan where the loss does not
+        change at all."""
         change = float(self.change.abs().mean())
         return self.gap / change if change else float("nan")
 
@@ -117,16 +123,20 @@ def attribute(
 ) -> Scores:
     """Scores of all edges, averaged over the prompts (each counts the same, whatever the batching).
 
-    method: "eap-ig", or "eap" (gradient at the clean prompt; `rule` and `points` mean nothing then).
-    rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint" (k-1/2)/m, with 0 the
-    clean and 1 the corrupted prompt. A few midpoints are as good as many points of the other rules.
-    per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each position.
-    memory: bytes that activations may take at a time, beside the weights and the result; default 128 MB on a CPU, half
-    of what is free on a GPU. It decides how many prompts and points are done together; a single one must fit.
+    method: "eap-ig", or "eap" (gradient at the clean prompt; `rule` and `points` mean nothing
+    then).
+    rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint"
+    (k-1/2)/m, with 0 the clean and 1 the corrupted prompt. A few midpoints are as good as many
+    points of the other rules.
+    per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each
+    position.
+    memory: bytes that activations may take at a time, beside the weights and the result; default
+    128 MB on a CPU, half of what is free on a GPU. It decides how many prompts and points are done
+    together; a single one must fit.
 
-    Gradients in the model's dtype, sums in float32. Errors: ValueError for bad arguments; FloatingPointError that names
-    checkpoint, prompt and layer where something is not finite. Warns if the completeness gap of EAP-IG is above a tenth of
-    the change.
+    Gradients in the model's dtype, sums in float32. Errors: ValueError for bad arguments;
+    FloatingPointError that names checkpoint, prompt and layer where something is not finite. Warns
+    if the completeness gap of EAP-IG is above a tenth of the change.
     """
     t = interpolation_points(method, rule, points)
     network, graph = network_of(model), graph_of(model)

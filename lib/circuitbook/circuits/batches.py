@@ -1,4 +1,5 @@
-"""What attribution, evaluation and patching share: prompts in chunks that fit into memory, and the metric at END."""
+"""What attribution, evaluation and patching share: prompts in chunks that fit into memory, and the
+metric at END."""
 
 from __future__ import annotations
 
@@ -29,23 +30,27 @@ def check_pairs(model: Model, pairs: PromptPairs) -> None:
 
 
 def first_difference(pairs: PromptPairs) -> Tensor:
-    """Of each pair, the first position where clean and corrupted differ (END where they never do), int64 [n]."""
+    """Of each pair, the first position where clean and corrupted differ (END where they never do),
+    int64 [n]."""
     differ = pairs.clean != pairs.corrupted
     first = torch.where(differ.any(1), differ.long().argmax(1), pairs.end)
     return torch.minimum(first, pairs.end)
 
 
 def window(pairs: PromptPairs) -> tuple[int, int]:
-    """Positions that have to be computed for a chunk: from the first difference up to the last END, exclusive."""
+    """Positions that have to be computed for a chunk: from the first difference up to the last END,
+    exclusive."""
     return int(first_difference(pairs).min()), int(pairs.end.max()) + 1
 
 
 def chunks_of(
     pairs: PromptPairs, points: int, row_bytes, prompt_bytes, memory: int
 ) -> Iterator[tuple[Tensor, slice]]:
-    """Splits the work: (prompt indices, points). Prompts that begin to differ at like positions go together.
+    """Splits the work: (prompt indices, points). Prompts that begin to differ at like positions go
+    together.
 
-    row_bytes(positions, length): bytes of one point of one prompt; prompt_bytes(positions): of one prompt, besides.
+    row_bytes(positions, length): bytes of one point of one prompt; prompt_bytes(positions): of one
+    prompt, besides.
     """
     first = first_difference(pairs)
     order = sorted(range(len(pairs)), key=lambda i: (int(first[i]), int(pairs.end[i])))

@@ -1,4 +1,5 @@
-"""The scores of one chunk of prompts: differences of what sources write, gradients at what destinations read."""
+"""The scores of one chunk of prompts: differences of what sources write, gradients at what
+destinations read."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class _Sums:
     start: int
 
     def add(self, difference: Tensor, gradient: Tensor, columns: slice) -> None:
-        """difference [u, b, s, d] of the sources, gradient [v, b, s, d] at the destinations `columns`."""
+        """difference [u, b, s, d] of the sources, gradient [v, b, s, d] at the destinations
+        `columns`."""
         u, b, s, _ = difference.shape
         if self.per_prompt is None and self.per_position is None:
             self.values[:u, columns] += difference.flatten(1) @ gradient.flatten(1).t()
@@ -111,7 +113,8 @@ def _add_chunk(
 def _differences(
     network: Network, graph: Graph, x: Tensor, start: int, prefix, dtype
 ) -> tuple[Tensor, Tensor]:
-    """What every source writes on the corrupted prompt minus on the clean one, [src, b, s, d]; the last stream [b, 2, s, d]."""
+    """What every source writes on the corrupted prompt minus on the clean one, [src, b, s, d]; the
+    last stream [b, 2, s, d]."""
     b, _, s, d = x.shape
     difference = torch.empty(graph.n_src, b, s, d, dtype=dtype, device=x.device)
     difference[0] = _second_less_first(x, dtype)
@@ -128,8 +131,9 @@ def _second_less_first(versions: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _gradients(network: Network, pairs: PromptPairs, z: Tensor, start: int, prefix, end: Tensor):
-    """Runs from the embeddings z [b, k, s, d] and back: the runs, the last stream at END and the gradient after its norm,
-    [b, k, d], per layer the gradients of q, k, v and of the MLP's normed input, and the gradient of z."""
+    """Runs from the embeddings z [b, k, s, d] and back: the runs, the last stream at END and the
+    gradient after its norm, [b, k, d], per layer the gradients of q, k, v and of the MLP's normed
+    input, and the gradient of z."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         runs = list(run(network, z, start, prefix))
@@ -157,7 +161,8 @@ def _through_norm(norm: Norm, x: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _head_gradients(weights, one: Run, gradients: dict[str, Tensor], m: int) -> Tensor:
-    """Gradients at the q, k and v inputs of a layer's heads, mean over the points: [3h, b, s, d] (point 2 above)."""
+    """Gradients at the q, k and v inputs of a layer's heads, mean over the points: [3h, b, s, d]
+    (point 2 above)."""
     norm, dtype = weights.norm_attention, gradients["q"].dtype
     gamma, beta = norm.weight.to(dtype), norm.bias.to(dtype)
     normed, scale = norm.standardise(one.x, dtype)  # [b, k, s, d], [..., 1]

@@ -1,4 +1,5 @@
-"""From the modules of transformers to a `Network`: all that is known of how each architecture keeps its weights."""
+"""From the modules of transformers to a `Network`: all that is known of how each architecture keeps
+its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from circuitbook.model.shape import Shape
 
 
 def network_of(model: Model) -> Network:
-    """The network of a loaded model (an architecture that is not in `model.ARCHITECTURES` was refused when it was loaded)."""
+    """The network of a loaded model (an architecture that is not in `model.ARCHITECTURES` was
+    refused when it was loaded)."""
     return _NETWORKS[model.hf_model.config.model_type](model.hf_model, model.shape)
 
 
@@ -121,7 +123,8 @@ def _layer(
     output,
     mlp: MLP,
 ) -> Layer:
-    """A layer from the rows of q, k and v [h e, d] (k and v may have fewer heads), their biases [h e] and the output's module."""
+    """A layer from the rows of q, k and v [h e, d] (k and v may have fewer heads), their biases [h
+    e] and the output's module."""
     heads = lambda rows: rows.unflatten(0, (-1, shape.d_head))
     groups = (
         lambda part: part
@@ -158,7 +161,8 @@ def _bridged(attention) -> Parts | None:
 
 
 def _fused(weight: Tensor, bias: Tensor, n_heads: int, per_head: bool) -> Parts:
-    """Out of one matrix, whose rows are each head's q, k and v (GPT-NeoX), or all q, all k, all v (GPT-2)."""
+    """Out of one matrix, whose rows are each head's q, k and v (GPT-NeoX), or all q, all k, all v
+    (GPT-2)."""
     e = len(bias) // (3 * n_heads)
     part = lambda rows, i: (
         rows.unflatten(0, (n_heads, 3, e))[:, i].flatten(0, 1).contiguous()
@@ -181,6 +185,7 @@ def _llama_norm(module, bare) -> Norm:
 
 
 def _linear(module) -> tuple[Tensor, Tensor]:
-    """Weight [out, in] and bias [out] of a Linear, or of GPT-2's Conv1D, which stores its weight the other way round."""
+    """Weight [out, in] and bias [out] of a Linear, or of GPT-2's Conv1D, which stores its weight
+    the other way round."""
     weight = module.weight.detach().t() if hasattr(module, "nf") else module.weight.detach()
     return weight, weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()

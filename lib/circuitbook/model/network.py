@@ -1,7 +1,9 @@
-"""A model's weights as plain tensors, and its forward pass split where the graph's nodes meet the residual stream.
+"""A model's weights as plain tensors, and its forward pass split where the graph's nodes meet the
+residual stream.
 
-All that attribution and circuits know of an architecture is in this module. Shapes: b prompts, k versions of each prompt
-(interpolation points, or clean and corrupted), s positions, h heads, e = d_head, d = d_model.
+All that attribution and circuits know of an architecture is in this module. Shapes: b prompts, k
+versions of each prompt (interpolation points, or clean and corrupted), s positions, h heads, e =
+d_head, d = d_model.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from circuitbook.model.dtypes import sums_dtype
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias; not `centred`, an RMSNorm: the same without mean and bias."""
+    """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias; not `centred`, an RMSNorm:
+    the same without mean and bias."""
 
     weight: Tensor  # [d]
     bias: Tensor  # [d]; of an RMSNorm 0
@@ -43,7 +46,8 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class MLP:
-    """Two linear maps (weights and biases as torch.nn.Linear has them) around an activation; `gate`: a third, as in Llama."""
+    """Two linear maps (weights and biases as torch.nn.Linear has them) around an activation;
+    `gate`: a third, as in Llama."""
 
     w_in: Tensor  # [m, d]
     b_in: Tensor  # [m]
@@ -66,7 +70,8 @@ class MLP:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One block: attention and MLP. Keys and values that several heads share stand there once for each of them."""
+    """One block: attention and MLP. Keys and values that several heads share stand there once for
+    each of them."""
 
     norm_attention: Norm
     norm_mlp: Norm
@@ -84,7 +89,8 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The model, ready to run in pieces. Its tensors are the loaded model's own; only q, k and v are cut out of theirs."""
+    """The model, ready to run in pieces. Its tensors are the loaded model's own; only q, k and v
+    are cut out of theirs."""
 
     w_embed: Tensor  # [vocab, d]
     layers: tuple[Layer, ...]
@@ -98,7 +104,8 @@ class Network:
     w_positions: Tensor | None = None  # [positions, d], learned, where there is no rotary
 
     def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """The stream that enters, [..., s] -> [..., s, d], of tokens at positions start .. start + s - 1."""
+        """The stream that enters, [..., s] -> [..., s, d], of tokens at positions start .. start +
+        s - 1."""
         x = F.embedding(tokens, self.w_embed)
         return (
             x
@@ -107,7 +114,8 @@ class Network:
         )
 
     def turning(self, x: Tensor, start: int, s: int) -> tuple[Tensor, Tensor] | None:
-        """What `rotate` needs for s positions from `start` on: cos and sin [s, 1, r]; None without rotary embedding."""
+        """What `rotate` needs for s positions from `start` on: cos and sin [s, 1, r]; None without
+        rotary embedding."""
         if self.rotary is None:
             return None
         cos, sin = self.rotary(x, torch.arange(start, start + s, device=x.device)[None])
@@ -141,7 +149,8 @@ Prefix = Sequence[
 ]  # per layer: rotated keys and values of earlier positions, [b, p, h, e]
 
 
-# (what, layer, tensor) -> tensor to go on with; what: "q", "k", "v" (before rotary), "z", "mlp" (what the MLP reads, normed)
+# (what, layer, tensor) -> tensor to go on with; what: "q", "k", "v" (before rotary), "z", "mlp"
+# (what the MLP reads, normed)
 Edit = Callable[[str, int, Tensor], Tensor]
 
 
@@ -153,10 +162,12 @@ def run(
     edit: Edit | None = None,
     first: int = 0,
 ) -> Iterator[Run]:
-    """Runs the layers one after the other from the embeddings x [b, k, s, d] of positions start .. start + s - 1.
+    """Runs the layers one after the other from the embeddings x [b, k, s, d] of positions start ..
+    start + s - 1.
 
-    `prefix`: what `keys_and_values` gave for the positions 0 .. start - 1; all versions of a prompt share it.
-    `edit` may replace what heads and MLPs read or write; `first`: the layer to begin with, then x is its stream.
+    `prefix`: what `keys_and_values` gave for the positions 0 .. start - 1; all versions of a prompt
+    share it. `edit` may replace what heads and MLPs read or write; `first`: the layer to begin
+    with, then x is its stream.
     """
     turning = network.turning(x, start, x.shape[2])
     edit = edit or (lambda what, layer, tensor: tensor)
@@ -184,7 +195,8 @@ def keys_and_values(network: Network, tokens: Tensor) -> list[tuple[Tensor, Tens
 
 
 def rotate(x: Tensor, turning: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Rotary embedding of the first r of e dimensions: [..., s, h, e] with cos and sin [s, 1, r]; None: x as it is."""
+    """Rotary embedding of the first r of e dimensions: [..., s, h, e] with cos and sin [s, 1, r];
+    None: x as it is."""
     if turning is None:
         return x
     cos, sin = turning
@@ -198,7 +210,8 @@ def rotate(x: Tensor, turning: tuple[Tensor, Tensor] | None) -> Tensor:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """Causal attention of [b, k, s, h, e] over itself and over a prefix [b, p, h, e] that all k share: z [b, k, s, h, e]."""
+    """Causal attention of [b, k, s, h, e] over itself and over a prefix [b, p, h, e] that all k
+    share: z [b, k, s, h, e]."""
     s = q.shape[2]
     pattern = attention_pattern(q, k, scale, prefix)
     z = torch.einsum("bkhqt,bkthe->bkqhe", pattern[..., -s:], v)
@@ -210,7 +223,8 @@ def attend(
 def attention_pattern(
     q: Tensor, k: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """How much each position attends to each, [b, k, h, s, p + s], from rotated q and k; see `attend`."""
+    """How much each position attends to each, [b, k, h, s, p + s], from rotated q and k; see
+    `attend`."""
     s = q.shape[2]
     scores = torch.einsum("bkqhe,bkthe->bkhqt", q, k) * scale
     later = torch.ones(s, s, dtype=torch.bool, device=q.device).triu(1)

@@ -218,7 +218,7 @@ def _evaluate(
         place[c][r] = np.arange(len(r))
         if len(r) and r[0] == 0:
             moved[c][0] = one.change
-    turning = network.turning(one.last, one.start, s)
+    cos_sin = network.rotary_cos_sin(one.last, one.start, s)
 
     def read(c: int, columns: np.ndarray, x: Tensor) -> Tensor:
         """What these inputs read in circuit c, [column, b, s, d]; they all read the same sources; x
@@ -255,7 +255,7 @@ def _evaluate(
                     )
                     value = value + layer.b_in[name][h][:, None, None]
                     value = (
-                        value if name == "v" else rotate(value[:, :, :, None], turning)[:, :, :, 0]
+                        value if name == "v" else rotate(value[:, :, :, None], cos_sin)[:, :, :, 0]
                     )
                     now[name][
                         [where[pair] for pair in zip(circuit[these].tolist(), head[these].tolist())]

@@ -150,7 +150,7 @@ def _gradients(network: Network, pairs: PromptPairs, z: Tensor, start: int, pref
 
 def _without_graph(one: Run) -> Run:
     inputs = {kind: tensor.detach() for kind, tensor in one.inputs.items()}
-    return Run(one.x.detach(), one.x_mlp.detach(), inputs, None, None, None, None, None, None)
+    return Run(x=one.x.detach(), x_mlp=one.x_mlp.detach(), inputs=inputs, q=None, k=None, z=None, mlp_in=None, mlp_out=None, out=None)
 
 
 def _through_norm(norm: Norm, x: Tensor, gradient: Tensor) -> Tensor:

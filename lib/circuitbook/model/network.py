@@ -279,8 +279,7 @@ def attend(
     return z + einsum(
         pattern[..., :-s],
         prefix[1],
-        "prompt version head query key, prompt key head d_head"
-        " -> prompt version query head d_head",
+        "prompt version head query key, prompt key head d_head -> prompt version query head d_head",
     )
 
 

@@ -37,7 +37,7 @@ def still(x, positions):
     )
 
 
-def turning(x, positions):
+def rotary_cos_sin(x, positions):
     """Four frequencies, so that one distance stands out."""
     angle = positions[..., None] * torch.tensor([0.7, 0.31, 0.11, 0.043], dtype=D)
     return torch.cat([angle, angle], -1).cos(), torch.cat([angle, angle], -1).sin()
@@ -58,20 +58,31 @@ def hand_made(
         "v": values.transpose(1, 2),
     }
     b_in = {"q": zeros if b_q is None else b_q, "k": zeros if b_k is None else b_k, "v": zeros}
-    mlp = mlp or (
+    maps = mlp or (
         torch.zeros(1, d, dtype=D),
         torch.zeros(1, dtype=D),
         torch.zeros(d, 1, dtype=D),
         torch.zeros(d, dtype=D),
     )
-    layer = Layer(norm, norm, w_in, b_in, outputs, torch.zeros(d, dtype=D), MLP(*mlp, lambda x: x))
+    layer = Layer(
+        norm_attention=norm,
+        norm_mlp=norm,
+        w_in=w_in,
+        b_in=b_in,
+        w_out=outputs,
+        b_out=torch.zeros(d, dtype=D),
+        mlp=MLP(
+            **dict(zip(("w_in", "b_in", "w_out", "b_out"), maps, strict=True)),
+            activation=lambda x: x,
+        ),
+    )
     return Network(
-        torch.as_tensor(embed, dtype=D),
-        (layer,),
-        norm,
-        torch.as_tensor(unembed, dtype=D),
-        rotary,
-        1.0,
+        w_embed=torch.as_tensor(embed, dtype=D),
+        layers=(layer,),
+        norm_final=norm,
+        w_unembed=torch.as_tensor(unembed, dtype=D),
+        rotary=rotary,
+        scale=1.0,
     )
 
 
@@ -97,7 +108,7 @@ def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
         [
             rotate(
                 b_q[i][None, None],
-                [part[0, i : i + 1, None] for part in turning(None, torch.tensor([distances]))],
+                [part[0, i : i + 1, None] for part in rotary_cos_sin(None, torch.tensor([distances]))],
             )[0, 0]
             for i in range(3)
         ]
@@ -107,7 +118,7 @@ def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
         torch.zeros(3, 8, 8),
         torch.ones(30, 8),
         torch.ones(30, 8),
-        rotary=turning,
+        rotary=rotary_cos_sin,
         b_q=b_q,
         b_k=b_k,
     )

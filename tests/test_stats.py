@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from circuitbook.stats import bootstrap_draws, crossing, emergence, interval, onset_ratio
+from circuitbook.stats import (
+    Verdict,
+    bootstrap_draws,
+    crossing,
+    decide,
+    emergence,
+    interval,
+    onset_ratio,
+)
 
 
 def crossing_slowly(x, y, level):
@@ -72,3 +80,28 @@ def test_fold_range():
     assert onset_ratio(np.array([[1.0, 2.0], [4.0, 3.0]])).tolist() == [4.0, 1.5]
     with pytest.raises(ValueError, match="1 prompt"):
         bootstrap_draws(1)
+
+
+@pytest.mark.parametrize(
+    "low, high, bound, expected",
+    [
+        (1.1, 2.0, 1.0, Verdict.HOLDS),
+        (1.0, 2.0, 1.0, Verdict.OPEN),  # the interval reaches the bound
+        (0.0, 1.0, 1.0, Verdict.OPEN),
+        (0.0, 0.9, 1.0, Verdict.FAILS),
+        (-np.inf, np.inf, 0.0, Verdict.OPEN),
+        (5.0, np.inf, 4.0, Verdict.HOLDS),
+        (np.nan, 0.9, 1.0, Verdict.OPEN),
+        (1.1, np.nan, 1.0, Verdict.OPEN),
+    ],
+)
+def test_a_verdict_takes_the_whole_interval(low, high, bound, expected):
+    assert decide(low, high, bound) is expected
+    opposite = {Verdict.HOLDS: Verdict.FAILS, Verdict.FAILS: Verdict.HOLDS}
+    assert decide(-high, -low, -bound) is opposite.get(expected, expected)
+
+
+def test_a_verdict_says_itself_and_refuses_what_is_no_interval():
+    assert [str(verdict) for verdict in Verdict] == ["holds", "does not hold", "can't tell"]
+    with pytest.raises(ValueError, match="ends below its beginning"):
+        decide(2.0, 1.0, 0.0)

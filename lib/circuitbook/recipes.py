@@ -8,70 +8,113 @@ circuit = find_circuit(model, pairs, scores, **recipe.circuit(task))
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from circuitbook.tasks.registry import get_task
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeadSettings:
     """Settings of the scores of heads: see `circuitbook.heads`."""
 
-    as_published: bool  # with the slips of the authors' code: each is named where it is used
-    norms: bool  # successor and copy scores with the model's own LayerNorms
-    sequences: int  # random ones, said twice
-    length: int  # tokens of a sequence,
-    story_length: int  # in the mini suite's language, whose texts are short
-    prompts: int  # of IOI
-    documents: int  # for a head's mean output
-    evaluated: int  # documents on which copy suppression is measured
-    positions: int  # tokens of a document
-    copy_bar: float  # a name mover copies more often than this,
-    direct_bar: float  # and its direct effect helps IOI by more than this share of the effect
+    as_published: bool
+    """With the slips of the authors' code: each is named where it is used."""
+    norms: bool
+    """Successor and copy scores with the model's own LayerNorms."""
+    sequences: int
+    """How many random sequences, each repeated once, induction and its kin are measured on."""
+    length: int
+    """Tokens of such a sequence, before it is repeated."""
+    story_length: int
+    """The same in the mini suite's language, whose texts are short."""
+    prompts: int
+    """Prompts of IOI for copying, direct effects, attention and S-inhibition."""
+    documents: int
+    """Documents over which a head's mean output is taken, for copy suppression."""
+    evaluated: int
+    """Documents, the first of those, on which copy suppression is measured."""
+    positions: int
+    """Tokens of a document."""
+    copy_bar: float
+    """A name mover copies more often than this."""
+    direct_bar: float
+    """A name mover's direct effect is above this share of clean - corrupted."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AlgorithmSettings:
-    """From where on a head is of a class: see `circuitbook.algorithm`. Effects are shares of clean - corrupted."""
+    """From where on a head is of a class: see `circuitbook.studies.head_classes`.
 
-    copy_bar: float  # (negative) copy score of a (negative) name mover
-    suppression_bar: float  # CSPA of copy suppression
-    direct_bar: float  # least direct effect of either
-    through_bar: float  # least effect through queries (S-inhibition) or values (tertiary)
-    receivers: str  # whose queries: "movers" (the authors' code) or "direct" (Figure 4's caption)
-    signal: str  # which corruption must turn them away, see `algorithm.SIGNALS`
-    needs_edge: bool  # S-inhibition needs an edge of the circuit to such a query
-    min_effect: float  # a stage whose largest effect is below this has nothing to explain
+    Effects are shares of clean - corrupted.
+    """
+
+    copy_bar: float
+    """Least (negative) copy score of a (negative) name mover."""
+    suppression_bar: float
+    """Least CSPA of a copy suppression head."""
+    direct_bar: float
+    """Least direct effect of any of these."""
+    through_bar: float
+    """Least effect through queries (S-inhibition) or values (tertiary heads)."""
+    receivers: str
+    """Whose queries S-inhibition goes through: "movers" (the authors' code) or "direct" (Figure 4's
+    caption)."""
+    signal: str
+    """Which corruption must turn the movers away: see `head_classes.SIGNALS`."""
+    needs_edge: bool
+    """Whether an S-inhibition head needs an edge of the circuit to such a query."""
+    min_effect: float
+    """A stage whose largest effect is below this has nothing to explain."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Settings of a measurement. Everything random is seeded, in `paper` too."""
 
     name: str
-    prompts: dict[str, int]  # per task
-    method: str  # attribution: see `attribute`
+    """As given to `get_recipe`."""
+    prompts: dict[str, int]
+    """{task: how many prompts}."""
+    method: str
+    """Of attribution: "eap-ig" or "eap" (see `attribute`)."""
     rule: str
+    """Where the interpolation points lie: "right", "midpoint" or "left"."""
     points: int
-    selection: str  # circuits: see `find_circuit`
+    """How many interpolation points there are."""
+    selection: str
+    """How edges are put in order: "greedy" or "top" (see `selection.edge_order`)."""
     absolute: bool
+    """In order of absolute scores, not of signed ones."""
     threshold: float
+    """The faithfulness that a circuit must reach."""
     form: str
+    """The form of faithfulness: "ratio" or "normalised" (see `find_circuit`)."""
     search: str
+    """How the smallest size is looked for: "bisect", "grid" or "every"."""
     max_share: float
+    """The search ends at this share of all edges,"""
     min_edges: int
-    require_ability: bool  # only where the ability is beyond doubt, by the task's own bar
+    """but not below so many edges."""
+    require_ability: bool
+    """No circuit where the ability is not beyond doubt above the task's own bar
+    (`Task.min_metric`)."""
     heads: HeadSettings
+    """Of the scores of heads."""
     algorithm: AlgorithmSettings
+    """Of the classes of heads."""
     seed: int = 42
-    resamples: int = 20  # circuits from resampled prompts beside each one that is found
+    """Of the prompts, of random sequences and documents."""
+    resamples: int = 20
+    """Circuits from resampled prompts beside each circuit that is found."""
     notes: str = field(default="", compare=False)
+    """For people; determines nothing."""
 
     @property
-    def attribution(self) -> dict:
+    def attribution(self) -> dict[str, Any]:
         """Arguments of `attribute`."""
         return {"method": self.method, "rule": self.rule, "points": self.points}
 
-    def circuit(self, task: str) -> dict:
+    def circuit(self, task: str) -> dict[str, Any]:
         """Arguments of `find_circuit` for a task."""
         return {
             "threshold": self.threshold,
@@ -85,51 +128,95 @@ class Recipe:
         }
 
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        # The paper's search ends at 5 % of all edges, which is 179 for its smallest model. Fewer are of no use in a graph that
-        # has only some hundred edges, so the bound does not go below that.
-        Recipe(
-            "paper",
-            {"ioi": 70, "gendered_pronoun": 100, "greater_than": 200, "sva": 200},
-            "eap-ig",
-            "right",
-            30,
-            "greedy",
-            True,
-            0.8,
-            "ratio",
-            "bisect",
-            0.05,
-            179,
-            require_ability=False,
-            heads=HeadSettings(True, False, 2, 100, 24, 70, 100, 17, 61, 0.1, 0.0),
-            algorithm=AlgorithmSettings(0.1, 0.1, 0.0, 0.001, "movers", "order", True, 0.0),
-        ),
-        Recipe(
-            "robust",
-            {"ioi": 48, "gendered_pronoun": 48, "greater_than": 48, "sva": 48},
-            "eap-ig",
-            "midpoint",
-            10,
-            "greedy",
-            True,
-            0.8,
-            "normalised",
-            "grid",
-            1.0,
-            0,
-            require_ability=True,
-            heads=HeadSettings(False, True, 32, 100, 24, 64, 100, 40, 61, 0.1, 0.01),
-            algorithm=AlgorithmSettings(0.1, 0.1, 0.01, 0.01, "direct", "swap", False, 0.01),
-        ),
-    )
-}
+PAPER = Recipe(
+    name="paper",
+    prompts={"ioi": 70, "gendered_pronoun": 100, "greater_than": 200, "sva": 200},
+    method="eap-ig",
+    rule="right",
+    points=30,
+    selection="greedy",
+    absolute=True,
+    threshold=0.8,
+    form="ratio",
+    search="bisect",
+    # The paper's search ends at 5 % of all edges, which is 179 for its smallest model. Fewer are of
+    # no use in a graph that has only some hundred edges, so the bound does not go below that.
+    max_share=0.05,
+    min_edges=179,
+    require_ability=False,
+    heads=HeadSettings(
+        as_published=True,
+        norms=False,
+        sequences=2,
+        length=100,
+        story_length=24,
+        prompts=70,
+        documents=100,
+        evaluated=17,
+        positions=61,
+        copy_bar=0.1,
+        direct_bar=0.0,
+    ),
+    algorithm=AlgorithmSettings(
+        copy_bar=0.1,
+        suppression_bar=0.1,
+        direct_bar=0.0,
+        through_bar=0.001,
+        receivers="movers",
+        signal="order",
+        needs_edge=True,
+        min_effect=0.0,
+    ),
+)
+
+ROBUST = Recipe(
+    name="robust",
+    prompts={"ioi": 48, "gendered_pronoun": 48, "greater_than": 48, "sva": 48},
+    method="eap-ig",
+    rule="midpoint",
+    points=10,
+    selection="greedy",
+    absolute=True,
+    threshold=0.8,
+    form="normalised",
+    search="grid",
+    max_share=1.0,
+    min_edges=0,
+    require_ability=True,
+    heads=HeadSettings(
+        as_published=False,
+        norms=True,
+        sequences=32,
+        length=100,
+        story_length=24,
+        prompts=64,
+        documents=100,
+        evaluated=40,
+        positions=61,
+        copy_bar=0.1,
+        direct_bar=0.01,
+    ),
+    algorithm=AlgorithmSettings(
+        copy_bar=0.1,
+        suppression_bar=0.1,
+        direct_bar=0.01,
+        through_bar=0.01,
+        receivers="direct",
+        signal="swap",
+        needs_edge=False,
+        min_effect=0.01,
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, ROBUST)}
 
 
 def get_recipe(name: str) -> Recipe:
-    """A recipe by name: "paper" or "robust"."""
+    """A recipe by name: "paper" or "robust".
+
+    >>> get_recipe("paper").points
+    30
+    """
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} does not exist; there are: {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -1,25 +1,32 @@
 """Intervals and emergence points: how sure a curve is, and when it rose.
 
-Every resampling draws prompts, the unit that was sampled when the task was made; the same draw serves all
-checkpoints of a curve, since they were measured on the same prompts.
+Every resampling draws prompts, the unit that was sampled when the task was made; the same draw
+serves all checkpoints of a curve, since they were measured on the same prompts.
 """
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 
 @lru_cache(maxsize=16)
 def bootstrap_draws(n: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """Resampling weights, float64 [draws, n]: how often each of `n` prompts is drawn, divided by n. Rows sum to 1.
+    """Resampling weights, float64 [draws, n]: how often each of `n` prompts is drawn, divided by n.
+    Rows sum to 1.
 
-    With them a bootstrapped mean is a matrix product: ``weights @ values``. Kept for the next call, and read-only.
+    With them a bootstrapped mean is a matrix product: ``weights @ values``. Kept for the next call,
+    and read-only.
+
+    >>> bootstrap_draws(4, draws=1000).shape
+    (1000, 4)
     """
     if n < 2:
-        raise ValueError(f"a bootstrap over {n} prompt(s) says nothing; measure at min_value 2")
+        raise ValueError(f"a bootstrap over {n} prompt(s) says nothing; measure at least 2")
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws) / n
     weights.flags.writeable = False
     return weights
@@ -28,18 +35,59 @@ def bootstrap_draws(n: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
 def interval(
     samples: np.ndarray, level: float = 0.95, axis: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of bootstrap samples along `axis`; infinities count as later than everything."""
+    """Percentile interval of bootstrap samples along `axis`; infinities count as later than
+    everything."""
     tail = (1 - level) / 2
     low = np.quantile(samples, tail, axis=axis, method="lower")
     high = np.quantile(samples, 1 - tail, axis=axis, method="higher")
     return low, high
 
 
-def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndarray:
-    """First `x` at which each curve reaches its level, interpolated in log(x); inf where it never does.
+# ------------------------------------------------------------------ verdicts
 
-    x: [points], ascending and not negative; y: [..., points]; level: [...]. Between x = 0 and the next point the
-    interpolation is linear. A curve that starts at or above its level crosses at x[0].
+
+class Verdict(enum.Enum):
+    """What an interval says of a claim that a number lies above a bound."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    OPEN = "can't tell"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def decide(low: float, high: float, bound: float) -> Verdict:
+    """Whether what lies in [low, high] is above `bound`: the one rule for every claim that rests on
+    an interval.
+
+    It holds where the whole interval lies above the bound, and does not where the whole interval
+    lies below it. Where the interval reaches the bound, or where an end is nan (nothing was
+    measured), we can't tell. For a claim that a number is *below* a bound, turn the signs round:
+    ``decide(-high, -low, -bound)``. ValueError if low > high.
+
+    >>> decide(0.2, 0.4, bound=0.1), decide(-0.3, 0.0, bound=0.1), decide(0.0, 0.4, bound=0.1)
+    (<Verdict.HOLDS: 'holds'>, <Verdict.FAILS: 'does not hold'>, <Verdict.OPEN: "can't tell">)
+    """
+    if low > high:
+        raise ValueError(f"[{low:g}, {high:g}] is no interval: it ends below its beginning")
+    if np.isnan(low) or np.isnan(high):
+        return Verdict.OPEN
+    if low > bound:
+        return Verdict.HOLDS
+    return Verdict.FAILS if high < bound else Verdict.OPEN
+
+
+# ------------------------------------------------------------------ when a curve rises
+
+
+def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndarray:
+    """First `x` at which each curve reaches its level, interpolated in log(x); inf where it never
+    does.
+
+    x: [points], ascending and not negative; y: [..., points]; level: [...]. Between x = 0 and the
+    next point the interpolation is linear. A curve that starts at or above its level crosses at
+    x[0].
 
     >>> crossing(np.array([1., 4., 16.]), np.array([0., 1., 2.]), 1.5)
     array(8.)
@@ -60,20 +108,27 @@ def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndar
     return np.where(reached.any(-1), out, np.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Emergence:
-    """When a curve reached a share of its final value: tokens seen, with a bootstrap interval over prompts.
+    """When a curve reached a share of its final value: tokens seen, with a bootstrap interval over
+    prompts.
 
-    `tokens` is nan, and `samples` empty, where there is no ability to date: the final value's interval is not above
-    the least that counts as one.
+    `tokens` is nan, and `samples` empty, where there is no ability to date: the final value's
+    interval is not above the least that counts as one.
     """
 
-    share: float
-    final: float  # mean over prompts at the last checkpoint
-    tokens: float
-    low: float
+    share: float  # of the final (or largest) value
+    final: float  # that value: the mean over prompts
+    tokens: float  # at which the share was first reached
+    low: float  # tokens: the bootstrap interval
     high: float
     samples: np.ndarray  # [draws] tokens
+
+    @classmethod
+    def undated(cls, share: float, final: float = np.nan) -> Emergence:
+        """Where there is nothing to date."""
+        empty = np.empty(0)
+        return cls(share=share, final=final, tokens=np.nan, low=np.nan, high=np.nan, samples=empty)
 
 
 def emergence(
@@ -85,11 +140,12 @@ def emergence(
     level: float = 0.95,
     min_value: float = 0.0,
 ) -> Emergence:
-    """The tokens at which the mean over prompts first reaches `share` of its value at the last checkpoint.
+    """The tokens at which the mean over prompts first reaches `share` of its value at the last
+    checkpoint.
 
-    tokens: [checkpoints], ascending; values: [checkpoints, prompts], zero meaning "no ability". Crossings are
-    interpolated in log tokens (`crossing`). The final value is resampled together with the curve. Where its interval
-    does not lie above `min_value`, there is nothing to date.
+    tokens: [checkpoints], ascending; values: [checkpoints, prompts], zero meaning "no ability".
+    Crossings are interpolated in log tokens (`crossing`). The final value is resampled together
+    with the curve. Where its interval does not lie above `min_value`, there is nothing to date.
     """
     values = np.asarray(values, dtype=float)
     resampled = bootstrap_draws(values.shape[1], draws, seed) @ values.T  # [draws, checkpoints]
@@ -103,30 +159,39 @@ def dated(
     share: float = 0.5,
     level: float = 0.95,
     min_value: float = 0.0,
-    of: str = "final",
+    *,
+    share_of: Literal["final", "largest"] = "final",
 ) -> Emergence:
     """`emergence` of any curve [checkpoints] with its bootstrap samples [draws, checkpoints].
 
-    of: "final", a share of the value at the last checkpoint, or "largest", of the largest value (for what comes and goes);
-    that value is resampled too, and must lie above `min_value`.
+    share_of: "final", a share of the value at the last checkpoint, or "largest", of the largest
+    value (for what comes and goes); that value is resampled too, and must lie above `min_value`.
     """
     tokens = np.asarray(tokens, dtype=float)
-    top = (lambda values: values[..., -1]) if of == "final" else (lambda values: values.max(-1))
-    final = float(top(curve))
-    if interval(top(resampled), level)[0] <= min_value:
-        return Emergence(share, final, np.nan, np.nan, np.nan, np.empty(0))
-    samples = crossing(tokens, resampled, share * top(resampled))
+    full, full_of_draws = _full_value(curve, share_of), _full_value(resampled, share_of)
+    if interval(full_of_draws, level)[0] <= min_value:
+        return Emergence.undated(share, float(full))
+    samples = crossing(tokens, resampled, share * full_of_draws)
     low, high = interval(samples, level)
     return Emergence(
-        share,
-        final,
-        float(crossing(tokens, curve, share * final)),
-        float(low),
-        float(high),
-        samples,
+        share=share,
+        final=float(full),
+        tokens=float(crossing(tokens, curve, share * float(full))),
+        low=float(low),
+        high=float(high),
+        samples=samples,
     )
 
 
+def _full_value(curves: np.ndarray, share_of: str) -> np.ndarray:
+    """What a curve [..., checkpoints] is to reach a share of, [...]."""
+    return curves[..., -1] if share_of == "final" else curves.max(-1)
+
+
 def onset_ratio(samples: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Largest over smallest: "the same number of tokens" is 1, "one takes twice as long" is 2."""
+    """Largest over smallest: "the same number of tokens" is 1, "one takes twice as long" is 2.
+
+    >>> onset_ratio(np.array([[1e6, 2e6], [4e6, 2e6]]))
+    array([4., 1.])
+    """
     return samples.max(axis) / samples.min(axis)

@@ -1,25 +1,28 @@
-"""Edge attribution patching with integrated gradients (EAP-IG), exactly, for about the price of the gradients.
+"""Edge attribution patching with integrated gradients (EAP-IG), exactly, at the price of gradients.
 
 The score of an edge u -> v is (Hanna et al. 2024, as used by Tigges et al. 2024, section 2)
 
-    score(u->v) = 1/m sum_k sum_pos (a_u(corrupted) - a_u(clean)) . dL/dx_v at the input z_k,   L = -metric,
+    score(u->v) = 1/m sum_k sum_pos (a_u(corrupted) - a_u(clean)) . dL/dx_v at the input z_k,
 
-with a_u what node u writes into the residual stream, x_v what an input of node v reads, and z_k the embeddings at m
-points on the way from clean to corrupted. A positive score means: corrupting the edge raises the loss, so the edge helps.
-Plain EAP takes the gradient at the clean prompt alone.
+with L = -metric, a_u what node u writes into the residual stream, x_v what an input of node v
+reads, and z_k the embeddings at m points on the way from clean to corrupted. A positive score
+means: corrupting the edge raises the loss, so the edge helps. Plain EAP takes the gradient at the
+clean prompt alone.
 
 What makes it cheap and leaves it exact:
 
-1.  a_u does not depend on k, so the gradients are averaged over k before they meet it: one matrix product per layer.
-2.  No input or output of a head is ever built for each head during the forward pass. From the gradient g of a head's
-    query the gradient at its input is n(g) = r (W g - mean - x^ (W g . x^) / d), where W is the head's weight with the
-    norm's scale, x^ the normed stream and r = 1/sigma (an RMSNorm takes no mean); (W g) . x^ is g times the query itself,
-    and the rest is linear.
-3.  Up to the first token that differs, clean and corrupted are the same: keys and values of that prefix are computed
-    once, for all points. Behind END nothing is computed, and of the logits only those at END.
+1.  a_u does not depend on k, so the gradients are averaged over k before they meet it: one matrix
+    product per layer.
+2.  No input or output of a head is ever built for each head during the forward pass. From the
+    gradient g of a head's query the gradient at its input is n(g) = r (W g - mean - x^ (W g . x^) /
+    d), where W is the head's weight with the norm's scale, x^ the normed stream and r = 1/sigma (an
+    RMSNorm takes no mean); (W g) . x^ is g times the query itself, and the rest is linear.
+3.  Up to the first token that differs, clean and corrupted are the same: keys and values of that
+    prefix are computed once, for all points. Behind END nothing is computed, and of the logits only
+    those at END.
 
-The scores of all edges out of `input` add up to loss(corrupted) - loss(clean) if the quadrature is exact, since every
-path starts there. What is missing is reported as the completeness gap.
+The scores of all edges out of `input` add up to loss(corrupted) - loss(clean) if the quadrature is
+exact, since every path starts there. What is missing is reported as the completeness gap.
 """
 
 from __future__ import annotations
@@ -29,11 +32,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuitbook.circuits.batches import check_pairs, chunks_of, default_memory, window
-from circuitbook.circuits.gradients import _add_chunk, _Sums, _where_not_finite
+from circuitbook.circuits.gradients import Chunk, ScoreSums, add_chunk
+from circuitbook.circuits.not_finite import where_not_finite
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
@@ -42,33 +47,28 @@ from circuitbook.model.memory import prompt_bytes, row_bytes
 from circuitbook.tasks.base import PromptPairs
 
 METHODS = ("eap", "eap-ig")
-
-
-RULES = ("right", "midpoint", "left")
-
-
+RULES = {"right": 1.0, "midpoint": 0.5, "left": 0.0}  # where in its step a point lies
 LARGE_GAP = 0.1  # of the mean change of the loss: warn above it
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Scores:
-    """Edge scores and how they were obtained. `values` float32 [src, dst], in units of the task's metric, 0 off the graph.
+    """Edge scores and how they were obtained. A float64 model gives float64 everywhere."""
 
-    A float64 model gives float64 everywhere. `change` and `from_input` are [n]: of each prompt, loss(corrupted) -
-    loss(clean), and the sum of its edges out of `input`, which would be equal if the quadrature were exact.
-    """
-
-    values: Tensor
+    values: Float[Tensor, "src dst"]
+    """In units of the task's metric; 0 off the graph. float32."""
     graph: Graph
     method: str
     rule: str
     points: int
-    change: Tensor
-    from_input: Tensor
-    per_prompt: Tensor | None = None  # [n, src, dst], if asked for; its mean over n is `values`
-    per_position: Tensor | None = (
-        None  # [pos, src, dst], if asked for; its sum over pos is `values`
-    )
+    change: Float[Tensor, " n"]
+    """Of each prompt, loss(corrupted) - loss(clean)."""
+    from_input: Float[Tensor, " n"]
+    """The sum of a prompt's edges out of `input`: `change`, if the quadrature were exact."""
+    per_prompt: Float[Tensor, "n src dst"] | None = None
+    """If asked for; its mean over n is `values`."""
+    per_position: Float[Tensor, "pos src dst"] | None = None
+    """If asked for; its sum over pos is `values`."""
 
     @property
     def gap(self) -> float:
@@ -77,7 +77,7 @@ class Scores:
 
     @property
     def relative_gap(self) -> float:
-        """`gap` as a share of the mean absolute change of the loss; nan where the loss does not change at all."""
+        """`gap` over the mean absolute change of the loss; nan where nothing changes."""
         change = float(self.change.abs().mean())
         return self.gap / change if change else float("nan")
 
@@ -92,11 +92,9 @@ class Scores:
         return [(self.graph.edge_name(*self.graph.edges[i]), float(values[i])) for i in order]
 
     def __repr__(self) -> str:
-        how = (
-            self.method
-            if self.method == "eap"
-            else f"{self.method}, {self.points} points, {self.rule} rule"
-        )
+        how = self.method
+        if self.method != "eap":
+            how += f", {self.points} points, {self.rule} rule"
         return (
             f"Scores({self.graph.n_edges} edges, {len(self.change)} prompts, {how}, "
             f"completeness gap {self.relative_gap:+.2%} of the change)"
@@ -106,10 +104,10 @@ class Scores:
 def attribute(
     model: Model,
     pairs: PromptPairs,
+    *,
     method: str = "eap-ig",
     rule: str = "right",
     points: int = 30,
-    *,
     per_prompt: bool = False,
     per_position: bool = False,
     memory: int | None = None,
@@ -117,74 +115,104 @@ def attribute(
 ) -> Scores:
     """Scores of all edges, averaged over the prompts (each counts the same, whatever the batching).
 
-    method: "eap-ig", or "eap" (gradient at the clean prompt; `rule` and `points` mean nothing then).
-    rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint" (k-1/2)/m, with 0 the
-    clean and 1 the corrupted prompt. A few midpoints are as good as many points of the other rules.
-    per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each position.
-    memory: bytes that activations may take at a time, beside the weights and the result; default 128 MB on a CPU, half
-    of what is free on a GPU. It decides how many prompts and points are done together; a single one must fit.
+    method: "eap-ig", or "eap" (gradient at the clean prompt; `rule` and `points` mean nothing
+    then).
+    rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint"
+    (k-1/2)/m, with 0 the clean and 1 the corrupted prompt. A few midpoints are as good as many
+    points of the other rules.
+    per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each
+    position.
+    memory: bytes that activations may take at a time, beside the weights and the result; default
+    128 MB on a CPU, half of what is free on a GPU. It decides how many prompts and points are done
+    together; a single one must fit.
 
-    Gradients in the model's dtype, sums in float32. Errors: ValueError for bad arguments; FloatingPointError that names
-    checkpoint, prompt and layer where something is not finite. Warns if the completeness gap of EAP-IG is above a tenth of
-    the change.
+    Gradients in the model's dtype, sums in float32. Errors: ValueError for bad arguments;
+    FloatingPointError that names checkpoint, prompt and layer where something is not finite. Warns
+    if the completeness gap of EAP-IG is above a tenth of the change.
     """
     t = interpolation_points(method, rule, points)
     network, graph = network_of(model), graph_of(model)
     check_pairs(model, pairs)
-    dtype = sums_dtype(model.dtype)
-    memory = memory or default_memory(model.device)
-    n, width = pairs.clean.shape
-    values = torch.zeros(graph.n_src, graph.n_dst, dtype=dtype, device=model.device)
-    change, from_input = torch.zeros(2, n, dtype=dtype)
-    by_prompt = torch.zeros(n, *values.shape, dtype=dtype) if per_prompt else None
-    by_position = torch.zeros(width, *values.shape, dtype=dtype) if per_position else None
-
+    sums = _no_sums_yet(model, graph, pairs, per_prompt=per_prompt, per_position=per_position)
     chunks = list(
         chunks_of(
             pairs,
             len(t),
             row_bytes(model.shape, model.dtype),
             prompt_bytes(model.shape, model.dtype),
-            memory,
+            memory or default_memory(model.device),
         )
     )
-    bar = tqdm(total=n * len(t), desc="attribution", unit="run", disable=not progress, leave=False)
-    for rows, some in chunks:
+    runs = len(pairs) * len(t)
+    bar = tqdm(total=runs, desc="attribution", unit="run", disable=not progress, leave=False)
+    for rows, of_points in chunks:
         part = pairs.subset(rows)
         start, stop = window(part)
-        out = _Sums(values, by_prompt, by_position, rows, start)
-        _add_chunk(network, graph, part, start, stop, t[some], len(t), out, change, from_input)
-        if not bool(
-            values.isfinite().all()
-            & change[rows].isfinite().all()
-            & from_input[rows].isfinite().all()
-        ):
-            raise FloatingPointError(_where_not_finite(model, network, part, rows, t))
-        bar.update(len(rows) * len(t[some]))
+        chunk = Chunk(
+            pairs=part, rows=rows, start=start, stop=stop, points=t[of_points], n_points=len(t)
+        )
+        add_chunk(sums, network, graph, chunk)
+        if not _all_finite(sums, rows):
+            raise FloatingPointError(where_not_finite(model, network, part, rows, t))
+        bar.update(len(rows) * len(chunk.points))
     bar.close()
+    n = len(pairs)
     scores = Scores(
-        (values / n).cpu(),
-        graph,
-        method,
-        rule,
-        len(t),
-        change,
-        from_input,
-        by_prompt,
-        None if by_position is None else by_position / n,
+        values=(sums.values / n).cpu(),
+        graph=graph,
+        method=method,
+        rule=rule,
+        points=len(t),
+        change=sums.change,
+        from_input=sums.from_input,
+        per_prompt=sums.per_prompt,
+        per_position=None if sums.per_position is None else sums.per_position / n,
     )
     if method == "eap-ig" and abs(scores.relative_gap) > LARGE_GAP:
-        warnings.warn(
-            f"{pairs.task} in {model.checkpoint.model} at step {model.checkpoint.step}: the scores miss "
-            f"{abs(scores.relative_gap):.0%} of the change of the loss with {len(t)} points, {rule} rule; "
-            "more points, or the midpoint rule, come closer",
-            stacklevel=2,
-        )
+        _warn_of_gap(model, pairs, scores)
     return scores
 
 
-def interpolation_points(method: str, rule: str, points: int) -> Tensor:
-    """Where gradients are taken, float64 [m]: 0 is the clean prompt, 1 the corrupted one."""
+def _no_sums_yet(
+    model: Model, graph: Graph, pairs: PromptPairs, *, per_prompt: bool, per_position: bool
+) -> ScoreSums:
+    """Zeros; those of prompts and positions, which may be many, on the host."""
+    n, width = pairs.clean.shape
+    edges, dtype = graph.mask.shape, sums_dtype(model.dtype)
+    change, from_input = torch.zeros(2, n, dtype=dtype)
+    return ScoreSums(
+        values=torch.zeros(*edges, dtype=dtype, device=model.device),
+        change=change,
+        from_input=from_input,
+        per_prompt=torch.zeros(n, *edges, dtype=dtype) if per_prompt else None,
+        per_position=torch.zeros(width, *edges, dtype=dtype) if per_position else None,
+    )
+
+
+def _all_finite(sums: ScoreSums, rows: Tensor) -> bool:
+    return bool(
+        sums.values.isfinite().all()
+        & sums.change[rows].isfinite().all()
+        & sums.from_input[rows].isfinite().all()
+    )
+
+
+def _warn_of_gap(model: Model, pairs: PromptPairs, scores: Scores) -> None:
+    checkpoint = f"{model.checkpoint.model} at step {model.checkpoint.step}"
+    warnings.warn(
+        f"{pairs.task} in {checkpoint}: the scores miss {abs(scores.relative_gap):.0%} of the "
+        f"change of the loss with {scores.points} points, {scores.rule} rule; "
+        "more points, or the midpoint rule, come closer",
+        stacklevel=3,
+    )
+
+
+def interpolation_points(method: str, rule: str, points: int) -> Float[Tensor, " m"]:
+    """Where gradients are taken, in float64: 0 is the clean prompt, 1 the corrupted one.
+
+    >>> interpolation_points("eap-ig", "midpoint", 4).tolist()
+    [0.125, 0.375, 0.625, 0.875]
+    """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
     if rule not in RULES:
@@ -193,5 +221,4 @@ def interpolation_points(method: str, rule: str, points: int) -> Tensor:
         return torch.zeros(1, dtype=torch.float64)
     if points < 1 or points != int(points):
         raise ValueError(f"{points} points are not possible; give a whole number of at least 1")
-    shift = {"right": 1.0, "midpoint": 0.5, "left": 0.0}[rule]
-    return (torch.arange(int(points), dtype=torch.float64) + shift) / points
+    return (torch.arange(int(points), dtype=torch.float64) + RULES[rule]) / points

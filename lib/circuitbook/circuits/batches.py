@@ -1,10 +1,11 @@
-"""What attribution, evaluation and patching share: prompts in chunks that fit into memory, and the metric at END."""
+"""What attribution, evaluation and patching share: chunks that fit into memory, metrics at END."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.model.loaded import Model
@@ -28,49 +29,56 @@ def check_pairs(model: Model, pairs: PromptPairs) -> None:
         )
 
 
-def first_difference(pairs: PromptPairs) -> Tensor:
-    """Of each pair, the first position where clean and corrupted differ (END where they never do), int64 [n]."""
+def first_difference(pairs: PromptPairs) -> Int[Tensor, " n"]:
+    """The first position where clean and corrupted differ; END where they never do."""
     differ = pairs.clean != pairs.corrupted
     first = torch.where(differ.any(1), differ.long().argmax(1), pairs.end)
     return torch.minimum(first, pairs.end)
 
 
 def window(pairs: PromptPairs) -> tuple[int, int]:
-    """Positions that have to be computed for a chunk: from the first difference up to the last END, exclusive."""
+    """Positions to compute for a chunk: from the first difference to behind the last END."""
     return int(first_difference(pairs).min()), int(pairs.end.max()) + 1
 
 
 def chunks_of(
-    pairs: PromptPairs, points: int, row_bytes, prompt_bytes, memory: int
-) -> Iterator[tuple[Tensor, slice]]:
-    """Splits the work: (prompt indices, points). Prompts that begin to differ at like positions go together.
+    pairs: PromptPairs,
+    points: int,
+    row_bytes: Callable[[int, int], int],
+    prompt_bytes: Callable[[int], int],
+    memory: int,
+) -> Iterator[tuple[Int[Tensor, " chunk"], slice]]:
+    """Splits the work into chunks that fit into `memory` bytes: (prompt indices, points).
 
-    row_bytes(positions, length): bytes of one point of one prompt; prompt_bytes(positions): of one prompt, besides.
+    Prompts that begin to differ at like positions go together. row_bytes(positions, length): bytes
+    of one point of one prompt; prompt_bytes(positions): of one prompt, besides. ValueError if a
+    single point of a single prompt does not fit.
     """
-    first = first_difference(pairs)
-    order = sorted(range(len(pairs)), key=lambda i: (int(first[i]), int(pairs.end[i])))
-    longest = int(pairs.end.max()) + 1
+    first = first_difference(pairs).tolist()
+    end = pairs.end.tolist()
+    longest = max(end) + 1
     rows: list[int] = []
 
-    def cost(chosen: list[int], versions: int) -> int:
-        start, stop = int(first[chosen[0]]), max(int(pairs.end[i]) for i in chosen) + 1
-        return len(chosen) * (
-            versions * row_bytes(stop - start, longest) + prompt_bytes(stop - start)
-        )
+    def cost(prompts: list[int], versions: int) -> int:
+        """Bytes; `prompts` are in order of their first difference."""
+        positions = max(end[i] for i in prompts) + 1 - first[prompts[0]]
+        each = versions * row_bytes(positions, longest) + prompt_bytes(positions)
+        return len(prompts) * each
 
-    def split(chosen: list[int]) -> Iterator[tuple[Tensor, slice]]:
+    def split(prompts: list[int]) -> Iterator[tuple[Tensor, slice]]:
+        """Some prompts, with as many of their points at a time as fit."""
         size = points
-        while size > 1 and cost(chosen, size) > memory:
+        while size > 1 and cost(prompts, size) > memory:
             size = -(-size // 2)
-        if cost(chosen, size) > memory:
+        if cost(prompts, size) > memory:
             raise ValueError(
-                f"one prompt of {pairs.task} needs about {cost(chosen, size) >> 20} MB of activations, and "
-                f"memory={memory >> 20} MB allows less; give more"
+                f"one prompt of {pairs.task} needs about {cost(prompts, size) >> 20} MB of "
+                f"activations, and memory={memory >> 20} MB allows less; give more"
             )
         for begin in range(0, points, size):
-            yield torch.tensor(chosen), slice(begin, begin + size)
+            yield torch.tensor(prompts), slice(begin, begin + size)
 
-    for i in order:
+    for i in sorted(range(len(pairs)), key=lambda i: (first[i], end[i])):
         if rows and cost([*rows, i], points) > memory:
             yield from split(rows)
             rows = []
@@ -83,16 +91,17 @@ def default_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CPU_MEMORY
 
 
-def at_end(x: Tensor, end: Tensor) -> Tensor:
-    """[b, k, s, d] -> [b, k, d] at each prompt's END, counted from the first position of x."""
+def at_end(
+    x: Float[Tensor, "prompt version pos d_model"], end: Int[Tensor, " prompt"]
+) -> Float[Tensor, "prompt version d_model"]:
+    """x at each prompt's END, counted from the first position of x."""
     return x[torch.arange(len(end), device=end.device), :, end]
 
 
-def pairs_metric(pairs: PromptPairs, logits: Tensor) -> Tensor:
-    """The metric of k versions of each prompt: logits [b, k, vocab] -> [b, k]."""
-    b, k, _ = logits.shape
-    return (
-        pairs.subset(torch.arange(b).repeat_interleave(k))
-        .metric(logits.flatten(0, 1))
-        .unflatten(0, (b, k))
-    )
+def pairs_metric(
+    pairs: PromptPairs, logits: Float[Tensor, "prompt version vocab"]
+) -> Float[Tensor, "prompt version"]:
+    """The task's metric of several versions of each prompt, from their logits at END."""
+    n_prompts, n_versions, _ = logits.shape
+    repeated = pairs.subset(torch.arange(n_prompts).repeat_interleave(n_versions))
+    return repeated.metric(logits.flatten(0, 1)).unflatten(0, (n_prompts, n_versions))

@@ -1,4 +1,5 @@
-"""A circuit: some edges of a graph, and what is known about them (Tigges et al. 2024, section 2)."""
+"""A circuit: some edges of a graph, and what is known about them (Tigges et al. 2024, section
+2)."""
 
 from __future__ import annotations
 
@@ -19,10 +20,11 @@ from circuitbook.store.files import write_atomically
 class Circuit:
     """Some edges of a graph, and what is known about them.
 
-    `mask` bool [src, dst]. `reason` says why there is no circuit (then there are no edges, and `faithfulness` is None).
-    A search adds the rest: `faithfulness`, in the form that was asked for, with the interval (`low`, `high`) over
-    prompts; `clean` and `corrupted`, the full model's mean metric on either prompt; and `curve`, one row per size that was
-    looked at (see `search.find_circuit`).
+    `mask` bool [src, dst]. `reason` says why there is no circuit (then there are no edges, and
+    `faithfulness` is None).
+    A search adds the rest: `faithfulness`, in the form that was asked for, with the interval
+    (`low`, `high`) over prompts; `clean` and `corrupted`, the full model's mean metric on either
+    prompt; and `curve`, one row per size that was looked at (see `search.find_circuit`).
     """
 
     graph: Graph
@@ -47,7 +49,8 @@ class Circuit:
 
     @property
     def n_nodes(self) -> int:
-        """Nodes with an edge in the circuit; `input` and `logits` count, as in the authors' tables."""
+        """Nodes with an edge in the circuit; `input` and `logits` count, as in the authors'
+        tables."""
         return int(self.graph.nodes_of(self.mask).sum())
 
     @cached_property
@@ -69,7 +72,8 @@ class Circuit:
     # ---------------------------------------------------------------- files
 
     def save(self, path: str | Path) -> Path:
-        """Writes the circuit as the JSON that hannamw/EAP-IG and MIB read, with what else is known beside it."""
+        """Writes the circuit as the JSON that hannamw/EAP-IG and MIB read, with what else is known
+        beside it."""
         nodes = dict(zip(self.graph.node_names, self.graph.nodes_of(self.mask).tolist()))
         scores = (
             np.zeros(self.mask.shape)
@@ -108,7 +112,8 @@ class Circuit:
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Reads what `save` wrote, or a circuit of EAP-IG or MIB. ValueError if the file is neither."""
+        """Reads what `save` wrote, or a circuit of EAP-IG or MIB. ValueError if the file is
+        neither."""
         try:
             record = json.loads(Path(path).read_text(encoding="utf8"))
             config, listed, more = record["cfg"], record["edges"], record.get("circuitbook", {})

@@ -1,13 +1,14 @@
-"""Circuits: some edges of the graph, and how well the model does with only these (Tigges et al. 2024, section 2).
+"""Circuits: some edges of the graph, and how well the model does with only these (Tigges et al.
+2024, section 2).
 
-To evaluate a circuit, every edge outside it carries what its source does on the corrupted prompt. A node outside the
-circuit then has corrupted inputs only, so its output is the corrupted one, which is known. So we start from the corrupted
-run and recompute the circuit's own nodes, in order:
+To evaluate a circuit, every edge outside it carries what its source does on the corrupted prompt. A
+node outside the circuit then has corrupted inputs only, so its output is the corrupted one, which
+is known. So we start from the corrupted run and recompute the circuit's own nodes, in order:
 
     x_v = x_v(corrupted) + sum over the circuit's edges u -> v of (a_u now - a_u(corrupted))
 
-Nothing is computed before the first token that differs, or behind END. That is exact: it equals running the model with
-every absent edge patched.
+Nothing is computed before the first token that differs, or behind END. That is exact: it equals
+running the model with every absent edge patched.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ TOGETHER = 16  # circuits evaluated in one batch, where memory allows
 def evaluate_circuit(
     model: Model, pairs: PromptPairs, circuit: Circuit, memory: int | None = None
 ) -> Tensor:
-    """The task's metric of each prompt with only the circuit's edges left clean, float32 [n] (float64 of float64).
+    """The task's metric of each prompt with only the circuit's edges left clean, float32 [n]
+    (float64 of float64).
 
-    With all edges this is the clean metric, with none the corrupted one. `memory` as in `attribute`. For many circuits
-    on the same prompts `evaluate_masks` is faster.
+    With all edges this is the clean metric, with none the corrupted one. `memory` as in
+    `attribute`. For many circuits on the same prompts `evaluate_masks` is faster.
     """
     if circuit.graph != graph_of(model):
         raise ValueError(
@@ -63,7 +65,8 @@ def evaluate_masks(
     memory: int | None = None,
     runs: CorruptedRuns | None = None,
 ) -> Tensor:
-    """The same for several circuits, bool [src, dst] each: float32 [circuit, n]. `runs`: what was computed before."""
+    """The same for several circuits, bool [src, dst] each: float32 [circuit, n]. `runs`: what was
+    computed before."""
     runs = runs or CorruptedRuns(model, pairs, memory)
     out = torch.zeros(len(masks), len(pairs), dtype=sums_dtype(model.dtype))
     for one in runs:
@@ -85,7 +88,8 @@ def evaluate_masks(
 
 @dataclass(frozen=True, eq=False)
 class CorruptedRun:
-    """All that evaluation needs of some prompts' corrupted run, from the first position that differs."""
+    """All that evaluation needs of some prompts' corrupted run, from the first position that
+    differs."""
 
     rows: Tensor  # which prompts
     pairs: PromptPairs
@@ -103,7 +107,8 @@ class CorruptedRun:
 
 
 class CorruptedRuns:
-    """The corrupted runs of all prompts, in chunks; kept for the next use if together they fit into `memory`."""
+    """The corrupted runs of all prompts, in chunks; kept for the next use if together they fit into
+    `memory`."""
 
     def __init__(self, model: Model, pairs: PromptPairs, memory: int | None = None):
         check_pairs(model, pairs)
@@ -213,10 +218,11 @@ def _evaluate(
         place[c][r] = np.arange(len(r))
         if len(r) and r[0] == 0:
             moved[c][0] = one.change
-    turning = network.turning(one.last, one.start, s)
+    cos_sin = network.rotary_cos_sin(one.last, one.start, s)
 
     def read(c: int, columns: np.ndarray, x: Tensor) -> Tensor:
-        """What these inputs read in circuit c, [column, b, s, d]; they all read the same sources; x on the corrupted prompt."""
+        """What these inputs read in circuit c, [column, b, s, d]; they all read the same sources; x
+        on the corrupted prompt."""
         known = int(np.searchsorted(rows[c], graph.reach[columns[0]]))
         change = weights[c][:known, columns].t() @ moved[c][:known].flatten(1)
         return (x.to(dtype).flatten()[None] + change).to(x.dtype).view(-1, b, s, d)
@@ -249,7 +255,7 @@ def _evaluate(
                     )
                     value = value + layer.b_in[name][h][:, None, None]
                     value = (
-                        value if name == "v" else rotate(value[:, :, :, None], turning)[:, :, :, 0]
+                        value if name == "v" else rotate(value[:, :, :, None], cos_sin)[:, :, :, 0]
                     )
                     now[name][
                         [where[pair] for pair in zip(circuit[these].tolist(), head[these].tolist())]
@@ -294,11 +300,13 @@ def _evaluate(
 def patch_each(
     model: Model, pairs: PromptPairs, what: str = "edges", memory: int | None = None
 ) -> np.ndarray:
-    """What patching one thing alone does to the loss: mean over prompts of metric(clean) - metric(patched).
+    """What patching one thing alone does to the loss: mean over prompts of metric(clean) -
+    metric(patched).
 
-    "edges": every edge by itself carries its source's corrupted output: float64 [src, dst], 0 off the graph. This is what
-    the scores of `attribute` estimate. "nodes": all edges out of a node at once, float64 [src] (activation patching).
-    Costs one evaluation of the whole graph for each edge or node; sign as in `attribute`: positive helps.
+    "edges": every edge by itself carries its source's corrupted output: float64 [src, dst], 0 off
+    the graph. This is what the scores of `attribute` estimate. "nodes": all edges out of a node at
+    once, float64 [src] (activation patching). Costs one evaluation of the whole graph for each edge
+    or node; sign as in `attribute`: positive helps.
     """
     if what not in ("edges", "nodes"):
         raise ValueError(f"cannot patch each of {what!r}; there are: edges, nodes")

@@ -56,7 +56,8 @@ def faithfulness_curve(
     memory: int | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Faithfulness of the first n edges for each n of `sizes` (default: steps of a factor 1.41 up to all edges).
+    """Faithfulness of the first n edges for each n of `sizes` (default: steps of a factor 1.41 up
+    to all edges).
 
     The rows are those of `find_circuit`'s curve, with size 0 first if asked for.
     """
@@ -85,8 +86,9 @@ def mib_metrics(
 ) -> dict[str, float]:
     """The two numbers by which MIB ranks a score matrix (Mueller et al. 2025): {"cpr", "cmd"}.
 
-    f(k) is the normalised faithfulness of the best share k of all edges, at the ten shares .001 ... 1 of `MIB_SHARES`.
-    cpr, circuit performance ratio, is the area under f: higher is better. cmd, circuit-model distance, is the area between
+    f(k) is the normalised faithfulness of the best share k of all edges, at the ten shares .001 ...
+    1 of `MIB_SHARES`. cpr, circuit performance ratio, is the area under f: higher is better. cmd,
+    circuit-model distance, is the area between
     f and 1: lower is better. Trapezoids over the share of edges, from .001 to 1, as their code.
     """
     graph = graph_of(model)
@@ -121,7 +123,8 @@ def grid_sizes(limit: int) -> list[int]:
 
 
 class Curve:
-    """What has been looked at so far. Sizes whose living edges are the same share one evaluation."""
+    """What has been looked at so far. Sizes whose living edges are the same share one
+    evaluation."""
 
     def __init__(
         self,

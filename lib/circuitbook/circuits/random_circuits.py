@@ -11,7 +11,8 @@ from circuitbook.model.graph import Graph
 
 
 def random_circuit(graph: Graph, edges: int, rng: np.random.Generator) -> np.ndarray:
-    """A circuit of (at least, as dead edges allow) so many living edges, grown greedily from the logits by random scores."""
+    """A circuit of (at least, as dead edges allow) so many living edges, grown greedily from the
+    logits by random scores."""
     wish = rng.random(graph.mask.shape)
     limit = min(graph.n_edges, 8 * edges + 64)
     while True:
@@ -33,10 +34,11 @@ def random_circuit(graph: Graph, edges: int, rng: np.random.Generator) -> np.nda
 def rewired_circuit(
     mask: np.ndarray, graph: Graph, rng: np.random.Generator, swaps: int = 10
 ) -> np.ndarray:
-    """The circuit with edges swapped at random, `swaps` times each: u->v, x->y become u->y, x->v where the graph has these.
+    """The circuit with edges swapped at random, `swaps` times each: u->v, x->y become u->y, x->v
+    where the graph has these.
 
-    Every source keeps the number of its edges and every input the number of its own (Maslov and Sneppen 2002), so all edges
-    stay alive.
+    Every source keeps the number of its edges and every input the number of its own (Maslov and
+    Sneppen 2002), so all edges stay alive.
     """
     mask = mask.copy()
     edges = np.argwhere(mask)
@@ -57,5 +59,6 @@ def rewired_circuit(
 
 
 def shuffled_heads(mask: np.ndarray, graph: Graph, rng: np.random.Generator) -> np.ndarray:
-    """A circuit of the same shape on other heads: the heads of each layer change places, edges and all."""
+    """A circuit of the same shape on other heads: the heads of each layer change places, edges and
+    all."""
     return graph.relabel(mask, [rng.permutation(graph.n_heads) for _ in range(graph.n_layers)])

@@ -1,12 +1,14 @@
-"""The smallest circuit that keeps the behaviour (Tigges et al. 2024, section 2), and curves of faithfulness over size.
+"""The smallest circuit that keeps the behaviour (Tigges et al. 2024, section 2), and curves of
+faithfulness over size.
 
-Faithfulness, with b the full model's metric on the clean prompts, b' on the corrupted ones, m that of the circuit (means
-over prompts, all scored with the clean answers):
+Faithfulness, with b the full model's metric on the clean prompts, b' on the corrupted ones, m that
+of the circuit (means over prompts, all scored with the clean answers):
 
     ratio        m / b                       the paper's
     normalised   (m - b') / (b - b')         0 for the empty circuit, 1 for the full graph
 
-Where clean and corrupted answers are each other's opposites (IOI), b' is about -b, and a ratio of .8 is .9 normalised.
+Where clean and corrupted answers are each other's opposites (IOI), b' is about -b, and a ratio of
+.8 is .9 normalised.
 """
 
 from __future__ import annotations
@@ -42,22 +44,27 @@ def find_circuit(
     memory: int | None = None,
     progress: bool = False,
 ) -> Circuit:
-    """The smallest circuit with faithfulness >= `threshold`, among the first n edges of `selection.edge_order`, n = 1, 2, ...
+    """The smallest circuit with faithfulness >= `threshold`, among the first n edges of
+    `selection.edge_order`, n = 1, 2, ...
 
     search: how n is looked for, up to `max_share` of all edges (but no fewer than `min_edges`).
-        "bisect"  halving, as the paper: quick, but right only if faithfulness rises with n, which it need not
-        "grid"    sizes in steps of a factor 1.41 over the whole range; then every size between the first that passes and
-                  its neighbour below (or 16 in between, twice, if there are more). Finds a dip, and a smaller circuit
-                  that passes, if they are wider than a step
+        "bisect"  halving, as the paper: quick, but right only if faithfulness rises with n, which
+                  it need not
+        "grid"    sizes in steps of a factor 1.41 over the whole range; then every size between the
+                  first that passes and its neighbour below (or 16 in between, twice, if there are
+                  more). Finds a dip, and a smaller circuit that passes, if they are wider than a
+                  step
         "every"   all sizes: the truth, for small graphs
     form: "ratio" or "normalised", see above.
-    min_metric: a full model whose clean metric is not beyond doubt (95 % interval over prompts) above this does not do the
+    min_metric: a full model whose clean metric is not beyond doubt (95 % interval over prompts)
+    above this does not do the
         task; then there is no circuit, and `reason` says so.
 
-    Returns a Circuit with `faithfulness`, its interval over prompts, `clean`, `corrupted` (b and b'), and `curve`: a row
-    for each size that was looked at, ascending: size (n), edges and nodes (after pruning), metric, ratio, normalised, low
-    and high (of `form`). `about["stays_from"]` is the smallest such size from which all larger ones pass too: more than
-    the circuit's own size if the curve dips. If nothing passes, `reason` says what came closest.
+    Returns a Circuit with `faithfulness`, its interval over prompts, `clean`, `corrupted` (b and
+    b'), and `curve`: a row for each size that was looked at, ascending: size (n), edges and nodes
+    (after pruning), metric, ratio, normalised, low and high (of `form`). `about["stays_from"]` is
+    the smallest such size from which all larger ones pass too: more than the circuit's own size if
+    the curve dips. If nothing passes, `reason` says what came closest.
     """
     check_settings(threshold, search, form, max_share)
     graph, runs = graph_of(model), CorruptedRuns(model, pairs, memory)
@@ -123,10 +130,11 @@ def find_circuit(
 def task_not_done(
     model: Model, pairs: PromptPairs, min_metric: float = 0.0, runs: CorruptedRuns | None = None
 ) -> Circuit | None:
-    """A Circuit that is none, and says why, if the model does not do the task beyond doubt; else None.
+    """A Circuit that is none, and says why, if the model does not do the task beyond doubt; else
+    None.
 
-    Both the clean metric and what corrupting the prompts takes from it must lie above `min_metric` and 0: their 95 % bootstrap
-    intervals over prompts. Needs no scores.
+    Both the clean metric and what corrupting the prompts takes from it must lie above `min_metric`
+    and 0: their 95 % bootstrap intervals over prompts. Needs no scores.
     """
     clean, corrupted = (
         part.double().numpy() for part in (runs or CorruptedRuns(model, pairs)).baselines()

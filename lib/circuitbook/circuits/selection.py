@@ -1,4 +1,5 @@
-"""From edge scores to edges in order: the greedy growth of the paper, and plain top-n (Tigges et al. 2024, section 2).
+"""From edge scores to edges in order: the greedy growth of the paper, and plain top-n (Tigges et
+al. 2024, section 2).
 
 An order serves all sizes: the circuit of n edges is its first n, less the dead ones (`Graph.live`).
 """
@@ -17,11 +18,13 @@ SELECTIONS = ("greedy", "top")
 def edge_order(
     scores, graph: Graph, selection: str = "greedy", absolute: bool = True, limit: int | None = None
 ) -> np.ndarray:
-    """Edges from the most to the least wanted, int64 [edge, 2] of (src, dst); the first `limit` if given.
+    """Edges from the most to the least wanted, int64 [edge, 2] of (src, dst); the first `limit` if
+    given.
 
-    scores: [src, dst]. "top": by score. "greedy": starting from `logits`, again and again the best edge into any node
-    that is already in; when its source joins, the edges into that become candidates. `absolute`: by absolute score (the
-    authors), else by signed score. Ties go to the earlier source, then to the earlier destination.
+    scores: [src, dst]. "top": by score. "greedy": starting from `logits`, again and again the best
+    edge into any node that is already in; when its source joins, the edges into that become
+    candidates. `absolute`: by absolute score (the authors), else by signed score. Ties go to the
+    earlier source, then to the earlier destination.
     """
     if selection not in SELECTIONS:
         raise ValueError(f"unknown selection {selection!r}; there are: {', '.join(SELECTIONS)}")
@@ -76,7 +79,8 @@ def _greedy(wish: np.ndarray, graph: Graph, limit: int) -> np.ndarray:
 
 
 def first_edges(order: np.ndarray, graph: Graph, n: int, prune: bool = True) -> np.ndarray:
-    """The circuit of the first n edges of an order, bool [src, dst]; without its dead edges unless told otherwise."""
+    """The circuit of the first n edges of an order, bool [src, dst]; without its dead edges unless
+    told otherwise."""
     mask = np.zeros(graph.mask.shape, bool)
     mask[tuple(order[:n].T)] = True
     return graph.live(mask) if prune else mask

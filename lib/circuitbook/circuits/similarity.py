@@ -1,4 +1,5 @@
-"""How similar two circuits are: Jaccard similarities of edges, nodes and scores; 1 for equal circuits, 0 for disjoint ones."""
+"""How similar two circuits are: Jaccard similarities of edges, nodes and scores; 1 for equal
+circuits, 0 for disjoint ones."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from circuitbook.model.graph import HEAD_INPUTS, Graph
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Shared edges over edges in either, of two circuits bool [src, dst]; 0 if both are empty (as the authors)."""
+    """Shared edges over edges in either, of two circuits bool [src, dst]; 0 if both are empty (as
+    the authors)."""
     either = int((a | b).sum())
     return int((a & b).sum()) / either if either else 0.0
 
@@ -23,8 +25,9 @@ def node_jaccard(a: np.ndarray, b: np.ndarray, graph: Graph) -> float:
 
 
 def weighted_jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Sum of minima over sum of maxima of two circuits' absolute scores [src, dst], each made to sum to 1 over its circuit; 0
-    off the circuit. (The authors' appendix.) 0 if either is all zero."""
+    """Sum of minima over sum of maxima of two circuits' absolute scores [src, dst], each made to
+    sum to 1 over its circuit; 0 off the circuit. (The authors' appendix.) 0 if either is all
+    zero."""
     a, b = (np.abs(np.asarray(part, dtype=float)) for part in (a, b))
     if not a.any() or not b.any():
         return 0.0
@@ -35,10 +38,12 @@ def weighted_jaccard(a: np.ndarray, b: np.ndarray) -> float:
 def relabelled_jaccard(
     a: np.ndarray, b: np.ndarray, graph: Graph, tries: int = 8, seed: int = 0
 ) -> float:
-    """The largest Jaccard similarity of edges when the heads of each layer of `b` may change places.
+    """The largest Jaccard similarity of edges when the heads of each layer of `b` may change
+    places.
 
-    Two seeds have no reason to give a job to heads of the same number; this forgives that, and nothing else. Layers are matched
-    in turn (Hungarian method) until nothing improves, from several starting points: a lower bound, mostly the optimum.
+    Two seeds have no reason to give a job to heads of the same number; this forgives that, and
+    nothing else. Layers are matched in turn (Hungarian method) until nothing improves, from several
+    starting points: a lower bound, mostly the optimum.
     """
     rng, best = np.random.default_rng(seed), jaccard(a, b)
     for attempt in range(tries):

@@ -35,7 +35,8 @@ class Ablated:
 
     @property
     def expected(self) -> Tensor:
-        """[n] what would be left if nobody compensated: before, less what the taken heads wrote straight to the logits."""
+        """[n] what would be left if nobody compensated: before, less what the taken heads wrote
+        straight to the logits."""
         taken = sum(
             (self.direct_before[head] - self.direct_after[head] for head in self.heads),
             torch.zeros(len(self.before)),
@@ -44,7 +45,8 @@ class Ablated:
 
     @property
     def compensation(self) -> Tensor:
-        """[n] after - expected: how much of the loss the rest of the model makes up for; negative where it loses more."""
+        """[n] after - expected: how much of the loss the rest of the model makes up for; negative
+        where it loses more."""
         return self.after - self.expected
 
 
@@ -55,10 +57,12 @@ HOW = ("zero", "resample")
 def ablate(
     model: Model, pairs: PromptPairs, heads: Sequence[Head], how: str = "resample"
 ) -> Ablated:
-    """Takes heads out, at all positions, and looks at who makes up for them (Tigges et al. 2024, appendix on self-repair).
+    """Takes heads out, at all positions, and looks at who makes up for them (Tigges et al. 2024,
+    appendix on self-repair).
 
-    how: "zero" (the authors'), or "resample": the head writes what it wrote on the corrupted prompt. The direct effect of a
-    head is what it writes at END, through the final LayerNorm of the clean run, on the logit difference of the answers.
+    how: "zero" (the authors'), or "resample": the head writes what it wrote on the corrupted
+    prompt. The direct effect of a head is what it writes at END, through the final LayerNorm of the
+    clean run, on the logit difference of the answers.
     """
     if how not in HOW:
         raise ValueError(f"cannot ablate by {how!r}; there are: {', '.join(HOW)}")
@@ -103,12 +107,14 @@ def _logit_difference(pairs: PromptPairs, logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def repair_over_text(model: Model, tokens: Tensor, share: float = 0.1) -> dict[str, Tensor]:
-    """Self-repair over a text sample: each head in turn writes what it wrote in another document, at all positions.
+    """Self-repair over a text sample: each head in turn writes what it wrote in another document,
+    at all positions.
 
-    tokens [documents, pos], as `heads.documents` gives them. A token's logit is taken less the mean over the vocabulary. Of
-    each head, over the `share` of tokens that its direct effect raises most: {"direct"}: what they lose straight, with the
-    last norm's deviation held; {"total"}: what they lose in all; [L * H] each. total < direct: later parts make up for it.
-    (McGrath et al. 2023; the appendix of Tigges et al. 2024.)
+    tokens [documents, pos], as `heads.documents` gives them. A token's logit is taken less the mean
+    over the vocabulary. Of each head, over the `share` of tokens that its direct effect raises
+    most: {"direct"}: what they lose straight, with the last norm's deviation held; {"total"}: what
+    they lose in all; [L * H] each. total < direct: later parts make up for it. (McGrath et al.
+    2023; the appendix of Tigges et al. 2024.)
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
     tokens, streams, outputs = tokens.to(model.device), [], []

@@ -23,11 +23,13 @@ REPEATED = ("previous", "duplicate", "induction")
 def repeat_scores(
     network: Network, tokens: Tensor, length: int, whole_diagonal: bool = False
 ) -> dict[str, Tensor]:
-    """Mean attention of each head along a diagonal, {kind: [head, n]}, for sequences [n, 2 * length] said twice.
+    """Mean attention of each head along a diagonal, {kind: [head, n]}, for sequences [n, 2 *
+    length] said twice.
 
-    previous: from each token to the one before. duplicate: from each token of the second half to the same one in the first.
-    induction: to the one after that. With `whole_diagonal`, as the authors' code, induction also counts the last token of
-    the first half, from which the diagonal begins at the very first token.
+    previous: from each token to the one before. duplicate: from each token of the second half to
+    the same one in the first.
+    induction: to the one after that. With `whole_diagonal`, as the authors' code, induction also
+    counts the last token of the first half, from which the diagonal begins at the very first token.
     """
     offsets = {
         "previous": (1, 0),
@@ -50,7 +52,8 @@ def repeat_scores(
 def attention_from_end(
     network: Network, pairs: PromptPairs, places: Sequence[str]
 ) -> dict[str, Tensor]:
-    """How much each head attends from END to these positions of the clean prompts, {place: [head, n]}."""
+    """How much each head attends from END to these positions of the clean prompts, {place: [head,
+    n]}."""
     device = network.w_embed.device
     tokens, b = (
         pairs.clean[:, : int(pairs.end.max()) + 1].to(device),
@@ -72,7 +75,8 @@ def attention_from_end(
 def patterns_on(
     model: Model, tokens: torch.Tensor, heads: Sequence[tuple[int, int]]
 ) -> torch.Tensor:
-    """Attention patterns [head, query, key] of these heads (layer, head) on one prompt, int64 [pos]."""
+    """Attention patterns [head, query, key] of these heads (layer, head) on one prompt, int64
+    [pos]."""
     import torch
 
     from circuitbook.model.architectures import network_of

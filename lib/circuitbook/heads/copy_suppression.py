@@ -1,4 +1,5 @@
-"""Copy suppression: how much of a head's effect on text is to lower what is predicted already (CSPA, McDougall et al. 2023)."""
+"""Copy suppression: how much of a head's effect on text is to lower what is predicted already
+(CSPA, McDougall et al. 2023)."""
 
 from __future__ import annotations
 
@@ -23,9 +24,10 @@ DOCUMENT_BYTES = 1 << 28  # of activations of the documents that copy suppressio
 
 # Words whose repetition means nothing: never a suppressed token.
 FUNCTION_WORDS = frozenset(
-    """a an the to of in on at by for from with as and or but if when while that this these those it its
-    he she they them their his her him you your i my we is are was were be been have has had will would not so such very
-    most much more some all about like what which who how only than then there here now after before over""".split()
+    """a an the to of in on at by for from with as and or but if when while that this these those it
+    its he she they them their his her him you your i my we is are was were be been have has had
+    will would not so such very most much more some all about like what which who how only than then
+    there here now after before over""".split()
 )
 
 
@@ -51,19 +53,24 @@ def copy_suppression(
     candidates: float = CANDIDATES,
     as_published: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """What CSPA is made of: mean KL divergence from the model's own predictions, [head, document] each,
+    """What CSPA is made of: mean KL divergence from the model's own predictions, [head, document]
+    each,
 
         kept      with of the head only its suppression of what is predicted already
         ablated   with the head's mean output at that position in place of its output
 
-    The score of a head is 1 - mean(kept) / mean(ablated): 1 if suppressing copies is all it does, 0 or less if none of it.
+    The score of a head is 1 - mean(kept) / mean(ablated): 1 if suppressing copies is all it does, 0
+    or less if none of it.
 
-    tokens [documents, pos]; the mean is taken over all of them, the divergence over the first `evaluate`. At position d the
-    source tokens are ranked by how much the stream that the head reads predicts them already (their unembedding), each token
-    at its first place, `function` words [vocab] excluded; the best ceil(candidates * (d + 1)) are kept, with their
-    repetitions. Of P(d, s) (v_s W_O - mean) only the negative component along the unembedding of s is kept. The head's new
-    output changes the last stream alone, with the last norm's deviation held. (McDougall et al. 2023, and the authors' code.)
-    as_published: where fewer candidates are left than there is room for, everything is kept, as in the authors' code.
+    tokens [documents, pos]; the mean is taken over all of them, the divergence over the first
+    `evaluate`. At position d the source tokens are ranked by how much the stream that the head
+    reads predicts them already (their unembedding), each token at its first place, `function` words
+    [vocab] excluded; the best ceil(candidates * (d + 1)) are kept, with their repetitions. Of P(d,
+    s) (v_s W_O - mean) only the negative component along the unembedding of s is kept. The head's
+    new output changes the last stream alone, with the last norm's deviation held. (McDougall et al.
+    2023, and the authors' code.)
+    as_published: where fewer candidates are left than there is room for, everything is kept, as in
+    the authors' code.
     """
     dtype = sums_dtype(network.w_embed.dtype)
     n = len(tokens) if evaluate is None else min(evaluate, len(tokens))

@@ -19,12 +19,14 @@ TOP = 5  # a name counts as copied if it is among these many best tokens
 def copy_hits(
     network: Network, tokens: Tensor, places: Tensor, norms: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Does a head that looks at a name raise that name? Share of the places with a hit, [head, n], and the same for lowering.
+    """Does a head that looks at a name raise that name? Share of the places with a hit, [head, n],
+    and the same for lowering.
 
-    tokens [n, pos]; places int64 [n, 3] positions of names. What the head reads there is taken after the first layer, goes
-    through its values and output, and is unembedded; a hit: the name is among the five highest (lowest) tokens. norms=True:
-    with the head's own LayerNorm. norms=False, as the authors' processed weights: the norm's weight and centring, but no
-    division and no bias, and the unembedding's bias is added.
+    tokens [n, pos]; places int64 [n, 3] positions of names. What the head reads there is taken
+    after the first layer, goes through its values and output, and is unembedded; a hit: the name is
+    among the five highest (lowest) tokens. norms=True: with the head's own LayerNorm. norms=False,
+    as the authors' processed weights: the norm's weight and centring, but no division and no bias,
+    and the unembedding's bias is added.
     """
     dtype = sums_dtype(network.w_embed.dtype)
     b = torch.arange(len(tokens), device=tokens.device)[:, None]

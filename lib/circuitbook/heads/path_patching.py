@@ -1,15 +1,17 @@
 """Patching of heads: path patching, ablation, and swaps between checkpoints.
 
-Path patching asks what a sender does *through* chosen receivers (Wang et al. 2023, section 3.1; as in the code of Tigges
-et al. 2024, section 4.2). Three passes over the clean prompts:
+Path patching asks what a sender does *through* chosen receivers (Wang et al. 2023, section 3.1; as
+in the code of Tigges et al. 2024, section 4.2). Three passes over the clean prompts:
 
     1  clean, and the corrupted prompts for what the sender writes there
-    2  the sender writes what it wrote on the corrupted prompts, all other heads what they wrote on the clean ones; MLPs are
-       recomputed, since they belong to direct paths. What the receivers read now is kept
+    2  the sender writes what it wrote on the corrupted prompts, all other heads what they wrote on
+       the clean ones; MLPs are recomputed, since they belong to direct paths. What the receivers
+       read now is kept
     3  clean again, but the receivers read what was kept; everything after them is recomputed
 
-In pass 2 no attention is computed, since heads are held. Senders are rows of a batch, and nothing is computed before the
-first token that differs, or before the first position at which a receiver may change. Heads are pairs (layer, head), or
+In pass 2 no attention is computed, since heads are held. Senders are rows of a batch, and nothing
+is computed before the first token that differs, or before the first position at which a receiver
+may change. Heads are pairs (layer, head), or
 names as in the graph: a3.h1, receivers a3.h1<q>, m3, logits.
 """
 
@@ -61,16 +63,18 @@ def path_patch(
     places: Sequence[str] = (),
     memory: int | None = None,
 ) -> PathPatched:
-    """The metric when each sender (a head or an MLP), alone, reaches the receivers with its corrupted output.
+    """The metric when each sender (a head or an MLP), alone, reaches the receivers with its
+    corrupted output.
 
     senders: heads or MLPs, each patched by itself: "a1.h2", (1, 2), "m0".
-    receivers: what reads it: inputs of heads "a3.h1<q>" (or <k>, <v>), of MLPs "m3"; or "logits" alone, which is the
-    direct effect.
+    receivers: what reads it: inputs of heads "a3.h1<q>" (or <k>, <v>), of MLPs "m3"; or "logits"
+    alone, which is the direct effect.
     sender_at, receiver_at: a position of the task, such as "END" or "S2"; None: all positions.
     watch, places: also return how much these heads attend from END to these positions in pass 3.
 
-    Harm is positive in ``clean - patched``; the authors' number is ``(patched - clean) / (clean - corrupted)`` of the means.
-    A sender behind its receivers changes nothing. `memory` as in `attribute`. Errors: ValueError for unknown names.
+    Harm is positive in ``clean - patched``; the authors' number is ``(patched - clean) / (clean -
+    corrupted)`` of the means. A sender behind its receivers changes nothing. `memory` as in
+    `attribute`. Errors: ValueError for unknown names.
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
@@ -149,7 +153,8 @@ def baselines(model: Model, pairs: PromptPairs) -> tuple[Tensor, Tensor]:
 
 
 def _groups(pairs: PromptPairs, begin: str | None, *budget) -> Iterator[tuple[Tensor, slice, int]]:
-    """(prompts, senders, the first position that may change): prompts that share this position go together."""
+    """(prompts, senders, the first position that may change): prompts that share this position go
+    together."""
     at = torch.zeros(len(pairs), dtype=torch.long) if begin is None else pairs.positions[begin]
     for position in at.unique().tolist():
         group = (at == position).nonzero()[:, 0]
@@ -186,7 +191,8 @@ def _receiver(graph: Graph, name: str) -> tuple[str, int, int]:
 
 @dataclass(frozen=True, eq=False)
 class _Chunk:
-    """Pass 1 of some prompts, from the first position that differs or may change; lists are per layer."""
+    """Pass 1 of some prompts, from the first position that differs or may change; lists are per
+    layer."""
 
     pairs: PromptPairs
     start: int
@@ -237,7 +243,8 @@ def _second_pass(
     targets: Sequence[tuple[str, int, int]],
     where: Tensor | None,
 ) -> tuple[Tensor, dict[tuple[str, int], dict[int, Tensor]]]:
-    """The last stream computed, [b, sender, s, d], and what the receivers read: {(kind, layer): {head: [b, sender, s, ...]}}."""
+    """The last stream computed, [b, sender, s, d], and what the receivers read: {(kind, layer):
+    {head: [b, sender, s, ...]}}."""
     n_heads = network.layers[0].w_out.shape[0]
     senders = [divmod(source - 1, n_heads + 1) for source in sources]
     first = min(layer for layer, _ in senders)
@@ -306,6 +313,7 @@ def _replace(read: Mapping[tuple[str, int], Mapping[int, Tensor]], where: Tensor
 
 
 def _looked_at(pattern: Tensor, chunk: _Chunk, position: Tensor) -> Tensor:
-    """Attention of one head, pattern [b, k, s, t], from END to a position (counted from the prompt's start): [b, k]."""
+    """Attention of one head, pattern [b, k, s, t], from END to a position (counted from the
+    prompt's start): [b, k]."""
     b = torch.arange(len(pattern), device=pattern.device)
     return pattern[b, :, chunk.end, position.to(pattern.device)]

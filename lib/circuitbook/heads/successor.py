@@ -21,7 +21,8 @@ _ROMAN = "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX X
 
 
 def word_lists(tokenizer) -> dict[str, tuple[list[str], bool]]:
-    """Ordinal lists {name: (words with a leading space, does it wrap around)} of the tokenizer's language."""
+    """Ordinal lists {name: (words with a leading space, does it wrap around)} of the tokenizer's
+    language."""
     lists = {name: (list(words), wraps) for name, (words, wraps) in SEQUENCES.items()}
     if lexicon_for(tokenizer) is not STORIES:
         lists |= {
@@ -34,9 +35,11 @@ def word_lists(tokenizer) -> dict[str, tuple[list[str], bool]]:
 
 
 def successor_pairs(tokenizer) -> list[tuple[str, Tensor, Tensor]]:
-    """Of each list: its name, pairs int64 [m, 2] of a word and its successor, and all successors, sorted [t].
+    """Of each list: its name, pairs int64 [m, 2] of a word and its successor, and all successors,
+    sorted [t].
 
-    Pairs with a word that is not a single token are left out, and so are lists with fewer than two pairs left.
+    Pairs with a word that is not a single token are left out, and so are lists with fewer than two
+    pairs left.
     """
     out = []
     for name, (words, wraps) in word_lists(tokenizer).items():
@@ -60,12 +63,14 @@ def successor_hits(
     norms: bool = True,
     ties: bool = False,
 ) -> Tensor:
-    """Does a head that looks at a word write its successor? bool [head, pair], the pairs of all lists in a row.
+    """Does a head that looks at a word write its successor? bool [head, pair], the pairs of all
+    lists in a row.
 
-    The word as a head finds it, e(w), goes through the head's values and output to the unembeddings of the list's
-    successors; a hit is the right one on top. norms=True: e(w) = embedding plus what the first MLP makes of it (the
-    embedding alone for layer 0), with all LayerNorms and biases, as the model has them. norms=False is the authors':
-    e(w) = MLP_0(embedding), without any LayerNorm. ties: an equal one beside it is a hit too.
+    The word as a head finds it, e(w), goes through the head's values and output to the unembeddings
+    of the list's successors; a hit is the right one on top. norms=True: e(w) = embedding plus what
+    the first MLP makes of it (the embedding alone for layer 0), with all LayerNorms and biases, as
+    the model has them. norms=False is the authors': e(w) = MLP_0(embedding), without any LayerNorm.
+    ties: an equal one beside it is a hit too.
     """
     dtype = sums_dtype(network.w_embed.dtype)
     unembed = folded_unembedding(network, dtype) if norms else network.w_unembed.to(dtype)

@@ -18,11 +18,12 @@ from circuitbook.tasks.base import PromptPairs
 
 
 def swap_heads(target: Network, source: Network, heads: Sequence[Head]) -> Network:
-    """`target` with the q, k and v rows (with their biases) and the output columns of these heads from `source`.
+    """`target` with the q, k and v rows (with their biases) and the output columns of these heads
+    from `source`.
 
-    Norms and the output bias, which heads share, stay the target's. (The stored code of Tigges et al. slices the fused
-    matrix by input columns instead, and leaves the output: it does not swap the heads it names.) ValueError if the two
-    networks differ in shape.
+    Norms and the output bias, which heads share, stay the target's. (The stored code of Tigges et
+    al. slices the fused matrix by input columns instead, and leaves the output: it does not swap
+    the heads it names.) ValueError if the two networks differ in shape.
     """
     layers = list(target.layers)
     for layer, head in heads:

@@ -11,7 +11,8 @@ from circuitbook.tasks.base import PromptPairs
 
 
 def answer_directions(network: Network, pairs: PromptPairs) -> Tensor:
-    """[n, d]: what a vector in the last stream, divided by the stream's deviation, adds to the logit difference."""
+    """[n, d]: what a vector in the last stream, divided by the stream's deviation, adds to the
+    logit difference."""
     dtype = sums_dtype(network.w_unembed.dtype)
     signs = pairs.signs.to(network.w_unembed.device, dtype)
     weight = signs.clamp(min=0) / (signs > 0).sum(1, keepdim=True) - (-signs).clamp(min=0) / (
@@ -22,7 +23,8 @@ def answer_directions(network: Network, pairs: PromptPairs) -> Tensor:
 
 
 def folded_unembedding(network: Network, dtype: torch.dtype) -> Tensor:
-    """[vocab, d]: the unembedding with the final norm's weight in it, and its centring if it centres."""
+    """[vocab, d]: the unembedding with the final norm's weight in it, and its centring if it
+    centres."""
     return network.norm_final.centre(
         network.w_unembed.to(dtype) * network.norm_final.weight.to(dtype)
     )

@@ -1,186 +1,199 @@
-"""From the modules of transformers to a `Network`: all that is known of how each architecture keeps its weights."""
+"""From transformers' modules to a `Network`: how each architecture keeps its weights, and no more.
+
+A new architecture is a function here, and its name in `model.shape.ARCHITECTURES`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.loaded import Model
 from circuitbook.model.network import MLP, Layer, Network, Norm
 from circuitbook.model.shape import Shape
 
-# ------------------------------------------------------------------ from transformers
+Linear = tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]  # weight and bias
+ByKind = dict[str, Linear]  # of "q", "k" and "v"
 
 
 def network_of(model: Model) -> Network:
-    """The network of a loaded model (an architecture that is not in `model.ARCHITECTURES` was refused when it was loaded)."""
+    """The network of a loaded model, whose architecture was checked when it was loaded."""
     return _NETWORKS[model.hf_model.config.model_type](model.hf_model, model.shape)
 
 
-def _gpt_neox(bare, shape: Shape) -> Network:
-    body, layers = bare.base_model, []
-    for block in body.layers:
-        attention, mlp = block.attention, block.mlp
-        qkv = _bridged(attention) or _fused(
-            *_linear(attention.query_key_value), shape.n_heads, per_head=True
-        )
-        layers.append(
-            _layer(
-                shape,
-                _layer_norm(block.input_layernorm),
-                _layer_norm(block.post_attention_layernorm),
-                *qkv,
-                attention.dense,
-                MLP(*_linear(mlp.dense_h_to_4h), *_linear(mlp.dense_4h_to_h), mlp.act),
-            )
-        )
+# ------------------------------------------------------------------ one function an architecture
+
+
+def _gpt_neox(hf_model: PreTrainedModel, shape: Shape) -> Network:
+    body: Any = hf_model.base_model
     return Network(
-        body.embed_in.weight.detach(),
-        tuple(layers),
-        _layer_norm(body.final_layer_norm),
-        bare.lm_head.weight.detach(),
-        body.rotary_emb,
-        shape.d_head**-0.5,
-        shape.parallel,
+        w_embed=body.embed_in.weight.detach(),
+        layers=tuple(_gpt_neox_layer(block, shape) for block in body.layers),
+        norm_final=_layer_norm(body.final_layer_norm),
+        w_unembed=hf_model.lm_head.weight.detach(),
+        rotary=body.rotary_emb,
+        scale=shape.d_head**-0.5,
+        parallel=shape.parallel,
     )
 
 
-def _gpt2(bare, shape: Shape) -> Network:
-    body, layers = bare.base_model, []
-    for block in body.h:
-        attention, mlp = block.attn, block.mlp
-        qkv = _bridged(attention) or _fused(
-            *_linear(attention.c_attn), shape.n_heads, per_head=False
-        )
-        layers.append(
-            _layer(
-                shape,
-                _layer_norm(block.ln_1),
-                _layer_norm(block.ln_2),
-                *qkv,
-                attention.c_proj,
-                MLP(*_linear(mlp.c_fc), *_linear(mlp.c_proj), mlp.act),
-            )
-        )
-    return Network(
-        body.wte.weight.detach(),
-        tuple(layers),
-        _layer_norm(body.ln_f),
-        bare.lm_head.weight.detach(),
-        None,
-        shape.d_head**-0.5,
-        shape.parallel,
-        body.wpe.weight.detach(),
+def _gpt_neox_layer(block: Any, shape: Shape) -> Layer:
+    attention = block.attention
+    return _layer(
+        shape,
+        norm_attention=_layer_norm(block.input_layernorm),
+        norm_mlp=_layer_norm(block.post_attention_layernorm),
+        qkv=_bridged(attention)
+        or _split_by_head(*_linear(attention.query_key_value), n_heads=shape.n_heads),
+        output=attention.dense,
+        mlp=_two_maps(block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h, block.mlp.act),
     )
 
 
-def _llama(bare, shape: Shape) -> Network:
+def _gpt2(hf_model: PreTrainedModel, shape: Shape) -> Network:
+    body: Any = hf_model.base_model
+    return Network(
+        w_embed=body.wte.weight.detach(),
+        layers=tuple(_gpt2_layer(block, shape) for block in body.h),
+        norm_final=_layer_norm(body.ln_f),
+        w_unembed=hf_model.lm_head.weight.detach(),
+        rotary=None,
+        scale=shape.d_head**-0.5,
+        parallel=shape.parallel,
+        w_positions=body.wpe.weight.detach(),
+    )
+
+
+def _gpt2_layer(block: Any, shape: Shape) -> Layer:
+    return _layer(
+        shape,
+        norm_attention=_layer_norm(block.ln_1),
+        norm_mlp=_layer_norm(block.ln_2),
+        qkv=_bridged(block.attn) or _split_in_three(*_linear(block.attn.c_attn)),
+        output=block.attn.c_proj,
+        mlp=_two_maps(block.mlp.c_fc, block.mlp.c_proj, block.mlp.act),
+    )
+
+
+def _llama(hf_model: PreTrainedModel, shape: Shape) -> Network:
     """Llama and OLMo, which differ in their norms alone."""
-    body, layers, norm = bare.base_model, [], lambda module: _llama_norm(module, bare)
-    for block in body.layers:
-        attention, mlp = block.self_attn, block.mlp
-        qkv = _bridged(attention) or _by_kind(
-            _linear(getattr(attention, f"{kind}_proj")) for kind in "qkv"
-        )
-        layers.append(
-            _layer(
-                shape,
-                norm(block.input_layernorm),
-                norm(block.post_attention_layernorm),
-                *qkv,
-                attention.o_proj,
-                MLP(
-                    *_linear(mlp.up_proj),
-                    *_linear(mlp.down_proj),
-                    mlp.act_fn,
-                    _linear(mlp.gate_proj),
-                ),
-            )
-        )
+    body: Any = hf_model.base_model
     return Network(
-        body.embed_tokens.weight.detach(),
-        tuple(layers),
-        norm(body.norm),
-        bare.lm_head.weight.detach(),
-        body.rotary_emb,
-        shape.d_head**-0.5,
-        shape.parallel,
+        w_embed=body.embed_tokens.weight.detach(),
+        layers=tuple(_llama_layer(block, shape, hf_model) for block in body.layers),
+        norm_final=_llama_norm(body.norm, hf_model),
+        w_unembed=hf_model.lm_head.weight.detach(),
+        rotary=body.rotary_emb,
+        scale=shape.d_head**-0.5,
+        parallel=shape.parallel,
+    )
+
+
+def _llama_layer(block: Any, shape: Shape, hf_model: PreTrainedModel) -> Layer:
+    attention, mlp = block.self_attn, block.mlp
+    return _layer(
+        shape,
+        norm_attention=_llama_norm(block.input_layernorm, hf_model),
+        norm_mlp=_llama_norm(block.post_attention_layernorm, hf_model),
+        qkv=_bridged(attention)
+        or _by_kind(_linear(getattr(attention, f"{kind}_proj")) for kind in HEAD_INPUTS),
+        output=attention.o_proj,
+        mlp=_two_maps(mlp.up_proj, mlp.down_proj, mlp.act_fn, gate=_linear(mlp.gate_proj)),
     )
 
 
 _NETWORKS = {"gpt_neox": _gpt_neox, "gpt2": _gpt2, "llama": _llama, "olmo": _llama}
 
 
+# ------------------------------------------------------------------ parts that they share
+
+
 def _layer(
     shape: Shape,
+    *,
     norm_attention: Norm,
     norm_mlp: Norm,
-    weights: dict[str, Tensor],
-    biases: dict[str, Tensor],
-    output,
+    qkv: ByKind,
+    output: nn.Module,
     mlp: MLP,
 ) -> Layer:
-    """A layer from the rows of q, k and v [h e, d] (k and v may have fewer heads), their biases [h e] and the output's module."""
-    heads = lambda rows: rows.unflatten(0, (-1, shape.d_head))
-    groups = (
-        lambda part: part
-        if len(part) == shape.n_heads
-        else part.repeat_interleave(shape.n_heads // len(part), 0)
-    )
+    """A layer from its parts; in `qkv`, keys and values may have fewer heads."""
     w_out, b_out = _linear(output)
     return Layer(
-        norm_attention,
-        norm_mlp,
-        {kind: groups(heads(w)) for kind, w in weights.items()},
-        {kind: groups(heads(b)) for kind, b in biases.items()},
-        heads(w_out.t()),
-        b_out,
-        mlp,
+        norm_attention=norm_attention,
+        norm_mlp=norm_mlp,
+        w_in={kind: _for_every_head(weight, shape) for kind, (weight, _) in qkv.items()},
+        b_in={kind: _for_every_head(bias, shape) for kind, (_, bias) in qkv.items()},
+        w_out=_heads(w_out.t(), shape),
+        b_out=b_out,
+        mlp=mlp,
     )
 
 
-Parts = tuple[dict[str, Tensor], dict[str, Tensor]]  # weights and biases by kind
+def _heads(rows: Tensor, shape: Shape) -> Tensor:
+    """[heads * d_head, ...] -> [heads, d_head, ...]"""
+    return rows.unflatten(0, (-1, shape.d_head))
 
 
-def _by_kind(linear: Iterable[tuple[Tensor, Tensor]]) -> Parts:
-    weights, biases = zip(*linear)
-    return dict(zip("qkv", weights)), dict(zip("qkv", biases))
+def _for_every_head(rows: Tensor, shape: Shape) -> Tensor:
+    """[heads * d_head, ...] -> [n_heads, d_head, ...]: heads that others share are repeated."""
+    heads = _heads(rows, shape)
+    if len(heads) == shape.n_heads:
+        return heads
+    return heads.repeat_interleave(shape.n_heads // len(heads), 0)
 
 
-def _bridged(attention) -> Parts | None:
+def _by_kind(linear_maps: Iterable[Linear]) -> ByKind:
+    """Of queries, keys and values in this order."""
+    return dict(zip(HEAD_INPUTS, linear_maps, strict=True))
+
+
+def _bridged(attention: Any) -> ByKind | None:
     """A bridge has wrapped the model: then its own q, k and v count."""
-    return (
-        _by_kind(_linear(getattr(attention, kind)) for kind in "qkv")
-        if hasattr(attention, "q")
-        else None
-    )
+    if not hasattr(attention, "q"):
+        return None
+    return _by_kind(_linear(getattr(attention, kind)) for kind in HEAD_INPUTS)
 
 
-def _fused(weight: Tensor, bias: Tensor, n_heads: int, per_head: bool) -> Parts:
-    """Out of one matrix, whose rows are each head's q, k and v (GPT-NeoX), or all q, all k, all v (GPT-2)."""
-    e = len(bias) // (3 * n_heads)
-    part = lambda rows, i: (
-        rows.unflatten(0, (n_heads, 3, e))[:, i].flatten(0, 1).contiguous()
-        if per_head
-        else rows.chunk(3)[i]
-    )
-    return _by_kind((part(weight, i), part(bias, i)) for i in range(3))
+def _split_by_head(weight: Tensor, bias: Tensor, *, n_heads: int) -> ByKind:
+    """Out of a matrix whose rows are each head's q, k and v in turn, as GPT-NeoX has it."""
+    d_head = len(bias) // (3 * n_heads)
+
+    def rows_of(fused: Tensor, i: int) -> Tensor:
+        return fused.unflatten(0, (n_heads, 3, d_head))[:, i].flatten(0, 1).contiguous()
+
+    return _by_kind((rows_of(weight, i), rows_of(bias, i)) for i in range(3))
 
 
-def _layer_norm(module) -> Norm:
+def _split_in_three(weight: Tensor, bias: Tensor) -> ByKind:
+    """Out of a matrix whose rows are all q, all k and all v, as GPT-2 has it."""
+    return _by_kind(zip(weight.chunk(3), bias.chunk(3), strict=True))
+
+
+def _two_maps(into: nn.Module, out: nn.Module, activation: Any, gate: Linear | None = None) -> MLP:
+    w_in, b_in = _linear(into)
+    w_out, b_out = _linear(out)
+    return MLP(w_in=w_in, b_in=b_in, w_out=w_out, b_out=b_out, activation=activation, gate=gate)
+
+
+def _layer_norm(module: Any) -> Norm:
     return Norm(module.weight.detach(), module.bias.detach(), module.eps)
 
 
-def _llama_norm(module, bare) -> Norm:
+def _llama_norm(module: Any, hf_model: PreTrainedModel) -> Norm:
     """Llama's RMSNorm, or OLMo's LayerNorm, which has no weights."""
-    one = bare.lm_head.weight.new_ones(bare.config.hidden_size)
-    if bare.config.model_type == "olmo":
-        return Norm(one, 0 * one, 1e-5)
-    return Norm(module.weight.detach(), 0 * one, bare.config.rms_norm_eps, centred=False)
+    ones = hf_model.lm_head.weight.new_ones(hf_model.config.hidden_size)
+    if hf_model.config.model_type == "olmo":
+        return Norm(ones, 0 * ones, 1e-5)
+    return Norm(module.weight.detach(), 0 * ones, hf_model.config.rms_norm_eps, centred=False)
 
 
-def _linear(module) -> tuple[Tensor, Tensor]:
-    """Weight [out, in] and bias [out] of a Linear, or of GPT-2's Conv1D, which stores its weight the other way round."""
+def _linear(module: Any) -> Linear:
+    """Of a Linear, or of GPT-2's Conv1D, which stores its weight the other way round."""
     weight = module.weight.detach().t() if hasattr(module, "nf") else module.weight.detach()
     return weight, weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()

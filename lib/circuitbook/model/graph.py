@@ -1,14 +1,16 @@
 """The computational graph: nodes and edges as index arrays, with EAP-IG's names.
 
-Nodes are `input` (the embeddings), every attention head `a3.h5`, every MLP `m3` and `logits`. An edge goes from the
-output of one node (a source) to an input of a later one (a destination); a head has three inputs, so that edges into it
-are written `a0.h1->a3.h5<q>`. Scores and circuits are matrices [src, dst] over sources and destinations:
+Nodes are `input` (the embeddings), every attention head `a3.h5`, every MLP `m3` and `logits`. An
+edge goes from the output of one node (a source) to an input of a later one (a destination); a head
+has three inputs, so that edges into it are written `a0.h1->a3.h5<q>`. Scores and circuits are
+matrices [src, dst] over sources and destinations:
 
     sources       input, then per layer: its heads, its MLP                   1 + L (H + 1)
     destinations  per layer: q of its heads, k, v, its MLP; then logits       L (3 H + 1) + 1
 
-In a parallel block (GPT-NeoX) heads and MLP of a layer read the same stream, so there is no edge from a head to the MLP of
-its own layer. Biases belong to no node. The order is that of hannamw/EAP-IG, whose matrices can be used as they are.
+In a parallel block (GPT-NeoX) heads and MLP of a layer read the same stream, so there is no edge
+from a head to the MLP of its own layer. Biases belong to no node. The order is that of
+hannamw/EAP-IG, whose matrices can be used as they are.
 """
 
 from __future__ import annotations
@@ -40,13 +42,15 @@ class Graph:
 
     @property
     def n_edges(self) -> int:
-        """sum over layers of (3H + 1)(1 + l(H + 1)), + 1 + L(H + 1); a sequential block has H more per layer."""
+        """sum over layers of (3H + 1)(1 + l(H + 1)), + 1 + L(H + 1); a sequential block has H more
+        per layer."""
         return int(self.reach.sum())
 
     # ---------------------------------------------------------------- where things are
 
     def source(self, layer: int, head: int | None = None) -> int:
-        """Row of a head, or of the layer's MLP where no head is given.  Graph(2, 4).source(1, 0) -> 6"""
+        """Row of a head, or of the layer's MLP where no head is given.  Graph(2, 4).source(1, 0) ->
+        6"""
         return 1 + layer * (self.n_heads + 1) + (self.n_heads if head is None else head)
 
     def destination(self, layer: int, head: int | None = None, kind: str = "q") -> int:
@@ -123,7 +127,8 @@ class Graph:
         return f"{self.source_names[src]}->{self.destination_names[dst]}"
 
     def edge(self, name: str) -> tuple[int, int]:
-        """(src, dst) of a name; ValueError if this graph has no such edge.  edge("a0.h1->a1.h0<q>") -> (2, 13)"""
+        """(src, dst) of a name; ValueError if this graph has no such edge.  edge("a0.h1->a1.h0<q>")
+        -> (2, 13)"""
         source, _, target = name.partition("->")
         src, dst = self._rows.get(source), self._columns.get(target)
         if src is None or dst is None or not self.mask[src, dst]:
@@ -144,10 +149,11 @@ class Graph:
     # ---------------------------------------------------------------- what is connected
 
     def live(self, chosen: np.ndarray) -> np.ndarray:
-        """The edges of `chosen` (bool [src, dst]) that lie on a path from `input` to `logits`, bool [src, dst].
+        """The edges of `chosen` (bool [src, dst]) that lie on a path from `input` to `logits`, bool
+        [src, dst].
 
-        This is what EAP-IG's pruning of dead nodes leaves. Dead edges change nothing: their source runs on corrupted
-        inputs alone, or nobody reads their target.
+        This is what EAP-IG's pruning of dead nodes leaves. Dead edges change nothing: their source
+        runs on corrupted inputs alone, or nobody reads their target.
         """
         chosen = chosen & self.mask
         fed = np.zeros(self.n_src + 1, bool)  # reached from `input`
@@ -169,7 +175,8 @@ class Graph:
         return list(zip(nodes.tolist(), [part.tolist() for part in np.split(order, first[1:])]))
 
     def relabel(self, chosen: np.ndarray, orders) -> np.ndarray:
-        """The circuit with heads in other places: head i of a layer is what head orders[layer][i] was, edges and all."""
+        """The circuit with heads in other places: head i of a layer is what head orders[layer][i]
+        was, edges and all."""
         src, dst = np.arange(self.n_src), np.arange(self.n_dst)
         for layer, order in enumerate(orders):
             for places, slices in (

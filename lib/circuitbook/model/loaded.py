@@ -1,11 +1,12 @@
-"""One loaded checkpoint: the transformers model, a TransformerBridge around it, its tokenizer and its shape.
+"""One loaded checkpoint: the transformers model, a TransformerBridge around it, its tokenizer and
+its shape.
 
     model = checkpoint.load(device="cuda", dtype=torch.bfloat16)
     model.logits(tokens, positions)         # [n, d_vocab] at the END positions
     model.bridge.run_with_cache(tokens)     # everything that TransformerLens offers
 
-The weights are the checkpoint's own: no LayerNorm folding, no centring (as the paper's EAP-IG). `ARCHITECTURES` are
-supported; to add one, teach `architectures` to read it.
+The weights are the checkpoint's own: no LayerNorm folding, no centring (as the paper's EAP-IG).
+`ARCHITECTURES` are supported; to add one, teach `architectures` to read it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ BATCH_BYTES = 1 << 30  # what the activations of one batch may take in Model.log
 
 
 class CheckpointLike(Protocol):
-    """What a model needs to know of the checkpoint that it came from; a `suites.Checkpoint` is one."""
+    """What a model needs to know of the checkpoint that it came from; a `suites.Checkpoint` is
+    one."""
 
     @property
     def model(self) -> str: ...
@@ -57,8 +59,9 @@ class Model:
 
     @cached_property
     def bridge(self) -> TransformerBridge:
-        """TransformerLens' view of `hf_model`, made when it is first asked for (which takes longer than loading a small
-        model). It wraps that model in place, and that goes on giving the same outputs."""
+        """TransformerLens' view of `hf_model`, made when it is first asked for (which takes longer
+        than loading a small model). It wraps that model in place, and that goes on giving the same
+        outputs."""
         from transformer_lens.model_bridge import (
             TransformerBridge,  # seconds to import, and most chapters do without
         )
@@ -80,10 +83,12 @@ class Model:
         positions: torch.Tensor | None = None,
         batch_bytes: int = BATCH_BYTES,
     ) -> torch.Tensor:
-        """Logits of `tokens` (int64 [n, pos]): [n, pos, d_vocab], or [n, d_vocab] at `positions` (int64 [n]) alone.
+        """Logits of `tokens` (int64 [n, pos]): [n, pos, d_vocab], or [n, d_vocab] at `positions`
+        (int64 [n]) alone.
 
-        Right-padding is harmless when `positions` point at the last real tokens. Batches are made so small that their
-        activations take about `batch_bytes`. Without gradients; device and dtype of the model.
+        Right-padding is harmless when `positions` point at the last real tokens. Batches are made
+        so small that their activations take about `batch_bytes`. Without gradients; device and
+        dtype of the model.
         """
         tokens = torch.as_tensor(tokens)
         if tokens.ndim != 2 or tokens.dtype != torch.int64:
@@ -121,7 +126,8 @@ class Model:
         )
 
     def _row_bytes(self, length: int, all_logits: bool) -> int:
-        """About what one row's activations take: streams, MLP, attention patterns, logits; float32 at worst."""
+        """About what one row's activations take: streams, MLP, attention patterns, logits; float32
+        at worst."""
         s = self.shape
         per_position = (
             8 * s.d_model + 4 * s.d_mlp + 3 * s.n_heads * length + (s.d_vocab if all_logits else 0)

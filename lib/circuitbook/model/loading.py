@@ -18,7 +18,8 @@ from circuitbook.model.memory import refuse_what_cannot_fit
 from circuitbook.model.shape import ARCHITECTURES, count_parameters, shape_of, transformers_class
 from circuitbook.weights.files import tokenizer_folder, weight_files
 
-# settings that change what a layer computes in a way that is not supported: {model_type: {setting: what it may be}}
+# settings that change what a layer computes in a way that is not supported: {model_type: {setting:
+# what it may be}}
 _ONLY = {
     "gpt2": {
         "scale_attn_weights": True,
@@ -32,11 +33,13 @@ _ONLY = {
 def load_model(
     checkpoint: CheckpointLike, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Model:
-    """The checkpoint as a Model on `device`, its weights in `dtype` (float32 unless told otherwise).
+    """The checkpoint as a Model on `device`, its weights in `dtype` (float32 unless told
+    otherwise).
 
-    ValueError for a device that is not there or has too little memory, an architecture that is not supported, or weights that
-    cannot be read.
-    Pickled weights are read as weights only: a pickle that holds code is refused and nothing in it runs.
+    ValueError for a device that is not there or has too little memory, an architecture that is not
+    supported, or weights that cannot be read.
+    Pickled weights are read as weights only: a pickle that holds code is refused and nothing in it
+    runs.
     """
     device = check_device(device)
     dtype = dtype or torch.float32
@@ -95,7 +98,8 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def check_architecture(folder: Path, what: str) -> None:
-    """ValueError, naming the architecture, unless the folder's config.json describes a model that is supported."""
+    """ValueError, naming the architecture, unless the folder's config.json describes a model that
+    is supported."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:

@@ -3,9 +3,11 @@
     plan = plan_memory(PYTHIA_SHAPES["12b"], torch.bfloat16, positions=20, length=21)
     plan.minimum, plan.fits(80e9)                            # bytes; True
 
-On the device: the weights; the queries, keys and values that are cut out of the fused matrices (`network.network_of`); the scores of
-all edges; and for attribution at least one prompt at one interpolation point. More prompts and points at a time are a matter of what
-is left (`attribute(memory=...)`), never of whether it works. On the host: the scores of each prompt, which resampling needs.
+On the device: the weights; the queries, keys and values that are cut out of the fused matrices
+(`network.network_of`); the scores of all edges; and for attribution at least one prompt at one
+interpolation point. More prompts and points at a time are a matter of what is left
+(`attribute(memory=...)`), never of whether it works. On the host: the scores of each prompt, which
+resampling needs.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from circuitbook.model.shape import Shape
 
 
 def row_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int, int], int]:
-    """What autograd keeps of one point of one prompt, and the gradients: about 26 streams and 3 patterns a layer."""
+    """What autograd keeps of one point of one prompt, and the gradients: about 26 streams and 3
+    patterns a layer."""
     s, size = shape, torch.finfo(dtype).bits // 8
     streams, hidden = 22 if s.parallel else 24, 3 if s.gated else 1
     each = streams * s.d_model + hidden * s.d_mlp
@@ -32,7 +35,8 @@ def row_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int, int], int]:
 
 
 def prompt_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int], int]:
-    """What one prompt takes in sums: the differences of all sources, and the gradients at a layer's inputs, twice."""
+    """What one prompt takes in sums: the differences of all sources, and the gradients at a layer's
+    inputs, twice."""
     s, size = shape, torch.finfo(sums_dtype(dtype)).bits // 8
     n_src = Graph(s.n_layers, s.n_heads, s.parallel).n_src
     return lambda positions: size * positions * s.d_model * (n_src + 3 * (3 * s.n_heads + 1))
@@ -43,7 +47,8 @@ PROMPT = (20, 21)  # positions that differ or follow, and tokens, of an IOI prom
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes. `one_prompt`: the activations and sums of attribution for a single prompt at a single point."""
+    """Bytes. `one_prompt`: the activations and sums of attribution for a single prompt at a single
+    point."""
 
     parameters: int  # a number, not bytes
     weights: int
@@ -81,7 +86,8 @@ def plan_memory(
     length: int = PROMPT[1],
     number: int | None = None,
 ) -> MemoryPlan:
-    """The plan for a shape; positions: from the first difference to END, length: all tokens of the longest prompt.
+    """The plan for a shape; positions: from the first difference to END, length: all tokens of the
+    longest prompt.
 
     number: how many weights there are, for a model that is no GPT-NeoX (`model.count_parameters`).
     """
@@ -119,7 +125,8 @@ def free_memory(device: torch.device) -> int | None:
 def refuse_what_cannot_fit(
     what: str, shape: Shape, dtype: torch.dtype, device: torch.device, number: int | None = None
 ) -> None:
-    """ValueError, with the numbers and the way out, if the device cannot hold the weights and one prompt; see `plan_memory`."""
+    """ValueError, with the numbers and the way out, if the device cannot hold the weights and one
+    prompt; see `plan_memory`."""
     free, plan = free_memory(device), plan_memory(shape, dtype, number=number)
     if free is None or plan.fits(free):
         return

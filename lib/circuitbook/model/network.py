@@ -1,7 +1,8 @@
-"""A model's weights as plain tensors, and its forward pass split where the graph's nodes meet the residual stream.
+"""A model's weights as plain tensors, and its forward pass, split where nodes meet the stream.
 
-All that attribution and circuits know of an architecture is in this module. Shapes: b prompts, k versions of each prompt
-(interpolation points, or clean and corrupted), s positions, h heads, e = d_head, d = d_model.
+All that attribution and circuits know of an architecture is in this module. Axes: prompt; version of
+a prompt (an interpolation point, or clean and corrupted); pos; head; d_head; d_model. A comment such
+as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [b, k, s, d].
 """
 
 from __future__ import annotations
@@ -11,210 +12,299 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import einsum
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.model.dtypes import sums_dtype
 
+# ------------------------------------------------------------------ the weights
+
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias; not `centred`, an RMSNorm: the same without mean and bias."""
+    """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias, or an RMSNorm."""
 
-    weight: Tensor  # [d]
-    bias: Tensor  # [d]; of an RMSNorm 0
+    weight: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"]
+    """0 in an RMSNorm."""
     eps: float
     centred: bool = True
+    """False for an RMSNorm, which takes no mean away and has no bias."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         if self.centred:
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
-    def centre(self, x: Tensor) -> Tensor:
+    def centre(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         """x - mean, if this norm takes the mean away."""
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
-    def standardise(self, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """(x - mean) / sqrt(var + eps) [..., d], and 1 / sqrt(var + eps) [..., 1], in `dtype`."""
+    def standardise(
+        self, x: Float[Tensor, "*axes d_model"], dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "*axes d_model"], Float[Tensor, "*axes 1"]]:
+        """(x - mean) / sqrt(var + eps), and 1 / sqrt(var + eps), in `dtype`."""
         x = self.centre(x.to(dtype))
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
         return x * scale, scale
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class MLP:
-    """Two linear maps (weights and biases as torch.nn.Linear has them) around an activation; `gate`: a third, as in Llama."""
+    """Two linear maps around an activation; a gated one, as in Llama, has a third.
 
-    w_in: Tensor  # [m, d]
-    b_in: Tensor  # [m]
-    w_out: Tensor  # [d, m]
-    b_out: Tensor  # [d]
+    Weights and biases are as torch.nn.Linear has them.
+    """
+
+    w_in: Float[Tensor, "d_mlp d_model"]
+    b_in: Float[Tensor, " d_mlp"]
+    w_out: Float[Tensor, "d_model d_mlp"]
+    b_out: Float[Tensor, " d_model"]
     activation: Callable[[Tensor], Tensor]
-    gate: tuple[Tensor, Tensor] | None = (
-        None  # [m, d], [m]: activation(gate x) * (in x), not activation(in x)
-    )
+    gate: tuple[Float[Tensor, "d_mlp d_model"], Float[Tensor, " d_mlp"]] | None = None
+    """With it, the hidden layer is activation(gate x) * (in x), not activation(in x)."""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         hidden = F.linear(x, self.w_in, self.b_in)
-        hidden = (
-            self.activation(hidden)
-            if self.gate is None
-            else self.activation(F.linear(x, *self.gate)) * hidden
-        )
+        if self.gate is None:
+            hidden = self.activation(hidden)
+        else:
+            hidden = self.activation(F.linear(x, *self.gate)) * hidden
         return F.linear(hidden, self.w_out, self.b_out)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Layer:
-    """One block: attention and MLP. Keys and values that several heads share stand there once for each of them."""
+    """One block: attention and MLP.
+
+    Keys and values that several heads share stand there once for each of them.
+    """
 
     norm_attention: Norm
     norm_mlp: Norm
-    w_in: dict[str, Tensor]  # "q", "k", "v": [h, e, d]; head h of kind q is w_in["q"][h] @ x
-    b_in: dict[str, Tensor]  # [h, e]
-    w_out: Tensor  # [h, e, d]; a head writes z @ w_out[h]
-    b_out: Tensor  # [d]
+    w_in: dict[str, Float[Tensor, "head d_head d_model"]]
+    """By kind, "q", "k" or "v": the query of head h is w_in["q"][h] @ x + b_in["q"][h]."""
+    b_in: dict[str, Float[Tensor, "head d_head"]]
+    w_out: Float[Tensor, "head d_head d_model"]
+    """Head h writes z @ w_out[h]."""
+    b_out: Float[Tensor, " d_model"]
     mlp: MLP
 
-    def project(self, kind: str, x: Tensor) -> Tensor:
-        """Queries, keys or values of all heads, before rotary: [..., d] -> [..., h, e]."""
+    def project(
+        self, kind: str, x: Float[Tensor, "*axes d_model"]
+    ) -> Float[Tensor, "*axes head d_head"]:
+        """Queries, keys or values of all heads, before rotary."""
         weight, bias = self.w_in[kind], self.b_in[kind]
         return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
 
 
-@dataclass(frozen=True, eq=False)
-class Network:
-    """The model, ready to run in pieces. Its tensors are the loaded model's own; only q, k and v are cut out of theirs."""
+CosSin = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]
 
-    w_embed: Tensor  # [vocab, d]
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Network:
+    """The model, ready to run in pieces.
+
+    Its tensors are the loaded model's own; only q, k and v are cut out of theirs.
+    """
+
+    w_embed: Float[Tensor, "vocab d_model"]
     layers: tuple[Layer, ...]
     norm_final: Norm
-    w_unembed: Tensor  # [vocab, d]
-    rotary: (
-        Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
-    )  # (x, positions [1, s]) -> cos, sin [1, s, r]
-    scale: float  # of attention scores
-    parallel: bool = True  # attention and MLP of a layer read the same stream
-    w_positions: Tensor | None = None  # [positions, d], learned, where there is no rotary
+    w_unembed: Float[Tensor, "vocab d_model"]
+    rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
+    """(x, positions [1, s]) -> cos, sin [1, s, r]; None without rotary embedding."""
+    scale: float
+    """Of attention scores."""
+    parallel: bool = True
+    """Whether attention and MLP of a layer read the same stream."""
+    w_positions: Float[Tensor, "max_pos d_model"] | None = None
+    """Learned, where there is no rotary embedding."""
 
-    def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
-        """The stream that enters, [..., s] -> [..., s, d], of tokens at positions start .. start + s - 1."""
+    def embed(
+        self, tokens: Int[Tensor, "*axes pos"], start: int = 0
+    ) -> Float[Tensor, "*axes pos d_model"]:
+        """The stream that enters, of tokens at positions start, start + 1, ..."""
         x = F.embedding(tokens, self.w_embed)
-        return (
-            x
-            if self.w_positions is None
-            else x + self.w_positions[start : start + tokens.shape[-1]]
-        )
+        if self.w_positions is None:
+            return x
+        return x + self.w_positions[start : start + tokens.shape[-1]]
 
-    def turning(self, x: Tensor, start: int, s: int) -> tuple[Tensor, Tensor] | None:
-        """What `rotate` needs for s positions from `start` on: cos and sin [s, 1, r]; None without rotary embedding."""
+    def rotary_cos_sin(self, x: Tensor, start: int, s: int) -> CosSin | None:
+        """What `rotate` needs for s positions from `start` on; None without rotary embedding.
+
+        Of x only the dtype and the device count.
+        """
         if self.rotary is None:
             return None
         cos, sin = self.rotary(x, torch.arange(start, start + s, device=x.device)[None])
         return cos[0, :, None], sin[0, :, None]
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Logits of the last residual stream, [..., d] -> [..., vocab]."""
+    def logits(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
+        """Logits of the last residual stream."""
         return F.linear(self.norm_final(x), self.w_unembed)
 
 
 # ------------------------------------------------------------------ the forward pass
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Run:
-    """What one layer did in a forward pass; all [b, k, s, ...]."""
+    """What one layer did in a forward pass."""
 
-    x: Tensor  # [..., d] the stream that its heads read
-    x_mlp: Tensor  # [..., d] the stream that its MLP reads: x in a parallel block
-    inputs: dict[str, Tensor]  # "q", "k", "v": [..., h, e], before rotary
-    q: Tensor  # [..., h, e], after rotary
-    k: Tensor
-    z: Tensor  # [..., h, e]
-    mlp_in: Tensor  # [..., d], after its norm
-    mlp_out: Tensor  # [..., d]
-    out: Tensor  # [..., d] the stream after the layer
+    x: Float[Tensor, "prompt version pos d_model"]
+    """The stream that its heads read."""
+    x_mlp: Float[Tensor, "prompt version pos d_model"]
+    """The stream that its MLP reads: x in a parallel block."""
+    inputs: dict[str, Float[Tensor, "prompt version pos head d_head"]]
+    """By kind, "q", "k" or "v", before rotary."""
+    q: Float[Tensor, "prompt version pos head d_head"]
+    """After rotary, as k."""
+    k: Float[Tensor, "prompt version pos head d_head"]
+    z: Float[Tensor, "prompt version pos head d_head"]
+    mlp_in: Float[Tensor, "prompt version pos d_model"]
+    """After its norm."""
+    mlp_out: Float[Tensor, "prompt version pos d_model"]
+    out: Float[Tensor, "prompt version pos d_model"]
+    """The stream after the layer."""
 
 
+# Rotated keys, and values, of the positions before the first: by layer
 Prefix = Sequence[
-    tuple[Tensor, Tensor]
-]  # per layer: rotated keys and values of earlier positions, [b, p, h, e]
+    tuple[Float[Tensor, "prompt before head d_head"], Float[Tensor, "prompt before head d_head"]]
+]
 
-
-# (what, layer, tensor) -> tensor to go on with; what: "q", "k", "v" (before rotary), "z", "mlp" (what the MLP reads, normed)
+# (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (before rotary), "z", or
+# "mlp" (what the MLP reads, normed)
 Edit = Callable[[str, int, Tensor], Tensor]
+
+
+def _leave(what: str, layer: int, tensor: Tensor) -> Tensor:
+    """The edit that changes nothing."""
+    return tensor
 
 
 def run(
     network: Network,
-    x: Tensor,
+    x: Float[Tensor, "prompt version pos d_model"],
     start: int = 0,
     prefix: Prefix | None = None,
     edit: Edit | None = None,
     first: int = 0,
 ) -> Iterator[Run]:
-    """Runs the layers one after the other from the embeddings x [b, k, s, d] of positions start .. start + s - 1.
+    """Runs the layers one after the other from the embeddings x of positions start, start + 1, ...
 
-    `prefix`: what `keys_and_values` gave for the positions 0 .. start - 1; all versions of a prompt share it.
-    `edit` may replace what heads and MLPs read or write; `first`: the layer to begin with, then x is its stream.
+    prefix: what `keys_and_values` gave for the positions 0 .. start - 1; all versions share it.
+    edit: may replace what heads and MLPs read or write.
+    first: the layer to begin with; then x is its stream.
     """
-    turning = network.turning(x, start, x.shape[2])
-    edit = edit or (lambda what, layer, tensor: tensor)
+    cos_sin = network.rotary_cos_sin(x, start, x.shape[2])
+    edit = edit or _leave
     for i, layer in enumerate(network.layers[first:], first):
         read = layer.norm_attention(x)
         inputs = {kind: edit(kind, i, layer.project(kind, read)) for kind in "qkv"}
-        q, k = rotate(inputs["q"], turning), rotate(inputs["k"], turning)
-        z = edit("z", i, attend(q, k, inputs["v"], network.scale, prefix[i] if start else None))
+        q, k = rotate(inputs["q"], cos_sin), rotate(inputs["k"], cos_sin)
+        before = prefix[i] if prefix and start else None
+        z = edit("z", i, attend(q, k, inputs["v"], network.scale, before))
         between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
         x_mlp = x if network.parallel else between
         mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
         mlp_out = layer.mlp(mlp_in)
         out = between + mlp_out
-        yield Run(x, x_mlp, inputs, q, k, z, mlp_in, mlp_out, out)
+        yield Run(
+            x=x,
+            x_mlp=x_mlp,
+            inputs=inputs,
+            q=q,
+            k=k,
+            z=z,
+            mlp_in=mlp_in,
+            mlp_out=mlp_out,
+            out=out,
+        )
         x = out
 
 
-def keys_and_values(network: Network, tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The prefix of `run` for tokens [b, p]."""
+def last_stream(
+    network: Network, x: Float[Tensor, "prompt version pos d_model"], edit: Edit | None = None
+) -> Float[Tensor, "prompt version pos d_model"]:
+    """The stream after the last layer, from the embeddings x of whole prompts."""
+    for layer in run(network, x, edit=edit):
+        x = layer.out
+    return x
+
+
+def keys_and_values(
+    network: Network, tokens: Int[Tensor, "prompt before"]
+) -> list[tuple[Tensor, Tensor]]:
+    """The prefix of `run` for these tokens; empty for none."""
     if tokens.shape[1] == 0:
         return []
-    return [
-        (one.k[:, 0], one.inputs["v"][:, 0]) for one in run(network, network.embed(tokens)[:, None])
-    ]
+    layers = run(network, network.embed(tokens)[:, None])
+    return [(layer.k[:, 0], layer.inputs["v"][:, 0]) for layer in layers]
 
 
-def rotate(x: Tensor, turning: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Rotary embedding of the first r of e dimensions: [..., s, h, e] with cos and sin [s, 1, r]; None: x as it is."""
-    if turning is None:
+def rotate(
+    x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None
+) -> Float[Tensor, "*axes pos head d_head"]:
+    """Rotary embedding of the first r of d_head dimensions; None: x as it is."""
+    if cos_sin is None:
         return x
-    cos, sin = turning
-    moving, still = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
-    first, second = moving.chunk(2, -1)
-    return torch.cat(
-        [(moving * cos + torch.cat([-second, first], -1) * sin).to(x.dtype), still], -1
-    )  # OLMo's are float32
+    cos, sin = cos_sin
+    turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
+    first, second = turned.chunk(2, -1)
+    turned = turned * cos + torch.cat([-second, first], -1) * sin
+    return torch.cat([turned.to(x.dtype), rest], -1)  # OLMo's cos and sin are float32
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    """Causal attention of [b, k, s, h, e] over itself and over a prefix [b, p, h, e] that all k share: z [b, k, s, h, e]."""
+    q: Float[Tensor, "prompt version query head d_head"],
+    k: Float[Tensor, "prompt version key head d_head"],
+    v: Float[Tensor, "prompt version key head d_head"],
+    scale: float,
+    prefix: tuple[Tensor, Tensor] | None = None,
+) -> Float[Tensor, "prompt version query head d_head"]:
+    """Causal attention over the same positions, and over a prefix that all versions share."""
     s = q.shape[2]
     pattern = attention_pattern(q, k, scale, prefix)
-    z = torch.einsum("bkhqt,bkthe->bkqhe", pattern[..., -s:], v)
-    return (
-        z if prefix is None else z + torch.einsum("bkhqt,bthe->bkqhe", pattern[..., :-s], prefix[1])
+    z = einsum(
+        pattern[..., -s:],
+        v,
+        "prompt version head query key, prompt version key head d_head"
+        " -> prompt version query head d_head",
+    )
+    if prefix is None:
+        return z
+    return z + einsum(
+        pattern[..., :-s],
+        prefix[1],
+        "prompt version head query key, prompt key head d_head -> prompt version query head d_head",
     )
 
 
 def attention_pattern(
-    q: Tensor, k: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    """How much each position attends to each, [b, k, h, s, p + s], from rotated q and k; see `attend`."""
+    q: Float[Tensor, "prompt version query head d_head"],
+    k: Float[Tensor, "prompt version key head d_head"],
+    scale: float,
+    prefix: tuple[Tensor, Tensor] | None = None,
+) -> Float[Tensor, "prompt version head query before_and_key"]:
+    """How much each position attends to each, from rotated q and k; see `attend`."""
     s = q.shape[2]
-    scores = torch.einsum("bkqhe,bkthe->bkhqt", q, k) * scale
+    scores = scale * einsum(
+        q,
+        k,
+        "prompt version query head d_head, prompt version key head d_head"
+        " -> prompt version head query key",
+    )
     later = torch.ones(s, s, dtype=torch.bool, device=q.device).triu(1)
     scores = scores.masked_fill(later, -torch.inf)
     if prefix is not None:
-        scores = torch.cat([torch.einsum("bkqhe,bthe->bkhqt", q, prefix[0]) * scale, scores], -1)
+        to_prefix = scale * einsum(
+            q,
+            prefix[0],
+            "prompt version query head d_head, prompt key head d_head"
+            " -> prompt version head query key",
+        )
+        scores = torch.cat([to_prefix, scores], -1)
     return scores.softmax(-1, dtype=sums_dtype(q.dtype)).to(q.dtype)

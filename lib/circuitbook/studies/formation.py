@@ -77,7 +77,7 @@ def formation(
     """
     mine = of_model(found, model)
     if not all(np.isfinite(one.score(kind)).all() for one in mine):
-        return Emergence(share, np.nan, np.nan, np.nan, np.nan, np.empty(0))
+        return Emergence.undated(share)
     weights = bootstrap_draws(mine[0].items(kind), draws, seed)
     curve = np.array([one.score(kind).max() for one in mine])
     resampled = np.stack([one.score(kind, weights).max(1) for one in mine], 1)
@@ -87,7 +87,7 @@ def formation(
         resampled,
         share,
         min_value=BARS.get(kind, 0.0),
-        of="largest",
+        share_of="largest",
     )
 
 

@@ -1,4 +1,5 @@
-"""Suites: which models there are, at which steps, after how many tokens, and where their weights are."""
+"""Suites: which models there are, at which steps, after how many tokens, and where their weights
+are."""
 
 from circuitbook.suites.finding import load_suite
 from circuitbook.suites.suite import Checkpoint, Suite

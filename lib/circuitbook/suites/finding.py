@@ -1,8 +1,11 @@
-"""Suites: which models there are, at which steps, after how many tokens, and where their weights are.
+"""Suites: which models there are, at which steps, after how many tokens, and where their weights
+are.
 
-    suite = load_suite("mini")                      # or "pythia", a folder, a hub repository "owner/name"
+    suite = load_suite("mini")                      # or "pythia", a folder, a hub repository
+                                                    "owner/name"
     suite.models; suite.steps("mini-m")             # names; training steps, ascending
-    checkpoint = suite.checkpoint("mini-m", 512)    # checkpoint.tokens_seen, .weights_hash, .fetch(), .load()
+    checkpoint = suite.checkpoint("mini-m", 512)    # checkpoint.tokens_seen, .weights_hash,
+                                                    .fetch(), .load()
 
 Pythia: Biderman et al. 2023; its seeds: van der Wal et al. 2025 (PolyPythias).
 """
@@ -33,19 +36,24 @@ MODELS_VARIABLE = "CIRCUITBOOK_MODELS"
 
 
 def load_suite(name: str | os.PathLike, retry: Retry = Retry()) -> Suite:
-    """A suite by name: "mini", "pythia", a folder of `<model>/step<N>/`, or hub repositories "owner/name,owner/other".
+    """A suite by name: "mini", "pythia", a folder of `<model>/step<N>/`, or hub repositories
+    "owner/name,owner/other".
 
-    A folder may hold a `suite.json`: {"models": [standard models, small to large], "tokens_per_step": int,
-    "description": str}, each of them optional; it may also be one run, with the steps in it. A hub repository is a model, its
-    revisions the steps. Steps are called as in `hub.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
-    retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say what is wrong.
+    A folder may hold a `suite.json`: {"models": [standard models, small to large],
+    "tokens_per_step": int,
+    "description": str}, each of them optional; it may also be one run, with the steps in it. A hub
+    repository is a model, its revisions the steps. Steps are called as in `hub.STEP_NAME`: step<N>,
+    step<N>-tokens<M>B, checkpoint-<N> ...
+    retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say
+    what is wrong.
     """
     text = os.fspath(name)
     if text == "mini":
         return _folder_suite(_mini_folder(), "mini")
     if text == "pythia":
-        # Some step revisions carry the final model's safetensors beside the step's own pickle, and transformers would
-        # take those. So: the pickle, where there is one. Seen for 2.8b: github.com/EleutherAI/pythia/issues/205
+        # Some step revisions carry the final model's safetensors beside the step's own pickle, and
+        # transformers would take those. So: the pickle, where there is one. Seen for 2.8b:
+        # github.com/EleutherAI/pythia/issues/205
         source = Hub("EleutherAI", PYTHIA_STEPS, prefer="pickle", retry=retry)
         return Suite(
             "pythia",
@@ -113,7 +121,8 @@ def _folder_suite(root: Path, name: str) -> Suite:
 
 
 def _mini_folder() -> Path:
-    """models/mini: under $CIRCUITBOOK_MODELS, else in the repository that this package is run from."""
+    """models/mini: under $CIRCUITBOOK_MODELS, else in the repository that this package is run
+    from."""
     told = os.environ.get(MODELS_VARIABLE)
     folder = (Path(told).expanduser() if told else PACKAGE.parents[1] / "models") / "mini"
     if folder.is_dir():

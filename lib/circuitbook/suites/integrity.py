@@ -1,7 +1,9 @@
-"""Are checkpoints what they say they are? Steps with the same weights are found out, marked and left out.
+"""Are checkpoints what they say they are? Steps with the same weights are found out, marked and
+left out.
 
-Some revisions of a model on a hub may serve the weights of another step: 86 steps of pythia-2.8b are reported to serve the final
-ones (EleutherAI/pythia, issue 205). A curve over training that takes them for what they say has a plateau that is none.
+Some revisions of a model on a hub may serve the weights of another step: 86 steps of pythia-2.8b
+are reported to serve the final ones (EleutherAI/pythia, issue 205). A curve over training that
+takes them for what they say has a plateau that is none.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from circuitbook.weights.asking import HubError
 def duplicate_weights(hashes: Mapping[int, str]) -> dict[int, int]:
     """{step: the step whose weights it has}, of steps that are not what they say.
 
-    Of steps with the same weights the last step of all keeps its name (a step that serves the final weights is the report), else
-    the first one does.  doubles({0: "a", 1: "b", 2: "b", 3: "c", 4: "a"}) -> {2: 1, 0: 4}
+    Of steps with the same weights the last step of all keeps its name (a step that serves the final
+    weights is the report), else the first one does.  doubles({0: "a", 1: "b", 2: "b", 3: "c", 4:
+                                                      "a"}) -> {2: 1, 0: 4}
     """
     by: dict[str, list[int]] = {}
     for step in sorted(hashes):
@@ -34,7 +37,8 @@ def duplicate_weights(hashes: Mapping[int, str]) -> dict[int, int]:
 
 
 def announced(suite: Suite, model: str, steps: Sequence[int]) -> dict[int, str]:
-    """{step: hash of its weight files} for these steps and the model's last one. From a hub as announced: nothing large is loaded."""
+    """{step: hash of its weight files} for these steps and the model's last one. From a hub as
+    announced: nothing large is loaded."""
     hashes = {step: suite.checkpoint(model, step).weights_hash for step in steps}
     last = suite.steps(model)[-1]
     if last not in hashes:
@@ -46,8 +50,8 @@ def announced(suite: Suite, model: str, steps: Sequence[int]) -> dict[int, str]:
 
 
 def tensors_hash(network) -> str:
-    """sha256 over a transformers model's parameters: names, shapes and values in float32. The same weights in files of another kind,
-    such as a pickle and a safetensors, have the same."""
+    """sha256 over a transformers model's parameters: names, shapes and values in float32. The same
+    weights in files of another kind, such as a pickle and a safetensors, have the same."""
     digest = hashlib.sha256()
     for name, weight in sorted(network.named_parameters()):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -62,8 +66,8 @@ def check(
     steps: Mapping[str, Sequence[int]] | None = None,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Loads every checkpoint once and compares their weights: a row each with model, step, files (hash), tensors (hash), and `same_as`,
-    the step whose weights it has (-1: it is itself)."""
+    """Loads every checkpoint once and compares their weights: a row each with model, step, files
+    (hash), tensors (hash), and `same_as`, the step whose weights it has (-1: it is itself)."""
     rows = []
     for model in models:
         mine = []

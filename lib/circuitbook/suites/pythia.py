@@ -1,4 +1,5 @@
-"""Pythia's facts, in one place: sizes, models, steps, shapes (Biderman et al. 2023; seeds: van der Wal et al. 2025)."""
+"""Pythia's facts, in one place: sizes, models, steps, shapes (Biderman et al. 2023; seeds: van der
+Wal et al. 2025)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ PYTHIA_MODELS = tuple(f"pythia-{size}" for size in PYTHIA_SIZES)
 PYTHIA_VARIANTS = (
     *(f"{model}-deduped" for model in PYTHIA_MODELS),
     *(f"pythia-{size}-seed{seed}" for size in PYTHIA_SIZES[:5] for seed in range(1, 10)),
-    # Only the order of the data, only the initial weights, or dropout differ: these exist at 160m alone.
+    # Only the order of the data, only the initial weights, or dropout differ: these exist at 160m
+    # alone.
     *(f"pythia-160m-{what}-seed{seed}" for what in ("data", "weight") for seed in (1, 2, 3)),
     *(f"pythia-160m-{what}dropout" for what in ("attn", "hidden", "all")),
 )
@@ -30,7 +32,8 @@ _EARLY = tuple(2**i for i in range(10))  # 1, 2, 4, ..., 512
 PYTHIA_STEPS = (0, *_EARLY, *range(1000, 143_001, 1000))
 
 
-# The authors' named schedules. "paper" is their exp_plus_detail, in which 15000 occurs twice; here once.
+# The authors' named schedules. "paper" is their exp_plus_detail, in which 15000 occurs twice; here
+# once.
 PYTHIA_SCHEDULES = {
     "all": PYTHIA_STEPS,
     "linear": tuple(range(1000, 143_001, 1000)),

@@ -15,8 +15,9 @@ from circuitbook.weights.hub import by_step
 
 @dataclass(frozen=True)
 class Folder:
-    """Checkpoints on disk: `root/<model>/step<N>/`, each as transformers saves a model and its tokenizer (see `hub.STEP_NAME` for
-    what else than step<N> they may be called). A tokenizer that all share may lie in `root/<model>/`."""
+    """Checkpoints on disk: `root/<model>/step<N>/`, each as transformers saves a model and its
+    tokenizer (see `hub.STEP_NAME` for what else than step<N> they may be called). A tokenizer that
+    all share may lie in `root/<model>/`."""
 
     root: Path
     prefer = "safetensors"
@@ -38,7 +39,8 @@ class Folder:
 
 @dataclass(frozen=True)
 class Hub:
-    """Pythia on a hub: repository `owner/<model>`, revisions `step<N>`, the same steps for every model.
+    """Pythia on a hub: repository `owner/<model>`, revisions `step<N>`, the same steps for every
+    model.
 
     prefer: "safetensors" or "pickle", where a revision has both.
     """
@@ -72,7 +74,8 @@ class Hub:
 
 @dataclass(frozen=True)
 class Repositories:
-    """Checkpoints on a hub: a repository for each model, with revisions of its own (see `hub.STEP_NAME`)."""
+    """Checkpoints on a hub: a repository for each model, with revisions of its own (see
+    `hub.STEP_NAME`)."""
 
     repos: dict[str, str] = field(hash=False)  # {model: owner/name}
     revisions: dict[str, dict[int, str]] = field(hash=False)  # {model: {step: revision}}

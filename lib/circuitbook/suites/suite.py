@@ -35,20 +35,24 @@ class Checkpoint:
     source: Folder | Hub | Repositories = field(repr=False)
 
     def fetch(self) -> Path:
-        """Local folder with config.json, weights and tokenizer; from a hub, downloaded first, or HubError."""
+        """Local folder with config.json, weights and tokenizer; from a hub, downloaded first, or
+        HubError."""
         return self.source.fetch(self.model, self.step)
 
     @property
     def weights_hash(self) -> str:
-        """sha256 of the file that holds the weights (of shards: of their hashes). Changes when any weight changes.
+        """sha256 of the file that holds the weights (of shards: of their hashes). Changes when any
+        weight changes.
 
-        Made anew at each call, in milliseconds for mini; for a hub it is the announced hash, without a download.
+        Made anew at each call, in milliseconds for mini; for a hub it is the announced hash,
+        without a download.
         """
         return self.source.weights_hash(self.model, self.step)
 
     @property
     def identity(self) -> dict[str, str]:
-        """What determines this checkpoint's numbers, each as a hash: its weights, its config.json, its tokenizer.
+        """What determines this checkpoint's numbers, each as a hash: its weights, its config.json,
+        its tokenizer.
 
         Part of every measurement's key. From a hub as announced: nothing large is downloaded.
         """
@@ -67,8 +71,10 @@ class Checkpoint:
         return self.source.prefer
 
     def load(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
-        """The model, ready to run (see circuitbook.model.loading.load_model). dtype: float32 unless told otherwise."""
-        # Here, since torch and transformers take seconds to import, and listing checkpoints needs neither.
+        """The model, ready to run (see circuitbook.model.loading.load_model). dtype: float32 unless
+        told otherwise."""
+        # Here, since torch and transformers take seconds to import, and listing checkpoints needs
+        # neither.
         from circuitbook.model.loading import load_model
 
         return load_model(self, device, dtype)
@@ -78,7 +84,8 @@ class Checkpoint:
 class Suite:
     """A family of models with their checkpoints.
 
-    standard: the models that differ in size, small to large. variants: the others (seeds, data, dropout).
+    standard: the models that differ in size, small to large. variants: the others (seeds, data,
+    dropout).
     tokens_per_step: None when unknown.
     """
 
@@ -112,7 +119,8 @@ class Suite:
         return Checkpoint(self.name, model, step, tokens, self.source)
 
     def schedule(self, model: str, name: str = "all") -> tuple[int, ...]:
-        """The steps of a named schedule, ascending: "all" in every suite, more of them for Pythia."""
+        """The steps of a named schedule, ascending: "all" in every suite, more of them for
+        Pythia."""
         steps = self.steps(model)
         if name != "all" and name not in self.schedules:
             names = ", ".join(dict.fromkeys(("all", *self.schedules)))

@@ -1,6 +1,7 @@
 """The paper's four tasks: `get_task(name).prompts(tokenizer, n, seed)`.
 
-A module per task; `base`, `metrics` and `texts` hold what they share. The same definitions serve Pythia's tokenizer and
+A module per task; `base`, `metrics` and `texts` hold what they share. The same definitions serve
+Pythia's tokenizer and
 the mini suite's: only the words differ (`lexicon`).
 """
 

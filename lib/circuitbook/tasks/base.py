@@ -1,8 +1,9 @@
 """What every task is made of: pairs of prompts, their answers, and the measures of an answer.
 
-A prompt pair is a clean prompt, a corrupted one of the same length, and two groups of answer tokens: correct and wrong
-(one token each for IOI and Gendered Pronoun, many for Greater-Than and subject-verb agreement). All measures read the
-logits at END, the last token of the prompt, and score a corrupted run with the clean labels too, as the paper does.
+A prompt pair is a clean prompt, a corrupted one of the same length, and two groups of answer
+tokens: correct and wrong (one token each for IOI and Gendered Pronoun, many for Greater-Than and
+subject-verb agreement). All measures read the logits at END, the last token of the prompt, and
+score a corrupted run with the clean labels too, as the paper does.
 """
 
 from __future__ import annotations
@@ -53,9 +54,11 @@ class PromptPairs:
         return self.end + 1
 
     def metric(self, logits: Tensor) -> Tensor:
-        """The task's own metric of each prompt, float32 [n] (float64 for float64 logits); higher is better.
+        """The task's own metric of each prompt, float32 [n] (float64 for float64 logits); higher is
+        better.
 
-        `logits`: [n, vocab] at END, of the clean run, of the corrupted one, or of any patched one, on any device.
+        `logits`: [n, vocab] at END, of the clean run, of the corrupted one, or of any patched one,
+        on any device.
         """
         self._check(logits)
         return METRICS[self.metric_name](
@@ -66,10 +69,13 @@ class PromptPairs:
         """All measures of each prompt, each [n]; `logits` as for `metric`.
 
         logit_difference        mean logit of the correct answers minus that of the wrong ones
-        probability_difference  probability of the correct answers minus that of the wrong ones (sums)
-        accuracy                1 if the correct answers together have more probability than the wrong ones, else 0
-        rank                    int64: tokens of the vocabulary with a higher logit than the best correct answer;
-                                0 = argmax (a tie counts as 0), so the rank-0 rate is the mean of rank == 0
+        probability_difference  probability of the correct answers minus that of the wrong ones
+                                (sums)
+        accuracy                1 if the correct answers together have more probability than the
+                                wrong ones, else 0
+        rank                    int64: tokens of the vocabulary with a higher logit than the best
+                                correct answer; 0 = argmax (a tie counts as 0), so the rank-0 rate
+                                is the mean of rank == 0
         answer_mass             probability of all answers, correct and wrong
         correct_mass            probability of the correct answers (for IOI: of the IO name)
         """
@@ -86,7 +92,8 @@ class PromptPairs:
         }
 
     def subset(self, index) -> PromptPairs:
-        """Some of the pairs, in the order of `index`: a slice, integers, or booleans [n]. Rows keep their padding."""
+        """Some of the pairs, in the order of `index`: a slice, integers, or booleans [n]. Rows keep
+        their padding."""
         rows = torch.arange(len(self))[index].reshape(-1)
         return PromptPairs(
             self.task,
@@ -134,9 +141,10 @@ class Task:
     def prompts(self, tokenizer, n: int, seed: int = 42, **options) -> PromptPairs:
         """`n` prompt pairs for a tokenizer, the same for the same seed on every machine.
 
-        Asking for fewer prompts with the same seed and options gives the first ones of these. Gendered Pronoun has a
-        fixed number of items and gives all of them if more are asked for; the other tasks always give `n`.
-        `options`: ioi corruption="swap" | "abc" | "order"; sva kinds=..., mismatched_only=..., strict=...
+        Asking for fewer prompts with the same seed and options gives the first ones of these.
+        Gendered Pronoun has a fixed number of items and gives all of them if more are asked for;
+        the other tasks always give `n`. `options`: ioi corruption="swap" | "abc" | "order"; sva
+        kinds=..., mismatched_only=..., strict=...
         """
         if n < 1:
             raise ValueError(f"{self.name}: {n} prompts were asked for; ask for at least one")
@@ -154,7 +162,8 @@ class Task:
         return _remembered(self, tokenizer, n, seed, options)
 
 
-# The checkpoints of a suite share a tokenizer, and making prompts for each of them anew takes as long as measuring a small one.
+# The checkpoints of a suite share a tokenizer, and making prompts for each of them anew takes as
+# long as measuring a small one.
 _known: OrderedDict[tuple, PromptPairs] = OrderedDict()
 
 

@@ -25,12 +25,15 @@ ENDINGS = (
 
 
 def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
-    """`n` of the 100 items, 20 names x 5 endings, in random order; all of them if `n` is larger, as in the paper.
+    """`n` of the 100 items, 20 names x 5 endings, in random order; all of them if `n` is larger, as
+    in the paper.
 
-    In the mini suite's language 50 items, of the ten names that are in no tag question of the training documents.
-    The corrupted prompt has a random name of the other gender, of as many tokens, before the same ending.
+    In the mini suite's language 50 items, of the ten names that are in no tag question of the
+    training documents. The corrupted prompt has a random name of the other gender, of as many
+    tokens, before the same ending.
 
-    Positions: name (its last token), END. Metric: logit difference, the right pronoun minus the other.
+    Positions: name (its last token), END. Metric: logit difference, the right pronoun minus the
+    other.
     """
     lexicon = lexicon_for(tokenizer)
     gender = {

@@ -22,13 +22,15 @@ BALANCED = range(2, 99)  # YY of prompt i is 2 + (i mod 97): the authors' code
 
 
 def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
-    """`n` prompts whose two digits YY go round 02 ... 98, so that the years are balanced; noun and century are drawn.
+    """`n` prompts whose two digits YY go round 02 ... 98, so that the years are balanced; noun and
+    century are drawn.
 
-    The corrupted prompt starts in the year 01. In the mini suite's language only starts (century, YY) that are in no
-    training document; a YY all of whose centuries were trained on is left out of the round (76 of 97 remain).
+    The corrupted prompt starts in the year 01. In the mini suite's language only starts (century,
+    YY) that are in no training document; a YY all of whose centuries were trained on is left out of
+    the round (76 of 97 remain).
 
-    Positions: noun (its last token), XX1, YY, XX2 (= END). Metric: probability of all years > YY minus that of all
-    years <= YY, among "00" ... "99".
+    Positions: noun (its last token), XX1, YY, XX2 (= END). Metric: probability of all years > YY
+    minus that of all years <= YY, among "00" ... "99".
     """
     lexicon = lexicon_for(tokenizer)
     centuries = _centuries(tokenizer)
@@ -74,8 +76,8 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
 
 
 def _centuries(tokenizer) -> dict[int, list[str]]:
-    """Centuries in which each YY can be asked: " XXYY" is two known tokens, the second of them of two characters, and
-    neither the first nor the last such year of its century."""
+    """Centuries in which each YY can be asked: " XXYY" is two known tokens, the second of them of
+    two characters, and neither the first nor the last such year of its century."""
     ids = tokenizer([f" {year}" for year in YEARS], add_special_tokens=False)["input_ids"]
     split = {
         year: row

@@ -2,8 +2,8 @@
 
 "Then, Mary and John went to the store. John gave a ring to" -> " Mary", not " John".
 
-The authors' prompts hold the last name too and read the token before it; ours end there: END is the last token, which
-is the same for a causal model.
+The authors' prompts hold the last name too and read the token before it; ours end there: END is the
+last token, which is the same for a causal model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from circuitbook.tasks.base import PromptPairs, Task
 from circuitbook.tasks.lexicon import held_out_pair, lexicon_for
 from circuitbook.tasks.texts import Prompt, build, fill, single_token
 
-# Wang et al.'s first seven frames. The first clause names both people, the second one the giver (S2).
+# Wang et al.'s first seven frames. The first clause names both people, the second one the giver
+# (S2).
 FRAMES = (
     "Then, {first} and {second} went to the {place}. {S2} gave a {object} to",
     "Then, {first} and {second} had a lot of fun at the {place}. {S2} gave a {object} to",
@@ -34,13 +35,17 @@ CORRUPTIONS = ("swap", "abc", "order", "token")
 
 
 def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap") -> PromptPairs:
-    """`n` prompts, each an independent draw of frame, order, two names, place and object, all uniform.
+    """`n` prompts, each an independent draw of frame, order, two names, place and object, all
+    uniform.
 
-    corruption "swap" (the paper's): S2 becomes the IO name, so that the right answer flips and exactly one token
-    differs. "abc" (Wang et al.): all three mentions become other names, all different, so that neither name is right.
-    "order": the first two names change places; the answer stays, and only where the repeated name stood is another.
+    corruption "swap" (the paper's): S2 becomes the IO name, so that the right answer flips and
+    exactly one token differs. "abc" (Wang et al.): all three mentions become other names, all
+    different, so that neither name is right.
+    "order": the first two names change places; the answer stays, and only where the repeated name
+    stood is another.
     "token": the two names change roles throughout; another name is repeated, in the same places.
-    The clean prompts are the same for all. In the mini suite's language only name pairs that never met in training.
+    The clean prompts are the same for all. In the mini suite's language only name pairs that never
+    met in training.
 
     Positions: IO, S1, S1+1, S2, END. Metric: logit difference, IO minus S.
     """

@@ -1,12 +1,12 @@
 """Word lists: the people, places and things that prompts are made of.
 
-A lexicon belongs to a language that a tokenizer speaks. ``ENGLISH`` is for Pythia and any other English model;
-``STORIES`` is the small story language of the mini suite, whose training data is generated from the same lists
-(`circuitbook.mini.grammar`). A tokenizer that speaks the story language says so: it was saved with
-``lexicon="stories"``.
+A lexicon belongs to a language that a tokenizer speaks. ``ENGLISH`` is for Pythia and any other
+English model; ``STORIES`` is the small story language of the mini suite, whose training data is
+generated from the same lists (`circuitbook.mini.grammar`). A tokenizer that speaks the story
+language says so: it was saved with ``lexicon="stories"``.
 
-What the mini suite must never see in training is decided here too, by `held_out`, so that the grammar (which leaves it
-out) and the tasks (which measure on it) cannot disagree.
+What the mini suite must never see in training is decided here too, by `held_out`, so that the
+grammar (which leaves it out) and the tasks (which measure on it) cannot disagree.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class Lexicon:
 def held_out(kind: str, *words: str) -> bool:
     """True for the fifth of all items that the mini suite never meets in training.
 
-    `kind` separates the draws ("pair", "span", "attractor", ...); `words` in an order that matters, so sort them
-    where it should not.  held_out("pair", "Anna", "John") -> the same answer on every machine and run.
+    `kind` separates the draws ("pair", "span", "attractor", ...); `words` in an order that matters,
+    so sort them where it should not.  held_out("pair", "Anna", "John") -> the same answer on every
+                                       machine and run.
     """
     return zlib.crc32(" ".join((kind, *words)).encode()) % 5 == 0
 
@@ -61,7 +62,8 @@ def held_out_pair(a: str, b: str) -> bool:
 
 
 def held_out_tag(name: str) -> bool:
-    """Whether a name never appears in a tag question ("..., isn't she?") of the training documents."""
+    """Whether a name never appears in a tag question ("..., isn't she?") of the training
+    documents."""
     return name in STORIES.female[::2] or name in STORIES.male[::2]
 
 
@@ -220,16 +222,18 @@ def _nouns(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((noun.strip(), noun.strip() + "s") for noun in text.split(","))
 
 
-# The 109 first names in the code of Wang et al. (2023); each is one GPT-NeoX token with a leading space.
+# The 109 first names in the code of Wang et al. (2023); each is one GPT-NeoX token with a leading
+# space.
 _WANG_NAMES = tuple(
     """
-    Aaron Adam Alan Alex Alice Amy Anderson Andre Andrew Andy Anna Anthony Arthur Austin Blake Brandon Brian Carter
-    Charles Charlie Christian Christopher Clark Cole Collins Connor Crew Crystal Daniel David Dean Edward Elizabeth
-    Emily Eric Eva Ford Frank George Georgia Graham Grant Henry Ian Jack Jacob Jake James Jamie Jane Jason Jay Jennifer
-    Jeremy Jessica John Jonathan Jordan Joseph Joshua Justin Kate Kelly Kevin Kyle Laura Leon Lewis Lisa Louis Luke
-    Madison Marco Marcus Maria Mark Martin Mary Matthew Max Michael Michelle Morgan Patrick Paul Peter Prince Rachel
-    Richard River Robert Roman Rose Ruby Russell Ryan Sarah Scott Sean Simon Stephen Steven Sullivan Taylor Thomas Tyler
-    Victoria Warren William""".split()
+    Aaron Adam Alan Alex Alice Amy Anderson Andre Andrew Andy Anna Anthony Arthur Austin Blake
+    Brandon Brian Carter Charles Charlie Christian Christopher Clark Cole Collins Connor Crew
+    Crystal Daniel David Dean Edward Elizabeth Emily Eric Eva Ford Frank George Georgia Graham Grant
+    Henry Ian Jack Jacob Jake James Jamie Jane Jason Jay Jennifer Jeremy Jessica John Jonathan
+    Jordan Joseph Joshua Justin Kate Kelly Kevin Kyle Laura Leon Lewis Lisa Louis Luke Madison Marco
+    Marcus Maria Mark Martin Mary Matthew Max Michael Michelle Morgan Patrick Paul Peter Prince
+    Rachel Richard River Robert Roman Rose Ruby Russell Ryan Sarah Scott Sean Simon Stephen Steven
+    Sullivan Taylor Thomas Tyler Victoria Warren William""".split()
 )
 
 
@@ -263,13 +267,14 @@ ENGLISH = Lexicon(
     objects=_OBJECTS,
     events=tuple(
         """
-        war battle siege truce ceasefire armistice blockade occupation invasion rebellion revolt uprising mutiny
-        campaign crusade conquest retreat raid feud dispute quarrel conflict crisis famine drought plague epidemic
-        quarantine flood blizzard strike boycott protest riot trial inquiry hearing investigation debate negotiation
-        conference summit treaty alliance partnership reign monarchy dynasty empire republic regime presidency
-        expedition voyage journey pilgrimage tour mission migration exile marriage engagement courtship friendship
-        apprenticeship project construction renovation excavation experiment study survey exhibition festival tournament
-        season recession boom shortage program service""".split()
+        war battle siege truce ceasefire armistice blockade occupation invasion rebellion revolt
+        uprising mutiny campaign crusade conquest retreat raid feud dispute quarrel conflict crisis
+        famine drought plague epidemic quarantine flood blizzard strike boycott protest riot trial
+        inquiry hearing investigation debate negotiation conference summit treaty alliance
+        partnership reign monarchy dynasty empire republic regime presidency expedition voyage
+        journey pilgrimage tour mission migration exile marriage engagement courtship friendship
+        apprenticeship project construction renovation excavation experiment study survey exhibition
+        festival tournament season recession boom shortage program service""".split()
     ),
     humans=_nouns("""
         author, pilot, surgeon, farmer, manager, customer, officer, teacher, senator, consultant, security guard, chef,
@@ -311,7 +316,8 @@ _LEXICONS = {lexicon.name: lexicon for lexicon in (ENGLISH, STORIES)}
 
 
 def lexicon_for(tokenizer) -> Lexicon:
-    """The words of the language that a tokenizer speaks: STORIES for the mini suite's, ENGLISH for every other.
+    """The words of the language that a tokenizer speaks: STORIES for the mini suite's, ENGLISH for
+    every other.
 
     A tokenizer names its language with ``lexicon="stories"`` among the arguments it was saved with.
     """

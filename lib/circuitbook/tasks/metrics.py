@@ -13,8 +13,9 @@ def _full(logits: Tensor) -> Tensor:
 def logit_difference(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
     """Mean logit of the correct answers minus mean logit of the wrong ones, [n].
 
-    With one token in each group this is the usual logit difference. For groups the authors average too (in their code, the
-    Greater-Than logit difference); a mean is linear in the residual stream, as the attribution of logits needs, but
+    With one token in each group this is the usual logit difference. For groups the authors average
+    too (in their code, the Greater-Than logit difference); a mean is linear in the residual stream,
+    as the attribution of logits needs, but
     its sign is not the accuracy: implausible answers count as much as plausible ones.
     """
     chosen = _full(logits.gather(1, answers))
@@ -25,7 +26,8 @@ def logit_difference(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
 
 
 def probability_difference(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
-    """Probability of all correct answers minus that of all wrong ones, [n] in [-1, 1] (the authors' metric)."""
+    """Probability of all correct answers minus that of all wrong ones, [n] in [-1, 1] (the authors'
+    metric)."""
     return (_probabilities(logits, answers) * signs).sum(1)
 
 

@@ -15,7 +15,8 @@ from circuitbook.tasks.stories.world import World
 
 
 def ordinary_tokens(model: Model) -> torch.Tensor:
-    """Ids to draw random sequences from, int64 [k]: the paper's 100 to 19,999, or the story language's spaced words."""
+    """Ids to draw random sequences from, int64 [k]: the paper's 100 to 19,999, or the story
+    language's spaced words."""
     if lexicon_for(model.tokenizer) is STORIES:
         words = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
         return torch.tensor([i for i, word in enumerate(words) if word.startswith(" ")])
@@ -35,7 +36,8 @@ def repeated_sequences(model: Model, n: int, length: int, seed: int = 42) -> Ten
 
 
 class TextFile(str):
-    """The path of a text file, which a measurement's key holds by its content. ValueError where there is no such file."""
+    """The path of a text file, which a measurement's key holds by its content. ValueError where
+    there is no such file."""
 
     def __new__(cls, path: str) -> TextFile:
         if not Path(path).is_file():
@@ -56,10 +58,12 @@ def text_file(path: str | None) -> TextFile | None:
 def documents(
     model: Model, n: int, length: int, text: str | None = None, seed: int = 42
 ) -> Tensor | None:
-    """Text to measure on, int64 [n, length], each row an end-of-text token and the beginning of a document.
+    """Text to measure on, int64 [n, length], each row an end-of-text token and the beginning of a
+    document.
 
-    The mini suite's language: stories that no model was trained on. Any other: the file `text`, whose documents are
-    separated by empty lines; None where there is no such file, ValueError where it holds too little.
+    The mini suite's language: stories that no model was trained on. Any other: the file `text`,
+    whose documents are separated by empty lines; None where there is no such file, ValueError where
+    it holds too little.
     """
     tokenizer, rows = model.tokenizer, []
     if text is not None:

@@ -1,9 +1,11 @@
-"""Subject-Verb Agreement (Tigges et al. 2024), in the fifteen constructions of Marvin & Linzen (2018).
+"""Subject-Verb Agreement (Tigges et al. 2024), in the fifteen constructions of Marvin & Linzen
+(2018).
 
 "The pictures near the boy" -> any plural verb, not a singular one.
 
-The stimuli are ours: each is a sentence up to the verb that must agree with its subject. Corrupting flips the number
-of the subject (and of a verb before END that agrees with it too); all else stays, the attractor's number too.
+The stimuli are ours: each is a sentence up to the verb that must agree with its subject. Corrupting
+flips the number of the subject (and of a verb before END that agrees with it too); all else stays,
+the attractor's number too.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from circuitbook.tasks.texts import Prompt, build, fill, is_single_token, same_l
 
 @dataclass(frozen=True)
 class Construction:
-    """A construction. `subject`, `attractor` and `word` name lists of the lexicon; the subject is the noun that the
-    verb after END agrees with, the attractor the other noun, and {word} agrees with one of them or is fixed."""
+    """A construction. `subject`, `attractor` and `word` name lists of the lexicon; the subject is
+    the noun that the verb after END agrees with, the attractor the other noun, and {word} agrees
+    with one of them or is fixed."""
 
     frame: str
     subject: str = "humans"
@@ -101,15 +104,18 @@ def make(
 ) -> PromptPairs:
     """`n` prompts, going round the kinds, singular and plural subjects in turn.
 
-    Within a kind and number, prompts are drawn without replacement as long as there are new ones; then they come again.
-    kinds: names from KINDS (default all; with mismatched_only, all that have an attractor). mismatched_only: the
-    attractor's number differs from the subject's (otherwise it is drawn independently). strict: only verbs both of
-    whose forms are one token; False, as in the authors' code, keeps a form whose other form is not. Nouns and verbs
-    whose two forms differ in tokens are not used where the number flips. In the mini suite's language only (subject,
-    attractor) pairs that are in no training document.
+    Within a kind and number, prompts are drawn without replacement as long as there are new ones;
+    then they come again.
+    kinds: names from KINDS (default all; with mismatched_only, all that have an attractor).
+    mismatched_only: the attractor's number differs from the subject's (otherwise it is drawn
+    independently). strict: only verbs both of whose forms are one token; False, as in the authors'
+    code, keeps a form whose other form is not. Nouns and verbs whose two forms differ in tokens are
+    not used where the number flips. In the mini suite's language only (subject, attractor) pairs
+    that are in no training document.
 
-    Positions: subject, attractor (their last token; -1 where there is none), END. Metric: probability of all verb forms
-    of the lexicon in the subject's number minus that of all forms in the other.
+    Positions: subject, attractor (their last token; -1 where there is none), END. Metric:
+    probability of all verb forms of the lexicon in the subject's number minus that of all forms in
+    the other.
     """
     chosen = _choose(kinds, mismatched_only)
     lexicon = lexicon_for(tokenizer)
@@ -167,7 +173,8 @@ def _stimuli(
     mismatched_only: bool,
     rng: np.random.Generator,
 ) -> Iterator[Prompt]:
-    """All prompts of a kind with a subject of a number (0 singular, 1 plural), shuffled, over and over."""
+    """All prompts of a kind with a subject of a number (0 singular, 1 plural), shuffled, over and
+    over."""
     kind = CONSTRUCTIONS[name]
     words = (
         even[kind.word]
@@ -232,7 +239,8 @@ def _prompt(
 
 
 def _verb_forms(tokenizer, lexicon: Lexicon, strict: bool) -> list[tuple[str, str]]:
-    """(form, number) of the verbs that answer: those with one token, and with `strict` their other form too."""
+    """(form, number) of the verbs that answer: those with one token, and with `strict` their other
+    form too."""
     forms = []
     for pair in lexicon.verbs:
         single = [is_single_token(tokenizer, " " + form) for form in pair]

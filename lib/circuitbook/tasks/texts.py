@@ -1,4 +1,5 @@
-"""From frames and words to prompt pairs: tokens, padding, positions, and words that must be one token."""
+"""From frames and words to prompt pairs: tokens, padding, positions, and words that must be one
+token."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Prompt:
 
 
 def fill(frame: str, **words: str) -> tuple[str, dict[str, int]]:
-    """The text of a frame, and the last character of each of its slots, by which positions are found.
+    """The text of a frame, and the last character of each of its slots, by which positions are
+    found.
 
     fill("So {name} is", name="Mary") -> ("So Mary is", {"name": 6})
     """
@@ -39,7 +41,8 @@ def fill(frame: str, **words: str) -> tuple[str, dict[str, int]]:
 def build(
     task: Task, tokenizer, prompts: list[Prompt], answers: Tensor, signs: Tensor
 ) -> PromptPairs:
-    """Pairs from texts: tokens, padding, positions and table. `answers` and `signs` int64, [n, k] or, for all, [k]."""
+    """Pairs from texts: tokens, padding, positions and table. `answers` and `signs` int64, [n, k]
+    or, for all, [k]."""
     n = len(prompts)
     clean = tokenizer([p.clean for p in prompts], add_special_tokens=False)
     corrupted = tokenizer([p.corrupted for p in prompts], add_special_tokens=False)
@@ -125,6 +128,7 @@ def single_token(tokenizer, word: str) -> int:
 
 
 def same_length(tokenizer, pair: tuple[str, str]) -> bool:
-    """Whether both words of a pair have as many tokens, with a leading space each: they can stand for each other."""
+    """Whether both words of a pair have as many tokens, with a leading space each: they can stand
+    for each other."""
     one, other = tokenizer([" " + word for word in pair], add_special_tokens=False)["input_ids"]
     return len(one) == len(other)

@@ -67,7 +67,8 @@ ASIDES = (
 def act(
     rng: World, s: str, io: str, third: str | None, thing: str, opening: int | None, pronoun: bool
 ) -> str:
-    """One act of `s` towards `io`. In a part of them the last name before the answer is not the subject.
+    """One act of `s` towards `io`. In a part of them the last name before the answer is not the
+    subject.
 
     With `pronoun`, the subject may be a "he" or "she" that only one of the two can be.
     """
@@ -104,11 +105,13 @@ def act(
 
 
 def meeting(rng: World, pairs_share: float = 0.0) -> str:
-    """Two people come together; then they give, say, show or take something, and others are named on the way.
+    """Two people come together; then they give, say, show or take something, and others are named
+    on the way.
 
-    In `pairs_share` of the meetings a second couple meets elsewhere, and the reader must know who belongs with whom.
-    The suite was trained without: in a trial with a share of 0.35, a model of mini-l's size could not do that after 5
-    million tokens.
+    In `pairs_share` of the meetings a second couple meets elsewhere, and the reader must know who
+    belongs with whom.
+    The suite was trained without: in a trial with a share of 0.35, a model of mini-l's size could
+    not do that after 5 million tokens.
     """
     couples = [people(rng, 2)]
     if rng.random() < pairs_share:

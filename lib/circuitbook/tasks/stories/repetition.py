@@ -1,4 +1,5 @@
-"""Passages that say things again: recitations, lists, echoes, full names, roles, pronouns, tag questions."""
+"""Passages that say things again: recitations, lists, echoes, full names, roles, pronouns, tag
+questions."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def some_words(rng: World) -> tuple[str, ...]:
 
 
 def compatible(rng: World, words: list[str]) -> list[str]:
-    """The words without the names that make a held-out pair with an earlier one or with the cast."""
+    """The words without the names that make a held-out pair with an earlier one or with the
+    cast."""
     kept: list[str] = []
     for word in words:
         if word not in NAMES or not any(
@@ -57,7 +59,8 @@ def compatible(rng: World, words: list[str]) -> list[str]:
 
 
 def recitation(rng: World) -> str:
-    """A line of random words, said again, a short one many times; a part of the lines without any announcement."""
+    """A line of random words, said again, a short one many times; a part of the lines without any
+    announcement."""
     n = rng.choice((rng.randint(3, 9), rng.randint(10, 26)))
     pool = RECITABLE if rng.random() < 0.6 else some_words(rng)
     words = ""

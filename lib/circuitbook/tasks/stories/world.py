@@ -146,7 +146,8 @@ TAGS = (
 
 
 class World(random.Random):
-    """The random numbers of one document, and what its sentences share: its cast with their surnames, its things."""
+    """The random numbers of one document, and what its sentences share: its cast with their
+    surnames, its things."""
 
     def begin(self) -> None:
         self.cast: tuple[str, ...] = ()
@@ -156,7 +157,8 @@ class World(random.Random):
 
 
 def people(rng: World, n: int, known: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """`n` names beside `known`, mostly of the cast; none makes a held-out pair with the cast or with another one."""
+    """`n` names beside `known`, mostly of the cast; none makes a held-out pair with the cast or
+    with another one."""
     names = list(known)
     while len(names) < len(known) + n:
         name = rng.choice(rng.cast if rng.cast and rng.random() < 0.8 else L.people)

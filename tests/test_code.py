@@ -1,4 +1,6 @@
-"""Which code a measurement's key holds: all that runs, whatever is changed in it, and nothing of how it is written."""
+"""Which code a measurement's key holds: all that runs, every change to it, and nothing of how it is
+written.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ from circuitbook.studies import (
     self_repair,
 )
 from circuitbook.suites.integrity import tensors_hash
-from circuitbook.tasks import get_task, ioi
+from circuitbook.tasks import TASKS, get_task, ioi
 
 MEASURED: dict[str, Callable] = {
     "abilities": abilities.answers_to,
@@ -131,7 +133,9 @@ def arguments(model) -> dict[str, dict]:
 
 
 def ran(call: Callable[[], object]) -> set[tuple[str, str]]:
-    """(module, qualified name) of all functions of the package that a call runs; those inside others count as these."""
+    """(module, qualified name) of all functions of the package that a call runs; functions inside
+    others count as these.
+    """
     seen = set()
 
     def note(frame, event, _) -> None:
@@ -152,15 +156,10 @@ def ran(call: Callable[[], object]) -> set[tuple[str, str]]:
     return seen
 
 
-@pytest.mark.parametrize(
-    "kind", [kind for kind in MEASURED if kind not in get_task.__globals__["TASKS"]]
-)
+@pytest.mark.parametrize("kind", [kind for kind in MEASURED if kind not in TASKS])
 def test_all_that_runs_is_reached(kind, model, arguments):
-    """The runner's key holds the measured function and the functions among its arguments (a task's `make`)."""
-    entries = [
-        MEASURED[kind],
-        *(task.make for task in map(get_task, get_task.__globals__["TASKS"])),
-    ]
+    """A key holds the measured function and the functions among its arguments (a task's `make`)."""
+    entries = [MEASURED[kind], *(task.make for task in TASKS.values())]
     if kind == "loading":
         checkpoint = model.checkpoint
         called = ran(
@@ -181,7 +180,7 @@ def test_all_that_runs_is_reached(kind, model, arguments):
     assert not missing
 
 
-# a checkpoint's folder is looked up while loading; which files they are is in the key by their contents
+# A checkpoint's folder is looked up while loading; the files in it are in the key by content.
 NOT_COUNTED = {
     ("circuitbook.suites.suite", "Checkpoint.prefer"),
     ("circuitbook.suites.suite", "Checkpoint.fetch"),
@@ -208,14 +207,13 @@ def source_of(module: str) -> str:
 
 
 def nodes_of(tree: ast.Module, name: str) -> list[ast.AST]:
-    """The statements at the top level (or, for "Class.method", in a class) that give a name its value."""
+    """The statements at the top level (or, of "Class.method", in a class) that define a name."""
     first, _, inner = name.partition(".")
     found = []
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names = [
-            n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name)
-        ]
+        inside = [n for target in targets if target is not None for n in ast.walk(target)]
+        names = [n.id for n in inside if isinstance(n, ast.Name)]
         if getattr(node, "name", None) == first or first in names:
             found.append(node)
     if not inner:
@@ -224,7 +222,9 @@ def nodes_of(tree: ast.Module, name: str) -> list[ast.AST]:
 
 
 def changed(place: tuple[str, str]) -> Edit | None:
-    """The module with this definition changed: a statement more in a function, a field more in a class, another value."""
+    """The module with this definition changed: a statement more in a function, a field more in a
+    class, another value.
+    """
     module, name = place
     tree = ast.parse(source_of(module))
     nodes = nodes_of(tree, name)
@@ -274,7 +274,7 @@ def test_a_change_to_what_once_escaped_the_key_changes_it(kind, module, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MEASURED)
 def test_every_change_to_what_is_reached_changes_the_key(kind):
-    """Each constant, function, class and method that a kind of measurement reaches, changed one at a time in a copy."""
+    """Each constant, function, class and method that is reached, changed one at a time."""
     entry = MEASURED[kind]
     closure, tried, same = Closure(entry), 0, []
     for place in closure.follow():
@@ -333,7 +333,9 @@ def test_layout_comments_docstrings_and_words_of_errors_do_not_count(kind):
 
 
 def moved(module: str, name: str, to: str = "circuitbook.moved") -> dict[str, str] | None:
-    """A definition in another module under another name, and imported from there; None if that is not to be had."""
+    """A definition put into another module and imported from there; None for what is no definition
+    of its own.
+    """
     tree = ast.parse(source_of(module))
     nodes = nodes_of(tree, name)
     if "." in name or len(nodes) != 1 or nodes[0] not in tree.body:

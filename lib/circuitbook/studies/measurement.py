@@ -86,24 +86,25 @@ class Measurer:
 
         def measured() -> pd.DataFrame:
             made = measure(*self.models, **what)
-            columns = {
-                name: made[name].to_numpy() for name in made if made[name].dtype.kind in "fc"
-            }
-            self._refuse_non_finite(kind, columns, what)
+            self._refuse_non_finite(kind, _float_columns(made), what)
             return made
 
         return self.store.table(self.key(kind, measure, **what), measured)
 
-    def _refuse_non_finite(self, kind: str, made: Mapping[str, np.ndarray], what: Mapping) -> None:
+    def _refuse_non_finite(
+        self, kind: str, made: Mapping[str, np.ndarray], what: Mapping[str, object]
+    ) -> None:
         for name, array in made.items():
             if array.dtype.kind != "f" or np.isfinite(array).all():
                 continue
             first = np.argwhere(~np.isfinite(array))[0].tolist()
-            task = getattr(what.get("task"), "name", what.get("task"))
-            where = " and ".join(f"{one.model} at step {one.step}" for one in self.checkpoints)
+            task = getattr(what.get("task"), "name", "")
+            places = [f"{at.model} at step {at.step}" for at in self.checkpoints]
+            where = " and ".join(places) + (f", {task}" if task else "")
+            dtype = str(self.dtype).removeprefix("torch.")
             raise FloatingPointError(
-                f"{where}{f', {task}' if task else ''}: {name!r} of the {kind} is {array[tuple(first)]} at {first} in "
-                f"{str(self.dtype).removeprefix('torch.')}; use float32 (or the weights of this checkpoint are damaged)"
+                f"{where}: {name!r} of the {kind} is {array[tuple(first)]} at {first} in {dtype}; "
+                "use float32 (or the weights of this checkpoint are damaged)"
             )
 
 

@@ -175,7 +175,7 @@ def test_turnover_by_hand():
     np.testing.assert_allclose(table["weighted"], [(1 / 3) / (1 / 2 + 1 / 2 + 2 / 3), 1])
     assert ((table["edges_floor"] >= 0) & (table["edges_floor"] < 1)).all()
     np.testing.assert_allclose(
-        table["left"],
+        table["normalised_jaccard"],
         (table["edges"] - table["edges_floor"]) / (table["edges_ceiling"] - table["edges_floor"]),
     )
     pd.testing.assert_frame_equal(table, turnover(found, draws=3))

@@ -7,6 +7,7 @@ serves all checkpoints of a curve, since they were measured on the same prompts.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -46,7 +47,7 @@ def interval(
 # ------------------------------------------------------------------ verdicts
 
 
-class Verdict(enum.Enum):
+class Verdict(str, enum.Enum):
     """What an interval says of a claim that a number lies above a bound."""
 
     HOLDS = "holds"
@@ -76,6 +77,18 @@ def decide(low: float, high: float, bound: float) -> Verdict:
     if low > bound:
         return Verdict.HOLDS
     return Verdict.FAILS if high < bound else Verdict.OPEN
+
+
+def all_of(verdicts: Iterable[Verdict]) -> Verdict:
+    """A claim about several things: it fails where it fails of one, holds where it holds of all.
+
+    >>> all_of([Verdict.HOLDS, Verdict.OPEN]), all_of([Verdict.OPEN, Verdict.FAILS])
+    (<Verdict.OPEN: "can't tell">, <Verdict.FAILS: 'does not hold'>)
+    """
+    every = set(verdicts)
+    if Verdict.FAILS in every:
+        return Verdict.FAILS
+    return Verdict.HOLDS if every == {Verdict.HOLDS} else Verdict.OPEN
 
 
 # ------------------------------------------------------------------ when a curve rises

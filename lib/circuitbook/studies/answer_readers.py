@@ -17,7 +17,7 @@ from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import attention_pattern, run
+from circuitbook.model.network import Network, attention_pattern, run
 from circuitbook.recipes import Recipe, get_recipe
 from circuitbook.store.disk import Store
 from circuitbook.studies.circuits import CircuitResult
@@ -27,11 +27,8 @@ from circuitbook.tasks import Task
 from circuitbook.tasks.base import PromptPairs
 from circuitbook.tasks.registry import get_task
 
-TELLS = {
-    "greater_than": "YY",
-    "gendered_pronoun": "name",
-    "sva": "subject",
-}  # the position that says what the answer is
+# the position that says what the answer is
+TELLS = {"greater_than": "YY", "gendered_pronoun": "name", "sva": "subject"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,38 +86,56 @@ class AnswerReaders:
 
 @torch.no_grad()
 def read_answers(model: Model, pairs: PromptPairs) -> dict[str, Tensor]:
-    """The arrays of `Readers`."""
-    net, device, place = network_of(model), model.device, TELLS[pairs.task]
-    dtype, end = sums_dtype(model.dtype), pairs.end.to(device)
-    tokens, b = (
-        pairs.clean[:, : int(pairs.end.max()) + 1].to(device),
-        torch.arange(len(pairs), device=device),
-    )
-    unembed = folded_unembedding(net, dtype)[pairs.answers.to(device)]  # [n, k, d]
-    right = (pairs.signs > 0).to(device)
-    out: dict[str, list[Tensor]] = {"looks": [], "peaks": []} | (
-        {"year": [], "above": []} if pairs.task == "greater_than" else {}
-    )
-    for one, layer in zip(run(net, net.embed(tokens)[:, None]), net.layers):
-        from_end = attention_pattern(one.q, one.k, net.scale)[b, 0, :, end]  # [n, h, s]
-        at = pairs.positions[place].to(device)
-        out["looks"].append(from_end[b, :, at].t())
-        out["peaks"].append((from_end.argmax(-1) == at[:, None]).t())
-        if "year" in out:
-            written = torch.einsum("nhe,hed->nhd", one.z[b, 0, end], layer.w_out).to(dtype)
-            first = right.long().argmax(1)  # the year after YY
-            best = torch.einsum("nhd,nkd->nhk", written, unembed).argmax(-1)
-            out["year"].append(((best == first[:, None]) | (best == first[:, None] - 1)).t())
-            lens = torch.einsum("nd,nkd->nk", one.mlp_out[b, 0, end].to(dtype), unembed)
-            mean = lambda chosen: (lens * chosen).sum(1) / chosen.sum(1)
-            out["above"].append((mean(right) - mean(~right))[None])
-    arrays = {name: torch.cat(parts) for name, parts in out.items()}
+    """The arrays of `AnswerReaders`."""
+    network, device = network_of(model), model.device
+    prompt = torch.arange(len(pairs), device=device)
+    end, place = pairs.end.to(device), pairs.positions[TELLS[pairs.task]].to(device)
+    tokens = pairs.clean[:, : int(pairs.end.max()) + 1].to(device)
+    years = _Years(network, pairs) if pairs.task == "greater_than" else None
+    by_layer: list[dict[str, Tensor]] = []
+    runs = run(network, network.embed(tokens)[:, None])
+    for done, layer in zip(runs, network.layers, strict=True):
+        pattern = attention_pattern(done.q, done.k, network.scale)
+        from_end = pattern[prompt, 0, :, end]  # [n, head, position]
+        measured = {
+            "looks": from_end[prompt, :, place].t(),
+            "peaks": (from_end.argmax(-1) == place[:, None]).t(),
+        }
+        if years:
+            written = torch.einsum("nhe,hed->nhd", done.z[prompt, 0, end], layer.w_out)
+            measured["year"] = years.is_named(written)
+            measured["above"] = years.above(done.mlp_out[prompt, 0, end])
+        by_layer.append(measured)
+    arrays = {name: torch.cat([layer[name] for layer in by_layer]) for name in by_layer[0]}
     arrays["clean"], arrays["corrupted"] = baselines(model, pairs)
-    everything = [
-        *map(head_name, all_heads(model)),
-        *(f"m{layer}" for layer in range(model.shape.n_layers)),
-    ]
-    return arrays | {"direct": path_patch(model, pairs, everything, ["logits"]).metric}
+    heads = [head_name(head) for head in all_heads(model)]
+    mlps = [f"m{layer}" for layer in range(model.shape.n_layers)]
+    return arrays | {"direct": path_patch(model, pairs, [*heads, *mlps], ["logits"]).metric}
+
+
+class _Years:
+    """What an output at END says, through the unembedding, of the hundred years of Greater-Than."""
+
+    def __init__(self, network: Network, pairs: PromptPairs):
+        self.dtype = sums_dtype(network.w_embed.dtype)
+        answers, device = pairs.answers, network.w_embed.device
+        self.unembed = folded_unembedding(network, self.dtype)[answers.to(device)]  # [n, year, d]
+        self.later = (pairs.signs > 0).to(device)  # [n, year]: after YY
+        self.next = self.later.long().argmax(1)  # [n]: the year after YY
+
+    def is_named(self, written: Tensor) -> Tensor:
+        """bool [head, n]: what the heads write, [n, head, d], is highest for YY or YY + 1."""
+        logits = torch.einsum("nhd,nyd->nhy", written.to(self.dtype), self.unembed)
+        best, following = logits.argmax(-1), self.next[:, None]
+        return ((best == following) | (best == following - 1)).t()
+
+    def above(self, written: Tensor) -> Tensor:
+        """[1, n]: mean logit of the years after YY less that of the others, of an output [n, d]."""
+        logits = torch.einsum("nd,nyd->ny", written.to(self.dtype), self.unembed)
+        later, others = (
+            (logits * years).sum(1) / years.sum(1) for years in (self.later, ~self.later)
+        )
+        return (later - others)[None]
 
 
 def reader_arrays(model: Model, *, task: Task, prompts: int, seed: int) -> dict[str, np.ndarray]:
@@ -156,16 +171,13 @@ def measure_answer_readers(
     return readers
 
 
-def year_circuit(found: CircuitResult) -> tuple[list[int], list[int]]:
+def year_circuit(result: CircuitResult) -> tuple[list[int], list[int]]:
     """The parts that the authors' Greater-Than check looks at: (MLPs with an edge to the logits, as
     layers; heads with an edge to one of these MLPs, as rows).
     """
-    graph, mask = found.circuit.graph, found.circuit.mask
+    graph, mask = result.circuit.graph, result.circuit.mask
     mlps = [layer for layer in range(graph.n_layers) if mask[graph.source(layer), -1]]
     columns = [graph.destination(layer) for layer in mlps]
-    rows = [
-        row
-        for row in range(graph.n_layers * graph.n_heads)
-        if mask[graph.source(*divmod(row, graph.n_heads)), columns].any()
-    ]
+    heads = [(layer, head) for layer in range(graph.n_layers) for head in range(graph.n_heads)]
+    rows = [row for row, head in enumerate(heads) if mask[graph.source(*head), columns].any()]
     return mlps, rows

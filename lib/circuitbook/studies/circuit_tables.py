@@ -10,17 +10,29 @@ import pandas as pd
 from circuitbook.circuits.similarity import jaccard
 from circuitbook.studies.circuits import CircuitResult
 
-# ------------------------------------------------------------------ what stays
+SURVIVAL_COLUMNS = [
+    *("model", "task", "step", "tokens_seen", "before", "kept", "jaccard"),
+    *("of_last", "jaccard_last"),
+]
 
 
-def table(found: Sequence[CircuitResult]) -> pd.DataFrame:
-    """One row per model, checkpoint and task: see `Found.row`. Sizes are nan where there is no
-    circuit.
+def table(circuits: Sequence[CircuitResult]) -> pd.DataFrame:
+    """One row per model, checkpoint and task: see `CircuitResult.row`. Sizes are nan where there is
+    no circuit.
     """
-    return pd.DataFrame([one.row for one in found])
+    return pd.DataFrame([result.row for result in circuits])
 
 
-def survival(found: Sequence[CircuitResult]) -> pd.DataFrame:
+def grouped(circuits: Sequence[CircuitResult]) -> dict[tuple[str, str], list[CircuitResult]]:
+    """The results with a circuit, by model and task, in the order of training."""
+    groups: dict[tuple[str, str], list[CircuitResult]] = {}
+    for result in circuits:
+        if result.circuit.found:
+            groups.setdefault((result.model, result.task), []).append(result)
+    return groups
+
+
+def survival(circuits: Sequence[CircuitResult]) -> pd.DataFrame:
     """How circuits of one model and task hang together over training; one row per checkpoint with a
     circuit.
 
@@ -30,70 +42,37 @@ def survival(found: Sequence[CircuitResult]) -> pd.DataFrame:
     similarity with it.
     """
     rows = []
-    for (model, task), group in grouped(found).items():
-        last, previous = group[-1], None
-        for one in group:
-            mask = one.circuit.mask
-            row = {
-                "model": model,
-                "task": task,
-                "step": one.step,
-                "tokens_seen": one.tokens_seen,
-                "before": np.nan,
-                "kept": np.nan,
-                "jaccard": np.nan,
-                "of_last": (mask & last.circuit.mask).sum() / last.circuit.n_edges,
-                "jaccard_last": jaccard(mask, last.circuit.mask),
-            }
-            if previous is not None:
-                row |= {
-                    "before": previous.tokens_seen,
-                    "jaccard": jaccard(mask, previous.circuit.mask),
-                    "kept": (mask & previous.circuit.mask).sum() / previous.circuit.n_edges,
-                }
+    for (model, task), group in grouped(circuits).items():
+        last = group[-1].circuit
+        for before, result in zip([None, *group[:-1]], group, strict=True):
+            mask = result.circuit.mask
+            row = {"model": model, "task": task, "step": result.step}
+            row |= {"tokens_seen": result.tokens_seen, "jaccard_last": jaccard(mask, last.mask)}
+            row["of_last"] = (mask & last.mask).sum() / last.n_edges
+            if before is not None:
+                shared = (mask & before.circuit.mask).sum()
+                row |= {"before": before.tokens_seen, "kept": shared / before.circuit.n_edges}
+                row["jaccard"] = jaccard(mask, before.circuit.mask)
             rows.append(row)
-            previous = one
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "model",
-            "task",
-            "step",
-            "tokens_seen",
-            "before",
-            "kept",
-            "jaccard",
-            "of_last",
-            "jaccard_last",
-        ],
-    )
+    return pd.DataFrame(rows, columns=SURVIVAL_COLUMNS)
 
 
-def edge_history(found: Sequence[CircuitResult], model: str, task: str) -> pd.DataFrame:
+def edge_history(circuits: Sequence[CircuitResult], model: str, task: str) -> pd.DataFrame:
     """Edges that were ever in the circuit of one model and task: index edge name, columns tokens
     seen, bool.
 
     In the order in which they come in, then of how long they stay. Checkpoints without a circuit
-    are columns of False.
+    are columns of False. ValueError if nothing was measured of them.
     """
-    of = [one for one in found if (one.model, one.task) == (model, task)]
-    if not of:
+    checkpoints = [r for r in circuits if (r.model, r.task) == (model, task)]
+    if not checkpoints:
         raise ValueError(f"there is nothing measured of {model} and {task}")
-    ever = np.argwhere(np.any([one.circuit.mask for one in of], axis=0))
-    present = np.array([one.circuit.mask[tuple(ever.T)] for one in of]).T.reshape(
-        len(ever), len(of)
-    )
-    order = sorted(
-        range(len(ever)), key=lambda i: (int(present[i].argmax()), -int(present[i].sum()), i)
-    )
-    names = [of[0].circuit.graph.edge_name(*ever[i]) for i in order]
-    return pd.DataFrame(present[order], index=names, columns=[one.tokens_seen for one in of])
-
-
-def grouped(found: Sequence[CircuitResult]) -> dict[tuple[str, str], list[CircuitResult]]:
-    """What has a circuit, by model and task, in the order of training."""
-    groups: dict[tuple[str, str], list[CircuitResult]] = {}
-    for one in found:
-        if one.circuit.found:
-            groups.setdefault((one.model, one.task), []).append(one)
-    return groups
+    masks = np.array([result.circuit.mask for result in checkpoints])
+    ever = np.argwhere(masks.any(axis=0))
+    present = masks[:, ever[:, 0], ever[:, 1]].T  # [edge, checkpoint]
+    comes, stays = present.argmax(1), present.sum(1)
+    order = np.lexsort((np.arange(len(ever)), -stays, comes))
+    graph = checkpoints[0].circuit.graph
+    names = [graph.edge_name(*ever[row]) for row in order]
+    tokens = [result.tokens_seen for result in checkpoints]
+    return pd.DataFrame(present[order], index=names, columns=tokens)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from circuitbook.circuits.circuit import Circuit
 from circuitbook.circuits.random_circuits import random_circuit
 from circuitbook.circuits.similarity import jaccard, relabelled_jaccard
 from circuitbook.studies.circuit_tables import grouped
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.head_scores import HeadScores
 
-# What one is as similar as: see `likeness`.
+# What a circuit is as similar as: see `comparisons`.
 COMPARED = (
     "other prompts",
     "next checkpoint",
@@ -22,66 +23,65 @@ COMPARED = (
     "other seed, heads matched",
     "random, heads matched",
 )
+COMPARISON_COLUMNS = ["task", "like", "model", "other", "edges"]
+HEADS_COLUMNS = ["kind", "like", "model", "other", "heads", "count", "count_other"]
+
+
+def _seed_pairs(seeds: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Every two runs of the same size."""
+    for runs in seeds:
+        yield from itertools.combinations(runs, 2)
 
 
 def comparisons(
-    found: Sequence[CircuitResult],
+    circuits: Sequence[CircuitResult],
     seeds: Sequence[Sequence[str]],
-    table: pd.DataFrame,
+    turnover: pd.DataFrame,
+    *,
     draws: int = 8,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Seeds against checkpoints: how similar circuits are to what (see `LIKE`), a row per task,
+    """Seeds against checkpoints: how similar circuits are to what (see `COMPARED`), a row per task,
     `like`, and pair.
 
     Columns: task, like, model, other, edges (Jaccard). "other prompts" and "next checkpoint" are
-    those of `table` (see `turnover`), for the models in groups of `seeds`; seeds are compared at
-    their last checkpoints, by the heads' numbers and with the heads of each layer matched as well
-    as they can be; random circuits of the same sizes are matched in the same way.
+    those of `turnover` (a table of that study), for the models in groups of `seeds`; seeds are
+    compared at their last checkpoints, by the heads' numbers and with the heads of each layer
+    matched as well as they can be; random circuits of the same sizes are matched in the same way.
     """
-    rows, rng = [], np.random.default_rng(seed)
-    groups = [list(names) for names in seeds if len(names) > 1]
-    members = {name for names in groups for name in names}
-    for _, row in table[table["model"].isin(members)].iterrows():
-        for like, value in ((COMPARED[0], row["edges_ceiling"]), (COMPARED[1], row["edges"])):
-            rows.append(
-                {
-                    "task": row["task"],
-                    "like": like,
-                    "model": row["model"],
-                    "other": row["model"],
-                    "edges": value,
-                }
-            )
-    last = {key: group[-1].circuit for key, group in grouped(found).items()}
-    for task in dict.fromkeys(one.task for one in found):
-        for a, b in (pair for names in groups for pair in itertools.combinations(names, 2)):
-            if (a, task) not in last or (b, task) not in last:
-                continue
-            one, two, graph = last[a, task], last[b, task], last[a, task].graph
-            random = [
-                relabelled_jaccard(
-                    random_circuit(graph, one.n_edges, rng),
-                    random_circuit(graph, two.n_edges, rng),
-                    graph,
-                    seed=k,
-                )
-                for k in range(draws)
-            ]
-            for like, value in zip(
-                COMPARED[2:],
-                (
-                    jaccard(one.mask, two.mask),
-                    relabelled_jaccard(one.mask, two.mask, graph),
-                    np.mean(random),
-                ),
-            ):
-                rows.append({"task": task, "like": like, "model": a, "other": b, "edges": value})
-    return pd.DataFrame(rows, columns=["task", "like", "model", "other", "edges"])
+    other_prompts, next_checkpoint, *across_seeds = COMPARED
+    members = {name for pair in _seed_pairs(seeds) for name in pair}
+    rows = []
+    for _, pair in turnover[turnover["model"].isin(members)].iterrows():
+        task, model = pair["task"], pair["model"]
+        rows.append((task, other_prompts, model, model, pair["edges_ceiling"]))
+        rows.append((task, next_checkpoint, model, model, pair["edges"]))
+    last = {place: group[-1].circuit for place, group in grouped(circuits).items()}
+    rng = np.random.default_rng(seed)
+    for task in dict.fromkeys(result.task for result in circuits):
+        for model, other in _seed_pairs(seeds):
+            if (model, task) in last and (other, task) in last:
+                values = _across_seeds(last[model, task], last[other, task], rng, draws)
+                for like, edges in zip(across_seeds, values, strict=True):
+                    rows.append((task, like, model, other, edges))
+    return pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+
+
+def _across_seeds(
+    circuit: Circuit, other: Circuit, rng: np.random.Generator, draws: int
+) -> tuple[float, float, float]:
+    """Jaccard of two seeds' circuits, with heads matched, and that of random circuits, matched."""
+    graph = circuit.graph
+    random = []
+    for draw in range(draws):
+        masks = [random_circuit(graph, one.n_edges, rng) for one in (circuit, other)]
+        random.append(relabelled_jaccard(*masks, graph, seed=draw))
+    matched = relabelled_jaccard(circuit.mask, other.mask, graph)
+    return jaccard(circuit.mask, other.mask), matched, float(np.mean(random))
 
 
 def same_heads(
-    found: Sequence[HeadScores], bars: Mapping[str, float], seeds: Sequence[Sequence[str]]
+    head_scores: Sequence[HeadScores], bars: Mapping[str, float], seeds: Sequence[Sequence[str]]
 ) -> pd.DataFrame:
     """Which heads are of a kind, in the seeds of a size: a row per kind, `like` and pair of
     checkpoints or seeds.
@@ -90,35 +90,28 @@ def same_heads(
     seed", at the last checkpoint), model, other, heads (Jaccard of the sets of heads; rows with two
     empty sets are left out), and how many there are in each.
     """
-    rows = []
-    groups = [list(names) for names in seeds if len(names) > 1]
-    of = {
-        name: sorted((one for one in found if one.model == name), key=lambda one: one.step)
-        for names in groups
-        for name in names
+    _, next_checkpoint, other_seed, *_ = COMPARED
+    members = dict.fromkeys(name for runs in seeds if len(runs) > 1 for name in runs)
+    training = {
+        name: sorted((at for at in head_scores if at.model == name), key=lambda at: at.step)
+        for name in members
     }
-    neighbours = [(a, b, COMPARED[1]) for mine in of.values() for a, b in zip(mine, mine[1:])]
-    others = [
-        (of[a][-1], of[b][-1], COMPARED[2])
-        for names in groups
-        for a, b in itertools.combinations(names, 2)
-        if of[a] and of[b]
+    pairs = [
+        (before, after, next_checkpoint)
+        for checkpoints in training.values()
+        for before, after in itertools.pairwise(checkpoints)
     ]
+    pairs += [
+        (training[model][-1], training[other][-1], other_seed)
+        for model, other in _seed_pairs(seeds)
+        if training[model] and training[other]
+    ]
+    rows = []
     for kind, bar in bars.items():
-        for a, b, like in [*neighbours, *others]:
-            one, two = a.score(kind) >= bar, b.score(kind) >= bar
-            if one.any() or two.any():
-                rows.append(
-                    {
-                        "kind": kind,
-                        "like": like,
-                        "model": a.model,
-                        "other": b.model,
-                        "heads": jaccard(one, two),
-                        "count": int(one.sum()),
-                        "count_other": int(two.sum()),
-                    }
-                )
-    return pd.DataFrame(
-        rows, columns=["kind", "like", "model", "other", "heads", "count", "count_other"]
-    )
+        for first, second, like in pairs:
+            heads, others = first.score(kind) >= bar, second.score(kind) >= bar
+            if heads.any() or others.any():
+                about = (kind, like, first.model, second.model)
+                counts = (int(heads.sum()), int(others.sum()))
+                rows.append((*about, jaccard(heads, others), *counts))
+    return pd.DataFrame(rows, columns=HEADS_COLUMNS)

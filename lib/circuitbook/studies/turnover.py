@@ -1,16 +1,17 @@
-"""How much of a circuit turns over, how much of that is noise, and whether circuits grow with the
-model.
+"""How much of a circuit turns over, and how much of that is noise.
 
 Tigges et al. 2024, section 4.3 and Figure 5: Jaccard similarity of the circuits at neighbouring
-checkpoints, smoothed by an exponentially weighted moving average; and the correlation of circuit
-size with model size. Three things are put beside it:
+checkpoints, smoothed by an exponentially weighted moving average. Three things are put beside it:
 
-    ceiling     the similarity of circuits at one checkpoint from other prompts: more cannot be expected of two checkpoints
-    floor       that of random circuits: of the same number of edges, grown as the circuit was, or with the same degrees
-    spacing     pairs of checkpoints at an equal ratio of tokens, since neighbours that are further apart differ more
+    ceiling     the similarity of circuits at one checkpoint from other prompts: more cannot be
+                expected of two checkpoints
+    floor       that of random circuits: of the same number of edges, grown as the circuit was, or
+                with the same degrees
+    spacing     pairs of checkpoints at an equal ratio of tokens, since neighbours that are further
+                apart differ more
 
-Works on what `over_training.measure_circuits` has measured; a similarity is 1 for equal circuits
-and 0 for disjoint ones.
+Works on what `circuits.measure_circuits` has measured; a similarity is 1 for equal circuits and 0
+for disjoint ones.
 """
 
 from __future__ import annotations
@@ -24,240 +25,211 @@ import pandas as pd
 
 from circuitbook.circuits.random_circuits import random_circuit, rewired_circuit
 from circuitbook.circuits.similarity import jaccard, node_jaccard, weighted_jaccard
-from circuitbook.model.graph import Graph
 from circuitbook.studies.circuit_tables import grouped
 from circuitbook.studies.circuits import CircuitResult
 
 ALPHA = 0.5  # of the moving average (the authors')
+PAIR_COLUMNS = ["model", "task", "step", "step_before", "tokens_seen", "tokens_before"]
+BOUNDED = ("edges", "nodes")  # similarities with ceiling and floors
+TURNOVER_COLUMNS = [
+    *PAIR_COLUMNS,
+    *(what + bound for what in BOUNDED for bound in ("", "_ceiling", "_floor", "_degree")),
+    *("weighted", "normalised_jaccard", "edges_ewma", "nodes_ewma", "weighted_ewma"),
+]
+RATIO_COLUMNS = ["model", "task", "ratio", "edges"]
+REFERENCE_COLUMNS = [
+    *("model", "task", "step", "tokens_seen", "reference", "edges", "nodes", "weighted"),
+]
+DRAWS_COLUMNS = ["model", "task", "step", "edges", "nodes", "size", "size_again", "expected"]
 
 
 def ewma(values: Sequence[float], alpha: float = ALPHA, start: float | None = None) -> np.ndarray:
-    """s_0 = x_0, s_t = alpha x_t + (1 - alpha) s_{t-1}; from `start` if given (the authors' change
-    rate starts from 0).
+    """s_0 = x_0, s_t = alpha x_t + (1 - alpha) s_{t-1}; from `start` if it is given (the authors'
+    change rate starts from 0).
+
+    >>> ewma([1.0, 0.0, 0.0]).tolist()
+    [1.0, 0.5, 0.25]
     """
-    series = pd.Series([*([] if start is None else [start]), *values], dtype=float)
-    return series.ewm(alpha=alpha, adjust=False).mean().to_numpy()[0 if start is None else 1 :]
-
-
-# ------------------------------------------------------------------ over training
+    if start is None:
+        return pd.Series(values, dtype=float).ewm(alpha=alpha, adjust=False).mean().to_numpy()
+    return ewma([start, *values], alpha)[1:]
 
 
 def checkpoint_pairs(
-    found: Sequence[CircuitResult], ratio: float | None = None, tolerance: float = 0.1
+    circuits: Sequence[CircuitResult], ratio: float | None = None, tolerance: float = 0.1
 ) -> list[tuple[CircuitResult, CircuitResult]]:
     """Checkpoints to compare, of one model and task in order: neighbours (the paper's), or for each
     one the earlier one whose tokens are fewer by `ratio`, to within `tolerance` of it (none if
     there is none).
     """
-    there = [one for one in found if one.circuit.found]
+    with_circuit = [result for result in circuits if result.circuit.found]
     if ratio is None:
-        return list(zip(there, there[1:]))
-    out = []
-    for after in there:
-        before = [one for one in there if 0 < one.tokens_seen < after.tokens_seen]
-        if before:
-            best = min(
-                before, key=lambda one: abs(np.log(after.tokens_seen / one.tokens_seen / ratio))
-            )
-            if abs(after.tokens_seen / best.tokens_seen / ratio - 1) <= tolerance:
-                out.append((best, after))
-    return out
+        return list(itertools.pairwise(with_circuit))
+    pairs = []
+    for after in with_circuit:
+
+        def off(before: CircuitResult, after: CircuitResult = after) -> float:
+            return after.tokens_seen / before.tokens_seen / ratio
+
+        earlier = [r for r in with_circuit if 0 < r.tokens_seen < after.tokens_seen]
+        best = min(earlier, key=lambda before: abs(np.log(off(before))), default=None)
+        if best is not None and abs(off(best) - 1) <= tolerance:
+            pairs.append((best, after))
+    return pairs
+
+
+def _similarities(a: np.ndarray, b: np.ndarray, result: CircuitResult) -> np.ndarray:
+    """Jaccard similarities of edges and of nodes, [2], of two circuits of the result's graph."""
+    return np.array([jaccard(a, b), node_jaccard(a, b, result.circuit.graph)])
+
+
+def _ceiling(result: CircuitResult) -> np.ndarray:
+    """Mean similarities, [2], of two circuits from resampled prompts; nan where none were kept."""
+    pairs = list(itertools.combinations(result.resampled, 2))
+    if not pairs:
+        return np.full(2, np.nan)
+    return np.mean([_similarities(a, b, result) for a, b in pairs], axis=0)
+
+
+class _Bounds:
+    """Ceiling and floors of every circuit, made when first asked for: it stands in several pairs.
+    `draws`: random circuits of either kind beside each.
+    """
+
+    def __init__(self, draws: int, seed: int):
+        self.draws, self.seed = draws, seed
+        self._ceilings: dict[CircuitResult, np.ndarray] = {}
+        self._random: dict[CircuitResult, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+
+    def ceiling(self, before: CircuitResult, after: CircuitResult) -> np.ndarray:
+        """Mean over both checkpoints of their ceilings, [2]."""
+        for result in (before, after):
+            if result not in self._ceilings:
+                self._ceilings[result] = _ceiling(result)
+        return (self._ceilings[before] + self._ceilings[after]) / 2
+
+    def random(self, result: CircuitResult) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(circuits of as many edges, grown at random; circuits rewired with the same degrees)."""
+        if result not in self._random:
+            place = (result.model, result.task, result.step)
+            rng = np.random.default_rng([self.seed, zlib.crc32(repr(place).encode())])
+            circuit = result.circuit
+            grown = [random_circuit(circuit.graph, circuit.n_edges, rng) for _ in range(self.draws)]
+            rewired = [rewired_circuit(circuit.mask, circuit.graph, rng) for _ in range(self.draws)]
+            self._random[result] = grown, rewired
+        return self._random[result]
+
+    def floors(self, before: CircuitResult, after: CircuitResult) -> list[np.ndarray]:
+        """Mean similarities, [2], of the grown and of the rewired ones; nan without draws."""
+        if not self.draws:
+            return [np.full(2, np.nan)] * 2
+        return [
+            np.mean([_similarities(a, b, after) for a, b in zip(*kinds, strict=True)], axis=0)
+            for kinds in zip(self.random(before), self.random(after), strict=True)
+        ]
 
 
 def turnover(
-    found: Sequence[CircuitResult],
+    circuits: Sequence[CircuitResult],
     ratio: float | None = None,
+    *,
     tolerance: float = 0.1,
     draws: int = 8,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How similar the circuits of pairs of checkpoints are (see `pairs`), one row each.
+    """How similar the circuits of pairs of checkpoints are (see `checkpoint_pairs`), one row each.
 
     Columns: model, task, step and step_before, tokens_seen and tokens_before; edges and nodes
     (Jaccard), weighted, and `edges_ewma`, `nodes_ewma`, `weighted_ewma` along the curve; for edges
     and nodes the `_ceiling` (mean over both checkpoints of the similarity of two circuits from
     resampled prompts; nan where none were kept), the `_floor` (random circuits grown to the same
     numbers of edges) and the `_degree` floor (both circuits rewired). Of either, `draws` (with 0,
-    nan). `left`: what the similarity of edges is between `edges_floor` (0) and ceiling (1). A small
-    circuit has few others of its degrees, so that its degree floor says that, and little else.
+    nan). `normalised_jaccard`: where the similarity of edges lies between `edges_floor` (0) and
+    `edges_ceiling` (1). A small circuit has few others of its degrees, so that its degree floor
+    says that, and little else.
     """
-    rows, noise, random = [], {}, {}
-
-    def measures(graph: Graph, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.array([jaccard(a, b), node_jaccard(a, b, graph)])
-
-    def ceiling(one: CircuitResult) -> np.ndarray:
-        key = (one.model, one.task, one.step)
-        if key not in noise:
-            masks = one.resampled
-            values = [
-                measures(one.circuit.graph, a, b) for a, b in itertools.combinations(masks, 2)
-            ]
-            noise[key] = np.mean(values, axis=0) if values else np.full(2, np.nan)
-        return noise[key]
-
-    def nulls(one: CircuitResult) -> tuple[list, list]:
-        key = (one.model, one.task, one.step)
-        if key not in random:
-            rng, graph = (
-                np.random.default_rng([seed, zlib.crc32(repr(key).encode())]),
-                one.circuit.graph,
-            )
-            random[key] = (
-                [random_circuit(graph, one.circuit.n_edges, rng) for _ in range(draws)],
-                [rewired_circuit(one.circuit.mask, graph, rng) for _ in range(draws)],
-            )
-        return random[key]
-
-    for (model, task), group in grouped(found).items():
-        mine = []
-        for before, after in checkpoint_pairs(group, ratio, tolerance):
-            a, b, graph = before.circuit, after.circuit, after.circuit.graph
-            row = {
-                "model": model,
-                "task": task,
-                "step": after.step,
-                "step_before": before.step,
-                "tokens_seen": after.tokens_seen,
-                "tokens_before": before.tokens_seen,
-            }
-            same, top = measures(graph, a.mask, b.mask), (ceiling(before) + ceiling(after)) / 2
-            low, degree = (
-                (
-                    np.mean([measures(graph, x, y) for x, y in zip(*both)], axis=0)
-                    for both in zip(nulls(before), nulls(after))
-                )
-                if draws
-                else [np.full(2, np.nan)] * 2
-            )
-            for i, what in enumerate(("edges", "nodes")):
-                row |= {
-                    what: same[i],
-                    f"{what}_ceiling": top[i],
-                    f"{what}_floor": low[i],
-                    f"{what}_degree": degree[i],
-                }
-            scores = [np.where(c.mask, 1.0 if c.scores is None else c.scores, 0.0) for c in (a, b)]
-            row["weighted"] = weighted_jaccard(*scores)
-            row["left"] = (row["edges"] - row["edges_floor"]) / (
-                row["edges_ceiling"] - row["edges_floor"]
-            )
-            mine.append(row)
-        if mine:
-            frame = pd.DataFrame(mine)
-            rows.append(
-                frame.assign(
-                    **{f"{what}_ewma": ewma(frame[what]) for what in ("edges", "nodes", "weighted")}
-                )
-            )
-    return (
-        pd.concat(rows, ignore_index=True)
-        if rows
-        else pd.DataFrame(columns=_TURNOVER).astype(dict.fromkeys(_TURNOVER[2:], float))
-    )
+    bounds, tables = _Bounds(draws, seed), []
+    for group in grouped(circuits).values():
+        pairs = checkpoint_pairs(group, ratio, tolerance)
+        if not pairs:
+            continue
+        table = pd.DataFrame([_pair_row(before, after, bounds) for before, after in pairs])
+        smoothed = {f"{what}_ewma": ewma(table[what]) for what in (*BOUNDED, "weighted")}
+        tables.append(table.assign(**smoothed))
+    if tables:
+        return pd.concat(tables, ignore_index=True)
+    numbers = dict.fromkeys(TURNOVER_COLUMNS[2:], float)
+    return pd.DataFrame(columns=TURNOVER_COLUMNS).astype(numbers)
 
 
-_TURNOVER = [
-    "model",
-    "task",
-    "step",
-    "step_before",
-    "tokens_seen",
-    "tokens_before",
-    "edges",
-    "edges_ceiling",
-    "edges_floor",
-    "edges_degree",
-    "nodes",
-    "nodes_ceiling",
-    "nodes_floor",
-    "nodes_degree",
-    "weighted",
-    "left",
-    "edges_ewma",
-    "nodes_ewma",
-    "weighted_ewma",
-]
+def _pair_row(before: CircuitResult, after: CircuitResult, bounds: _Bounds) -> dict:
+    """One row of `turnover`, less the moving averages."""
+    values = (after.model, after.task, after.step, before.step)
+    tokens = (after.tokens_seen, before.tokens_seen)
+    row = dict(zip(PAIR_COLUMNS, (*values, *tokens), strict=True))
+    same = _similarities(before.circuit.mask, after.circuit.mask, after)
+    ceiling = bounds.ceiling(before, after)
+    floor, degree = bounds.floors(before, after)
+    for i, what in enumerate(BOUNDED):
+        row |= {what: same[i], f"{what}_ceiling": ceiling[i]}
+        row |= {f"{what}_floor": floor[i], f"{what}_degree": degree[i]}
+    row["weighted"] = weighted_jaccard(_weights(before), _weights(after))
+    above, room = row["edges"] - row["edges_floor"], row["edges_ceiling"] - row["edges_floor"]
+    row["normalised_jaccard"] = above / room
+    return row
 
 
-def by_ratio(found: Sequence[CircuitResult]) -> pd.DataFrame:
+def _weights(result: CircuitResult) -> np.ndarray:
+    """Scores of the circuit's edges, 0 off it; without scores every edge counts the same."""
+    scores = 1.0 if result.circuit.scores is None else result.circuit.scores
+    return np.where(result.circuit.mask, scores, 0.0)
+
+
+def by_ratio(circuits: Sequence[CircuitResult]) -> pd.DataFrame:
     """Every two checkpoints of a model and task that have circuits: model, task, ratio (of their
     tokens), edges (Jaccard).
     """
     rows = []
-    for (model, task), group in grouped(found).items():
-        for before, after in itertools.combinations([one for one in group if one.tokens_seen], 2):
-            rows.append(
-                {
-                    "model": model,
-                    "task": task,
-                    "ratio": after.tokens_seen / before.tokens_seen,
-                    "edges": jaccard(before.circuit.mask, after.circuit.mask),
-                }
-            )
-    return pd.DataFrame(rows, columns=["model", "task", "ratio", "edges"])
+    for (model, task), group in grouped(circuits).items():
+        trained = [result for result in group if result.tokens_seen]
+        for before, after in itertools.combinations(trained, 2):
+            ratio = after.tokens_seen / before.tokens_seen
+            rows.append((model, task, ratio, jaccard(before.circuit.mask, after.circuit.mask)))
+    return pd.DataFrame(rows, columns=RATIO_COLUMNS)
 
 
-def to_reference(found: Sequence[CircuitResult], step: int | None = None) -> pd.DataFrame:
+def to_reference(circuits: Sequence[CircuitResult], step: int | None = None) -> pd.DataFrame:
     """Similarity of every circuit to that of one checkpoint (None: the last that has one): a row
     each, with model, task, step, tokens_seen, reference (step), edges, nodes, weighted. Models
     without a circuit at `step` are left out.
     """
     rows = []
-    for (model, task), group in grouped(found).items():
-        reference = (
-            group[-1] if step is None else next((one for one in group if one.step == step), None)
-        )
-        if reference is None:
+    for (model, task), group in grouped(circuits).items():
+        at_step = [result for result in group if step in (None, result.step)]
+        if not at_step:
             continue
-        graph, scored = (
-            reference.circuit.graph,
-            lambda one: np.where(one.circuit.mask, one.circuit.scores, 0.0),
-        )
-        for one in group:
-            rows.append(
-                {
-                    "model": model,
-                    "task": task,
-                    "step": one.step,
-                    "tokens_seen": one.tokens_seen,
-                    "reference": reference.step,
-                    "edges": jaccard(one.circuit.mask, reference.circuit.mask),
-                    "nodes": node_jaccard(one.circuit.mask, reference.circuit.mask, graph),
-                    "weighted": weighted_jaccard(scored(one), scored(reference)),
-                }
-            )
-    return pd.DataFrame(
-        rows,
-        columns=["model", "task", "step", "tokens_seen", "reference", "edges", "nodes", "weighted"],
-    )
+        reference = at_step[-1]
+        for result in group:
+            edges, nodes = _similarities(result.circuit.mask, reference.circuit.mask, reference)
+            weighted = weighted_jaccard(_weights(result), _weights(reference))
+            about = (model, task, result.step, result.tokens_seen, reference.step)
+            rows.append((*about, edges, nodes, weighted))
+    return pd.DataFrame(rows, columns=REFERENCE_COLUMNS)
 
 
-def two_draws(found: Sequence[CircuitResult], again: Sequence[CircuitResult]) -> pd.DataFrame:
+def two_draws(circuits: Sequence[CircuitResult], again: Sequence[CircuitResult]) -> pd.DataFrame:
     """The same searches on two draws of prompts: model, task, step, edges (Jaccard), nodes, size
     and size_again, and `expected`, the similarity of edges that resampling the prompts of the first
     draw predicts at a held size.
     """
-    other = {(one.model, one.task, one.step): one for one in again}
+    others = {(result.model, result.step, result.task): result for result in again}
     rows = []
-    for one in found:
-        two = other.get((one.model, one.task, one.step))
-        if two is None or not (one.circuit.found and two.circuit.found):
+    for result in circuits:
+        other = others.get((result.model, result.step, result.task))
+        if other is None or not (result.circuit.found and other.circuit.found):
             continue
-        a, b = one.circuit.mask, two.circuit.mask
-        expected = [jaccard(x, y) for x, y in itertools.combinations(one.resampled, 2)]
-        rows.append(
-            {
-                "model": one.model,
-                "task": one.task,
-                "step": one.step,
-                "edges": jaccard(a, b),
-                "nodes": node_jaccard(a, b, one.circuit.graph),
-                "size": int(a.sum()),
-                "size_again": int(b.sum()),
-                "expected": np.mean(expected) if expected else np.nan,
-            }
-        )
-    return pd.DataFrame(
-        rows, columns=["model", "task", "step", "edges", "nodes", "size", "size_again", "expected"]
-    )
+        edges, nodes = _similarities(result.circuit.mask, other.circuit.mask, result)
+        sizes = (result.circuit.n_edges, other.circuit.n_edges)
+        about = (result.model, result.task, result.step)
+        rows.append((*about, edges, nodes, *sizes, float(_ceiling(result)[0])))
+    return pd.DataFrame(rows, columns=DRAWS_COLUMNS)

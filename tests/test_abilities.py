@@ -186,8 +186,8 @@ def test_same_tokens_finds_what_was_put_in(rises, answer):
     same = compare_onsets(found)
     assert same.answer == answer
     if len(rises) > 1:
-        assert same.fold == pytest.approx(max(rises.values()) / min(rises.values()), rel=0.2)
-        assert same.low <= same.fold <= same.high
+        assert same.ratio == pytest.approx(max(rises.values()) / min(rises.values()), rel=0.2)
+        assert same.low <= same.ratio <= same.high
 
 
 def test_summary_is_the_mean_with_an_interval():

@@ -34,15 +34,8 @@ from circuitbook.studies.class_shares import (
     share_table,
     verdict,
 )
-from circuitbook.studies.head_classes import (
-    CLAIMED,
-    CLASSES,
-    HeadClasses,
-    classify_heads,
-    direct_classes,
-    measure_head_classes,
-    turned_away,
-)
+from circuitbook.studies.classifying import classify_heads, direct_classes, turned_away
+from circuitbook.studies.head_classes import CLAIMED, CLASSES, HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
 from circuitbook.studies.masks import measure_masks
 from circuitbook.studies.measurement import Measurer
@@ -290,7 +283,7 @@ def test_the_authors_ask_for_an_edge_of_the_circuit_to_a_name_mover(measured):
 def test_what_was_measured_is_read(measured, monkeypatch):
     suite, store, found, circuits, anatomies = measured
     monkeypatch.setattr(
-        "circuitbook.studies.head_classes.path_patch",
+        "circuitbook.studies.classifying.path_patch",
         lambda *_, **__: pytest.fail("measured again"),
     )
     again = measure_head_classes(suite, found, circuits, store, progress=False)

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from circuitbook import load_suite
+from circuitbook.stats import Verdict
 from circuitbook.store.disk import Store
 from circuitbook.studies.abilities import REPETITION
-from circuitbook.studies.claims.algorithm import _moved, _share
+from circuitbook.studies.claims.algorithm import moved, share_of
 from circuitbook.studies.claims.evidence import Claim, measure_evidence
-from circuitbook.studies.claims.formation import _ability
-from circuitbook.studies.claims.report import ANSWERS, CLAIMS, about_pythia, report, table
-from circuitbook.studies.claims.stability import _correlated, _logit_difference
+from circuitbook.studies.claims.formation import ability
+from circuitbook.studies.claims.report import CLAIMS, about_pythia, report, table
+from circuitbook.studies.claims.stability import correlated, logit_difference
 from circuitbook.studies.size import Correlation, correlation
 from circuitbook.studies.transfer import transfer_summary
 from circuitbook.suites.suite import Suite
@@ -41,7 +42,7 @@ def test_a_report_answers_every_claim_with_a_number(evidence):
     found = table(report(evidence)).set_index("claim")
     assert (
         len(found) == len(CLAIMS)
-        and set(found["answer"]) <= set(ANSWERS)
+        and set(found["answer"]) <= set(list(Verdict))
         and (found["measured"].str.len() > 5).all()
     )
     pythia = found[found.index.str.contains("pythia|billion")]
@@ -63,7 +64,7 @@ def test_a_report_answers_every_claim_with_a_number(evidence):
 
 
 def test_shares_hold_only_where_all_models_do(evidence):
-    test = _share("direct")
+    test = share_of("direct")
 
     def with_share(*shares):
         rows = [
@@ -93,14 +94,14 @@ def test_shares_hold_only_where_all_models_do(evidence):
 def test_correlations_need_more_than_four_sizes():
     c = lambda r, p, high: Correlation(5, r, r - 0.5, high, p, r, r)
     assert (
-        _correlated(c(0.9, 0.02, 0.99))[0] == "holds"
-        and _correlated(c(0.9, 0.1, 0.99))[0] == "can't tell"
+        correlated(c(0.9, 0.02, 0.99))[0] == "holds"
+        and correlated(c(0.9, 0.1, 0.99))[0] == "can't tell"
     )
     assert (
-        _correlated(c(-0.9, 0.02, -0.5))[0] == "does not hold"
-        and _correlated(c(-0.2, 0.8, 0.4))[0] == "does not hold"
+        correlated(c(-0.9, 0.02, -0.5))[0] == "does not hold"
+        and correlated(c(-0.2, 0.8, 0.4))[0] == "does not hold"
     )
-    assert _correlated(correlation([1, 2], [1, 2])) == ("can't tell", "2 sizes are too few")
+    assert correlated(correlation([1, 2], [1, 2])) == ("can't tell", "2 sizes are too few")
 
 
 def test_what_is_moved_must_keep_nearly_all(evidence):
@@ -114,14 +115,14 @@ def test_what_is_moved_must_keep_nearly_all(evidence):
         frame = pd.DataFrame(
             rows, columns=["source", "source_step", "target", "target_step", "what", "faithfulness"]
         ).assign(task="ioi")
-        return _moved("circuit", "same run")(dataclasses.replace(evidence, transfers=frame))[0]
+        return moved("circuit", "same run")(dataclasses.replace(evidence, transfers=frame))[0]
 
     assert [kept(value) for value in (0.95, 0.7, 0.5)] == ["holds", "can't tell", "does not hold"]
     none = pd.DataFrame(
         columns=["task", "source", "source_step", "target", "target_step", "what", "faithfulness"]
     )
     assert (
-        _moved("circuit", "same run")(dataclasses.replace(evidence, transfers=none))[0]
+        moved("circuit", "same run")(dataclasses.replace(evidence, transfers=none))[0]
         == "can't tell"
     )
 
@@ -140,7 +141,7 @@ def test_pythias_own_numbers_are_asked_of_pythia(evidence):
             ),
         )
 
-    test = _logit_difference("pythia-160m", {143000: 4.134})
+    test = logit_difference("pythia-160m", {143000: 4.134})
     assert test(answers("pythia-160m", 4.2)) == ("holds", "step 143000: 4.20 (theirs 4.134)")
     assert (
         test(answers("pythia-160m", 2.0))[0] == "does not hold"
@@ -154,7 +155,7 @@ def test_pythias_own_numbers_are_asked_of_pythia(evidence):
 
 
 def test_similar_token_counts_by_the_interval(evidence):
-    test = _ability("ioi")
+    test = ability("ioi")
 
     def answers(shift):
         rows = []
@@ -174,7 +175,7 @@ def test_similar_token_counts_by_the_interval(evidence):
         return test(dataclasses.replace(evidence, answers=pd.DataFrame(rows)))[0]
 
     assert answers(1) == "holds" and answers(4) == "does not hold"
-    assert _ability("greater_than")(evidence) == ("can't tell", "the task was not measured")
+    assert ability("greater_than")(evidence) == ("can't tell", "the task was not measured")
     assert set(evidence.answers["task"]) == {"ioi", "sva", REPETITION} and set(TASKS) >= {
         "ioi",
         "sva",

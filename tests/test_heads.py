@@ -108,7 +108,10 @@ def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
         [
             rotate(
                 b_q[i][None, None],
-                [part[0, i : i + 1, None] for part in rotary_cos_sin(None, torch.tensor([distances]))],
+                [
+                    part[0, i : i + 1, None]
+                    for part in rotary_cos_sin(None, torch.tensor([distances]))
+                ],
             )[0, 0]
             for i in range(3)
         ]

@@ -27,7 +27,8 @@ FORMAT = 2  # part of every key: raise it if the meaning of the fields changes
 
 @dataclass(frozen=True)
 class Key:
-    """What identifies a measurement. Make it with `measurement_key`; `str(key)` is its short name."""
+    """What identifies a measurement. Make it with `measurement_key`; `str(key)` is its short name.
+    """
 
     kind: str
     fields: str  # canonical JSON of {"format", "kind", "what", "code"}; code: hashes alone

@@ -67,7 +67,8 @@ def _less_methods(node: ast.AST) -> Iterator[ast.AST]:
 
 
 class GlobalNames:
-    """The `ast.Name` nodes of some statements that mean something at the top level of the module."""
+    """The `ast.Name` nodes of some statements that mean something at the top level of the module.
+    """
 
     def __init__(self, nodes: Sequence[ast.stmt]):
         self._ids: set[int] = set()

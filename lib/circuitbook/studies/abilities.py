@@ -7,15 +7,24 @@ about it has not been measured yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from circuitbook.model.loaded import Model
-from circuitbook.stats import Emergence, bootstrap_draws, emergence, interval, onset_ratio
+from circuitbook.stats import (
+    Emergence,
+    Verdict,
+    bootstrap_draws,
+    decide,
+    emergence,
+    interval,
+    onset_ratio,
+)
 from circuitbook.store.disk import Store
 from circuitbook.studies.measurement import Steps, at_checkpoints
 from circuitbook.suites.suite import Suite
@@ -147,26 +156,17 @@ def summarise(
     Returns columns model, step, tokens_seen, task, mean, low, high, prompts.
     """
     rows = []
-    for (name, task, step), part in answers.groupby(["model", "task", "step"], sort=False):
+    for (model, task, step), part in answers.groupby(["model", "task", "step"], sort=False):
         values = part[value].to_numpy(dtype=float)
         low, high = interval(bootstrap_draws(len(values), draws, seed) @ values)
-        rows.append(
-            {
-                "model": name,
-                "step": step,
-                "tokens_seen": part["tokens_seen"].iloc[0],
-                "task": task,
-                "mean": values.mean(),
-                "low": low,
-                "high": high,
-                "prompts": len(values),
-            }
-        )
+        row = {"model": model, "step": step, "tokens_seen": part["tokens_seen"].iloc[0]}
+        row |= {"task": task, "mean": values.mean(), "low": low, "high": high}
+        rows.append(row | {"prompts": len(values)})
     return pd.DataFrame(rows)
 
 
 def emergences(
-    answers: pd.DataFrame, task: str, share: float, value: str = "metric", **options
+    answers: pd.DataFrame, task: str, share: float, value: str = "metric", **options: Any
 ) -> dict[str, Emergence]:
     """For each model: when its ability at `task` reached `share` of its final value (see
     `stats.emergence`).
@@ -174,42 +174,46 @@ def emergences(
     A model whose final value of the task's own metric is not beyond doubt above `MIN_METRIC` has no
     ability to date.
     """
-    min_value = MIN_METRIC.get(task, 0.0) if value == "metric" else 0.0
-    found = {}
-    for name, part in answers[answers["task"] == task].groupby("model", sort=False):
+    options["min_value"] = MIN_METRIC.get(task, 0.0) if value == "metric" else 0.0
+    onsets = {}
+    for model, part in answers[answers["task"] == task].groupby("model", sort=False):
         table = part.pivot(index="tokens_seen", columns="prompt", values=value).sort_index()
-        found[name] = emergence(
-            table.index.to_numpy(), table.to_numpy(), share, min_value=min_value, **options
-        )
-    return found
+        tokens = table.index.to_numpy()
+        onsets[model] = emergence(tokens, table.to_numpy(), share, **options)
+    return onsets
 
 
 @dataclass(frozen=True)
 class OnsetComparison:
     """How far apart several emergence points are: slowest over quickest, with its interval, and
-    what follows.
+    what follows of the claim that they are alike.
     """
 
-    fold: float
+    ratio: float
     low: float
     high: float
-    answer: str  # "yes", "no" or "can't tell"
+    verdict: Verdict
+
+    @property
+    def answer(self) -> str:
+        """ "yes", they are alike; "no"; or "can't tell"."""
+        words = {Verdict.HOLDS: "yes", Verdict.FAILS: "no"}
+        return words.get(self.verdict, str(self.verdict))
 
 
 def compare_onsets(
-    found: dict[str, Emergence], bound: float = 2.0, level: float = 0.95
+    onsets: Mapping[str, Emergence], bound: float = 2.0, level: float = 0.95
 ) -> OnsetComparison:
     """Do the models reach it after the same number of tokens, that is within a factor of `bound`?
 
-    "no" where the whole interval of the ratio lies above the bound, "yes" where it lies below, else
-    "can't tell". The interval resamples prompts; it knows nothing of other seeds. Models that never
-    get there are left out; with fewer than two left the answer is "can't tell".
+    They do where the whole interval of the ratio lies below the bound, and do not where it lies
+    above; else we can't tell. The interval resamples prompts; it knows nothing of other seeds.
+    Models that never get there are left out; with fewer than two left we can't tell.
     """
-    there = [e for e in found.values() if len(e.samples)]
-    if len(there) < 2:
-        return OnsetComparison(np.nan, np.nan, np.nan, "can't tell")
-    fold = float(onset_ratio(np.array([e.tokens for e in there])))
-    low, high = map(float, interval(onset_ratio(np.stack([e.samples for e in there])), level))
-    return OnsetComparison(
-        fold, low, high, "no" if low > bound else "yes" if high < bound else "can't tell"
-    )
+    dated = [onset for onset in onsets.values() if len(onset.samples)]
+    if len(dated) < 2:
+        return OnsetComparison(np.nan, np.nan, np.nan, Verdict.OPEN)
+    ratio = float(onset_ratio(np.array([onset.tokens for onset in dated])))
+    samples = onset_ratio(np.stack([onset.samples for onset in dated]))
+    low, high = map(float, interval(samples, level))
+    return OnsetComparison(ratio, low, high, decide(-high, -low, -bound))

@@ -72,7 +72,7 @@ class Chapter:
 
     @property
     def where(self) -> dict:
-        """At which steps, and where that is computed, as keyword arguments: steps, device, dtype."""
+        """At which steps, and where they are computed, as keyword arguments."""
         return {"steps": self.chosen.steps} | self.device
 
     # ---- measurements

@@ -55,36 +55,29 @@ class CircuitResult:
         noise of the measurement.
         """
         masks = [np.zeros(self.circuit.mask.size, bool) for _ in self.edges_resampled]
-        for mask, edges in zip(masks, self.edges_resampled):
+        for mask, edges in zip(masks, self.edges_resampled, strict=True):
             mask[edges] = True
         return [mask.reshape(self.circuit.mask.shape) for mask in masks]
 
     @property
     def row(self) -> dict:
-        """The numbers of it, for a table."""
-        c = self.circuit
+        """The result's numbers, for a table; nan where there is no circuit."""
+        circuit = self.circuit
         numbers = {
-            "edges": c.n_edges,
-            "nodes": c.n_nodes,
-            "faithfulness": c.faithfulness,
-            "low": c.low,
-            "high": c.high,
-            "share": c.n_edges / c.graph.n_edges,
-            "stays_from": c.about.get("stays_from"),
+            "edges": circuit.n_edges,
+            "nodes": circuit.n_nodes,
+            "faithfulness": circuit.faithfulness,
+            "low": circuit.low,
+            "high": circuit.high,
+            "share": circuit.n_edges / circuit.graph.n_edges,
+            "stays_from": circuit.about.get("stays_from"),
         }
-        if not c.found:
+        if not circuit.found:
             numbers = dict.fromkeys(numbers, np.nan)
-        return {
-            "model": self.model,
-            "step": self.step,
-            "tokens_seen": self.tokens_seen,
-            "task": self.task,
-            "found": c.found,
-            **numbers,
-            "clean": c.clean,
-            "corrupted": c.corrupted,
-            "gap": self.relative_gap,
-        }
+        about = {"model": self.model, "step": self.step, "tokens_seen": self.tokens_seen}
+        about |= {"task": self.task, "found": circuit.found}
+        baselines = {"clean": circuit.clean, "corrupted": circuit.corrupted}
+        return about | numbers | baselines | {"gap": self.relative_gap}
 
 
 def circuit_at(

@@ -117,7 +117,7 @@ def _at_each(
     dtype: torch.dtype,
     **what,
 ) -> pd.DataFrame:
-    """measure(model, **what) at each (model, step), under one another with columns model and step."""
+    """measure(model, **what) at each (model, step), with columns model and step."""
     frames = []
     for here in at_places(
         suite, cases, store, what="errata", device=device, dtype=dtype, progress=False

@@ -1,13 +1,14 @@
 """When kinds of heads form, whether before or after the ability they serve, and what becomes of
 them.
 
-Works on what `heads.measure_heads` and `over_training.measure_circuits` have measured (Tigges et
+Works on what `measure_heads` and `measure_circuits` have measured (Tigges et
 al. 2024, sections 3.2 and 4.1, Figures 2 and 3), and measures what Figure 3's story needs besides:
 swaps and self-repair.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.heads.names import Head
-from circuitbook.stats import Emergence, bootstrap_draws, dated, interval
+from circuitbook.stats import Emergence, Verdict, bootstrap_draws, dated, decide, interval
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.head_scores import HeadScores
 
@@ -40,28 +41,27 @@ SERVES = {
 }
 
 
-def of_model(found: Sequence[HeadScores], model: str) -> list[HeadScores]:
+def of_model(head_scores: Sequence[HeadScores], model: str) -> list[HeadScores]:
     """One model's checkpoints, ascending; ValueError if there are none."""
-    mine = sorted((one for one in found if one.model == model), key=lambda one: one.step)
-    if not mine:
-        raise ValueError(
-            f"no head scores of {model} were measured; there are {', '.join(dict.fromkeys(o.model for o in found))}"
-        )
-    return mine
+    training = sorted((at for at in head_scores if at.model == model), key=lambda at: at.step)
+    if not training:
+        measured = ", ".join(dict.fromkeys(at.model for at in head_scores))
+        raise ValueError(f"no head scores of {model} were measured; there are {measured}")
+    return training
 
 
-def trajectories(found: Sequence[HeadScores], model: str, kind: str) -> pd.DataFrame:
+def trajectories(head_scores: Sequence[HeadScores], model: str, kind: str) -> pd.DataFrame:
     """Scores of one model: index tokens seen, a column (layer, head) for each head."""
-    mine = of_model(found, model)
+    training = of_model(head_scores, model)
     return pd.DataFrame(
-        [one.score(kind) for one in mine],
-        index=[one.tokens_seen for one in mine],
-        columns=pd.MultiIndex.from_tuples(mine[0].heads, names=["layer", "head"]),
+        [at.score(kind) for at in training],
+        index=[at.tokens_seen for at in training],
+        columns=pd.MultiIndex.from_tuples(training[0].heads, names=["layer", "head"]),
     )
 
 
 def formation(
-    found: Sequence[HeadScores],
+    head_scores: Sequence[HeadScores],
     model: str,
     kind: str,
     share: float = 0.5,
@@ -75,15 +75,15 @@ def formation(
     is no late formation. The interval resamples the items of the score. Nothing is dated where the
     largest score is not beyond doubt above `BARS`.
     """
-    mine = of_model(found, model)
-    if not all(np.isfinite(one.score(kind)).all() for one in mine):
+    training = of_model(head_scores, model)
+    if not all(np.isfinite(at.score(kind)).all() for at in training):
         return Emergence.undated(share)
-    weights = bootstrap_draws(mine[0].items(kind), draws, seed)
-    curve = np.array([one.score(kind).max() for one in mine])
-    resampled = np.stack([one.score(kind, weights).max(1) for one in mine], 1)
+    weights = bootstrap_draws(training[0].items(kind), draws, seed)
+    strongest = np.array([at.score(kind).max() for at in training])
+    resampled = np.stack([at.score(kind, weights).max(1) for at in training], 1)
     return dated(
-        [one.tokens_seen for one in mine],
-        curve,
+        [at.tokens_seen for at in training],
+        strongest,
         resampled,
         share,
         min_value=BARS.get(kind, 0.0),
@@ -93,33 +93,35 @@ def formation(
 
 @dataclass(frozen=True)
 class Lead:
-    """Which of two comes first: tokens of the one over tokens of the other, with an interval."""
+    """Which of two comes first: tokens of the head over tokens of the ability, with an interval.
+
+    verdict: of the claim that the head is first. missing: what is not there to be compared.
+    """
 
     ratio: float
     low: float
     high: float
-    answer: str  # "before", "after", "can't tell", or what is missing
+    verdict: Verdict
+    missing: str = ""
+
+    @property
+    def answer(self) -> str:
+        """ "before", "after", "can't tell", or what is missing."""
+        words = {Verdict.HOLDS: "before", Verdict.FAILS: "after"}
+        return self.missing or words.get(self.verdict, str(self.verdict))
 
 
 def lead(head: Emergence, ability: Emergence) -> Lead:
-    """Does the head form before the ability? `answer` is "before" or "after" where the whole
-    interval says so.
+    """Does the head form before the ability? It does where the whole interval of the ratio of their
+    tokens lies below 1.
     """
-    missing = [
-        name
-        for name, one in (("no such head", head), ("no ability", ability))
-        if not len(one.samples)
-    ]
+    both = {"no such head": head, "no ability": ability}
+    missing = ", ".join(name for name, onset in both.items() if not len(onset.samples))
     if missing:
-        return Lead(np.nan, np.nan, np.nan, ", ".join(missing))
+        return Lead(np.nan, np.nan, np.nan, Verdict.OPEN, missing)
     n = min(len(head.samples), len(ability.samples))
     low, high = map(float, interval(head.samples[:n] / np.maximum(ability.samples[:n], 1)))
-    return Lead(
-        head.tokens / max(ability.tokens, 1),
-        low,
-        high,
-        "before" if high < 1 else "after" if low > 1 else "can't tell",
-    )
+    return Lead(head.tokens / max(ability.tokens, 1), low, high, decide(-high, -low, -1.0))
 
 
 # ------------------------------------------------------------------ which heads
@@ -129,19 +131,16 @@ def heads_in_circuits(circuits: Sequence[CircuitResult], model: str, task: str) 
     """Heads that were ever in the circuit: at some checkpoint something runs into them and
     something out of them.
     """
-    out: set[Head] = set()
-    for one in circuits:
-        if (one.model, one.task) == (model, task) and one.circuit.found:
-            out |= {
-                (int(name[1:].split(".")[0]), int(name.split("h")[1]))
-                for name in one.circuit.nodes
-                if name[0] == "a"
-            }
-    return out
+    heads: set[Head] = set()
+    for result in circuits:
+        if (result.model, result.task) == (model, task) and result.circuit.found:
+            names = (re.fullmatch(r"a(\d+)\.h(\d+)", node) for node in result.circuit.nodes)
+            heads |= {(int(name[1]), int(name[2])) for name in names if name}
+    return heads
 
 
 def figure_2_head(
-    found: Sequence[HeadScores],
+    head_scores: Sequence[HeadScores],
     circuits: Sequence[CircuitResult],
     model: str,
     kind: str,
@@ -151,45 +150,46 @@ def figure_2_head(
     largest score of any head at any checkpoint, and were ever in the circuit of the kind's task,
     the one that reaches it first. None if there is none.
     """
-    table = trajectories(found, model, kind)
-    if not np.isfinite(table.to_numpy()).all() or table.to_numpy().max() <= 0:
+    table = trajectories(head_scores, model, kind)
+    scores = table.to_numpy()  # [checkpoint, head]
+    if not np.isfinite(scores).all() or scores.max() <= 0:
         return None
-    passed = table.ge(bar * table.to_numpy().max())
+    passed = scores >= bar * scores.max()
     inside = heads_in_circuits(circuits, model, CIRCUIT_OF[kind])
-    order = sorted(
-        (int(passed[head].to_numpy().argmax()), head)
-        for head in table
-        if passed[head].any() and tuple(head) in inside
-    )
-    return tuple(map(int, order[0][1])) if order else None
+    firsts = [
+        (int(column.argmax()), (int(layer), int(head)))
+        for (layer, head), column in zip(table.columns, passed.T, strict=True)
+        if column.any() and (layer, head) in inside
+    ]
+    return min(firsts)[1] if firsts else None
 
 
-def fates(found: Sequence[HeadScores], model: str, kind: str) -> pd.DataFrame:
+def fates(head_scores: Sequence[HeadScores], model: str, kind: str) -> pd.DataFrame:
     """What becomes of each head that is ever of a kind: head, formed (tokens at which it passes the
-    bar), largest, at, final, fate.
-
-    fate: "keeps it"; "loses it", less than half of its largest score at the end; "fades", less than
-    four fifths.
+    bar), largest, at, final, fate (see `fate`).
     """
-    table, rows = trajectories(found, model, kind), []
-    for head in table:
-        scores = table[head].to_numpy()
-        if np.nanmax(scores) < BARS[kind] or not np.isfinite(scores).all():
+    table, rows = trajectories(head_scores, model, kind), []
+    for layer, head in table:
+        scores = table[layer, head].to_numpy()
+        if not np.isfinite(scores).all() or scores.max() < BARS[kind]:
             continue
-        left = scores[-1] / scores.max()
-        rows.append(
-            {
-                "kind": kind,
-                "head": f"{head[0]}.{head[1]}",
-                "formed": table.index[(scores >= BARS[kind]).argmax()],
-                "largest": scores.max(),
-                "at": table.index[scores.argmax()],
-                "final": scores[-1],
-                "fate": "keeps it" if left >= 0.8 else "fades" if left >= 0.5 else "loses it",
-            }
-        )
+        formed, peak = (scores >= BARS[kind]).argmax(), scores.argmax()
+        row = {"kind": kind, "head": f"{layer}.{head}", "formed": table.index[formed]}
+        row |= {"largest": scores.max(), "at": table.index[peak], "final": scores[-1]}
+        rows.append(row | {"fate": fate(scores[-1] / scores.max())})
     columns = ["kind", "head", "formed", "largest", "at", "final", "fate"]
     return pd.DataFrame(rows, columns=columns).sort_values(["formed", "head"], ignore_index=True)
+
+
+def fate(remains: float) -> str:
+    """What a head does with its job, by its final score over its largest one.
+
+    >>> fate(0.9), fate(0.6), fate(0.1)
+    ('keeps it', 'fades', 'loses it')
+    """
+    if remains >= 0.8:
+        return "keeps it"
+    return "fades" if remains >= 0.5 else "loses it"
 
 
 def balance(table: pd.DataFrame) -> float:

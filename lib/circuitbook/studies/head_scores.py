@@ -1,12 +1,14 @@
 """What attention heads do: scores of every head at every checkpoint (Tigges et al. 2024, sections
 3.2 and 4.1).
 
-    previous, duplicate, induction    attention on random sequences that are said twice, to the token before, to the same
-                                      token, and to the one that followed it the first time (Olsson et al. 2022)
+    previous, duplicate, induction    attention on random sequences that are said twice: to the
+                                      token before, to the same token, and to the one that followed
+                                      it the first time (Olsson et al. 2022)
     successor                         does it turn Monday into Tuesday (Gould et al. 2023)
-    copy, negative_copy               does it raise, or lower, the name that it looks at (Wang et al. 2023)
-    copy_suppression                  how much of its effect on text is: lower what is predicted already and stood before
-                                      (CSPA, McDougall et al. 2023)
+    copy, negative_copy               does it raise, or lower, the name that it looks at (Wang et
+                                      al. 2023)
+    copy_suppression                  how much of its effect on text is: lower what is predicted
+                                      already and stood before (CSPA, McDougall et al. 2023)
     to_IO, to_S1, to_S2               attention from END, on IOI
     direct                            direct effect on IOI, by path patching; negative helps
     s_inhibition ...                  what it does to where the name movers look, by path patching
@@ -73,7 +75,7 @@ TITLES = {
 
 @dataclass(frozen=True, eq=False)
 class HeadScores:
-    """Everything measured of the heads of one checkpoint; arrays [head, items], see `SCORE_KINDS`."""
+    """All that was measured of one checkpoint's heads; arrays [head, items], see `SCORE_KINDS`."""
 
     model: str
     step: int
@@ -148,7 +150,7 @@ def _floats(arrays: dict[str, Tensor]) -> dict[str, np.ndarray]:
 def repeated_part(
     model: Model, *, sequences: int, length: int, story_length: int, seed: int, as_published: bool
 ) -> dict[str, np.ndarray]:
-    """Scores on repeated random sequences: previous, duplicate, induction, each [head, sequence]."""
+    """On repeated random sequences: previous, duplicate, induction, each [head, sequence]."""
     length = story_length if lexicon_for(model.tokenizer) is STORIES else length
     tokens = repeated_sequences(model, sequences, length, seed).to(model.device)
     return _floats(repeat_scores(network_of(model), tokens, length, as_published))

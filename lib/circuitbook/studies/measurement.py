@@ -109,7 +109,7 @@ class Measurer:
 
 
 def as_array(value: object) -> np.ndarray:
-    """A tensor or array as a numpy array; 16-bit floats become float32, which holds them exactly."""
+    """A tensor or array as a numpy array; float32 holds 16-bit floats exactly."""
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
     value = value.detach().cpu()

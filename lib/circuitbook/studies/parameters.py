@@ -77,7 +77,8 @@ def select(
         chosen = replace(chosen, tokens_per_step=tokens_per_step)
     if chosen.tokens_per_step is None:
         raise ValueError(
-            f"suite {chosen.name} does not say how many tokens a training step has: give TOKENS_PER_STEP, or, "
+            f"suite {chosen.name} does not say how many tokens a training step has: give "
+            "TOKENS_PER_STEP, or, "
             'in a folder, a suite.json with {"tokens_per_step": ...}'
         )
     names = _as_tuple(
@@ -93,7 +94,8 @@ def select(
             )
         if not picked[name]:
             raise ValueError(
-                "no steps are left to measure: pass step numbers, a schedule's name, or None for all"
+                "no steps are left to measure: pass step numbers, a schedule's name, or None "
+                "for all"
             )
     left_out = (
         {}
@@ -114,7 +116,8 @@ def select(
         picked[name] = tuple(step for step in picked[name] if step not in found)
         if not picked[name]:
             raise ValueError(
-                f"every step of {name} that was asked for has the weights of another step, {sorted(set(found.values()))}"
+                f"every step of {name} that was asked for has the weights of another step, "
+                f"{sorted(set(found.values()))}"
             )
     wanted = _as_tuple(tasks, tuple(TASKS))
     for task in wanted:

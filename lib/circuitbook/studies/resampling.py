@@ -19,8 +19,6 @@ from circuitbook.studies.masks import measure_masks
 from circuitbook.studies.measurement import at_places
 from circuitbook.suites.suite import Suite
 
-# ------------------------------------------------------------------ resample what is called irrelevant
-
 SCRUB_COLUMNS = [
     *("model", "step", "tokens_seen", "corruption", "scrub", "faithfulness", "low", "high"),
     *("random", "random_low", "random_high"),

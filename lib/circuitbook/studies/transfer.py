@@ -7,7 +7,7 @@ pattern of classes (see `algorithm`) that their edges join.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,7 +146,8 @@ def _moved_to(
     draws: int,
 ) -> list[Moved]:
     """Everything that is put to a target, see `transfer`; `kin`: the models of the target's group."""
-    last = {(one.model, one.task): one.step for one in found}  # ascending, so the last stays
+    # checkpoints ascend, so that the last of a model stays
+    last = {(one.model, one.task): one.step for one in found}
     is_last = target.step == last[target.model, target.task]
     sources = [
         one
@@ -193,6 +194,8 @@ def _transfer_rows(target: CircuitResult, moved: Sequence[Moved], kept: np.ndarr
 
 
 WHERE = ("same run", "other seed", "other size")
+NULLS = {"circuit": "shuffled", "classes": "other classes"}  # what each is compared with
+SUMMARY_COLUMNS = ["task", "what", "where", "pairs", "mean", "lowest", "own", "null"]
 
 
 def transfer_summary(table: pd.DataFrame, across: Sequence[Sequence[str]] = ()) -> pd.DataFrame:
@@ -203,64 +206,59 @@ def transfer_summary(table: pd.DataFrame, across: Sequence[Sequence[str]] = ()) 
     itself) and null (mean over the targets of the shuffled ones). "other seed": both models are in
     one group of `across`.
     """
-    group = {name: i for i, names in enumerate(across) for name in names}
-    same = (table["source"] == table["target"]) & (table["source_step"] == table["target_step"])
+    stays = (table["source"] == table["target"]) & (table["source_step"] == table["target_step"])
     rows = []
-    for (task, what), part in table[table["what"].isin(["circuit", "classes"])].groupby(
-        ["task", "what"], sort=False
-    ):
-        kin = part["source"].map(group) == part["target"].map(group)
-        where = np.where(
-            part["source"] == part["target"], WHERE[0], np.where(kin, WHERE[1], WHERE[2])
-        )
-        target = ["target", "target_step"]
-        mine = table[(table["task"] == task) & same]
-        own, null = (
-            mine[mine["what"] == name].set_index(target)["faithfulness"]
-            for name in (what, "shuffled" if what == "circuit" else "other classes")
-        )
-        for name in WHERE:
-            moved = part[(where == name) & ~same.loc[part.index]]
-            if len(moved):
-                at = list(dict.fromkeys(zip(moved["target"], moved["target_step"])))
-                rows.append(
-                    {
-                        "task": task,
-                        "what": what,
-                        "where": name,
-                        "pairs": len(moved),
-                        "mean": moved["faithfulness"].mean(),
-                        "lowest": moved["faithfulness"].min(),
-                        "own": own.reindex(at).mean(),
-                        "null": null.reindex(at).mean(),
-                    }
-                )
-    return pd.DataFrame(
-        rows, columns=["task", "what", "where", "pairs", "mean", "lowest", "own", "null"]
-    )
+    for what, null in NULLS.items():
+        for task in dict.fromkeys(table.loc[table["what"] == what, "task"]):
+            of_task = table[table["task"] == task]
+            own_place = stays[of_task.index]
+            own, random = (
+                of_task[own_place & (of_task["what"] == name)].set_index(["target", "target_step"])
+                for name in (what, null)
+            )
+            moved = of_task[~own_place & (of_task["what"] == what)]
+            for place, part in moved.groupby(_places(moved, across), sort=False):
+                targets = list(dict.fromkeys(zip(part["target"], part["target_step"], strict=True)))
+                kept = part["faithfulness"]
+                numbers = (len(part), kept.mean(), kept.min())
+                means = [group["faithfulness"].reindex(targets).mean() for group in (own, random)]
+                rows.append((task, what, place, *numbers, *means))
+    tasks = list(dict.fromkeys(table["task"]))
+    order = {"task": tasks, "what": list(NULLS), "where": list(WHERE)}
+    rows.sort(key=lambda row: [order[n].index(v) for n, v in zip(order, row, strict=False)])
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+def _places(moved: pd.DataFrame, across: Sequence[Sequence[str]]) -> pd.Series:
+    """Where each row's circuit was put: see `WHERE`."""
+    same_run, other_seed, other_size = WHERE
+    group = {name: i for i, names in enumerate(across) for name in names}
+    kin = moved["source"].map(group) == moved["target"].map(group)
+    places = pd.Series(other_size, index=moved.index).mask(kin, other_seed)
+    return places.mask(moved["source"] == moved["target"], same_run)
 
 
 def transfer_matrix(
-    table: pd.DataFrame, task: str, what: str, model: str | None = None, name=str
+    table: pd.DataFrame,
+    task: str,
+    what: str,
+    model: str | None = None,
+    name: Callable[[int], str] = str,
 ) -> pd.DataFrame:
     """Faithfulness as a square: rows are sources, columns targets; checkpoints of one model (tokens
     seen, as `name` writes them), or, without a model, the models' last checkpoints.
     """
     part = table[(table["task"] == task) & (table["what"] == what)]
-    if model is not None:
-        part = part[(part["source"] == model) & (part["target"] == model)].sort_values(
-            ["source_tokens", "target_tokens"]
-        )
-        part = part.assign(
-            source=part["source_tokens"].map(name), target=part["target_tokens"].map(name)
-        )
-    else:
+    if model is None:
         final = part.groupby("target")["target_step"].transform("max")
-        part = part[
-            (part["target_step"] == final)
-            & ((part["source"] != part["target"]) | (part["source_step"] == part["target_step"]))
-        ]
+        elsewhere = part["source"] != part["target"]
+        at_end = part["target_step"] == final
+        part = part[at_end & (elsewhere | (part["source_step"] == part["target_step"]))]
+    else:
+        part = part[(part["source"] == model) & (part["target"] == model)]
+        part = part.sort_values(["source_tokens", "target_tokens"])
+        tokens = {end: part[f"{end}_tokens"].map(name) for end in ("source", "target")}
+        part = part.assign(**tokens)
     order = list(dict.fromkeys(part["target"]))
-    return part.pivot(index="source", columns="target", values="faithfulness").reindex(
-        index=order, columns=order
-    )
+    square = part.pivot(index="source", columns="target", values="faithfulness")
+    return square.reindex(index=order, columns=order)

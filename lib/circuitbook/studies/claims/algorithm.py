@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
+from circuitbook.stats import Verdict, all_of
 from circuitbook.studies.claims.evidence import Evidence
-from circuitbook.studies.claims.formation import SAME, Test
+from circuitbook.studies.claims.formation import SAME, Answer, Test
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED
 from circuitbook.studies.transfer import transfer_summary
@@ -16,92 +19,82 @@ SMALL_SHARE = 0.05  # of all edges: where the paper's search ends
 # ------------------------------------------------------------------ section 2: circuits
 
 
-def _small_circuits(e: Evidence) -> tuple[str, str]:
-    done = [
-        one.circuit
-        for one in e.circuits
-        if not one.circuit.reason.startswith("the model does not do the task")
-    ]
-    if not done:
-        return "can't tell", "no model does any of the tasks"
-    share = np.array([c.n_edges / c.graph.n_edges if c.found else np.inf for c in done])
-    small = (share <= SMALL_SHARE).mean()
-    there = share[np.isfinite(share)]
-    return ("holds" if small == 1 else "does not hold"), (
-        f"{small:.1%} of {len(done)} searches; edges in the median "
-        + (f"{np.median(there):.2%}, at most {there.max():.1%}" if len(there) else "none")
-    )
+def small_circuits(evidence: Evidence) -> Answer:
+    """Do at most 5 % of the edges suffice, wherever the task is done?"""
+    not_done = "the model does not do the task"
+    circuits = [result.circuit for result in evidence.circuits]
+    circuits = [circuit for circuit in circuits if not circuit.reason.startswith(not_done)]
+    if not circuits:
+        return Verdict.OPEN, "no model does any of the tasks"
+    shares = np.array([c.n_edges / c.graph.n_edges for c in circuits if c.found])
+    small = (shares <= SMALL_SHARE).sum() / len(circuits)
+    edges = f"{np.median(shares):.2%}, at most {shares.max():.1%}" if len(shares) else "none"
+    measured = f"{small:.1%} of {len(circuits)} searches; edges in the median {edges}"
+    return Verdict.HOLDS if small == 1 else Verdict.FAILS, measured
 
 
-# ------------------------------------------------------------------ section 4.1 and 4.2: heads change, the algorithm stays
+# ---- sections 4.1 and 4.2: heads change, what they do stays
 
 
-def _heads_change(e: Evidence) -> tuple[str, str]:
+def heads_change(evidence: Evidence) -> Answer:
     """Does the set of heads in some class change between two checkpoints of a run?"""
     runs = {}
-    for name in dict.fromkeys(a.model for a in e.anatomies):
-        mine = [a.labels for a in e.anatomies if a.model == name and any(a.labels)]
-        if len(mine) > 1:
-            runs[name] = sum(a != b for a, b in zip(mine, mine[1:])) / (len(mine) - 1)
+    for model in dict.fromkeys(classes.model for classes in evidence.head_classes):
+        training = [c.labels for c in evidence.head_classes if c.model == model and any(c.labels)]
+        changes = [before != after for before, after in itertools.pairwise(training)]
+        if changes:
+            runs[model] = float(np.mean(changes))
     if not runs:
-        return "can't tell", "no run has classified heads at two checkpoints"
-    changed = [name for name, share in runs.items() if share > 0]
-    return ("holds" if changed else "does not hold"), (
-        f"heads enter or leave a class in {len(changed)} of {len(runs)} runs, between "
+        return Verdict.OPEN, "no run has classified heads at two checkpoints"
+    changed = sum(share > 0 for share in runs.values())
+    measured = (
+        f"heads enter or leave a class in {changed} of {len(runs)} runs, between "
         f"{np.mean(list(runs.values())):.0%} of neighbouring checkpoints on average"
     )
+    return Verdict.HOLDS if changed else Verdict.FAILS, measured
 
 
-def _share(stage: str) -> Test:
-    def test(e: Evidence) -> tuple[str, str]:
-        found = {}
-        for name in dict.fromkeys(e.shares["model"]):
-            part = e.shares[
-                (e.shares["model"] == name)
-                & (e.shares["stage"] == stage)
-                & (e.shares["form"] == "absolute")
-            ]
-            one = verdict(part, CLAIMED[stage])
-            if one.checkpoints:
-                found[name] = one
-        if not found:
-            return "can't tell", "no model has such heads"
-        answers = [one.answer for one in found.values()]
-        answer = (
-            "does not hold"
-            if "does not hold" in answers
-            else "holds"
-            if set(answers) == {"holds"}
-            else "can't tell"
-        )
-        return answer, "lowest share: " + "; ".join(
-            f"{name} {one.share:.0%} [{one.low:.0%}, {one.high:.0%}]" for name, one in found.items()
-        )
+def share_of(stage: str) -> Test:
+    """Do the classes of a stage explain more of its effect than the paper says, at all times?"""
+
+    def test(evidence: Evidence) -> Answer:
+        shares = evidence.shares
+        shares = shares[(shares["stage"] == stage) & (shares["form"] == "absolute")]
+        models = dict.fromkeys(shares["model"])
+        verdicts = {m: verdict(shares[shares["model"] == m], CLAIMED[stage]) for m in models}
+        verdicts = {model: answer for model, answer in verdicts.items() if answer.checkpoints}
+        if not verdicts:
+            return Verdict.OPEN, "no model has such heads"
+        lowest = [
+            f"{model} {answer.share:.0%} [{answer.low:.0%}, {answer.high:.0%}]"
+            for model, answer in verdicts.items()
+        ]
+        answers = all_of(answer.answer for answer in verdicts.values())
+        return answers, "lowest share: " + "; ".join(lowest)
 
     return test
 
 
-def _moved(what: str, where: str) -> Test:
-    """Does what is moved keep `SAME` of what the target's own keeps?"""
+def moved(what: str, where: str) -> Test:
+    """Does what is moved keep `SAME` of what the target's own keeps?
 
-    def test(e: Evidence) -> tuple[str, str]:
-        summary = transfer_summary(e.transfers, e.seeds)
-        row = summary[
-            (summary["task"] == "ioi") & (summary["what"] == what) & (summary["where"] == where)
-        ]
-        if row.empty:
-            return "can't tell", "there are no two such circuits"
-        r = row.iloc[0]
-        answer = (
-            "holds"
-            if r["mean"] >= SAME * r["own"]
-            else "does not hold"
-            if r["mean"] <= r["null"] + 0.5 * (r["own"] - r["null"])
-            else "can't tell"
+    It fails where what is moved is no nearer to the target's own than to shuffled heads.
+    """
+
+    def test(evidence: Evidence) -> Answer:
+        summary = transfer_summary(evidence.transfers, evidence.seeds)
+        summary = summary.set_index(["task", "what", "where"])
+        if ("ioi", what, where) not in summary.index:
+            return Verdict.OPEN, "there are no two such circuits"
+        row = summary.loc[("ioi", what, where)]
+        measured = (
+            f"keeps {row['mean']:.0%} on average, {row['lowest']:.0%} at worst "
+            f"({int(row['pairs'])} pairs); the target's own {row['own']:.0%}, shuffled heads "
+            f"{row['null']:.0%}"
         )
-        return answer, (
-            f"keeps {r['mean']:.0%} on average, {r['lowest']:.0%} at worst ({int(r['pairs'])} pairs); the target's own {r['own']:.0%}, shuffled heads "
-            f"{r['null']:.0%}"
-        )
+        if row["mean"] >= SAME * row["own"]:
+            return Verdict.HOLDS, measured
+        halfway = row["null"] + 0.5 * (row["own"] - row["null"])
+        return Verdict.FAILS if row["mean"] <= halfway else Verdict.OPEN, measured
 
     return test

@@ -1,7 +1,7 @@
 """Every claim of the paper, asked of the suite at hand: holds, does not hold, or can't tell, with
 the number and its interval.
 
-    evidence = measure_evidence(load_suite("mini"), ["mini-s", "mini-l"], Store())      # reads what is in the store
+    evidence = measure_evidence(load_suite("mini"), ["mini-s", "mini-l"], Store())
     table(report(evidence))
 
 Rules are the same for every suite, so that the report fills itself in when somebody runs Pythia.
@@ -58,7 +58,7 @@ class Evidence:
     answers: pd.DataFrame  # of `abilities.measure_abilities`
     heads: Sequence[HeadScores]
     circuits: Sequence[CircuitResult]
-    anatomies: Sequence[HeadClasses]
+    head_classes: Sequence[HeadClasses]
     shares: pd.DataFrame
     transfers: pd.DataFrame
     turnover: pd.DataFrame
@@ -92,8 +92,8 @@ def measure_evidence(
     answers = measure_abilities(suite, list(models), [*tasks, REPETITION], store, steps, **where)
     heads = measure_heads(suite, models, store, recipe, steps, text=text, **where)
     circuits = measure_circuits(suite, models, tasks, store, recipe, steps, **where)
-    anatomies = measure_head_classes(suite, heads, circuits, store, recipe, **where)
-    transfers = transfer(suite, circuits, store, recipe, anatomies, seeds, **where)
+    head_classes = measure_head_classes(suite, heads, circuits, store, recipe, **where)
+    transfers = transfer(suite, circuits, store, recipe, head_classes, seeds, **where)
     return Evidence(
         suite,
         tuple(main),
@@ -102,8 +102,8 @@ def measure_evidence(
         answers,
         heads,
         circuits,
-        anatomies,
-        share_table(anatomies),
+        head_classes,
+        share_table(head_classes),
         transfers,
         turnover_study.turnover(circuits, draws=0),
     )

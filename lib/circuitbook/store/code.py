@@ -1,6 +1,6 @@
 """Which code determines a result: from an entry point, everything of its package that it can reach.
 
-    code_hash(circuit_at)       # 16 digits; another one once anything that can change the result is another
+    code_hash(search_circuit)   # 16 digits; others once anything that can change its result does
 
 From the entry, names are followed to the functions, classes and constants that they stand for,
 through imports, from module to module, in the source; modules of other packages count by their name
@@ -15,6 +15,7 @@ What this cannot see: modules that are looked up by a computed name, and what an
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +49,8 @@ def code_name(entry: object) -> str:
     inside = "" if entry is module else getattr(entry, "__qualname__", "<none>")
     if not str(getattr(module, "__file__", "")).endswith(".py") or "<" in inside:
         raise TypeError(
-            f"code must be modules, or functions and classes of modules, with a source file; not {entry!r}"
+            "code must be modules, or functions and classes of modules, with a source file; "
+            f"not {entry!r}"
         )
     assert module is not None
     return f"{module.__name__}.{inside}".rstrip(".")
@@ -64,6 +66,11 @@ class _Hash:
     version: object
     hash: str
     values: dict[Place, str]
+
+    def still_holds(self, version: object) -> bool:
+        """Whether the entry and all constants are what they were."""
+        same = version is not None and version is self.version
+        return same and all(_now(place) == value for place, value in self.values.items())
 
 
 def _digest(*parts: object) -> str:
@@ -87,14 +94,14 @@ class Closure:
         self.definitions: dict[Place, Definition] = {}
         self._version = entry.__spec__ if isinstance(entry, ModuleType) else entry
         if isinstance(entry, ModuleType):
-            self._package = entry.__name__.partition(".")[0]
+            self.package = entry.__name__.partition(".")[0]
             self._entries = [
                 (name, inside)
                 for name in self._modules_below(entry)
                 for inside in self._known(name).statements
             ]
         else:
-            self._package = entry.__module__.partition(".")[0]
+            self.package = entry.__module__.partition(".")[0]
             self._entries = [(entry.__module__, entry.__qualname__)]
             if self._define(self._entries[0]) is None:
                 raise TypeError(f"{entry!r} is not defined in the source of {entry.__module__}")
@@ -112,10 +119,9 @@ class Closure:
 
     @property
     def hash(self) -> str:
-        known = _hashes.get(self.name)
-        if known and not self.overlay and known.version is self._version is not None:
-            if all(_now(place) == value for place, value in known.values.items()):
-                return known.hash
+        known = None if self.overlay else _hashes.get(self.name)
+        if known and known.still_holds(self._version):
+            return known.hash
         self.follow()
         digests, values = self._digests(), self._values()
         entries = [digests[place] for place in self._entries if place in digests]
@@ -186,7 +192,7 @@ class Closure:
     def _define(self, place: Place) -> Definition | None:
         module, name = place
         source = (
-            read_module(module, self.overlay) if module.partition(".")[0] == self._package else None
+            read_module(module, self.overlay) if module.partition(".")[0] == self.package else None
         )
         if source is None:
             return None
@@ -204,6 +210,10 @@ class Closure:
             return None
         return Outliner(self, source, place, nodes).definition
 
+    def names_in(self, module: str) -> list[str]:
+        """All names that a module of the package defines at its top level."""
+        return list(self._known(module).statements)
+
     def find(self, module: str, name: str) -> Place | Binding | None:
         """What a name at the top level of a module stands for: a place in this package, or an
         import from elsewhere.
@@ -219,7 +229,7 @@ class Closure:
 
     def imported(self, binding: Binding) -> Place | Binding | None:
         """What an import brings: followed as long as it stays in the package."""
-        if binding.module.partition(".")[0] != self._package:
+        if binding.module.partition(".")[0] != self.package:
             return binding
         if binding.name is None:
             return binding  # a module of the package

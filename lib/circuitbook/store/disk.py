@@ -4,8 +4,8 @@ A measurement is filed under a key made of everything that determines it: its ki
 (model, hash of the weights, step, task, recipe, seed) and the source code that computes it.
 
     store = Store()
-    key = measurement_key("ability", code=(metrics,), weights=checkpoint.weights_hash, task="ioi", n=70, seed=42)
-    table = store.table(key, lambda: measure(...))      # measured the first time, read from disk the next
+    key = measurement_key("ability", code=(measure,), weights=checkpoint.weights_hash, n=70)
+    table = store.table(key, lambda: measure(...))  # measured once, then read from disk
 
 On disk, `<store>/<kind>/<xx>/<digest>` with three endings: `.parquet` (a table) or `.safetensors`
 (arrays), `.json` (where it comes from, and the payload's sha256) and `.lock`. The payload is
@@ -218,8 +218,8 @@ class Store:
         except OSError as error:
             raise StoreError(
                 f"measurement {key} took {seconds:.0f} s but could not be written to {self.path}: "
-                f"{error.strerror or error}; what was there before is unharmed, and the result is in this error's "
-                ".value. Free some space, or set CIRCUITBOOK_STORE to another folder",
+                f"{error.strerror or error}; what was there before is unharmed, and the result is "
+                "in this error's .value. Free some space, or set CIRCUITBOOK_STORE to another folder",
                 value,
             ) from error
 

@@ -27,8 +27,7 @@ FORMAT = 2  # part of every key: raise it if the meaning of the fields changes
 
 @dataclass(frozen=True)
 class Key:
-    """What identifies a measurement. Make it with `measurement_key`; `str(key)` is its short name.
-    """
+    """What identifies a measurement, made by `measurement_key`; `str(key)` is its short name."""
 
     kind: str
     fields: str  # canonical JSON of {"format", "kind", "what", "code"}; code: hashes alone
@@ -62,7 +61,8 @@ def measurement_key(kind: str, code: Sequence[ModuleType | Callable] = (), **wha
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", kind):
         raise ValueError(
-            f"kind {kind!r} must be made of lower-case letters, digits, - and _, since it names a folder"
+            f"kind {kind!r} must be made of lower-case letters, digits, - and _, since it names a "
+            "folder"
         )
     parts = tuple(code) if isinstance(code, (tuple, list)) else (code,)
     hashes = {code_name(part): code_hash(part) for part in parts}

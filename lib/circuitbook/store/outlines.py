@@ -5,13 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from circuitbook.store.scopes import Binding, GlobalNames, annotations_of, imported
 from circuitbook.store.sources import Module
-
-if TYPE_CHECKING:
-    from circuitbook.store.code import Closure
 
 Place = tuple[str, str]  # (module, qualified name)
 
@@ -40,12 +37,23 @@ class Definition:
         return ".".join(self.place)
 
 
-class Outliner:
-    """Makes a definition's outline: its syntax as nested tuples, less what cannot change a result.
-    """
+class Resolver(Protocol):
+    """Knows what names stand for, in all modules of a package."""
 
-    def __init__(self, closure: Closure, source: Module, place: Place, nodes: list[ast.stmt]):
-        self.closure, self.source = closure, source
+    package: str
+
+    def find(self, module: str, name: str) -> Place | Binding | None: ...
+
+    def imported(self, binding: Binding) -> Place | Binding | None: ...
+
+    def names_in(self, module: str) -> list[str]: ...
+
+
+class Outliner:
+    """Makes a definition's outline: its syntax, less what cannot change a result."""
+
+    def __init__(self, resolver: Resolver, source: Module, place: Place, nodes: list[ast.stmt]):
+        self.resolver, self.source = resolver, source
         self.refers_to: list[Place] = []
         self.mentions: set[Place] = set()
         self.attributes: set[str] = set()
@@ -163,10 +171,10 @@ class Outliner:
     def resolve(self, node: ast.Name) -> Place | Binding | None:
         """What a name stands for, if it is no local variable and no builtin."""
         if node.id in self.local:
-            return self.closure.imported(self.local[node.id])
+            return self.resolver.imported(self.local[node.id])
         if node not in self.names:
             return None
-        found = self.closure.find(self.source.name, node.id)
+        found = self.resolver.find(self.source.name, node.id)
         return None if found is None and hasattr(builtins, node.id) else found
 
     def _of_module(self, node: ast.Attribute) -> Place | Binding | None:
@@ -179,8 +187,8 @@ class Outliner:
             found = self._of_module(value)
         if not isinstance(found, Binding):
             return None
-        if found.module.partition(".")[0] == self.closure._package and found.name is None:
-            return self.closure.imported(Binding(found.module, node.attr))
+        if found.module.partition(".")[0] == self.resolver.package and found.name is None:
+            return self.resolver.imported(Binding(found.module, node.attr))
         if found.name is None:
             return Binding(found.module, node.attr)
         return Binding(f"{found.module}.{found.name}", node.attr)
@@ -190,8 +198,8 @@ class Outliner:
         elsewhere is its full name.
         """
         if isinstance(found, Binding):
-            if found.name is None and found.module.partition(".")[0] == self.closure._package:
-                for name in self.closure._known(
+            if found.name is None and found.module.partition(".")[0] == self.resolver.package:
+                for name in self.resolver._known(
                     found.module
                 ).statements:  # the module itself: all that is in it
                     self.mentions.add((found.module, name))
@@ -212,17 +220,16 @@ class Outliner:
             name = node.id if isinstance(node, ast.Name) else ""
             binding = self.local.get(name)
             found = (
-                self.closure.imported(binding)
+                self.resolver.imported(binding)
                 if binding
-                else self.closure.find(self.source.name, name)
+                else self.resolver.find(self.source.name, name)
             )
             if name and isinstance(found, tuple):
                 self.mentions.add(found)
 
 
 def _literal(nodes: list[ast.stmt]) -> str:
-    """The value of a constant that is a number, a text or a tuple of these, as text; else nothing.
-    """
+    """The value of a constant that is a number, a text or a tuple of these; else nothing."""
     if (
         len(nodes) != 1
         or not isinstance(nodes[0], ast.Assign)
@@ -243,4 +250,5 @@ def _special(name: str) -> bool:
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     first = body[0] if body else None
     is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-    return body[1:] if is_text and isinstance(first.value.value, str) else body  # type: ignore[union-attr]
+    has_docstring = is_text and isinstance(first.value.value, str)  # type: ignore[union-attr]
+    return body[1:] if has_docstring else body

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -58,17 +59,13 @@ def annotations_of(node: ast.AST) -> Iterator[ast.expr]:
 def _less_methods(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
-        if isinstance(node, ast.ClassDef) and isinstance(
-            child, (ast.FunctionDef, ast.AsyncFunctionDef)
-        ):
-            if not child.name.startswith("__"):
-                continue
-        yield from _less_methods(child)
+        method = isinstance(node, ast.ClassDef) and isinstance(child, FUNCTIONS)
+        if not method or child.name.startswith("__"):
+            yield from _less_methods(child)
 
 
 class GlobalNames:
-    """The `ast.Name` nodes of some statements that mean something at the top level of the module.
-    """
+    """The `ast.Name` nodes of some statements that stand for something in the module."""
 
     def __init__(self, nodes: Sequence[ast.stmt]):
         self._ids: set[int] = set()

@@ -145,7 +145,7 @@ def _moved_to(
     rng: np.random.Generator,
     draws: int,
 ) -> list[Moved]:
-    """Everything that is put to a target, see `transfer`; `kin`: the models of the target's group."""
+    """All that is put to a target, see `transfer`; `kin`: the models of the target's group."""
     # checkpoints ascend, so that the last of a model stays
     last = {(one.model, one.task): one.step for one in found}
     is_last = target.step == last[target.model, target.task]

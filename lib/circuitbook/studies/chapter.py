@@ -8,8 +8,8 @@ Chapters share measurements through the store: what one has measured the next on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -71,6 +71,28 @@ class Chapter:
     def where(self) -> dict:
         """At which steps, and where that is computed, as keyword arguments: steps, device, dtype."""
         return {"steps": self.chosen.steps} | self.device
+
+    @property
+    def last_steps(self) -> dict[str, tuple[int, ...]]:
+        """Of each model its last step, as `variant` takes it."""
+        return {name: steps[-1:] for name, steps in self.steps.items()}
+
+    def variant(
+        self,
+        *,
+        models: Sequence[str] | None = None,
+        steps: Mapping[str, tuple[int, ...]] | None = None,
+        tasks: Sequence[str] | None = None,
+        recipe: str | None = None,
+    ) -> Chapter:
+        """The same chapter with other models, steps of each, tasks or recipe; what is not given stays."""
+        chosen = replace(
+            self.chosen,
+            models=self.models if models is None else tuple(models),
+            steps=self.steps if steps is None else dict(steps),
+            tasks=self.tasks if tasks is None else tuple(tasks),
+        )
+        return replace(self, chosen=chosen, recipe=get_recipe(recipe) if recipe else self.recipe)
 
     # ---- measurements
 

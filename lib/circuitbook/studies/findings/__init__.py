@@ -1,0 +1,1 @@
+"""What chapters conclude: tables and sentences computed from what was measured."""

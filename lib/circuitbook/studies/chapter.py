@@ -17,11 +17,13 @@ import pandas as pd
 from circuitbook.recipes import Recipe, get_recipe
 from circuitbook.store import Store
 from circuitbook.studies.abilities import REPETITION, measure_abilities
+from circuitbook.studies.answer_readers import AnswerReaders, measure_answer_readers
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
 from circuitbook.studies.parameters import Selection, select
+from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
 from circuitbook.suites import Suite
 from circuitbook.suites.names import base_model
@@ -85,7 +87,7 @@ class Chapter:
         tasks: Sequence[str] | None = None,
         recipe: str | None = None,
     ) -> Chapter:
-        """The same chapter with other models, steps of each, tasks or recipe; what is not given stays."""
+        """The same chapter with other models, steps of each, tasks or recipe."""
         chosen = replace(
             self.chosen,
             models=self.models if models is None else tuple(models),
@@ -139,6 +141,20 @@ class Chapter:
             self.head_classes,
             self.seeds,
             **self.device,
+        )
+
+    @cached_property
+    def scrubs(self) -> pd.DataFrame:
+        """What is left of IOI when heads are resampled: see `measure_scrubs`."""
+        return measure_scrubs(
+            self.suite, self.head_classes, self.circuits, self.store, self.recipe, **self.device
+        )
+
+    @cached_property
+    def answer_readers(self) -> list[AnswerReaders]:
+        """Heads that look at what tells the answer: see `measure_answer_readers`."""
+        return measure_answer_readers(
+            self.suite, self.circuits, self.store, self.recipe, **self.device
         )
 
 

@@ -27,7 +27,8 @@ def reader_shares(readers: Sequence[AnswerReaders]) -> pd.DataFrame:
 def reader_sentences(shares: pd.DataFrame, summary: pd.DataFrame, tasks: Sequence[str]) -> str:
     """How much of the heads' direct effect is of readers, and what a circuit keeps elsewhere.
 
-    A line per task, as markdown. shares: see `reader_shares`; summary: see `transfer_summary`; tasks: in which order.
+    A line per task, as markdown, in the order of `tasks`. shares: see `reader_shares`; summary: see
+    `transfer_summary`.
     """
     lines = []
     for task in tasks:

@@ -80,7 +80,8 @@ def signal_sentence(signals: pd.DataFrame) -> str:
     return (
         "Effects through the queries at END, last checkpoint of each model with such heads. "
         f"Over all checkpoints the largest effect of the place is {place:.3f}, of the person "
-        f"{person:.3f}. The authors' own rule asks for the place alone, with a threshold of exactly zero."
+        f"{person:.3f}. The authors' own rule asks for the place alone, with a threshold of "
+        "exactly zero."
     )
 
 

@@ -51,7 +51,11 @@ def _direct_labels(classes: HeadClasses, row: int) -> tuple[str, ...]:
     return tuple(name for name in STAGES["direct"] if classes.classes[name][row])
 
 
-def direct_share(classes: HeadClasses, scores: HeadScores, settings: AlgorithmSettings) -> float:
+def direct_share(
+    classes: HeadClasses, head_scores: Sequence[HeadScores], settings: AlgorithmSettings
+) -> float:
     """The share of stage B over all heads, with classes by these settings instead."""
+    place = (classes.model, classes.step)
+    scores = next(one for one in head_scores if (one.model, one.step) == place)
     reclassified = classes.classes | direct_classes(scores, settings)
     return float(dataclasses.replace(classes, classes=reclassified).share("direct", "all heads"))

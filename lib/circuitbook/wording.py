@@ -26,3 +26,8 @@ def head_label(head: tuple[int, int]) -> str:
     """head_label((3, 1)) -> "3.1", as people write layer and head."""
     layer, number = head
     return f"{layer}.{number}"
+
+
+def counted(number: int, noun: str) -> str:
+    """counted(1, "checkpoint") -> "1 checkpoint"; counted(2, "checkpoint") -> "2 checkpoints" """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -22,6 +22,7 @@ from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.studies.measurement import Place, places_of
 from circuitbook.studies.parameters import Selection, select
 from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
@@ -78,6 +79,11 @@ class Chapter:
     def last_steps(self) -> dict[str, tuple[int, ...]]:
         """Of each model its last step, as `variant` takes it."""
         return {name: steps[-1:] for name, steps in self.steps.items()}
+
+    @property
+    def places(self) -> list[Place]:
+        """(model, step) of all checkpoints."""
+        return places_of(self.suite, self.models, self.steps)
 
     def variant(
         self,

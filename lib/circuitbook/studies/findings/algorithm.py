@@ -8,6 +8,7 @@ import pandas as pd
 
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, PANELS, HeadClasses
+from circuitbook.wording import counted
 
 NEARLY = 0.9  # of what the target's own circuit keeps: "about as well"
 NO_BETTER = 0.05  # above what shuffled heads keep: "no better"
@@ -34,13 +35,14 @@ HEADLINES = {  # those the chapter begins with
 def answer(suite: str, head_classes: Sequence[HeadClasses], summary: pd.DataFrame) -> str:
     """The chapter's answer in a sentence, as markdown. `summary`: see `transfer_summary`."""
     able = sum("direct" in classes.patched for classes in head_classes)
+    checkpoints = counted(able, "checkpoint")
     parts = []
     for (what, where), beginning in HEADLINES.items():
         row = ioi_row(summary, what, where)
         if row is not None:
             parts.append(f"{beginning} {compared(row)}")
     conclusion = "; ".join(parts) or "nothing to compare"
-    return f"**The answer of suite {suite}** ({able} checkpoints that do IOI): {conclusion}."
+    return f"**The answer of suite {suite}** ({checkpoints} that do IOI): {conclusion}."
 
 
 def claims_table(shares: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from circuitbook.studies.class_shares import FUNCTIONS
 from circuitbook.studies.head_classes import PANELS
-from circuitbook.wording import short_number
+from circuitbook.wording import counted, short_number
 
 WHICH_HEADS = {"absolute": "in the circuit", "all heads": "all heads"}  # form: column of the table
 
@@ -83,9 +83,10 @@ def without_classes(shares: pd.DataFrame) -> str:
     unclassed = direct[direct["members"] == 0]
     if unclassed.empty:
         return ""
+    checkpoints = counted(len(unclassed), "checkpoint")
     models = ", ".join(dict.fromkeys(unclassed["model"]))
     return (
-        f"At {len(unclassed)} checkpoints the model does IOI and no head at all is in a class "
+        f"At {checkpoints} the model does IOI and no head at all is in a class "
         f"of stage B ({models})."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from circuitbook.studies.resampling import SCRUBS
+from circuitbook.wording import counted
 
 
 def final_scrub_table(scrubs: pd.DataFrame) -> pd.DataFrame:
@@ -37,12 +38,12 @@ def scrub_sentence(scrubs: pd.DataFrame) -> str:
     swapped = scrubs[scrubs["corruption"] == "swap"]
     left = swapped.groupby("scrub")["faithfulness"].mean()
     random = swapped.loc[swapped["scrub"] == "heads", "random"].mean()
-    checkpoints = len(scrubs[["model", "step"]].drop_duplicates())
+    checkpoints = counted(len(scrubs[["model", "step"]].drop_duplicates()), "checkpoint")
     return (
         "*What is left of the behaviour at the last checkpoint (0 %: as if all was resampled; "
         "100 %: the full model), with 95 % intervals over prompts. Resampled from prompts with "
         "subject and object swapped; in the last columns from prompts with other names.* "
-        f"Over all {checkpoints} checkpoints with such heads: the classes alone keep "
+        f"Over all {checkpoints} with such heads: the classes alone keep "
         f"{left['heads']:.0%}, as many random heads {random:.0%}; in their roles alone "
         f"{left['roles']:.0%}; without them {left['without']:.0%} is left."
     )

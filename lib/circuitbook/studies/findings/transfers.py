@@ -20,12 +20,18 @@ ENOUGH = 0.8  # of what a model's own pattern keeps: the other pattern works, to
 
 def same_circuit_sentence(summary: pd.DataFrame) -> str:
     """What a circuit keeps at another checkpoint and in another seed: see `transfer_summary`."""
-    return (
-        "In the same run, a circuit from another checkpoint "
-        f"{kept(ioi_row(summary, 'circuit', 'same run'))}. In another seed of the same size it "
-        f"{kept(ioi_row(summary, 'circuit', 'other seed'))}. "
-        "*Shuffled*: the target's own circuit with the heads of each layer shuffled."
+    same_run, other_seed = (
+        ioi_row(summary, "circuit", where) for where in ("same run", "other seed")
     )
+    sentences = []
+    if same_run is not None:
+        sentences.append(f"In the same run, a circuit from another checkpoint {kept(same_run)}.")
+    if other_seed is not None:
+        sentences.append(f"In another seed of the same size it {kept(other_seed)}.")
+    if not sentences:
+        return "There is no other checkpoint or seed with a circuit."
+    shuffled = "*Shuffled*: the target's own circuit with the heads of each layer shuffled."
+    return " ".join([*sentences, shuffled])
 
 
 def ioi_summary(summary: pd.DataFrame) -> pd.DataFrame:

@@ -30,8 +30,8 @@ def narrow_dtype(rough: pd.DataFrame) -> Trap | None:
     return Trap(
         "EAP-IG in bfloat16",
         f"correlation of the scores with float32 at least {rough['correlation'].min():.5f}; a "
-        f"score is off by up to {rough['largest'].max():.1%} of the largest; circuits of the same size "
-        f"share {rough['edges'].mean():.0%} of their edges on average, {worst['edges']:.0%} "
+        f"score is off by up to {rough['largest'].max():.1%} of the largest; circuits of the same "
+        f"size share {rough['edges'].mean():.0%} of their edges on average, {worst['edges']:.0%} "
         f"at worst ({TASK_SHORT[worst['task']]}, {worst['model']})",
         "all circuits",
     )

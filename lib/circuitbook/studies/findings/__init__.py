@@ -1,1 +1,1 @@
-"""What chapters conclude: tables and sentences computed from what was measured."""
+"""What the chapters show and say: tables and sentences computed from measurements."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.studies.head_classes import CLASSES, PANELS, SIGNALS, HeadClasses
-from circuitbook.wording import head_label, short_number
+from circuitbook.wording import head_label, head_labels, short_number
 
 LETTERS = (
     "*N name mover, C copy suppression, n and c their negatives, S S-inhibition, I induction, "
@@ -114,9 +114,9 @@ def members_listed(classes: HeadClasses) -> str:
     """The heads of each class: "name mover: 2.1; S-inhibition: 1.2, 1.3"."""
     parts = []
     for name in CLASSES:
-        heads = [head_label(classes.heads[row]) for row in classes.classes[name].nonzero()[0]]
+        heads = [classes.heads[row] for row in classes.classes[name].nonzero()[0]]
         if heads:
-            parts.append(f"{name}: {', '.join(heads)}")
+            parts.append(f"{name}: {head_labels(heads)}")
     return "; ".join(parts) or "none"
 
 

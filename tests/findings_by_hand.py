@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from circuitbook.studies.answer_readers import AnswerReaders
 from circuitbook.studies.head_classes import CLASSES, HeadClasses
 from circuitbook.studies.head_scores import HeadScores
 
@@ -68,3 +69,22 @@ def head_scores(
         else:
             arrays[kind] = column
     return HeadScores(model, step, tokens, 2, arrays)
+
+
+def answer_readers(task: str = "greater_than", model: str = "m", step: int = 8) -> AnswerReaders:
+    """Four heads, two MLPs: heads 0.1 and 1.0 look at YY, on 60 % and on all of the prompts."""
+    peaks = np.zeros((4, 5))
+    peaks[1, :3] = peaks[2] = 1
+    says_year = np.zeros((4, 5))
+    says_year[2, 0] = 1
+    effects = np.array([0, -0.1, -0.3, 0.1, -0.4, 0.1])
+    arrays = {
+        "looks": peaks,
+        "peaks": peaks,
+        "year": says_year,
+        "above": np.tile([[1.5], [-0.25]], (1, 5)),
+        "clean": np.ones(5),
+        "corrupted": np.zeros(5),
+        "direct": np.tile(1 + effects[:, None], (1, 5)),
+    }
+    return AnswerReaders(model, step, 8_000_000, task, 2, arrays)

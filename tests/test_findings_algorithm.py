@@ -24,8 +24,11 @@ from circuitbook.studies.findings.transfers import (
     ioi_summary,
     kept_by,
     last_ioi_circuits,
+    names_sentence,
     same_circuit_sentence,
+    spare_sentence,
     who_runs_the_same,
+    without_each,
 )
 from circuitbook.studies.transfer import transfer_summary
 
@@ -222,6 +225,17 @@ def test_sentences_about_moves_that_were_not_made_are_not_there():
     shown = ioi_summary(summary(run, ("sva", *run[1:])))
     assert len(shown) == 1 and shown.iloc[0]["shuffled"] == 0.27
     assert shown.iloc[0]["what"] == "circuit, edge by edge" and "task" not in shown
+
+
+def test_class_edges_are_sorted_by_what_they_change():
+    pattern = [("a", "b", "q"), ("b", "logits", ""), ("a", "logits", "")]
+    table = without_each(pattern, 0.6, [0.58, 0.9, 0.0])
+    assert table["without"].tolist() == ["a to logits", "b to logits", "a to b <q>"]
+    assert table["keeps"].tolist() == [0.0, 0.9, 0.58]
+    text = spare_sentence("m", 0.6, [0.58, 0.9, 0.0])
+    assert text.startswith("The pattern of m has 3 class edges and keeps 60%. 1 of them can go")
+    text = names_sentence("m", "m-seed2", as_found=0.2, best=0.5, own=0.8)
+    assert "Of the gap to its own, 50% is names" in text and "m-seed2's own circuit 80%" in text
 
 
 def test_the_last_circuits_are_those_of_the_last_step():

@@ -67,6 +67,8 @@ def test_distances_and_similarities():
         "1,000 to 10,000 steps in the printed tables; in this suite two circuits share 70% of "
         "their edges below a ratio of tokens of 1.5, and 10% above 3"
     )
+    alone = errata_of_circuits.unequal_distances(pairs, similarities[:3]).effect
+    assert alone == "1,000 to 10,000 steps in the printed tables"
 
 
 # ---- heads

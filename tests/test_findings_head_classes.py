@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
-from findings_by_hand import head_classes, head_scores
+from findings_by_hand import answer_readers, head_classes, head_scores
 
 from circuitbook.circuits.circuit import Circuit, circuit_of
-from circuitbook.figures.class_explorer import (
-    class_explorer,
-    class_notes,
-    class_roles,
-    front_explorer,
-)
-from circuitbook.figures.class_shares import figure_4
-from circuitbook.figures.transfers import model_matrices, reader_panels, run_matrices
 from circuitbook.model.graph import Graph
 from circuitbook.recipes import get_recipe
-from circuitbook.studies.answer_readers import AnswerReaders
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.findings.answer_readers import (
     reader_sentences,
     reader_shares,
@@ -43,7 +34,12 @@ from circuitbook.studies.findings.head_classes import (
     signal_sentence,
     signal_table,
 )
-from circuitbook.studies.findings.jumps import changed_heads, checkpoints_around, direct_share
+from circuitbook.studies.findings.jumps import (
+    bar_sentence,
+    changed_heads,
+    checkpoints_around,
+    direct_share,
+)
 from circuitbook.tasks import get_task
 
 # ---- classes over training
@@ -126,9 +122,13 @@ def test_a_jump_is_told_by_the_head_whose_score_crosses_the_bar():
     assert changed["classes"].tolist() == ["none", "name mover"]
     np.testing.assert_allclose(changed["name mover (copy score)"], [bar / 2 + 0.01, bar + 0.1])
     np.testing.assert_allclose(changed["direct effect on ioi"], -0.6)
-    lower = get_recipe("robust").algorithm.__class__(**(vars(settings) | {"copy_bar": bar / 2}))
+    lower = dataclasses.replace(settings, copy_bar=bar / 2)
     assert direct_share(neighbours[0], scores, settings) == pytest.approx(0.4)
     assert direct_share(neighbours[0], scores, lower) == pytest.approx(1.0)
+    assert bar_sentence(neighbours, scores, [settings, lower]) == (
+        "m, share B over all heads at these checkpoints: "
+        f"with copy_bar={bar:g} 40%, then 100%; with copy_bar={bar / 2:g} 100%, then 100%."
+    )
 
 
 # ---- where heads look
@@ -176,27 +176,8 @@ def test_the_model_with_most_heads_in_classes_is_shown_and_of_equals_the_last():
 # ---- readers of the answer
 
 
-def readers(task="greater_than", model="m", step=8) -> AnswerReaders:
-    """Four heads, two MLPs: heads 0.1 and 1.0 look at YY, on 60 % and on all of the prompts."""
-    peaks = np.zeros((4, 5))
-    peaks[1, :3] = peaks[2] = 1
-    says_year = np.zeros((4, 5))
-    says_year[2, 0] = 1
-    effects = np.array([0, -0.1, -0.3, 0.1, -0.4, 0.1])
-    arrays = {
-        "looks": peaks,
-        "peaks": peaks,
-        "year": says_year,
-        "above": np.tile([[1.5], [-0.25]], (1, 5)),
-        "clean": np.ones(5),
-        "corrupted": np.zeros(5),
-        "direct": np.tile(1 + effects[:, None], (1, 5)),
-    }
-    return AnswerReaders(model, step, 8_000_000, task, 2, arrays)
-
-
 def test_the_readers_of_each_task_are_told_in_a_line():
-    shares = reader_shares([readers(), readers("sva")])
+    shares = reader_shares([answer_readers(), answer_readers("sva")])
     assert shares["readers"].tolist() == pytest.approx([0.8, 0.8])
     columns = ["task", "what", "where", "mean", "null"]
     summary = pd.DataFrame(
@@ -230,7 +211,9 @@ def test_the_years_are_checked_at_the_last_circuit():
     def result(step):
         return CircuitResult("m", step, 8_000_000, "greater_than", Circuit(graph, mask), 0.0)
 
-    check = year_check([result(4), result(8), result(16)], [readers(step=4), readers(step=8)])
+    check = year_check(
+        [result(4), result(8), result(16)], [answer_readers(step=4), answer_readers(step=8)]
+    )
     assert check.to_dict("records") == [
         {
             "model": "m",
@@ -244,67 +227,5 @@ def test_the_years_are_checked_at_the_last_circuit():
         }
     ]
     assert "seventh position" in year_sentence(check)
-    none = year_check([result(16)], [readers(step=8)])
+    none = year_check([result(16)], [answer_readers(step=8)])
     assert none.empty and year_sentence(none).startswith("No checkpoint")
-
-
-# ---- figures
-
-
-def titles(fig) -> list[str]:
-    """Of the matrices in a figure; the book's style puts titles to the left."""
-    return [ax.get_title() or ax.get_title(loc="left") for ax in fig.axes if ax.images and ax.texts]
-
-
-def test_the_explorer_gets_the_classes_and_numbers_of_each_head():
-    classes = head_classes([-0.5, 0.1], {"induction": [0], "name mover": [0]})
-    scores = head_scores(copy=[0.7, 0.2], direct=[-0.5, 0.1])
-    assert class_roles([classes]) == {("m", 8): {"a0.h0": ["name mover", "induction"], "a0.h1": []}}
-    notes = class_notes([classes], [scores])["m", 8]
-    np.testing.assert_allclose(notes["direct effect e"], [-0.5, 0.1])
-    np.testing.assert_allclose(notes["Name mover (copy score)"], [0.7, 0.2])
-    assert notes["e through queries of the answering heads"].isna().all()
-
-    def result(model, n_edges, task="ioi"):
-        graph = Graph(1, 2)
-        circuit = Circuit(
-            graph, np.arange(graph.mask.size).reshape(graph.mask.shape) < n_edges, reason="none"
-        )
-        return CircuitResult(model, 8, 8, task, circuit, 0.0)
-
-    circuits = [result("m", 2), result("n", 5), result("o", 1), result("m", 9, "sva")]
-    front = front_explorer(circuits, [classes], page="there.html").data
-    assert "there.html#classes.model=n" in front and '"sva"' not in front
-    whole = class_explorer(circuits, [classes], [scores], model="o").data
-    assert '["o","ioi"]' in whole.replace(" ", "") and "direct effect e" in whole
-
-
-def test_matrices_leave_out_what_cannot_be_compared():
-    columns = ["source", "target", "source_step", "target_step", "what", "faithfulness"]
-    rows = [("a", "a", s, t, "circuit", 0.1 * s + 0.3 * t) for s in (1, 2) for t in (1, 2)]
-    rows += [("b", "b", 2, 2, "circuit", 0.5), ("a", "a", 2, 2, "classes", 0.25)]
-    table = pd.DataFrame(rows, columns=columns).assign(task="ioi")
-    table = table.assign(
-        source_tokens=table["source_step"] * 1000, target_tokens=table["target_step"] * 1000
-    )
-    fig = run_matrices(table, ["a", "b"])
-    assert titles(fig) == ["a"]
-    assert [text.get_text() for text in fig.axes[0].texts] == [".40", ".70", ".50", ".80"]
-    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["1k", "2k"]
-    plt.close(fig)
-    fig = model_matrices(table)
-    assert titles(fig) == ["the circuit, edge by edge", "its classes"]
-    assert [text.get_text() for text in fig.axes[1].texts] == [".25"]
-    plt.close(fig)
-
-
-def test_curves_show_the_shares():
-    shares = share_table([head_classes([-0.5, -0.3], {"name mover": [0]}, tokens=9)], draws=50)
-    fig = figure_4(shares, ["m"])
-    assert [ax.get_ylabel() for ax in fig.axes[::3]] == ["B: direct", "C: steering", "D: tertiary"]
-    assert fig.axes[0].lines[1].get_ydata() == pytest.approx([0.625])
-    plt.close(fig)
-    fig = reader_panels(reader_shares([readers(), readers("sva", "n")]), ["ioi", "sva"], ["m", "n"])
-    assert [line.get_label() for line in fig.axes[0].lines] == ["n"]
-    assert fig.axes[0].lines[0].get_ydata() == pytest.approx([0.8])
-    plt.close(fig)

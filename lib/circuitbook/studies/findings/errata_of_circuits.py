@@ -142,15 +142,15 @@ def last_column(read: pd.DataFrame) -> Trap:
 def unequal_distances(published: pd.DataFrame, similarities: pd.DataFrame) -> Trap:
     """published: "jaccard" of `published`; similarities: see `by_ratio`."""
     steps = published["step_next"] - published["step"]
-    near = similarities.loc[similarities["ratio"] < 1.5, "edges"].mean()
-    far = similarities.loc[similarities["ratio"] > 3, "edges"].mean()
-    return Trap(
-        "Figure 5 compares checkpoints at unequal distances",
-        f"{int(steps.min()):,} to {int(steps.max()):,} steps in the printed tables; in this suite "
-        f"two circuits share {near:.0%} of their edges below a ratio of tokens of 1.5, and "
-        f"{far:.0%} above 3",
-        "Figure 5",
-    )
+    effect = f"{int(steps.min()):,} to {int(steps.max()):,} steps in the printed tables"
+    near = similarities.loc[similarities["ratio"] < 1.5, "edges"]
+    far = similarities.loc[similarities["ratio"] > 3, "edges"]
+    if len(near) and len(far):
+        effect += (
+            f"; in this suite two circuits share {near.mean():.0%} of their edges below a ratio of "
+            f"tokens of 1.5, and {far.mean():.0%} above 3"
+        )
+    return Trap("Figure 5 compares checkpoints at unequal distances", effect, "Figure 5")
 
 
 def average_begins_early(published: pd.DataFrame, first_shown: int = 1000) -> Trap:

@@ -59,3 +59,19 @@ def direct_share(
     scores = next(one for one in head_scores if (one.model, one.step) == place)
     reclassified = classes.classes | direct_classes(scores, settings)
     return float(dataclasses.replace(classes, classes=reclassified).share("direct", "all heads"))
+
+
+def bar_sentence(
+    neighbours: Sequence[HeadClasses],
+    head_scores: Sequence[HeadScores],
+    choices: Sequence[AlgorithmSettings],
+) -> str:
+    """Share B at these checkpoints by each choice of settings, called by its copy_bar."""
+    parts = []
+    for settings in choices:
+        shares = [direct_share(classes, head_scores, settings) for classes in neighbours]
+        listed = ", then ".join(f"{share:.0%}" for share in shares)
+        parts.append(f"with copy_bar={settings.copy_bar:g} {listed}")
+    return (
+        f"{neighbours[0].model}, share B over all heads at these checkpoints: {'; '.join(parts)}."
+    )

@@ -78,3 +78,37 @@ def last_ioi_circuits(circuits: Sequence[CircuitResult]) -> dict[str, CircuitRes
     last = {result.model: result for result in sorted(of_ioi, key=lambda result: result.step)}
     models = dict.fromkeys(result.model for result in of_ioi)
     return {model: last[model] for model in models if last[model].circuit.found}
+
+
+# ---- the exercises
+
+
+def without_each(
+    pattern: Sequence[tuple[str, str, str]], whole: float, kept: Sequence[float]
+) -> pd.DataFrame:
+    """What a pattern of class edges keeps without each one of them: without, keeps.
+
+    whole: what it keeps with all. The edge that matters most comes first.
+    """
+    edges = [f"{a} to {b} <{at}>" if at else f"{a} to {b}" for a, b, at in pattern]
+    table = pd.DataFrame({"without": edges, "keeps": kept})
+    return table.sort_values("keeps", key=lambda keeps: -abs(keeps - whole), kind="stable")
+
+
+def spare_sentence(model: str, whole: float, kept: Sequence[float]) -> str:
+    """How many class edges of a model's pattern can go, one at a time, with little change."""
+    spare = int((np.abs(np.array(kept) - whole) < 0.05).sum())
+    return (
+        f"The pattern of {model} has {len(kept)} class edges and keeps {whole:.0%}. {spare} of "
+        "them can go, one at a time, with less than five points of change. "
+        "Those that matter most:"
+    )
+
+
+def names_sentence(source: str, target: str, as_found: float, best: float, own: float) -> str:
+    """How much of the gap between another seed's circuit and the own one is the order of heads."""
+    return (
+        f"The circuit of {source} keeps {as_found:.0%} in {target}; with the heads of each layer "
+        f"in the best order found, {best:.0%}; {target}'s own circuit {own:.0%}. Of the gap to its "
+        f"own, {(best - as_found) / (own - as_found):.0%} is names; the rest is not."
+    )

@@ -45,7 +45,7 @@ def attention_example(chapter: Chapter) -> AttentionExample | None:
     heads = [classes.heads[row] for row in rows]
     return AttentionExample(
         model=classes.model,
-        tokens=[model.tokenizer.decode([token]) for token in tokens.tolist()],
+        tokens=[str(model.tokenizer.decode([token])) for token in tokens.tolist()],
         patterns=patterns_on(model, tokens, heads).numpy(),
         titles=[f"{head_label(classes.heads[row])} ({classes.role(row)})" for row in rows],
         places={int(pairs.positions[place][0]): place for place in PLACES},

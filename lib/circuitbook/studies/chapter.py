@@ -9,8 +9,8 @@ Chapters share measurements through the store: what one has measured the next on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -18,11 +18,14 @@ import pandas as pd
 from circuitbook.recipes import Recipe, get_recipe
 from circuitbook.store import Store
 from circuitbook.studies.abilities import REPETITION, measure_abilities
+from circuitbook.studies.answer_readers import AnswerReaders, measure_answer_readers
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.studies.measurement import Place, places_of
 from circuitbook.studies.parameters import Selection, select
+from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
 from circuitbook.suites import Suite
 from circuitbook.suites.names import base_model
@@ -75,6 +78,33 @@ class Chapter:
         """At which steps, and where they are computed, as keyword arguments."""
         return {"steps": self.chosen.steps} | self.device
 
+    @property
+    def last_steps(self) -> dict[str, tuple[int, ...]]:
+        """Of each model its last step, as `variant` takes it."""
+        return {name: steps[-1:] for name, steps in self.steps.items()}
+
+    @property
+    def places(self) -> list[Place]:
+        """(model, step) of all checkpoints."""
+        return places_of(self.suite, self.models, self.steps)
+
+    def variant(
+        self,
+        *,
+        models: Sequence[str] | None = None,
+        steps: Mapping[str, tuple[int, ...]] | None = None,
+        tasks: Sequence[str] | None = None,
+        recipe: str | None = None,
+    ) -> Chapter:
+        """The same chapter with other models, steps of each, tasks or recipe."""
+        chosen = replace(
+            self.chosen,
+            models=self.models if models is None else tuple(models),
+            steps=self.steps if steps is None else dict(steps),
+            tasks=self.tasks if tasks is None else tuple(tasks),
+        )
+        return replace(self, chosen=chosen, recipe=get_recipe(recipe) if recipe else self.recipe)
+
     # ---- measurements
 
     @cached_property
@@ -120,6 +150,20 @@ class Chapter:
             self.head_classes,
             self.seeds,
             **self.device,
+        )
+
+    @cached_property
+    def scrubs(self) -> pd.DataFrame:
+        """What is left of IOI when heads are resampled: see `measure_scrubs`."""
+        return measure_scrubs(
+            self.suite, self.head_classes, self.circuits, self.store, self.recipe, **self.device
+        )
+
+    @cached_property
+    def answer_readers(self) -> list[AnswerReaders]:
+        """Heads that look at what tells the answer: see `measure_answer_readers`."""
+        return measure_answer_readers(
+            self.suite, self.circuits, self.store, self.recipe, **self.device
         )
 
 

@@ -1,0 +1,1 @@
+"""What the chapters show and say: tables and sentences computed from measurements."""

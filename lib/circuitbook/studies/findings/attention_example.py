@@ -1,0 +1,80 @@
+"""Where the heads in classes look, on a single IOI prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from circuitbook.heads.attention import patterns_on
+from circuitbook.studies.chapter import Chapter
+from circuitbook.studies.findings.head_classes import last_of_each
+from circuitbook.studies.head_classes import CLASSES, PLACES, HeadClasses
+from circuitbook.tasks import get_task
+from circuitbook.wording import head_label
+
+MOST_HEADS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionExample:
+    """Attention patterns [head, query, key] on one prompt, up to END.
+
+    tokens: the prompt's, decoded. titles: of each head, "2.1 (name mover)".
+    places: {position: "IO", "S1" or "S2"}.
+    """
+
+    model: str
+    tokens: list[str]
+    patterns: np.ndarray
+    titles: list[str]
+    places: dict[int, str]
+
+
+def attention_example(chapter: Chapter) -> AttentionExample | None:
+    """The model with the most heads in classes, at its last checkpoint; None without such heads."""
+    classes = most_classed(chapter.head_classes, chapter.main)
+    rows = classed_rows(classes)[:MOST_HEADS]
+    if not rows:
+        return None
+    checkpoint = chapter.suite.checkpoint(classes.model, classes.step)
+    model = checkpoint.load(**chapter.device)
+    pairs = get_task("ioi").prompts(model.tokenizer, n=1, seed=chapter.recipe.seed)
+    tokens = pairs.clean[0, : int(pairs.end[0]) + 1]
+    heads = [classes.heads[row] for row in rows]
+    return AttentionExample(
+        model=classes.model,
+        tokens=[str(model.tokenizer.decode([token])) for token in tokens.tolist()],
+        patterns=patterns_on(model, tokens, heads).numpy(),
+        titles=[f"{head_label(classes.heads[row])} ({classes.role(row)})" for row in rows],
+        places={int(pairs.positions[place][0]): place for place in PLACES},
+    )
+
+
+def most_classed(head_classes: Sequence[HeadClasses], models: Sequence[str]) -> HeadClasses:
+    """The last checkpoint with the most heads in classes; of equals, that of the last model."""
+    last = last_of_each(head_classes)
+    return max(reversed([last[model] for model in models]), key=lambda one: len(classed_rows(one)))
+
+
+def classed_rows(classes: HeadClasses) -> list[int]:
+    """The heads that are in some class, as rows, by the first of their classes."""
+    rows = [row for row, labels in enumerate(classes.labels) if labels]
+    return sorted(rows, key=lambda row: CLASSES.index(str(classes.role(row))))
+
+
+def example_sentence(example: AttentionExample | None) -> str:
+    """At which token each head looks most from END."""
+    if example is None:
+        return "No head is in any class at the last checkpoint: there is no pattern to show."
+    looks = []
+    for title, pattern in zip(example.titles, example.patterns, strict=True):
+        position = int(pattern[-1].argmax())
+        token = example.tokens[position].strip()
+        place = f", which is {example.places[position]}" if position in example.places else ""
+        looks.append(f"{title} looks most at “{token}”{place} ({pattern[-1].max():.0%})")
+    return (
+        f"From END, in {example.model}: {'; '.join(looks)}. One prompt is an example, not a "
+        "measurement: the shares over many prompts follow."
+    )

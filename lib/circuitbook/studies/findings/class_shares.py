@@ -1,0 +1,142 @@
+"""How much the classes explain, in a table and sentences: what stands beside Figure 4."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from circuitbook.studies.class_shares import FUNCTIONS
+from circuitbook.studies.head_classes import PANELS
+from circuitbook.wording import counted, short_number
+
+WHICH_HEADS = {"absolute": "in the circuit", "all heads": "all heads"}  # form: column of the table
+
+
+def last_shares(shares: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `share_table` that are about each model's last checkpoint."""
+    return shares[shares["step"] == shares.groupby("model")["step"].transform("max")]
+
+
+def final_share_table(shares: pd.DataFrame) -> pd.DataFrame:
+    """Shares at each model's last checkpoint, in words, beside what as many random heads explain.
+
+    A row per model and stage that has effects to share; columns for the circuit and for all heads.
+    """
+    rows = []
+    for (model, stage), part in last_shares(shares).groupby(["model", "stage"], sort=False):
+        by_form = part.set_index("form")
+        if pd.isna(by_form.loc["all heads", "share"]):
+            continue
+        row = {"model": model, "stage": f"{PANELS[stage]}: {stage}"}
+        for form, which in WHICH_HEADS.items():
+            row[which], row[f"random, {which}"] = _share_cells(by_form.loc[form])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _share_cells(row: pd.Series) -> tuple[str, str]:
+    """A share with its interval, and the share of random heads; where there is none, why."""
+    if pd.isna(row["share"]):
+        return f"none: {row['why']}", ""
+    share = f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
+    return share, f"{row['null']:.0%} ({row['members']} of {row['nodes']})"
+
+
+def share_sentences(shares: pd.DataFrame) -> str:
+    """What the table leaves out, and what all checkpoints together say."""
+    sentences = [
+        nothing_to_share(shares),
+        against_random_heads(shares),
+        without_classes(shares),
+        jump_sentence(shares),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def nothing_to_share(shares: pd.DataFrame) -> str:
+    """Which stages of which models have no effect to share at the last checkpoint, and why."""
+    final = last_shares(shares)
+    missing = final[(final["form"] == "all heads") & final["share"].isna()]
+    parts = [
+        f"{PANELS[stage]} in {', '.join(part['model'])} ({why})"
+        for (stage, why), part in missing.groupby(["stage", "why"], sort=False)
+    ]
+    return f"Nothing to share: {'; '.join(parts)}." if parts else ""
+
+
+def against_random_heads(shares: pd.DataFrame) -> str:
+    """Shares of all heads on average, beside those of as many random heads."""
+    with_members = shares[
+        (shares["form"] == "all heads") & shares["share"].notna() & (shares["members"] > 0)
+    ]
+    if with_members.empty:
+        return ""
+    return (
+        "Over all heads, stages and checkpoints that have such heads, the classes explain "
+        f"{with_members['share'].mean():.0%} on average and as many random heads "
+        f"{with_members['null'].mean():.0%}."
+    )
+
+
+def without_classes(shares: pd.DataFrame) -> str:
+    """At how many checkpoints the model does IOI with no head in a class of stage B."""
+    direct = _direct_over_all_heads(shares)
+    unclassed = direct[direct["members"] == 0]
+    if unclassed.empty:
+        return ""
+    checkpoints = counted(len(unclassed), "checkpoint")
+    models = ", ".join(dict.fromkeys(unclassed["model"]))
+    return (
+        f"At {checkpoints} the model does IOI and no head at all is in a class "
+        f"of stage B ({models})."
+    )
+
+
+def largest_jump(shares: pd.DataFrame) -> pd.Series | None:
+    """The row of `shares` where B over all heads has changed most since the checkpoint before.
+
+    With a column `change`; None where no model has two checkpoints.
+    """
+    direct = _direct_over_all_heads(shares).sort_values(["model", "step"])
+    changes = direct.groupby("model")["share"].diff().abs()
+    jumps = direct.assign(change=changes).dropna(subset=["change"])
+    return None if jumps.empty else jumps.loc[jumps["change"].idxmax()]
+
+
+def jump_sentence(shares: pd.DataFrame) -> str:
+    jump = largest_jump(shares)
+    if jump is None:
+        return ""
+    return (
+        f"The largest jump of B over all heads between two checkpoints: {jump['change']:.0%}, "
+        f"in {jump['model']} at {short_number(jump['tokens_seen'])} tokens."
+    )
+
+
+def _direct_over_all_heads(shares: pd.DataFrame) -> pd.DataFrame:
+    return shares[
+        (shares["stage"] == "direct") & (shares["form"] == "all heads") & shares["share"].notna()
+    ]
+
+
+def function_sentence(functions: pd.DataFrame) -> str:
+    """How much of what helps comes from heads that look at the subject, and at the indirect object.
+
+    functions: see `function_shares`.
+    """
+    if functions.empty:
+        return "No checkpoint does IOI."
+    at_io, at_subject, _ = FUNCTIONS
+    by_model = functions.groupby("model", sort=False)
+    final = functions.loc[by_model["step"].idxmax()].set_index("model")
+    change = by_model[at_subject].max() - by_model[at_subject].min()
+
+    def listed(function: str) -> str:
+        return ", ".join(f"{share:.0%} in {model}" for model, share in final[function].items())
+
+    return (
+        f"At the last checkpoint, heads that look at the subject make {listed(at_subject)}; "
+        f"heads that look at the indirect object {listed(at_io)}. "
+        f"Over its checkpoints the first share changes by {change.max():.0%} at most within a run "
+        f"({change.idxmax()}); between the models at the end it differs by "
+        f"{final[at_subject].max() - final[at_subject].min():.0%}."
+    )

@@ -1,0 +1,114 @@
+"""Circuits and patterns of classes put elsewhere, in a table and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from circuitbook.circuits.faithfulness import faithfulness
+from circuitbook.studies.chapter import Chapter
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.findings.algorithm import ioi_row, kept
+from circuitbook.studies.masks import measure_masks
+from circuitbook.studies.measurement import Measurer
+from circuitbook.studies.transfer import transfer_matrix
+
+ENOUGH = 0.8  # of what a model's own pattern keeps: the other pattern works, too
+
+
+def same_circuit_sentence(summary: pd.DataFrame) -> str:
+    """What a circuit keeps at another checkpoint and in another seed: see `transfer_summary`."""
+    same_run, other_seed = (
+        ioi_row(summary, "circuit", where) for where in ("same run", "other seed")
+    )
+    sentences = []
+    if same_run is not None:
+        sentences.append(f"In the same run, a circuit from another checkpoint {kept(same_run)}.")
+    if other_seed is not None:
+        sentences.append(f"In another seed of the same size it {kept(other_seed)}.")
+    if not sentences:
+        return "There is no other checkpoint or seed with a circuit."
+    shuffled = "*Shuffled*: the target's own circuit with the heads of each layer shuffled."
+    return " ".join([*sentences, shuffled])
+
+
+def ioi_summary(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `transfer_summary` that are about IOI, under names for readers."""
+    titles = {"circuit": "circuit, edge by edge", "classes": "classes, other heads"}
+    of_ioi = summary[summary["task"] == "ioi"].drop(columns="task")
+    named = of_ioi.assign(what=of_ioi["what"].map(titles))
+    return named.rename(columns={"own": "target's own", "null": "shuffled"})
+
+
+def who_runs_the_same(transfers: pd.DataFrame) -> str:
+    """For each model with a pattern of classes: the models whose patterns work there, too."""
+    patterns = transfer_matrix(transfers, "ioi", "classes")  # rows: found in; columns: put to
+    lines = []
+    for target in patterns.columns:
+        own, others = patterns.loc[target, target], patterns[target].drop(target).dropna()
+        if others.empty or np.isnan(own):
+            continue
+        works = others[others >= ENOUGH * own]
+        line = (
+            f"- In **{target}** (own pattern {own:.0%}) the patterns of "
+            f"{', '.join(works.index) or 'no other model'} keep at least four fifths of that"
+        )
+        if len(works) < len(others):
+            line += f"; least does that of {others.idxmin()} ({others.min():.0%})"
+        lines.append(f"{line}.")
+    if not lines:
+        return "There are no two models with classes to compare."
+    return "**Who runs the same algorithm?**\n\n" + "\n".join(lines)
+
+
+def kept_by(chapter: Chapter, target: CircuitResult, masks: Sequence[np.ndarray]) -> np.ndarray:
+    """Normalised faithfulness of circuits, bool [src, dst] each, where `target` was found."""
+    checkpoint = chapter.suite.checkpoint(target.model, target.step)
+    here = Measurer((checkpoint,), chapter.store, **chapter.device)
+    prompts, seed = chapter.recipe.prompts[target.task], chapter.recipe.seed
+    metric = measure_masks(here, target.task, masks, prompts=prompts, seed=seed).mean(1)
+    return faithfulness(metric[2:], metric[0], metric[1], "normalised")
+
+
+def last_ioi_circuits(circuits: Sequence[CircuitResult]) -> dict[str, CircuitResult]:
+    """The IOI circuit of each model's last checkpoint, where it has one."""
+    of_ioi = [result for result in circuits if result.task == "ioi"]
+    last = {result.model: result for result in sorted(of_ioi, key=lambda result: result.step)}
+    models = dict.fromkeys(result.model for result in of_ioi)
+    return {model: last[model] for model in models if last[model].circuit.found}
+
+
+# ---- the exercises
+
+
+def without_each(
+    pattern: Sequence[tuple[str, str, str]], whole: float, kept: Sequence[float]
+) -> pd.DataFrame:
+    """What a pattern of class edges keeps without each one of them: without, keeps.
+
+    whole: what it keeps with all. The edge that matters most comes first.
+    """
+    edges = [f"{a} to {b} <{at}>" if at else f"{a} to {b}" for a, b, at in pattern]
+    table = pd.DataFrame({"without": edges, "keeps": kept})
+    return table.sort_values("keeps", key=lambda keeps: -abs(keeps - whole), kind="stable")
+
+
+def spare_sentence(model: str, whole: float, kept: Sequence[float]) -> str:
+    """How many class edges of a model's pattern can go, one at a time, with little change."""
+    spare = int((np.abs(np.array(kept) - whole) < 0.05).sum())
+    return (
+        f"The pattern of {model} has {len(kept)} class edges and keeps {whole:.0%}. {spare} of "
+        "them can go, one at a time, with less than five points of change. "
+        "Those that matter most:"
+    )
+
+
+def names_sentence(source: str, target: str, as_found: float, best: float, own: float) -> str:
+    """How much of the gap between another seed's circuit and the own one is the order of heads."""
+    return (
+        f"The circuit of {source} keeps {as_found:.0%} in {target}; with the heads of each layer "
+        f"in the best order found, {best:.0%}; {target}'s own circuit {own:.0%}. Of the gap to its "
+        f"own, {(best - as_found) / (own - as_found):.0%} is names; the rest is not."
+    )

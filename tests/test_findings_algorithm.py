@@ -1,0 +1,270 @@
+"""The algorithm chapter's tables and sentences, on shares and transfers with known words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from findings_by_hand import head_classes
+
+from circuitbook.circuits.circuit import Circuit
+from circuitbook.model.graph import Graph, graph_of
+from circuitbook.studies.chapter import open_chapter
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.class_shares import FUNCTIONS, share_table
+from circuitbook.studies.findings.algorithm import answer, claim_at_models, claims_table, compared
+from circuitbook.studies.findings.class_shares import (
+    final_share_table,
+    function_sentence,
+    largest_jump,
+    share_sentences,
+)
+from circuitbook.studies.findings.resampling import final_scrub_table, scrub_sentence
+from circuitbook.studies.findings.transfers import (
+    ioi_summary,
+    kept_by,
+    last_ioi_circuits,
+    names_sentence,
+    same_circuit_sentence,
+    spare_sentence,
+    who_runs_the_same,
+    without_each,
+)
+from circuitbook.studies.transfer import transfer_summary
+
+SUMMARY_COLUMNS = ["task", "what", "where", "pairs", "mean", "lowest", "own", "null"]
+
+
+def summary(*rows) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+
+
+# ---- the paper's claims
+
+
+def test_a_claim_is_answered_for_each_model_by_its_lowest_share():
+    shares = pd.DataFrame(
+        [
+            ("big", "direct", "absolute", 0.95, 0.9, 0.99),
+            ("big", "direct", "absolute", 0.85, 0.8, 0.9),
+            ("small", "direct", "absolute", 0.4, 0.3, 0.5),
+            ("small", "direct", "all heads", 0.99, 0.99, 0.99),  # another form does not count
+            ("tiny", "direct", "absolute", np.nan, np.nan, np.nan),
+            ("wide", "direct", "absolute", 0.75, 0.6, 0.8),
+        ],
+        columns=["model", "stage", "form", "share", "low", "high"],
+    )
+    assert claim_at_models(shares, "direct") == (
+        "holds: big (85%); does not hold: small (40%); no such heads: tiny; can't tell: wide (75%)"
+    )
+
+
+@pytest.mark.parametrize(
+    "mean, words",
+    [
+        (0.82, "about as well as its own"),  # own 0.9
+        (0.78, "less well than its own, and better than one with shuffled heads"),
+        (0.36, "less well than its own, and better than one with shuffled heads"),
+        (0.34, "no better than one with shuffled heads"),  # null 0.3
+    ],
+)
+def test_what_is_kept_is_compared_with_the_own_circuit_and_with_shuffled_heads(mean, words):
+    row = summary(("ioi", "circuit", "same run", 2, mean, mean, 0.9, 0.3)).iloc[0]
+    assert compared(row) == words
+
+
+def test_the_answer_names_only_what_was_compared():
+    able, unable = head_classes([-0.5, 0.1], {"name mover": [0]}), head_classes([], {}, ioi=False)
+    moves = summary(
+        ("sva", "circuit", "other seed", 2, 0.9, 0.9, 0.9, 0.1),
+        ("ioi", "circuit", "other seed", 2, 0.2, 0.1, 0.9, 0.3),
+    )
+    assert answer("mini", [able, unable], moves) == (
+        "**The answer of suite mini** (1 checkpoint that do IOI): "
+        "one from another seed works no better than one with shuffled heads."
+    )
+    assert answer("mini", [able, able], summary()).endswith(
+        "(2 checkpoints that do IOI): nothing to compare."
+    )
+    table = claims_table(share_table([able], draws=50), moves).set_index("what").iloc[:, 1]
+    assert table["the same circuit, in another seed"] == (
+        "keeps 20% (10% at worst); the target's own 90%, shuffled heads 30%"
+    )
+    assert table["the same circuit, in another checkpoint of the run"] == "nothing to compare"
+    assert table["B: name movers and copy suppression, of the direct effect"] == "holds: m (83%)"
+
+
+# ---- shares
+
+
+def test_the_share_table_shows_the_last_checkpoint_beside_random_heads():
+    first = head_classes([-0.5, 0.0, 0.0, -0.5], {"name mover": [0]}, step=1)
+    last = head_classes(
+        [-0.5, 0.1, -0.2, -0.2], {"name mover": [0], "negative name mover": [1]}, step=8
+    )
+    outside = head_classes([-0.3, 0.1], {}, model="other", in_circuit=[False, False])
+    table = final_share_table(share_table([first, last, outside], draws=3000))
+    assert list(table["model"]) == ["m", "other"] and set(table["stage"]) == {"B: direct"}
+    ours, other = table.iloc[0], table.iloc[1]
+    assert ours["all heads"] == "60% [60%, 60%]" == ours["in the circuit"]
+    chance, heads = ours["random, all heads"].split("% ")
+    assert heads == "(2 of 4)" and int(chance) == pytest.approx(50, abs=2)
+    assert (other["in the circuit"], other["random, in the circuit"]) == ("none: no circuit", "")
+    assert other["all heads"] == "0% [0%, 0%]"
+
+
+def test_the_share_sentences_count_what_the_table_leaves_out():
+    run = [
+        head_classes([-0.5, -0.5], {"name mover": [0]}, step=1, tokens=1000),
+        head_classes([-0.9, -0.1], {"name mover": [0]}, step=2, tokens=2000),
+        head_classes([-0.6, -0.4], {}, step=4, tokens=4000),
+    ]
+    other = head_classes([-0.6, -0.4], {"name mover": [0, 1]}, model="other")
+    shares = share_table([*run, other], draws=4000)
+    jump = largest_jump(shares)  # 50 %, 90 %, 0 %
+    assert (jump["model"], jump["step"], jump["change"]) == ("m", 4, pytest.approx(0.9))
+    text = share_sentences(shares)
+    assert "Nothing to share: C in m, other (no receivers); D in m, other (no receivers)." in text
+    assert (
+        "At 1 checkpoint the model does IOI and no head at all is in a class of stage B (m)."
+        in text
+    )
+    assert "between two checkpoints: 90%, in m at 4k tokens." in text
+    explained = "the classes explain 80% on average and as many random heads 67%"
+    assert explained in text or explained.replace("67", "66") in text  # (50 + 50 + 100) / 3
+    assert largest_jump(share_table([other], draws=50)) is None
+    assert "largest jump" not in share_sentences(share_table([other], draws=50))
+
+
+def test_where_helping_heads_look_is_told_of_the_last_checkpoint():
+    columns = ["model", "step", "tokens_seen", *FUNCTIONS]
+    functions = pd.DataFrame(
+        [("a", 1, 1, 0.1, 0.6, 0.3), ("a", 2, 2, 0.2, 0.8, 0.0), ("b", 2, 2, 0.7, 0.3, 0.0)],
+        columns=columns,
+    )
+    assert function_sentence(functions) == (
+        "At the last checkpoint, heads that look at the subject make 80% in a, 30% in b; "
+        "heads that look at the indirect object 20% in a, 70% in b. "
+        "Over its checkpoints the first share changes by 20% at most within a run (a); "
+        "between the models at the end it differs by 50%."
+    )
+    assert function_sentence(functions[:0]) == "No checkpoint does IOI."
+
+
+# ---- resampling
+
+
+def test_what_resampling_leaves():
+    rows = []
+    for step, left in ((1, 0.5), (2, 0.7)):
+        for corruption, off in (("swap", 0.0), ("abc", 0.1)):
+            for scrub, less in (("without", 0.6), ("heads", 0.0), ("roles", 0.2)):
+                value = left - less + off
+                random = 0.3 * step if (corruption, scrub) == ("swap", "heads") else np.nan
+                row = ("m", step, corruption, scrub, value, value - 0.05, value + 0.05, random)
+                rows.append(row)
+    columns = ["model", "step", "corruption", "scrub", "faithfulness", "low", "high", "random"]
+    scrubs = pd.DataFrame(rows, columns=columns)
+    assert final_scrub_table(scrubs).iloc[0].to_dict() == {
+        "model": "m",
+        "the classes alone": "70% [65%, 75%]",
+        "the classes, in their roles alone": "50% [45%, 55%]",
+        "all but the classes": "10% [5%, 15%]",
+        "as many random heads": "60%",
+        "the classes alone (other names)": "80% [75%, 85%]",
+        "the classes, in their roles alone (other names)": "60% [55%, 65%]",
+    }
+    assert scrub_sentence(scrubs).endswith(
+        "Over all 2 checkpoints with such heads: the classes alone keep 60%, as many random heads "
+        "45%; in their roles alone 40%; without them 0% is left."
+    )
+    assert "nothing to keep" in scrub_sentence(scrubs[:0])
+
+
+# ---- transfers
+
+
+def transfers(rows) -> pd.DataFrame:
+    """Patterns of classes between the last checkpoints: (source, target, faithfulness)."""
+    table = pd.DataFrame(rows, columns=["source", "target", "faithfulness"])
+    return table.assign(
+        task="ioi", what="classes", source_step=9, target_step=9, source_tokens=9, target_tokens=9
+    )
+
+
+def test_a_pattern_works_elsewhere_if_it_keeps_four_fifths():
+    table = transfers(
+        [
+            ("a", "a", 0.9),
+            ("b", "a", 0.73),  # four fifths of 0.9 are 0.72
+            ("c", "a", 0.71),
+            ("a", "b", 0.6),
+            ("b", "b", 0.5),
+            ("c", "b", 0.7),
+            ("c", "c", 0.2),
+        ]
+    )
+    assert who_runs_the_same(table).splitlines()[2:] == [
+        "- In **a** (own pattern 90%) the patterns of b keep at least four fifths of that; "
+        "least does that of c (71%).",
+        "- In **b** (own pattern 50%) the patterns of a, c keep at least four fifths of that.",
+    ]
+    assert who_runs_the_same(table[:1]) == "There are no two models with classes to compare."
+
+
+def test_sentences_about_moves_that_were_not_made_are_not_there():
+    seed = ("ioi", "circuit", "other seed", 2, 0.27, 0.04, 0.9, 0.34)
+    run = ("ioi", "circuit", "same run", 8, 0.86, 0.48, 0.89, 0.27)
+    both = same_circuit_sentence(summary(run, seed))
+    assert "In the same run, a circuit from another checkpoint keeps 86% (48% at worst)" in both
+    assert "In another seed of the same size it keeps 27%" in both
+    assert "same run" not in same_circuit_sentence(summary(seed))
+    assert same_circuit_sentence(summary()) == (
+        "There is no other checkpoint or seed with a circuit."
+    )
+    shown = ioi_summary(summary(run, ("sva", *run[1:])))
+    assert len(shown) == 1 and shown.iloc[0]["shuffled"] == 0.27
+    assert shown.iloc[0]["what"] == "circuit, edge by edge" and "task" not in shown
+
+
+def test_class_edges_are_sorted_by_what_they_change():
+    pattern = [("a", "b", "q"), ("b", "logits", ""), ("a", "logits", "")]
+    table = without_each(pattern, 0.6, [0.58, 0.9, 0.0])
+    assert table["without"].tolist() == ["a to logits", "b to logits", "a to b <q>"]
+    assert table["keeps"].tolist() == [0.0, 0.9, 0.58]
+    text = spare_sentence("m", 0.6, [0.58, 0.9, 0.0])
+    assert text.startswith("The pattern of m has 3 class edges and keeps 60%. 1 of them can go")
+    text = names_sentence("m", "m-seed2", as_found=0.2, best=0.5, own=0.8)
+    assert "Of the gap to its own, 50% is names" in text and "m-seed2's own circuit 80%" in text
+
+
+def test_the_last_circuits_are_those_of_the_last_step():
+    graph = Graph(1, 1)
+
+    def result(model, step, task="ioi", reason=""):
+        circuit = Circuit(graph, graph.mask, reason=reason)
+        return CircuitResult(model, step, step, task, circuit, 0.0)
+
+    circuits = [result("a", 1), result("a", 2), result("a", 3, "sva"), result("b", 1)]
+    last = last_ioi_circuits([*circuits, result("b", 2, reason="no circuit of that size")])
+    assert {model: end.step for model, end in last.items()} == {"a": 2}
+
+
+def test_all_edges_keep_all_of_the_behaviour_and_none_keep_nothing(tmp_path):
+    chapter = open_chapter(suite="mini", models="mini-xs", tasks=["ioi"], store=str(tmp_path))
+    graph = graph_of(chapter.suite.checkpoint("mini-xs", 3906).load())
+    end = CircuitResult("mini-xs", 3906, 1, "ioi", Circuit(graph, graph.mask), 0.0)
+    half = graph.mask.copy()
+    half[graph.heads(1)] = False  # no head of the second layer
+    kept = kept_by(chapter, end, [graph.mask, np.zeros_like(graph.mask), half])
+    np.testing.assert_allclose(kept[:2], [1, 0], atol=1e-4)
+    assert abs(kept[2]) < 0.5  # the head that carries IOI is in that layer
+
+
+def test_a_variant_changes_what_is_asked_for_and_keeps_the_rest():
+    chapter = open_chapter(suite="mini", tasks=["ioi", "sva"], recipe="robust")
+    other = chapter.variant(models=["mini-xs"], steps=chapter.last_steps, recipe="paper")
+    assert other.places == [("mini-xs", 3906)] and other.recipe.name == "paper"
+    assert other.tasks == chapter.tasks and other.store is chapter.store
+    assert chapter.recipe.name == "robust" and len(chapter.models) > 1
+    assert transfer_summary(transfers([("a", "a", 0.9)])).empty  # nothing was moved

@@ -35,11 +35,11 @@ def scored(values, **known):
 
 def test_a_models_first_sentence():
     model = SimpleNamespace(
-        checkpoint=SimpleNamespace(model="mini-s", tokens_seen=1_500_000),
+        checkpoint=SimpleNamespace(model="mini-s"),
         shape=SimpleNamespace(n_layers=3, n_heads=4),
     )
     pairs = type("Pairs", (), {"task": "ioi", "__len__": lambda self: 48})()
-    assert findings.model_and_prompts(model, pairs) == (
+    assert findings.model_and_prompts(model, 1_500_000, pairs) == (
         "The model here: **mini-s** after 1.5M tokens, 3 layers of 4 heads; "
         "48 prompts of **Indirect Object Identification**."
     )

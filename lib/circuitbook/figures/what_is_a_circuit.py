@@ -98,6 +98,8 @@ def faithfulness_over_size(circuit: Circuit, threshold: float = 0.8) -> plt.Figu
 
     The interval is of the form that was searched by, normalised; a line marks the circuit's size.
     """
+    if circuit.curve is None:
+        raise ValueError(f"{circuit!r} has no curve: find it with find_circuit")
     curve = circuit.curve[circuit.curve["edges"] > 0].drop_duplicates("edges")
     edges = curve["edges"]
     fig, ax = plt.subplots(figsize=(7.2, 3.4))

@@ -23,11 +23,10 @@ Edge = tuple[int, int]  # row and column in a graph's mask
 # ------------------------------------------------------------------ model and prompts
 
 
-def model_and_prompts(model: Model, pairs: PromptPairs) -> str:
+def model_and_prompts(model: Model, tokens_seen: int, pairs: PromptPairs) -> str:
     """Which model the chapter looks at, how far it is trained, and which prompts it reads."""
-    tokens_seen = short_number(model.checkpoint.tokens_seen)
     return (
-        f"The model here: **{model.checkpoint.model}** after {tokens_seen} tokens, "
+        f"The model here: **{model.checkpoint.model}** after {short_number(tokens_seen)} tokens, "
         f"{model.shape.n_layers} layers of {model.shape.n_heads} heads; "
         f"{len(pairs)} prompts of **{TASK_TITLES[pairs.task]}**."
     )
@@ -159,13 +158,20 @@ def smallest_circuit(
 # ------------------------------------------------------------------ exercises
 
 
+def _scores(circuit: Circuit) -> np.ndarray:
+    """The scores [src, dst] that a circuit was found by."""
+    if circuit.scores is None:
+        raise ValueError(f"{circuit!r} was not found by scores; find it with find_circuit")
+    return circuit.scores
+
+
 def weakest_alone(circuit: Circuit, effect: np.ndarray) -> Edge:
     """Of the circuit's edges with large scores, the one with the least effect for its score.
 
     Large: more than a tenth of the largest score of all edges. effect [src, dst]: the metric lost
     when an edge is patched alone.
     """
-    size = np.abs(circuit.scores)
+    size = np.abs(_scores(circuit))
     large = [tuple(edge) for edge in np.argwhere(circuit.mask & (size > 0.1 * size.max()))]
     return min(large, key=lambda edge: abs(effect[edge]) / size[edge])
 
@@ -183,7 +189,7 @@ def beyond_the_sum(
     are. For an edge that harms, "beyond the sum" has its sign turned.
     """
     own = np.array([effect[other] for other in others])
-    beyond = np.sign(circuit.scores[edge]) * (together - own - effect[edge])
+    beyond = np.sign(_scores(circuit)[edge]) * (together - own - effect[edge])
     table = pd.DataFrame(
         {
             "with": [circuit.graph.edge_name(*other) for other in others],
@@ -197,7 +203,7 @@ def beyond_the_sum(
 
 def alone(circuit: Circuit, edge: Edge, effect: np.ndarray) -> str:
     """What the edge's score says, and what patching it alone does."""
-    score, lost = circuit.scores[edge], effect[edge]
+    score, lost = _scores(circuit)[edge], effect[edge]
     return (
         f"`{circuit.graph.edge_name(*edge)}`: score {score:.2f}, lost when patched alone "
         f"{lost:.2f}, which is {abs(lost) / abs(score):.0%} of it: no edge with a large score has "
@@ -207,7 +213,7 @@ def alone(circuit: Circuit, edge: Edge, effect: np.ndarray) -> str:
 
 def best_partner(circuit: Circuit, edge: Edge, effect: np.ndarray, partners: pd.DataFrame) -> str:
     """What share of the difference between score and effect the best of the partners explains."""
-    missing = abs(circuit.scores[edge]) - abs(effect[edge])
+    missing = abs(_scores(circuit)[edge]) - abs(effect[edge])
     share = partners["beyond the sum"].max() / missing
     if share > 0.5:
         meaning = "What the one does hangs on the other."

@@ -52,6 +52,12 @@ def _config(folder: Path) -> dict:
     return json.loads((folder / "config.json").read_text(encoding="utf8"))
 
 
+def _tokens_seen(checkpoint: Checkpoint) -> int:
+    if checkpoint.tokens_seen is None:
+        raise ValueError(f"suite {checkpoint.suite} does not say how many tokens a step has")
+    return checkpoint.tokens_seen
+
+
 def models_table(suite: Suite) -> pd.DataFrame:
     """Layers, heads, widths, parameters and tokens seen: a row for each model."""
     rows = {}
@@ -65,7 +71,7 @@ def models_table(suite: Suite) -> pd.DataFrame:
             "width": shape.d_model,
             "head width": shape.d_head,
             "parameters": f"{count_parameters(config):,}",
-            "tokens seen": short_number(checkpoint.tokens_seen),
+            "tokens seen": short_number(_tokens_seen(checkpoint)),
         }
     return pd.DataFrame(rows).T
 

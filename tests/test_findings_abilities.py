@@ -12,6 +12,7 @@ from circuitbook.figures.emergence import (
 )
 from circuitbook.stats import Emergence
 from circuitbook.studies.abilities import OnsetComparison
+from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.findings import abilities as findings
 from circuitbook.suites import load_suite
 
@@ -22,6 +23,15 @@ def onset(tokens, spread=0.1, final=5.0):
 
 
 NONE = Emergence(0.5, 0.04, np.nan, np.nan, np.nan, np.empty(0))
+
+
+def test_what_is_measured_counts_the_chosen_checkpoints(tmp_path):
+    chapter = open_chapter(
+        suite="mini", models=["mini-xs", "mini-s"], steps=[0, 128, 3906], store=str(tmp_path)
+    )
+    assert findings.what_is_measured(chapter, 20) == (
+        "Measured here: suite **mini**, models mini-xs, mini-s; 6 checkpoints, 20 prompts per task."
+    )
 
 
 def test_example_prompts_are_the_first_of_each_task():

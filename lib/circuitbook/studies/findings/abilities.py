@@ -15,6 +15,7 @@ from circuitbook.studies.abilities import (
     emergences,
     summarise,
 )
+from circuitbook.studies.chapter import Chapter
 from circuitbook.suites.names import base_model
 from circuitbook.tasks.registry import get_task
 from circuitbook.wording import TASK_SHORT, TASK_TITLES, short_number
@@ -27,7 +28,15 @@ ALL_SIZES = "all sizes"
 MEASURES = ("accuracy", "rank_zero", "logit_difference", "probability_difference", "answer_mass")
 
 
-# ------------------------------------------------------------------ the tasks
+# ------------------------------------------------------------------ what is measured
+
+
+def what_is_measured(chapter: Chapter, prompts: int) -> str:
+    """Suite, models, and how many checkpoints and prompts."""
+    return (
+        f"Measured here: suite **{chapter.suite.name}**, models {', '.join(chapter.models)}; "
+        f"{chapter.chosen.checkpoints} checkpoints, {prompts} prompts per task."
+    )
 
 
 def example_prompts(model: Model, tasks: Sequence[str], n: int, seed: int) -> pd.DataFrame:

@@ -1,0 +1,76 @@
+"""What the replication report shows: its summary, its table, and the checkpoints left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from circuitbook.studies.claims.report import about_pythia
+
+MARKS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "can't tell": "? can't tell"}
+COUNTED = {"holds": "hold", "does not hold": "do not hold", "can't tell": "cannot be told"}
+
+
+def summary(claims: pd.DataFrame, suite: str, recipe: str, models: Sequence[str]) -> str:
+    """How many claims hold, in Markdown; `claims` as from `claims.report.table`."""
+    answers = claims["answer"].value_counts()
+    counts = ", ".join(f"{answers.get(answer, 0)} {verb}" for answer, verb in COUNTED.items())
+    theirs = about_pythia(claims)
+    about = f" ({theirs} of these are about Pythia's own models)" if theirs else ""
+    return (
+        f"**Suite {suite}**, recipe {recipe}, models {', '.join(models)}: "
+        f"of {len(claims)} claims, {counts}{about}."
+    )
+
+
+def as_html(markdown: str) -> str:
+    """A paragraph whose only markup is **bold**, in HTML."""
+    return "<p>" + re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", markdown) + "</p>"
+
+
+def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims as the report shows them: answers with a mark, chapters as links in HTML."""
+    return pd.DataFrame(
+        {
+            "claim": claims["claim"],
+            "here": claims["answer"].map(MARKS),
+            "measured": claims["measured"],
+            "tested in": claims["chapter"].map(_link),
+            "in the paper": claims["source"],
+        }
+    )
+
+
+def _link(chapter: str) -> str:
+    """A link to a chapter's page.
+
+    >>> _link("/notebooks/after-formation")
+    '<a href="after-formation.html">after formation</a>'
+    """
+    page = chapter.rsplit("/", 1)[1]
+    return f'<a href="{page}.html">{page.replace("-", " ")}</a>'
+
+
+def doubles(checked: pd.DataFrame, left_out: Mapping[str, Mapping[int, int]]) -> pd.DataFrame:
+    """Checkpoints that have the weights of another step: columns model, step, same_as.
+
+    checked: as from `integrity.check`. left_out: {model: {step: the step whose weights it has}}, of
+    those that the parameters' check has left out already.
+    """
+    columns = ["model", "step", "same_as"]
+    rows = [
+        (model, step, other) for model, steps in left_out.items() for step, other in steps.items()
+    ]
+    found = checked.loc[checked["same_as"] >= 0, columns]
+    both = pd.concat([found, pd.DataFrame(rows, columns=columns)])
+    return both.sort_values(["model", "step"], ignore_index=True)
+
+
+def all_are_different(checked: pd.DataFrame, suite: str) -> str:
+    """What is said where no checkpoint has the weights of another."""
+    return (
+        f"None: the {len(checked)} checkpoints of suite {suite} have "
+        f"{checked['tensors'].nunique()} different sets of weights."
+    )

@@ -1,0 +1,61 @@
+"""What the replication report shows of its claims and checkpoints."""
+
+import pandas as pd
+
+from circuitbook.studies.claims.report import ANSWERS
+from circuitbook.studies.findings import report as findings
+
+CLAIMS = pd.DataFrame(
+    [
+        ("first", "Figure 1", "/notebooks/abilities", "holds", "1.2"),
+        ("second", "Figure 2", "/notebooks/after-formation", "can't tell", "Pythia's own tokens"),
+        ("third", "Figure 3", "/notebooks/abilities", "can't tell", "too few sizes"),
+        ("fourth", "Figure 4", "/notebooks/abilities", "holds", "Pythia's own heads"),
+    ],
+    columns=["claim", "source", "chapter", "answer", "measured"],
+)
+
+
+def test_every_answer_has_a_mark_and_a_verb():
+    assert set(findings.MARKS) == set(findings.COUNTED) == set(ANSWERS)
+    assert tuple(findings.COUNTED) == ANSWERS  # the order in which they are counted
+
+
+def test_the_summary_counts():
+    text = findings.summary(CLAIMS, "mini", "robust", ["a", "b"])
+    assert text == (
+        "**Suite mini**, recipe robust, models a, b: of 4 claims, 2 hold, 0 do not hold, "
+        "2 cannot be told (1 of these are about Pythia's own models)."
+    )
+    text = findings.summary(CLAIMS.iloc[[0, 2]], "mini", "paper", ["a"])
+    assert text.endswith("of 2 claims, 1 hold, 0 do not hold, 1 cannot be told.")
+    assert findings.as_html("**A**, b **c**") == "<p><strong>A</strong>, b <strong>c</strong></p>"
+
+
+def test_the_table_has_marks_and_links():
+    table = findings.claims_table(CLAIMS)
+    assert list(table) == ["claim", "here", "measured", "tested in", "in the paper"]
+    assert table.loc[1].tolist() == [
+        "second",
+        "? can't tell",
+        "Pythia's own tokens",
+        '<a href="after-formation.html">after formation</a>',
+        "Figure 2",
+    ]
+
+
+def test_doubles_come_from_the_check_and_from_the_parameters():
+    checked = pd.DataFrame(
+        {
+            "model": ["b", "b", "a"],
+            "step": [1, 2, 1],
+            "tensors": ["x", "x", "y"],
+            "same_as": [2, -1, -1],
+        }
+    )
+    doubles = findings.doubles(checked, {"a": {5: 9, 4: 9}})
+    assert doubles.to_numpy().tolist() == [["a", 4, 9], ["a", 5, 9], ["b", 1, 2]]
+    assert not len(findings.doubles(checked[checked["same_as"] < 0], {}))
+    assert findings.all_are_different(checked, "mini") == (
+        "None: the 3 checkpoints of suite mini have 2 different sets of weights."
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 TASK_TITLES = {
     "ioi": "Indirect Object Identification",
     "gendered_pronoun": "Gendered Pronoun",
@@ -13,8 +15,12 @@ TASK_TITLES = {
 TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"}
 
 
-def short_number(value: float, _=None) -> str:
-    """short_number(1_500_000) -> "1.5M"; the second argument is for axes, which pass a tick's place."""
+def short_number(value: float, _tick: int | None = None) -> str:
+    """A number of tokens in three digits; also a formatter of axes, which pass a tick's place.
+
+    >>> short_number(1_500_000)
+    '1.5M'
+    """
     for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -22,17 +28,43 @@ def short_number(value: float, _=None) -> str:
 
 
 def head_label(head: tuple[int, int]) -> str:
-    """A head as people write it.  head_label((6, 3)) -> "6.3" """
+    """A head as people write it: layer.head.
+
+    >>> head_label((6, 3))
+    '6.3'
+    """
     layer, number = head
     return f"{int(layer)}.{int(number)}"
 
 
+def head_labels(heads: Iterable[tuple[int, int]]) -> str:
+    """Several heads in a row.
+
+    >>> head_labels([(6, 3), (1, 0)])
+    '6.3, 1.0'
+    """
+    return ", ".join(head_label(head) for head in heads)
+
+
 def head_from_label(label: str) -> tuple[int, int]:
-    """head_from_label("6.3") -> (6, 3)"""
+    """The other way round.
+
+    >>> head_from_label("6.3")
+    (6, 3)
+    """
     layer, number = label.split(".")
     return int(layer), int(number)
 
 
-def head_labels(heads) -> str:
-    """head_labels([(6, 3), (1, 0)]) -> "6.3, 1.0" """
-    return ", ".join(head_label(head) for head in heads)
+def counted(number: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "head"), counted(4, "head")
+    ('1 head', '4 heads')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Lines as a list in Markdown."""
+    return "\n".join(f"- {line}" for line in lines)

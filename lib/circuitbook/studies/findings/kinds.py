@@ -42,6 +42,29 @@ def best_heads(scores: pd.DataFrame, kinds: Sequence[str]) -> list[Head]:
     return list(dict.fromkeys(heads_in(best)))
 
 
+# as the head browser names them
+BROWSED = {
+    "previous": "Previous token",
+    "duplicate": "Duplicate token",
+    "induction": "Induction",
+    "successor": "Successor",
+    "copy": "Copying",
+    "negative_copy": "Negative copying",
+    "copy_suppression": "Copy suppression",
+}
+
+
+def browser_titles(scores: pd.DataFrame) -> dict[str, str]:
+    """{kind: title} of what the head browser shows: the kinds that are measured."""
+    return {kind: title for kind, title in BROWSED.items() if is_measured(scores, kind)}
+
+
+def browser_tables(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """{model: its scores}, a CSPA below 0 as 0."""
+    shown = scores.assign(copy_suppression=scores["copy_suppression"].clip(0, 1))
+    return dict(list(shown.groupby("model", sort=False)))
+
+
 def is_measured(scores: pd.DataFrame, kind: str) -> bool:
     """Whether every head has a score; copy suppression has none where there is no text for it."""
     return bool(scores[kind].notna().all())

@@ -180,7 +180,9 @@ def test_heads_that_pass_the_bar_are_named_in_the_order_of_passing():
     assert components.passing_in_words(scored, 0.25, "m-s") == (
         "2 of 3 heads of m-s pass the bar: 0.1 after 1k; 0.0 after 2k tokens."
     )
-    assert components.passing_in_words(scored, 0.9, "m-s").endswith("pass the bar: none tokens.")
+    assert components.passing_in_words(scored, 0.9, "m-s") == (
+        "None of the 3 heads of m-s passes the bar."
+    )
 
 
 # ---- recipes, and what is missing

@@ -52,28 +52,33 @@ def sizes_at_the_end(
         for edges, nodes in zip(last["edges"], last["nodes"], strict=True)
     ]
     grid = last.assign(size=sizes).pivot(index="task", columns="model", values="size")
-    grid = grid.reindex(index=tasks, columns=models).fillna("none").rename(index=TASK_SHORT)
-    return grid.rename_axis(None, axis=1).rename_axis("edges / nodes")
+    grid = grid.reindex(index=tasks, columns=models).astype(object).fillna("none")
+    grid = grid.rename(index=TASK_SHORT).rename_axis("edges / nodes")
+    return grid.rename_axis(None, axis=1)
 
 
 def size_ranges_in_words(
     with_circuit: pd.DataFrame, tasks: Sequence[str], models: Sequence[str]
 ) -> str:
     """By which factor circuits of one model change in size during its training, by task."""
-    ranges = []
+    ranges, any_change = [], False
     for task in tasks:
         here = (with_circuit["task"] == task) & with_circuit["model"].isin(models)
         edges = with_circuit[here].groupby("model")["edges"]
         factors = edges.max() / edges.min()
         if len(factors):
             ranges.append(f"{TASK_SHORT[task]} {factors.min():.1f} to {factors.max():.1f}")
+            any_change = any_change or factors.max() > 1
     if not ranges:
         return "No checkpoint has a circuit yet."
-    return (
-        "Largest over smallest circuit of one model during its training, by task: "
-        f"{'; '.join(ranges)}. So the size of a circuit is no constant of a model, "
-        "and a single checkpoint's number says little."
-    )
+    text = "Largest over smallest circuit of one model during its training, by task: "
+    text += "; ".join(ranges) + "."
+    if any_change:
+        text += (
+            " So the size of a circuit is no constant of a model, "
+            "and a single checkpoint's number says little."
+        )
+    return text
 
 
 # ---- edges
@@ -199,10 +204,10 @@ def ratio_in_words(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def largest_jump(circuits: Sequence[CircuitResult]) -> list[CircuitResult]:
-    """Two neighbouring checkpoints, of one model and task, between which the size jumps most.
+    """Circuits of the two neighbouring checkpoints between which the size jumps most.
 
-    Of the model and task whose circuits differ most in size over training; with a single circuit
-    that one alone, without any none.
+    Of the model and task whose sizes differ most over training. A single circuit if there is but
+    one; an empty list if there is none.
     """
     with_circuit = [result for result in circuits if result.circuit.found]
     if not with_circuit:

@@ -183,10 +183,12 @@ def passing_in_words(scored: pd.DataFrame, bar: float, model: str) -> str:
     passing = sorted(
         (head for head in scored if scored[head].max() >= bar), key=lambda head: first[head]
     )
+    if not passing:
+        return f"None of the {scored.shape[1]} heads of {model} passes the bar."
     when = [f"{head_label(head)} after {short_number(first[head])}" for head in passing]
     return (
         f"{len(passing)} of {scored.shape[1]} heads of {model} pass the bar: "
-        f"{'; '.join(when) or 'none'} tokens."
+        f"{'; '.join(when)} tokens."
     )
 
 
@@ -228,9 +230,7 @@ def _compare_scores(both: pd.DataFrame, kind: str, models: Sequence[str]) -> dic
 def disagreement_in_words(compared: pd.DataFrame, models: Sequence[str], recipes: str) -> str:
     """In which score two recipes, named as in "robust against paper", differ most."""
     worst = compared.loc[compared["mean difference"].idxmax(), "score"]
-    return (
-        f"Over all heads of {len(models)} models, {recipes}. The recipes differ most in: {worst}."
-    )
+    return f"Over all heads of {counted(len(models), 'model')}, {recipes}. The recipes differ most in: {worst}."
 
 
 def missing_in_words(scores: pd.DataFrame, models: Sequence[str]) -> str:

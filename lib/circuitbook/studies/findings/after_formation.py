@@ -73,7 +73,11 @@ def measured_kinds(heads: Sequence[HeadScores], model: str) -> list[str]:
 def past_the_bar(histories: Mapping[str, pd.DataFrame]) -> dict[str, list[Head]]:
     """{kind: heads that ever pass its bar}; histories: {kind: as from `trajectories`}."""
     return {
-        kind: [tuple(map(int, head)) for head in scores if scores[head].max() >= BARS[kind]]
+        kind: [
+            (int(layer), int(number))
+            for layer, number in scores
+            if scores[layer, number].max() >= BARS[kind]
+        ]
         for kind, scores in histories.items()
     }
 
@@ -89,10 +93,14 @@ def best_in_circuits(
     inside = set().union(*(heads_in_circuits(circuits, model, task) for task in tasks))
     best = {}
     for kind, passed in past_the_bar(histories).items():
-        largest = histories[kind].max()
-        in_order = sorted(passed, key=lambda head, largest=largest: largest[head], reverse=True)
-        best[kind] = [head for head in in_order if head in inside][:most]
+        in_circuit = [head for head in passed if head in inside]
+        best[kind] = _by_largest_score(in_circuit, histories[kind])[:most]
     return best
+
+
+def _by_largest_score(heads: Sequence[Head], scores: pd.DataFrame) -> list[Head]:
+    largest = scores.max()
+    return sorted(heads, key=lambda head: largest[head], reverse=True)
 
 
 def figure_3_in_words(

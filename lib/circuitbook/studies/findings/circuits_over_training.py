@@ -228,6 +228,7 @@ def edges_for_bars(
     rows = {}
     for result in results:
         curve = result.circuit.curve
+        assert curve is not None  # a search that found a circuit keeps its curve
         rows[short_number(result.tokens_seen)] = {
             f"{bar:.0%}": curve.loc[curve[form] >= bar, "edges"].min() for bar in bars
         }

@@ -230,7 +230,8 @@ def _compare_scores(both: pd.DataFrame, kind: str, models: Sequence[str]) -> dic
 def disagreement_in_words(compared: pd.DataFrame, models: Sequence[str], recipes: str) -> str:
     """In which score two recipes, named as in "robust against paper", differ most."""
     worst = compared.loc[compared["mean difference"].idxmax(), "score"]
-    return f"Over all heads of {counted(len(models), 'model')}, {recipes}. The recipes differ most in: {worst}."
+    compared_heads = f"Over all heads of {counted(len(models), 'model')}, {recipes}."
+    return f"{compared_heads} The recipes differ most in: {worst}."
 
 
 def missing_in_words(scores: pd.DataFrame, models: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from circuitbook.model.graph import Graph
 from circuitbook.store import Store
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.studies.findings import after_formation, heads_taken_out
+from circuitbook.studies.findings import after_formation, heads_taken_out, load_balancing
 from circuitbook.studies.formation import of_model, trajectories
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.self_repair import Repaired, measure_repair
@@ -61,6 +61,12 @@ def test_the_model_to_follow_and_its_seeds_are_filled_in():
     assert asked == ("s", ["xs", "l"], ["s", "xs", "l"])
     alone = after_formation.whom_to_follow(mini, "s", ["xs"], whole_family=False)
     assert alone == ("s", [], ["s"])
+    assert after_formation.followed_in_words(asked, 13, "robust") == (
+        "Followed here: **s**, 13 checkpoints, recipe **robust**; seeds: xs, l."
+    )
+    assert after_formation.followed_in_words(alone, 1, "paper") == (
+        "Followed here: **s**, 1 checkpoint, recipe **paper**; this suite has no seeds of one size."
+    )
 
 
 def test_variants_on_a_hub_have_to_be_asked_for():
@@ -138,32 +144,32 @@ def test_heads_that_rise_together_or_take_turns_are_told_apart():
     rise = [[0.3 * step] * 2 + [0, 0] for step in (1.0, 1.5, 2.0, 2.5, 3.0, 2.9)]
     turns = [[0.9 - x, x, 0, 0] for x in (0.0, 0.9, 0.1, 0.8, 0.2, 0.7)]
     heads = [*over_time("rise", "induction", *rise), *over_time("turns", "induction", *turns)]
-    balanced = after_formation.balance_table(heads, ["rise", "turns"], ["induction", "copy"])
+    balanced = load_balancing.balance_table(heads, ["rise", "turns"], ["induction", "copy"])
     assert balanced["they"].tolist() == ["move together", "balance"]
     assert balanced["balance"].tolist() == pytest.approx([2, 0], abs=1e-9)
     assert balanced[["heads", "checkpoints"]].values.tolist() == [[2, 5], [2, 6]]
-    assert after_formation.balance_in_words(balanced) == (
+    assert load_balancing.balance_in_words(balanced) == (
         "Of 2 cases: 1 where they move together, 1 where they balance."
     )
     unsure = balanced.assign(they=["can't tell"] * 2)
-    assert after_formation.balance_in_words(unsure) == "Of 2 cases: 2 where one can't tell."
+    assert load_balancing.balance_in_words(unsure) == "Of 2 cases: 2 where one can't tell."
 
 
 def test_two_checkpoints_say_nothing_of_balance():
     heads = over_time("m", "induction", [0.5, 0.5, 0, 0], [0.6, 0.6, 0, 0])
-    balanced = after_formation.balance_table(heads, ["m"], ["induction"])
+    balanced = load_balancing.balance_table(heads, ["m"], ["induction"])
     assert balanced.empty
-    assert "No kind has two heads" in after_formation.balance_in_words(balanced)
+    assert "No kind has two heads" in load_balancing.balance_in_words(balanced)
 
 
 def test_chance_shuffles_the_checkpoints_of_each_head():
     """Of the six orders of three values against three, one gives 0 and one 2."""
     same = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [0.0, 1.0, 2.0]})
-    assert after_formation.balance_by_chance(same, draws=500) == pytest.approx((0, 2))
+    assert load_balancing.balance_by_chance(same, draws=500) == pytest.approx((0, 2))
     rng = np.random.default_rng(3)
     many = pd.DataFrame(rng.random((12, 3)))
-    low, high = after_formation.balance_by_chance(many, draws=2000)
-    assert 0.2 < low < 1 < high < 2 and (low, high) != after_formation.balance_by_chance(
+    low, high = load_balancing.balance_by_chance(many, draws=2000)
+    assert 0.2 < low < 1 < high < 2 and (low, high) != load_balancing.balance_by_chance(
         many, draws=2000, seed=1
     )
 

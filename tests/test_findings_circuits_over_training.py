@@ -101,16 +101,19 @@ def test_edges_that_stay_are_told_early_and_late(circuits):
 
 
 def test_the_largest_circuit_of_the_first_task_is_shown(circuits):
-    table = with_circuit(circuits)
-    assert findings.circuit_to_show(table, "ioi", ["s", "l"]) == ("s", "ioi")
-    assert findings.circuit_to_show(table, "ioi", ["l"]) == ("l", "ioi")
-    assert findings.circuit_to_show(table, "greater_than", ["l"]) == ("l", "ioi")
-    assert findings.circuit_to_show(table, "ioi", ["xl"]) is None
-    history = circuit_tables.edge_history(circuits, "s", "ioi")
-    history = history.loc[:, history.any()]
-    assert "in which they come in: 1 of 4 are there at every checkpoint" in (
-        findings.history_in_words(history, "s", "ioi")
+    def shown(task, *models):
+        return findings.circuit_to_show(circuits, task, models)[:2]
+
+    assert shown("ioi", "s", "l") == ("s", "ioi") and shown("ioi", "l") == ("l", "ioi")
+    assert shown("greater_than", "l") == ("l", "ioi") and shown("sva", "s", "l") == ("l", "sva")
+    assert findings.circuit_to_show(circuits, "ioi", ["xl"]) is None
+    largest = findings.circuit_to_show(circuits, "ioi", ["s"])
+    assert largest.history.columns.tolist() == [1000, 5000]  # where there is a circuit
+    assert findings.history_in_words(largest) == (
+        "Every edge that was ever in the IOI circuit of s (the 40 that stay longest), in the order "
+        "in which they come in: 1 of 4 are there at every checkpoint that has a circuit."
     )
+    assert findings.history_in_words(None) == "No checkpoint has a circuit yet."
 
 
 def test_recipes_stand_side_by_side(circuits):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -18,9 +17,7 @@ from circuitbook.studies.findings.kinds import kind_name
 from circuitbook.studies.formation import (
     BARS,
     SERVES,
-    balance,
     fates,
-    formation,
     heads_in_circuits,
     of_model,
     trajectories,
@@ -60,6 +57,15 @@ def whom_to_follow(
     seeds = list(seeds) if len(seeds) > 1 else []
     others = sizes if whole_family else []
     return Followed(followed, seeds, list(dict.fromkeys([followed, *others, *seeds])))
+
+
+def followed_in_words(followed: Followed, checkpoints: int, recipe: str) -> str:
+    """Whose heads the chapter follows, by how many checkpoints and which recipe, and its seeds."""
+    seeds = "this suite has no seeds of one size"
+    if followed.seeds:
+        seeds = f"seeds: {', '.join(followed.seeds)}"
+    seen = counted(checkpoints, "checkpoint")
+    return f"Followed here: **{followed.model}**, {seen}, recipe **{recipe}**; {seeds}."
 
 
 # ---- heads of one model
@@ -220,72 +226,3 @@ def head_then_and_now(chapter: Chapter, fates_table: pd.DataFrame) -> HeadThenAn
         (pattern,) = patterns_on(model, tokens, [head_from_label(head["head"])])
         patterns[f"{short_number(at.tokens_seen)} tokens"] = pattern
     return HeadThenAndNow(head["model"], head["head"], head["kind"], loses, words, patterns)
-
-
-# ---- load balancing
-
-
-def balance_by_chance(
-    scores: pd.DataFrame, draws: int = 5000, seed: int = 0
-) -> tuple[float, float]:
-    """The middle 95 % of `balance` when the checkpoints of each head are shuffled."""
-    values, rng = scores.to_numpy(), np.random.default_rng(seed)
-    copies = np.broadcast_to(values, (draws, *values.shape)).copy()
-    sums = rng.permuted(copies, axis=1).sum(2)  # [draw, checkpoint]
-    balances = sums.var(1) / values.var(0).sum()
-    return float(np.quantile(balances, 0.025)), float(np.quantile(balances, 0.975))
-
-
-def balance_table(
-    heads: Sequence[HeadScores], models: Sequence[str], kinds: Sequence[str]
-) -> pd.DataFrame:
-    """Do heads of a kind share it? A row where two heads are seen at three checkpoints or more."""
-    rows = []
-    for kind in kinds:
-        for model in models:
-            scores = _after_formation(heads, model, kind)
-            if scores.shape[1] < 2 or len(scores) < 3:
-                continue
-            value = balance(scores)
-            if np.isnan(value):
-                continue
-            low, high = balance_by_chance(scores)
-            rows.append(
-                {
-                    "kind": kind_name(kind),
-                    "model": model,
-                    "heads": scores.shape[1],
-                    "checkpoints": len(scores),
-                    "balance": value,
-                    "by chance": f"{low:.2f} to {high:.2f}",
-                    "they": _what_they_do(value, low, high),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _after_formation(heads: Sequence[HeadScores], model: str, kind: str) -> pd.DataFrame:
-    """Scores of heads that ever pass the bar, from the kind's formation on; none without it."""
-    scores, formed = trajectories(heads, model, kind).clip(0, 1), formation(heads, model, kind)
-    if not len(formed.samples):
-        return scores.iloc[:0]
-    return scores.loc[scores.index >= formed.tokens, scores.max() >= BARS[kind]]
-
-
-def _what_they_do(value: float, low: float, high: float) -> str:
-    if value < low:
-        return "balance"
-    if value > high:
-        return "move together"
-    return "can't tell"
-
-
-def balance_in_words(balanced: pd.DataFrame) -> str:
-    """In how many cases heads balance, move together, or one can't tell."""
-    if balanced.empty:
-        return "No kind has two heads at three checkpoints after formation."
-    counts = []
-    for answer, number in balanced["they"].value_counts().items():
-        who = "one can't tell" if answer == "can't tell" else f"they {answer}"
-        counts.append(f"{number} where {who}")
-    return f"Of {len(balanced)} cases: {', '.join(counts)}."

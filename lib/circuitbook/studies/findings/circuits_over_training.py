@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from circuitbook.recipes import get_recipe
 from circuitbook.studies.chapter import Chapter
-from circuitbook.studies.circuit_tables import table
+from circuitbook.studies.circuit_tables import edge_history, table
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.wording import TASK_SHORT, short_number
 
@@ -118,26 +119,38 @@ def neighbour_factors(steps: Mapping[str, Sequence[int]]) -> list[float]:
     return factors or [1.0]
 
 
+class EdgesOverTraining(NamedTuple):
+    """A circuit of one model and task; history: of `edge_history`, where there is a circuit."""
+
+    model: str
+    task: str
+    history: pd.DataFrame
+
+
 def circuit_to_show(
-    with_circuit: pd.DataFrame, task: str, models: Sequence[str]
-) -> tuple[str, str] | None:
-    """(model, task) of the largest of the last circuits: of `task` if it has one, else of any."""
-    last = last_circuits(with_circuit)
+    circuits: Sequence[CircuitResult], task: str, models: Sequence[str]
+) -> EdgesOverTraining | None:
+    """The largest of the models' last circuits: of `task` if it has one, else of any task."""
+    rows = table(circuits)
+    last = last_circuits(rows[rows["found"]])
     last = last[last["model"].isin(models)].sort_values("edges")
     if last.empty:
         return None
     of_task = last[last["task"] == task]
     largest = (of_task if len(of_task) else last).iloc[-1]
-    return largest["model"], largest["task"]
+    history = edge_history(circuits, largest["model"], largest["task"])
+    return EdgesOverTraining(largest["model"], largest["task"], history.loc[:, history.any()])
 
 
-def history_in_words(history: pd.DataFrame, model: str, task: str) -> str:
-    """How many edges are always there; history: `edge_history` where there is a circuit."""
-    always = int(history.all(axis=1).sum())
+def history_in_words(shown: EdgesOverTraining | None) -> str:
+    """How many of the edges are there at every checkpoint."""
+    if shown is None:
+        return "No checkpoint has a circuit yet."
+    always = int(shown.history.all(axis=1).sum())
     return (
-        f"Every edge that was ever in the {TASK_SHORT[task]} circuit of {model} (the 40 that stay "
-        f"longest), in the order in which they come in: {always} of {len(history)} are there at "
-        "every checkpoint that has a circuit."
+        f"Every edge that was ever in the {TASK_SHORT[shown.task]} circuit of {shown.model} (the "
+        f"40 that stay longest), in the order in which they come in: {always} of "
+        f"{len(shown.history)} are there at every checkpoint that has a circuit."
     )
 
 

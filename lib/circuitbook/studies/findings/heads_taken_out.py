@@ -1,0 +1,186 @@
+"""What happens when heads are swapped or taken out: which ones, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from circuitbook.heads.names import Head
+from circuitbook.studies.findings.kinds import best_heads, kind_name
+from circuitbook.studies.formation import of_model
+from circuitbook.studies.head_scores import HeadScores
+from circuitbook.studies.self_repair import CARRIES, Repaired
+from circuitbook.wording import head_label, head_labels
+
+MEASURES = ("before", "expected", "after")
+
+# ---- swaps
+
+
+def swap_groups(last: HeadScores, most: int = 4) -> dict[str, list[Head]]:
+    """The heads that carry IOI, at most four, and as many of their layers that carry least of it.
+
+    Without a carrier the head with the largest direct effect stands for them.
+    """
+    direct = last.score("direct")  # negative helps
+    effect = dict(zip(last.heads, -direct, strict=True))
+    by_effect = [last.heads[row] for row in np.argsort(direct)]
+    carriers = [head for head in by_effect if effect[head] > CARRIES][:most] or by_effect[:1]
+    control: list[Head] = []
+    for layer, _ in carriers:
+        free = [head for head in last.heads if head[0] == layer]
+        free = [head for head in free if head not in carriers and head not in control]
+        control += sorted(free, key=lambda head: abs(effect[head]))[:1]
+    return {"carriers of IOI": carriers, "control": control}
+
+
+def swaps_in_words(swaps: pd.DataFrame, min_metric: float = 1.0) -> str:
+    """Do later heads help models that do IOI already? swaps: as from `measure_swaps`."""
+    if swaps.empty:
+        return "Swaps need two checkpoints of a model."
+    able = swaps[swaps["own"] > min_metric]
+    if able.empty:
+        return "No target does IOI already: there is nothing to compare."
+    able = able.assign(change=able["metric"] - able["own"])
+    texts = []
+    for group, part in able.groupby("group", sort=False):
+        from_next = part.sort_values("source").groupby("target")["change"].first()
+        from_last = part.loc[part["source"] == part["source"].max(), "change"]
+        texts.append(
+            f"{group}: from the next checkpoint {from_next.mean():+.2f} on average, "
+            f"from the last {from_last.mean():+.2f}"
+        )
+    return (
+        "Blue: the later heads help; red: they harm. Into models that do IOI already "
+        f"(logit difference above 1): {'; '.join(texts)}."
+    )
+
+
+# ---- self-repair on IOI
+
+
+def repair_on_ioi(repaired: Sequence[Repaired]) -> pd.DataFrame:
+    """Mean logit differences, a row per checkpoint that has heads to take out.
+
+    Columns: model, tokens_seen, heads (those taken out), before, expected, after.
+    """
+    rows = [
+        {"model": at.model, "tokens_seen": at.tokens_seen, "heads": head_labels(at.carriers)}
+        | {measure: float(at.ioi[measure].mean()) for measure in MEASURES}
+        for at in repaired
+        if at.ioi
+    ]
+    return pd.DataFrame(rows, columns=["model", "tokens_seen", "heads", *MEASURES])
+
+
+def reactions(repaired: Sequence[Repaired]) -> pd.Series:
+    """How much the direct effect of every head that is left changes, in logits: index "layer.head".
+
+    Of the last checkpoint that has heads to take out; empty if there is none.
+    """
+    with_carriers = [at for at in repaired if at.ioi]
+    if not with_carriers:
+        return pd.Series(dtype=float)
+    at = with_carriers[-1]
+    change = (at.ioi["direct_after"] - at.ioi["direct_before"]).mean(-1)
+    others = {
+        head_label(head): change[head]
+        for head in np.ndindex(change.shape)
+        if head not in at.carriers
+    }
+    return pd.Series(others, dtype=change.dtype)
+
+
+def repair_in_words(numbers: pd.DataFrame, reacting: pd.Series, model: str, how: str) -> str:
+    """What taking the carriers out does at the last checkpoint; `how` as in `measure_repair`."""
+    if numbers.empty:
+        return (
+            f"No checkpoint of {model} does IOI with a head that carries it: "
+            "there is nothing to take out."
+        )
+    end = numbers.iloc[-1]
+    written, lost = end["before"] - end["expected"], end["before"] - end["after"]
+    return (
+        f"At the last checkpoint, taking out {end['heads']} ({how}): "
+        f"before {end['before']:.2f}, expected {end['expected']:.2f}, after {end['after']:.2f}. "
+        f"The heads themselves wrote {written:.2f}; {lost:.2f} is lost: "
+        f"**{_verdict(written, lost)}**. The other heads' direct effects change by "
+        f"{reacting.sum():+.2f} together."
+    )
+
+
+def _verdict(written: float, lost: float) -> str:
+    """Within a tenth of what the heads wrote, nobody reacts."""
+    if lost < 0.9 * written:
+        return "the rest of the model makes up for part of it"
+    if lost > 1.1 * written:
+        return (
+            "more is lost than these heads wrote themselves: what comes after them had built on it"
+        )
+    return "nobody reacts"
+
+
+# ---- self-repair on text
+
+
+def repaired_share(at: Repaired, which: np.ndarray | None = None) -> float:
+    """Share of what heads write directly on text that is not lost when they are taken out.
+
+    which: bool [head], default all heads. Negative where more is lost in all than directly.
+    """
+    chosen = slice(None) if which is None else which
+    return float(1 - at.text["total"][chosen].sum() / at.text["direct"][chosen].sum())
+
+
+def text_repair_in_words(repaired: Sequence[Repaired]) -> str:
+    """How much is repaired on text at the last of these checkpoints, and of how many heads."""
+    if not repaired:
+        return "No text was given (parameter TEXT), so this was not measured."
+    at = repaired[-1]
+    share = repaired_share(at)
+    meaning = "summed over heads"
+    if share < 0:
+        meaning = "a negative share means that more is lost in all than directly"
+    below = int((at.text["total"] < at.text["direct"]).sum())
+    return (
+        f"At the last checkpoint {share:.0%} of the direct loss is repaired over all heads of "
+        f"{at.model} ({meaning}); {below} of {len(at.text['total'])} heads lie below the diagonal."
+    )
+
+
+# ---- seeds
+
+
+def heads_of_seeds(heads: Sequence[HeadScores], seeds: Sequence[str]) -> pd.DataFrame:
+    """Each seed's strongest heads and the two that do most for IOI, at the last checkpoint."""
+    rows = []
+    for model in seeds:
+        last = of_model(heads, model)[-1].table()
+        row = {"model": model}
+        for kind in ("successor", "induction", "copy"):
+            (best,) = best_heads(last, [kind])
+            row[kind_name(kind).lower()] = f"{head_label(best)}: {last[kind].max():.2f}"
+        helping = last.sort_values("direct").head(2)
+        for title, (_, head) in zip(("first for IOI", "second"), helping.iterrows(), strict=False):
+            row[title] = _effect_and_place(head)
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("model")
+
+
+def _effect_and_place(head: pd.Series) -> str:
+    at_subject = head["to_S1"] + head["to_S2"] > head["to_IO"]
+    label = head_label((head["layer"], head["head"]))
+    return f"{label}: {-head['direct']:.0%}, at {'S' if at_subject else 'IO'}"
+
+
+def repair_of_seeds(repaired: Sequence[Repaired]) -> pd.DataFrame:
+    """What follows when each seed's carriers are taken out, a row per seed: see `repair_on_ioi`."""
+    rows = []
+    for at in repaired:
+        row = {"model": at.model, "taken out": head_labels(at.carriers) or "none"}
+        row |= {name: f"{at.ioi[name].mean():.2f}" if at.ioi else "" for name in MEASURES}
+        row["repaired on text"] = f"{repaired_share(at):.0%}" if at.text else ""
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("model")

@@ -1,0 +1,373 @@
+"""The chapter after formation: hand-made heads whose right sentences are known, and mini-xs."""
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from handmade import scores_of
+
+from circuitbook.circuits.circuit import circuit_of
+from circuitbook.figures.taken_out import (
+    direct_effects_of_seeds,
+    repair_on_ioi_panels,
+    repair_on_text_panels,
+    swap_grids,
+)
+from circuitbook.model.graph import Graph
+from circuitbook.store import Store
+from circuitbook.studies.chapter import open_chapter
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.findings import after_formation, heads_taken_out, load_balancing
+from circuitbook.studies.formation import of_model, trajectories
+from circuitbook.studies.head_scores import HeadScores
+from circuitbook.studies.self_repair import Repaired, measure_repair
+from circuitbook.suites.sources import Folder
+
+
+def over_time(model: str, kind: str, *checkpoints: list[float], **others) -> list[HeadScores]:
+    """A model's checkpoints after 1000, 2000, ... tokens, with these scores of its four heads."""
+    return [
+        scores_of(model, step, **{kind: scores}, **others)
+        for step, scores in enumerate(checkpoints, start=1)
+    ]
+
+
+FALLING = over_time(
+    "m", "induction", [0, 0, 0, 0], [0.8, 0.4, 0, 0.3], [0.6, 0, 0.1, 0.25], [0.1, 0.1, 0.3, 0.3]
+)
+LOSES = over_time("m", "successor", [0, 0.5, 0, 0], [0, 0.1, 0.3, 0.05])
+
+
+# ---- whom to follow
+
+
+def suite_of(*models: str, standard: tuple[str, ...] = (), on_disk: bool = True):
+    source = Folder.__new__(Folder) if on_disk else None
+    return SimpleNamespace(source=source, models=models, standard=standard)
+
+
+def test_the_model_to_follow_and_its_seeds_are_filled_in():
+    mini = suite_of("xs", "s", "l", "s-seed2", "s-seed3")
+    assert after_formation.whom_to_follow(mini, None, None, whole_family=True) == (
+        "l",
+        ["s", "s-seed2", "s-seed3"],
+        ["l", "xs", "s", "s-seed2", "s-seed3"],
+    )
+    own = after_formation.whom_to_follow(mini, None, None, whole_family=False)
+    assert own.model == "xs" and own.models == ["xs", "s", "s-seed2", "s-seed3"]
+    asked = after_formation.whom_to_follow(mini, "s", ["xs", "l"], whole_family=False)
+    assert asked == ("s", ["xs", "l"], ["s", "xs", "l"])
+    alone = after_formation.whom_to_follow(mini, "s", ["xs"], whole_family=False)
+    assert alone == ("s", [], ["s"])
+    assert after_formation.followed_in_words(asked, 13, "robust") == (
+        "Followed here: **s**, 13 checkpoints, recipe **robust**; seeds: xs, l."
+    )
+    assert after_formation.followed_in_words(alone, 1, "paper") == (
+        "Followed here: **s**, 1 checkpoint, recipe **paper**; this suite has no seeds of one size."
+    )
+
+
+def test_variants_on_a_hub_have_to_be_asked_for():
+    hub = suite_of("a", "a-seed1", "b", standard=("a", "b"), on_disk=False)
+    assert after_formation.whom_to_follow(hub, None, None, whole_family=False) == ("a", [], ["a"])
+
+
+def test_seeds_alone_are_models_of_their_own():
+    seeds = suite_of("s-seed2", "s-seed3")
+    followed = after_formation.whom_to_follow(seeds, None, None, whole_family=False)
+    assert followed.model == "s-seed2" and followed.models == ["s-seed2"]
+
+
+# ---- heads of one model
+
+
+def test_heads_in_colour_passed_the_bar_and_were_in_a_circuit():
+    histories = {"induction": trajectories(FALLING, "m", "induction")}
+    passed = after_formation.past_the_bar(histories)
+    assert passed == {"induction": [(0, 0), (0, 1), (1, 0), (1, 1)]}
+    circuit = circuit_of(
+        Graph(2, 2), ["input->a0.h1<v>", "a0.h1->logits", "input->a0.h0<v>", "a0.h0->logits"]
+    )
+    circuits = [CircuitResult("m", 1, 1000, "ioi", circuit, 0.0)]
+    shown = after_formation.best_in_circuits(histories, circuits, "m", ["ioi", "greater_than"])
+    assert shown == {"induction": [(0, 0), (0, 1)]}
+    best = after_formation.best_in_circuits(histories, circuits, "m", ["ioi"], most=1)
+    assert best == {"induction": [(0, 0)]}
+    assert after_formation.figure_3_in_words(passed, shown) == (
+        "induction: 4 heads ever pass the bar, 2 of them shown in a circuit."
+    )
+    one = after_formation.figure_3_in_words({"copy": [(0, 0)]}, {"copy": []})
+    assert one == "name mover: 1 head ever passes the bar, 0 of them shown in a circuit."
+
+
+def test_kinds_without_a_text_are_left_out():
+    assert "copy_suppression" in after_formation.measured_kinds(FALLING, "m")
+    without = scores_of("m", 1)
+    del without.arrays["cspa_kept"]
+    assert "copy_suppression" not in after_formation.measured_kinds([without], "m")
+
+
+# ---- who keeps, who loses
+
+
+def test_fates_are_counted_by_kind():
+    fates = after_formation.fates_of_all(FALLING, ["m"], ["induction", "copy"])
+    counts = after_formation.fate_counts(fates, ["induction", "copy"])
+    assert counts.loc["Induction"].to_dict() == {"keeps it": 2, "loses it": 2}
+    assert counts.loc["Name mover"].sum() == 0
+
+
+def test_the_largest_losses_come_first_with_their_heirs():
+    heads = [*LOSES, *over_time("n", "successor", [0.9, 0, 0, 0], [0, 0, 0.05, 0])]
+    fates = after_formation.fates_of_all(heads, ["m", "n"], ["successor"])
+    first, second = after_formation.losses_in_words(heads, fates).splitlines()[2:]
+    assert first == (
+        "- n, head 0.0, successor: 0.90 after 1k tokens, 0.00 at the end; "
+        "no other head gains as much as 0.1 in that time."
+    )
+    assert second == (
+        "- m, head 0.1, successor: 0.50 after 1k tokens, 0.10 at the end; "
+        "meanwhile 1.0 goes from 0.00 to 0.30."
+    )
+    kept = after_formation.fates_of_all(LOSES[:1], ["m"], ["successor"])
+    assert "No head that passed a bar falls below half" in after_formation.losses_in_words(
+        LOSES[:1], kept
+    )
+
+
+# ---- load balancing
+
+
+def test_heads_that_rise_together_or_take_turns_are_told_apart():
+    rise = [[0.3 * step] * 2 + [0, 0] for step in (1.0, 1.5, 2.0, 2.5, 3.0, 2.9)]
+    turns = [[0.9 - x, x, 0, 0] for x in (0.0, 0.9, 0.1, 0.8, 0.2, 0.7)]
+    heads = [*over_time("rise", "induction", *rise), *over_time("turns", "induction", *turns)]
+    balanced = load_balancing.balance_table(heads, ["rise", "turns"], ["induction", "copy"])
+    assert balanced["they"].tolist() == ["move together", "balance"]
+    assert balanced["balance"].tolist() == pytest.approx([2, 0], abs=1e-9)
+    assert balanced[["heads", "checkpoints"]].values.tolist() == [[2, 5], [2, 6]]
+    assert load_balancing.balance_in_words(balanced) == (
+        "Of 2 cases: 1 where they move together, 1 where they balance."
+    )
+    unsure = balanced.assign(they=["can't tell"] * 2)
+    assert load_balancing.balance_in_words(unsure) == "Of 2 cases: 2 where one can't tell."
+
+
+def test_two_checkpoints_say_nothing_of_balance():
+    heads = over_time("m", "induction", [0.5, 0.5, 0, 0], [0.6, 0.6, 0, 0])
+    balanced = load_balancing.balance_table(heads, ["m"], ["induction"])
+    assert balanced.empty
+    assert "No kind has two heads" in load_balancing.balance_in_words(balanced)
+
+
+def test_chance_shuffles_the_checkpoints_of_each_head():
+    """Of the six orders of three values against three, one gives 0 and one 2."""
+    same = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [0.0, 1.0, 2.0]})
+    assert load_balancing.balance_by_chance(same, draws=500) == pytest.approx((0, 2))
+    rng = np.random.default_rng(3)
+    many = pd.DataFrame(rng.random((12, 3)))
+    low, high = load_balancing.balance_by_chance(many, draws=2000)
+    assert 0.2 < low < 1 < high < 2 and (low, high) != load_balancing.balance_by_chance(
+        many, draws=2000, seed=1
+    )
+
+
+# ---- swaps
+
+
+def test_carriers_are_swapped_and_controls_come_from_their_layers():
+    groups = heads_taken_out.swap_groups(scores_of("m", 1, direct=[0.3, -0.2, 0.06, 0.01]))
+    assert groups == {"carriers of IOI": [(0, 0), (1, 0)], "control": [(0, 1), (1, 1)]}
+    weak = heads_taken_out.swap_groups(scores_of("m", 1, direct=[0.01, 0.02, 0.03, -0.01]))
+    assert weak == {"carriers of IOI": [(1, 0)], "control": [(1, 1)]}
+    full = heads_taken_out.swap_groups(scores_of("m", 1, direct=[0.3, 0.2, 0.1, 0]), most=1)
+    assert full["carriers of IOI"] == [(0, 0)]
+
+
+SWAPS = pd.DataFrame(
+    [
+        ("carriers", 1000, 2000, 0.5, 0.0),  # does no IOI yet
+        ("carriers", 2000, 3000, 3.0, 2.0),
+        ("carriers", 2000, 4000, 5.0, 2.0),
+        ("carriers", 3000, 4000, 2.0, 3.0),
+        ("control", 1000, 2000, 0.0, 0.0),
+        ("control", 2000, 3000, 2.5, 2.0),
+        ("control", 3000, 4000, 3.5, 3.0),
+    ],
+    columns=["group", "target", "source", "metric", "own"],
+)
+
+
+def test_swaps_are_averaged_where_the_target_does_ioi():
+    assert heads_taken_out.swaps_in_words(SWAPS) == (
+        "Blue: the later heads help; red: they harm. Into models that do IOI already (logit "
+        "difference above 1): carriers: from the next checkpoint +0.00 on average, "
+        "from the last +1.00; control: from the next checkpoint +0.50 on average, "
+        "from the last +0.50."
+    )
+    assert "nothing to compare" in heads_taken_out.swaps_in_words(SWAPS.iloc[:1])
+    assert "need two checkpoints" in heads_taken_out.swaps_in_words(pd.DataFrame())
+
+
+def test_the_grid_of_swaps_has_the_changes():
+    groups = {"carriers": [(0, 0)], "control": [(1, 1), (0, 1)]}
+    fig = swap_grids(SWAPS, groups)
+    grid = fig.axes[0].images[0].get_array()
+    assert grid.shape == (3, 3) and grid[1].tolist() == [None, 1.0, 3.0]
+    assert fig.axes[0].images[0].get_clim() == (-3, 3)
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["1k", "2k", "3k"]
+    plt.close(fig)
+
+
+# ---- self-repair
+
+
+def repaired(step: int, before: float, expected: float, after: float, change=None) -> Repaired:
+    """Head 0.1 of four taken out; the direct effects of all change by `change` [2, 2]."""
+    change = np.zeros((2, 2)) if change is None else np.array(change, dtype=float)
+    ioi = {"before": before, "expected": expected, "after": after}
+    ioi = {name: np.array([value - 1, value + 1]) for name, value in ioi.items()}
+    ioi["direct_before"] = np.ones((2, 2, 3))
+    ioi["direct_after"] = 1 + np.repeat(change[..., None], 3, -1)
+    text = {"direct": np.array([1.0, 2.0, 3.0, 4.0]), "total": np.array([0.5, 1.0, 6.0, 0.5])}
+    return Repaired("m", step, 1000 * step, [(0, 1)], ioi, text)
+
+
+def nothing_taken_out(step: int = 1) -> Repaired:
+    return Repaired("m", step, 1000 * step, [], {}, {})
+
+
+def test_repair_is_read_from_the_last_checkpoint_with_carriers():
+    results = [nothing_taken_out(), repaired(2, 6, 2, 3, [[0.5, -9], [-0.2, 0]])]
+    numbers = heads_taken_out.repair_on_ioi(results)
+    assert numbers.values.tolist() == [["m", 2000, "0.1", 6, 2, 3]]
+    reacting = heads_taken_out.reactions(results)
+    assert reacting.to_dict() == pytest.approx({"0.0": 0.5, "1.0": -0.2, "1.1": 0})
+    assert heads_taken_out.repair_in_words(numbers, reacting, "m", "zero") == (
+        "At the last checkpoint, taking out 0.1 (zero): before 6.00, expected 2.00, after 3.00. "
+        "The heads themselves wrote 4.00; 3.00 is lost: **the rest of the model makes up for part "
+        "of it**. The other heads' direct effects change by +0.30 together."
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"), [(2.3, "nobody reacts"), (1.0, "more is lost than these heads wrote")]
+)
+def test_a_tenth_more_or_less_is_no_reaction(after, verdict):
+    results = [repaired(1, 6, 2, after)]
+    numbers = heads_taken_out.repair_on_ioi(results)
+    said = heads_taken_out.repair_in_words(
+        numbers, heads_taken_out.reactions(results), "m", "resample"
+    )
+    assert f"**{verdict}" in said and "(resample)" in said
+
+
+def test_without_a_carrier_there_is_nothing_to_take_out():
+    results = [nothing_taken_out()]
+    numbers, reacting = heads_taken_out.repair_on_ioi(results), heads_taken_out.reactions(results)
+    assert numbers.empty and reacting.empty
+    assert heads_taken_out.repair_in_words(numbers, reacting, "m", "zero") == (
+        "No checkpoint of m does IOI with a head that carries it: there is nothing to take out."
+    )
+    table = heads_taken_out.repair_of_seeds([*results, repaired(2, 6, 2, 3)])
+    assert table.iloc[0].tolist() == ["none", "", "", "", ""]
+    assert table.iloc[1].tolist() == ["0.1", "6.00", "2.00", "3.00", "20%"]
+
+
+def test_the_share_repaired_on_text_is_over_all_heads_or_some():
+    at = repaired(1, 6, 2, 3)
+    assert heads_taken_out.repaired_share(at) == pytest.approx(1 - 8 / 10)
+    upper = np.array([False, False, True, True])
+    assert heads_taken_out.repaired_share(at, upper) == pytest.approx(1 - 6.5 / 7)
+    assert heads_taken_out.text_repair_in_words([at]) == (
+        "At the last checkpoint 20% of the direct loss is repaired over all heads of m "
+        "(summed over heads); 3 of 4 heads lie below the diagonal."
+    )
+    at.text["total"][2] = 60.0
+    assert "a negative share means" in heads_taken_out.text_repair_in_words([at])
+    assert "No text was given" in heads_taken_out.text_repair_in_words([])
+
+
+def test_figures_of_repair_draw_numbers_and_the_strongest_reactions():
+    results = [repaired(1, 6, 2, 3), repaired(2, 7, 2, 3, [[0.5, -9], [-0.7, 0]])]
+    numbers, reacting = heads_taken_out.repair_on_ioi(results), heads_taken_out.reactions(results)
+    fig = repair_on_ioi_panels(numbers, reacting, most=2)
+    assert fig.axes[0].lines[0].get_ydata().tolist() == [6, 7]
+    assert [text.get_text() for text in fig.axes[1].get_yticklabels()] == ["0.0", "1.0"]
+    assert [bar.get_width() for bar in fig.axes[1].patches] == pytest.approx([0.5, -0.7])
+    plt.close(fig)
+    fig = repair_on_text_panels(results, [(0, 0), (0, 1), (1, 0), (1, 1)])
+    assert fig.axes[0].collections[0].get_offsets().tolist()[1] == [2.0, 1.0]
+    everyone, upper = fig.axes[1].lines[:2]
+    assert everyone.get_ydata() == pytest.approx([0.2, 0.2])
+    assert upper.get_ydata() == pytest.approx([1 - 6.5 / 7] * 2)
+    plt.close(fig)
+
+
+# ---- seeds
+
+
+def test_seeds_are_compared_by_their_strongest_heads():
+    places = {"to_IO": [0, 0.9, 0, 0], "to_S1": [0.2, 0, 0, 0.6], "copy": [0, 1, 0, 0]}
+    heads = [
+        *over_time("a", "direct", [0, 0, 0, 0], [-0.1, 0.3, 0, 0.5], **places),
+        *over_time("b", "direct", [0.4, 0, 0, 0.04], **places),
+    ]
+    table = heads_taken_out.heads_of_seeds(heads, ["a", "b"])
+    assert table.loc["a", ["first for IOI", "second"]].tolist() == [
+        "1.1: 50%, at S",
+        "0.1: 30%, at IO",
+    ]
+    assert table.loc["b", "first for IOI"] == "0.0: 40%, at S"
+    assert table.loc["a", "name mover"] == "0.1: 1.00"
+    fig = direct_effects_of_seeds(heads, ["a", "b"])
+    named = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in fig.axes]
+    assert named == [["0.1", "1.1"], ["0.0"]]
+    plt.close(fig)
+
+
+# ---- on mini-xs
+
+
+@pytest.fixture(scope="module")
+def chapter(tmp_path_factory):
+    """mini-xs in the middle and at the end of its training."""
+    return open_chapter(
+        suite="mini",
+        models=["mini-xs"],
+        steps=[724, 3906],
+        store=str(tmp_path_factory.mktemp("store")),
+        device="cpu",
+    )
+
+
+def test_a_head_is_seen_then_and_now(chapter):
+    fates = after_formation.fates_of_all(chapter.heads, ["mini-xs"], ["successor"])
+    losses = after_formation.largest_losses(fates)
+    head = after_formation.head_then_and_now(chapter, fates)
+    expected = losses if len(losses) else fates.sort_values("final", ascending=False)
+    assert (head.label, head.loses) == (expected.iloc[0]["head"], len(losses) > 0)
+    assert len(head.patterns) == 2 and list(head.patterns)[-1] == "8M tokens"
+    for pattern in head.patterns.values():
+        assert pattern.shape == (len(head.words),) * 2
+        np.testing.assert_allclose(pattern.sum(-1), 1, rtol=1e-5)
+    assert f"Where head {head.label} of mini-xs looks" in head.in_words
+    assert "on one prompt of Greater-Than. From END: after " in head.in_words
+    assert after_formation.head_then_and_now(chapter, fates.iloc[:0]) is None
+
+
+def test_what_is_taken_out_of_mini_xs_is_what_its_scores_name(chapter):
+    last = of_model(chapter.heads, "mini-xs")[-1]
+    groups = heads_taken_out.swap_groups(last)
+    (at,) = measure_repair(chapter.suite, [last], chapter.store, "zero", prompts=8, texts=2)
+    assert set(groups["carriers of IOI"]) == set(at.carriers)
+    numbers, reacting = heads_taken_out.repair_on_ioi([at]), heads_taken_out.reactions([at])
+    assert numbers["after"].item() == pytest.approx(float(at.ioi["after"].mean()))
+    assert len(reacting) == len(last.heads) - len(at.carriers)
+    said = heads_taken_out.repair_in_words(numbers, reacting, "mini-xs", "zero")
+    assert (
+        f"taking out {numbers['heads'].item()} (zero): before {at.ioi['before'].mean():.2f}" in said
+    )
+    assert isinstance(chapter.store, Store)

@@ -1,0 +1,178 @@
+"""The chapter on circuits over training: hand-made circuits, and mini-xs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from circuitbook.circuits.circuit import Circuit
+from circuitbook.model.graph import Graph
+from circuitbook.studies import circuit_tables
+from circuitbook.studies.chapter import open_chapter
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.findings import circuits_over_training as findings
+
+GRAPH = Graph(2, 2)
+CHAIN = ["input->m0", "m0->m1", "m1->logits"]
+SHORT = ["input->m0", "m0->logits"]
+NOT_DONE = "the model does not do the task: its metric is 0.1"
+NOT_KEPT = "no size keeps 80 %"
+
+
+def circuit(model: str, step: int, task: str, edges: list[str], reason="", gap=0.01, curve=None):
+    mask = np.zeros(GRAPH.mask.shape, bool)
+    for name in edges:
+        mask[GRAPH.edge(name)] = True
+    found = Circuit(GRAPH, mask, faithfulness=0.8125, curve=curve, reason=reason)
+    return CircuitResult(model, step, 1000 * step, task, found, gap)
+
+
+@pytest.fixture
+def circuits() -> list[CircuitResult]:
+    return [
+        circuit("s", 0, "ioi", [], NOT_DONE),
+        circuit("s", 1, "ioi", SHORT, gap=-0.04),
+        circuit("s", 5, "ioi", CHAIN, gap=0.02),
+        circuit("s", 5, "sva", [], NOT_KEPT),
+        circuit("l", 4, "ioi", SHORT),
+        circuit("l", 5, "ioi", SHORT),
+        circuit("l", 5, "sva", ["input->logits"], gap=0.005),
+    ]
+
+
+def with_circuit(circuits: list[CircuitResult]) -> pd.DataFrame:
+    rows = circuit_tables.table(circuits)
+    return rows[rows["found"]]
+
+
+def test_searches_are_counted_with_their_reasons(circuits):
+    assert findings.searches_in_words(circuits) == (
+        "5 of 7 searches found a circuit; in 1 the model does not do the task yet, and in 1 it "
+        "does, but no circuit keeps 80 %. The completeness gap is 1.00% of the change in the "
+        "median and 4.0% at worst."
+    )
+    assert findings.searches_in_words(circuits[:1]).endswith("no circuit keeps 80 %.")
+
+
+def test_sizes_are_those_of_the_last_circuits(circuits):
+    grid = findings.sizes_at_the_end(with_circuit(circuits), ["ioi", "sva"], ["s", "l", "xl"])
+    assert grid.to_dict("list") == {
+        "s": ["3 / 4", "none"],
+        "l": ["2 / 3", "1 / 2"],
+        "xl": ["none", "none"],
+    }
+    assert grid.index.tolist() == ["IOI", "SVA"]
+
+
+def test_ranges_of_sizes_are_of_one_model_at_a_time(circuits):
+    table = with_circuit(circuits)
+    assert findings.size_ranges_in_words(table, ["ioi", "sva"], ["s", "l"]) == (
+        "Largest over smallest circuit of one model during its training, by task: "
+        "IOI 1.0 to 1.5; SVA 1.0 to 1.0. So the size of a circuit is no constant of a model, "
+        "and a single checkpoint's number says little."
+    )
+    constant = findings.size_ranges_in_words(table, ["ioi", "sva", "greater_than"], ["l"])
+    assert constant.endswith("by task: IOI 1.0 to 1.0; SVA 1.0 to 1.0.")
+    nothing = findings.size_ranges_in_words(table.iloc[:0], ["ioi"], ["s"])
+    assert nothing == "No checkpoint has a circuit yet."
+
+
+def test_edges_that_stay_are_told_early_and_late(circuits):
+    stay = circuit_tables.survival([*circuits, circuit("l", 1, "sva", SHORT)])
+    early_and_late = findings.survival_in_words(
+        circuit_tables.survival(
+            [
+                circuit("s", 1, "ioi", SHORT),
+                circuit("s", 2, "ioi", SHORT),
+                circuit("s", 4, "ioi", CHAIN),
+                circuit("s", 5, "ioi", CHAIN),
+            ]
+        ),
+        {"s": (0, 1, 2, 4, 5)},
+    )
+    assert early_and_late.startswith(
+        "Over all tasks and models the mean similarity with the checkpoint before is 1.00 in the "
+        "first two fifths of training and 0.62 after. Of the edges of the last circuit, 33% are "
+        "there in the early circuits and 100% in the late ones (the last one itself included). "
+        "Neighbouring checkpoints are a factor of 1.2 to 2.0 apart in tokens"
+    )
+    single = stay.groupby(["model", "task"]).head(1)
+    assert "there is nothing to compare" in findings.survival_in_words(single, {"s": (5,)})
+    assert findings.neighbour_factors({"s": (0,)}) == [1.0]
+
+
+def test_the_largest_circuit_of_the_first_task_is_shown(circuits):
+    def shown(task, *models):
+        return findings.circuit_to_show(circuits, task, models)[:2]
+
+    assert shown("ioi", "s", "l") == ("s", "ioi") and shown("ioi", "l") == ("l", "ioi")
+    assert shown("greater_than", "l") == ("l", "ioi") and shown("sva", "s", "l") == ("l", "sva")
+    assert findings.circuit_to_show(circuits, "ioi", ["xl"]) is None
+    largest = findings.circuit_to_show(circuits, "ioi", ["s"])
+    assert largest.history.columns.tolist() == [1000, 5000]  # where there is a circuit
+    assert findings.history_in_words(largest) == (
+        "Every edge that was ever in the IOI circuit of s (the 40 that stay longest), in the order "
+        "in which they come in: 1 of 4 are there at every checkpoint that has a circuit."
+    )
+    assert findings.history_in_words(None) == "No checkpoint has a circuit yet."
+
+
+def test_recipes_stand_side_by_side(circuits):
+    ours = circuit_tables.table(circuits[2:4])
+    theirs = ours.assign(edges=[6.0, 2.0], faithfulness=[1.0, 0.7])
+    tables = {"robust": ours, "paper": theirs}
+    shown = findings.sizes_by_recipe(tables)
+    assert shown.columns.tolist() == [
+        "task",
+        "model",
+        "edges, robust",
+        "edges, paper",
+        "faithfulness, robust",
+        "faithfulness, paper",
+    ]
+    assert shown.values.tolist() == [
+        ["IOI", "s", "3", "6", "0.812", "1"],
+        ["SVA", "s", "none", "2", "none", "0.700"],
+    ]
+    assert findings.ratio_in_words(tables) == (
+        "The paper recipe's circuit has 2.00 to 2.00 times the edges of the robust one, "
+        "2.00 in the median."
+    )
+    without = {"robust": ours.iloc[1:], "paper": theirs.iloc[1:]}
+    assert findings.ratio_in_words(without) == "No task has a circuit by both recipes."
+
+
+def test_the_largest_jump_is_between_neighbours():
+    flat = pd.DataFrame({"edges": [1, 2, 3], "normalised": [0.5, 0.82, 0.79]})
+    circuits = [
+        circuit("s", 1, "ioi", SHORT, curve=flat),
+        circuit("s", 2, "ioi", CHAIN, curve=flat.assign(edges=[2, 4, 8])),
+        circuit("s", 3, "ioi", CHAIN, curve=flat),
+        circuit("l", 3, "ioi", CHAIN, curve=flat),
+    ]
+    jump = findings.largest_jump(circuits)
+    assert [(result.model, result.step) for result in jump] == [("s", 1), ("s", 2)]
+    edges = findings.edges_for_bars(jump, "normalised", (0.5, 0.8, 0.9))
+    assert edges.index.tolist() == ["1k", "2k"] and edges.columns.tolist() == ["50%", "80%", "90%"]
+    np.testing.assert_equal(edges.to_numpy(), [[1, 2, np.nan], [2, 4, np.nan]])
+    assert findings.largest_jump(circuits[3:]) == circuits[3:] and findings.largest_jump([]) == []
+
+
+def test_both_recipes_search_the_same_checkpoints_of_mini_xs(tmp_path):
+    chapter = open_chapter(
+        suite="mini",
+        models=["mini-xs"],
+        steps=[3906],
+        tasks=["ioi"],
+        store=str(tmp_path),
+        device="cpu",
+    )
+    tables = findings.tables_by_recipe(chapter, chapter.models, chapter.tasks, chapter.steps)
+    assert list(tables) == ["robust", "paper"]
+    ours = circuit_tables.table(chapter.circuits)
+    pd.testing.assert_frame_equal(tables["robust"], ours)
+    ratio = tables["paper"]["edges"].item() / ours["edges"].item()
+    said = findings.ratio_in_words(tables)
+    assert f"{ratio:.2f} in the median" in said and said.startswith("The paper recipe's circuit")
+    (result,) = chapter.circuits
+    edges = findings.edges_for_bars([result], chapter.recipe.form, (0.8,))
+    assert edges.loc["8M", "80%"] == result.circuit.n_edges

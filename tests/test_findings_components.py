@@ -1,0 +1,348 @@
+"""The chapter on components: hand-made heads whose right sentences are known, and mini-xs."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from handmade import ITEMS, scores_of
+
+from circuitbook import load_suite
+from circuitbook.circuits.circuit import circuit_of
+from circuitbook.figures.formation import (
+    attention_on,
+    dates_of_heads_and_abilities,
+    effect_against_copying,
+    every_head,
+)
+from circuitbook.model.graph import Graph
+from circuitbook.recipes import get_recipe
+from circuitbook.stats import Emergence
+from circuitbook.store import Store
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.findings import components, ioi_heads
+from circuitbook.studies.findings.components import HeadAndAbility
+from circuitbook.studies.findings.kinds import (
+    at_last_checkpoint,
+    best_heads,
+    browser_tables,
+    browser_titles,
+    heads_in,
+    score_table,
+)
+from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.tasks.sequences import repeated_sequences
+
+NAMES = ("m-s", "m-l")
+
+
+@pytest.fixture
+def heads() -> list[HeadScores]:
+    """In a small model 0.1 becomes an induction head, in a large one 1.0 and 1.1 do."""
+    return [
+        scores_of("m-s", 1, induction=[0, 0.1, 0, 0]),
+        scores_of("m-s", 4, induction=[0, 0.8, 0, 0], copy=[0, 0, 0, 1.0]),
+        scores_of("m-l", 1, induction=[0, 0, 0.2, 0.9]),
+        scores_of("m-l", 2, induction=[0, 0, 0.6, 0.3], copy=[0.4, 0, 0, 0]),
+    ]
+
+
+def date(*tokens: float) -> Emergence:
+    """An emergence whose bootstrap samples these are; without any nothing is dated."""
+    samples = np.array(tokens, dtype=float)
+    if not len(samples):
+        return Emergence(0.5, 0.0, np.nan, np.nan, np.nan, samples)
+    return Emergence(0.5, 1.0, float(np.median(samples)), samples.min(), samples.max(), samples)
+
+
+# ---- scores
+
+
+def test_tables_of_scores_are_read_row_by_row(heads):
+    scores = score_table(heads)
+    assert len(scores) == 16 and heads_in(scores)[:5] == [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0)]
+    last = at_last_checkpoint(scores)
+    assert last.groupby("model")["step"].unique().str[0].to_dict() == {"m-s": 4, "m-l": 2}
+    of_large = last[last["model"] == "m-l"]
+    assert best_heads(of_large, ["induction", "copy"]) == [(1, 0), (0, 0)]
+    assert best_heads(of_large, ["induction", "induction"]) == [(1, 0)]
+
+
+def test_the_browser_shows_what_is_measured_and_no_score_below_zero(heads):
+    scores = score_table(heads)
+    assert "copy_suppression" in browser_titles(scores)
+    below = browser_tables(scores.assign(copy_suppression=-3.0))
+    assert list(below) == ["m-s", "m-l"] and set(below["m-s"]["copy_suppression"]) == {0}
+    assert "copy_suppression" not in browser_titles(scores.assign(copy_suppression=np.nan))
+
+
+def test_the_curves_are_those_of_the_heads_that_were_chosen(heads):
+    circuit = circuit_of(Graph(2, 2), ["input->a1.h1<v>", "a1.h1->logits"])
+    circuits = [CircuitResult("m-l", 2, 2000, "greater_than", circuit, 0.0)]
+    chosen = components.figure_2_heads(heads, circuits, NAMES)
+    assert chosen == {("induction", "m-l"): (1, 1)}
+    curves = components.curves_of(score_table(heads), chosen)
+    curve = curves["induction"]["m-l"]
+    assert curve["tokens_seen"].tolist() == [1000, 2000]
+    assert curve["score"].tolist() == pytest.approx([0.9, 0.3])
+    assert curves["copy"] == {} and list(curves) == list(components.BARS)
+
+
+def test_the_highest_score_may_pass_from_one_head_to_another(heads):
+    highest = components.highest_scores(score_table(heads))["induction"]
+    assert highest["m-l"]["score"].tolist() == pytest.approx([0.9, 0.6])
+    assert highest["m-s"]["tokens_seen"].tolist() == [1000, 4000]
+    without_text = score_table(heads).assign(copy_suppression=np.nan)
+    assert components.highest_scores(without_text)["copy_suppression"] == {}
+
+
+def test_the_strongest_heads_stand_beside_the_chosen_ones(heads):
+    last = at_last_checkpoint(score_table(heads)).assign(copy_suppression=np.nan)
+    table = components.strongest_heads(last, NAMES, {("induction", "m-l"): (1, 1)})
+    assert table.loc["m-l", "induction"] == "1.0: 0.60 (1.1)"
+    assert table.loc["m-s", "induction"] == "0.1: 0.80 (none)"
+    assert table.loc["m-s", "name mover"] == "1.1: 1.00 (none)"
+    assert table.loc["m-s", "copy suppression"] == "no text"
+
+
+# ---- dates
+
+
+def test_dates_come_from_heads_and_answers(heads):
+    rows = [
+        {"model": name, "task": task, "tokens_seen": tokens, "prompt": prompt, "metric": metric}
+        for name in NAMES
+        for task in ("repetition", "ioi", "greater_than")
+        for tokens, metric in ((1000, 0.0), (2000, 8.0))
+        for prompt in range(ITEMS)
+    ]
+    answers = pd.DataFrame(rows)
+    dates = {
+        (pair.kind, pair.model): pair
+        for pair in components.date_heads_and_abilities(heads, answers, NAMES)
+    }
+    assert len(dates) == 8
+    early, late = dates["induction", "m-l"], dates["induction", "m-s"]
+    assert early.head.tokens == pytest.approx(1000) and early.lead.answer == "before"
+    # 0.4 of 0.8 lies 3/7 of the way from 0.1, in log tokens between 1000 and 4000
+    assert late.head.tokens == pytest.approx(1000 * 4 ** (3 / 7))
+    assert late.ability.tokens == pytest.approx(1000 * 2**0.5) and late.lead.answer == "after"
+    assert dates["copy", "m-s"].lead.answer == "after"
+    assert dates["successor", "m-s"].lead.answer == "no such head"
+    most = components.date_heads_and_abilities(heads, answers, NAMES, share=1.0)
+    assert most[2].kind == "induction" and most[2].head.tokens == pytest.approx(4000)
+
+
+def test_dates_are_written_with_their_ratio_or_as_missing():
+    table = components.dates_table(
+        [
+            HeadAndAbility("copy", "m-s", date(1e6, 1e6), date(2e6, 4e6)),
+            HeadAndAbility("copy", "m-l", date(), date(2e6, 4e6)),
+        ]
+    )
+    assert table.loc["Name mover", "m-s"].tolist() == [
+        "1M",
+        "3M",
+        "0.33 [0.25, 0.50]",
+        "before",
+    ]
+    assert table.loc["Name mover", "m-l"].tolist() == ["none", "3M", "", "no such head"]
+
+
+def test_the_order_is_counted_and_sizes_are_compared():
+    early, late, never = date(1, 1), date(4, 4), date()
+    dates = [
+        HeadAndAbility("induction", "m-s", early, late),
+        HeadAndAbility("induction", "m-l", late, early),
+        HeadAndAbility("induction", "m-l-seed2", early, date(0.5, 2)),
+        HeadAndAbility("successor", "m-s", never, early),
+        HeadAndAbility("successor", "m-l", never, early),
+        HeadAndAbility("copy", "m-s", early, late),
+        HeadAndAbility("copy", "m-l", never, late),
+    ]
+    induction, successor, copying = components.order_in_words(dates, ["m-s", "m-l"]).splitlines()
+    assert induction == (
+        "- **Induction** and Repeated random words: 1 before the ability, 1 after it, 1 can't tell."
+        " Slowest over quickest size: 4.00 [4.00, 4.00]; within a factor of two: no."
+    )
+    assert successor == (
+        "- **Successor** and Greater-Than: nothing to compare; "
+        "in 2 models there is no such head, or no ability."
+    )
+    assert copying == (
+        "- **Name mover** and Indirect Object Identification: 1 before the ability; "
+        "in 1 model there is no such head, or no ability."
+    )
+
+
+def test_heads_that_pass_the_bar_are_named_in_the_order_of_passing():
+    columns = pd.MultiIndex.from_tuples([(0, 0), (0, 1), (1, 0)])
+    scored = pd.DataFrame([[0, 0.4, 0.1], [0.3, 0.1, 0.1]], index=[1000, 2000], columns=columns)
+    assert components.passing_in_words(scored, 0.25, "m-s") == (
+        "2 of 3 heads of m-s pass the bar: 0.1 after 1k; 0.0 after 2k tokens."
+    )
+    assert components.passing_in_words(scored, 0.9, "m-s") == (
+        "None of the 3 heads of m-s passes the bar."
+    )
+
+
+# ---- recipes, and what is missing
+
+
+def test_recipes_are_compared_head_by_head(heads):
+    last = at_last_checkpoint(score_table(heads))
+    assert last["induction"].tolist() == pytest.approx([0, 0.8, 0, 0, 0, 0, 0.6, 0.3])
+    other = last.assign(induction=[0, 0.6, 0, 0, 0, 0, 0.3, 0.4], to_IO=0.5, copy_suppression=-7.0)
+    compared = components.compare_recipes(last, other, NAMES).set_index("score")
+    assert compared.loc["Induction", "mean difference"] == pytest.approx(0.6 / 8)
+    assert compared.loc["Induction", "largest"] == pytest.approx(0.3)
+    assert compared.loc["Induction", "same strongest head"] == "1 of 2"
+    assert compared.loc["Attention to IO", "mean difference"] == pytest.approx(0.5)
+    assert compared.loc["Copy suppression", "mean difference"] == 0  # below 0 is 0
+    said = components.disagreement_in_words(compared.reset_index(), NAMES, "a against b")
+    assert said == (
+        "Over all heads of 2 models, a against b. The recipes differ most in: Attention to IO."
+    )
+    without = components.compare_recipes(last.assign(copy_suppression=np.nan), other, ["m-s"])
+    assert "Copy suppression" not in set(without["score"]) and len(without) == 5
+
+
+def test_a_kind_that_never_appears_is_named_with_its_best_head(heads):
+    missing = components.missing_in_words(score_table(heads), NAMES).splitlines()
+    assert missing[0] == (
+        "- **Successor** (bar 0.4): never in m-s (largest 0.00, head 0.0 after 1k), "
+        "m-l (largest 0.00, head 0.0 after 1k)."
+    )
+    assert not [line for line in missing if "Induction" in line or "Name mover" in line]
+    scores = score_table(heads).assign(copy_suppression=np.nan)
+    assert (
+        "- Copy suppression: not measured, since there is no text"
+        in components.missing_in_words(scores, NAMES)
+    )
+    kinds = dict.fromkeys([*components.BARS, "duplicate"], 1.0)
+    everything = components.missing_in_words(scores.assign(**kinds), NAMES)
+    assert everything == "Every kind of head appears in every model."
+
+
+# ---- who solves IOI
+
+
+@pytest.fixture
+def last() -> pd.DataFrame:
+    """In m-l 0.0 looks at S and lowers it, 0.1 copies IO, 1.0 looks at S, 1.1 harms."""
+    large = scores_of(
+        "m-l",
+        2,
+        direct=[0.5, 0.3, 0.1, -0.2],
+        to_IO=[0, 0.9, 0.1, 0.3],
+        to_S1=[0.5, 0, 0.2, 0.3],
+        to_S2=[0.4, 0, 0, 0],
+        copy=[0, 1, 0, 1],
+        negative_copy=[0.8, 0, 0, 0],
+    )
+    small = scores_of("m-s", 2, direct=[0, 0.2, 0, 0.6], copy=[0, 0, 0, 0.4], to_IO=[0, 0, 0, 1])
+    return score_table([large, small, scores_of("m-xs", 2)])
+
+
+def test_carriers_are_listed_by_model_and_effect(last):
+    carrying = ioi_heads.carrying_heads(last, ["m-s", "m-l", "m-xs"])
+    table = ioi_heads.carriers_table(carrying)
+    assert table[["model", "head"]].values.tolist() == [
+        ["m-s", "1.1"],
+        ["m-s", "0.1"],
+        ["m-l", "0.0"],
+        ["m-l", "0.1"],
+        ["m-l", "1.0"],
+    ]
+    assert table["direct effect"].tolist() == pytest.approx([0.6, 0.2, 0.5, 0.3, 0.1])
+    assert table["at S"].tolist() == pytest.approx([0, 0, 0.9, 0, 0.2])
+
+
+def test_roles_say_where_heads_look_and_what_they_write(last):
+    carrying = ioi_heads.carrying_heads(last, ["m-l", "m-s", "m-xs"])
+    assert ioi_heads.carriers_in_words(carrying, ["m-l", "m-s", "m-xs"]).splitlines() == [
+        "- **m-l**: 50% of the effect by heads that look at the subject and lower it; "
+        "30% of the effect by heads that look at the indirect object and copy it; "
+        "10% of the effect by heads that look at the subject.",
+        "- **m-s**: 80% of the effect by heads that look elsewhere.",
+        "- **m-xs**: no head makes 5 % of the effect.",
+    ]
+
+
+def test_s_inhibition_asks_for_all_three_signs():
+    settings = get_recipe("robust").heads
+    #                through_q, logit difference, IO, S1, S2
+    effects = [
+        [0, -0.20, -0.1, 0.3, 0],
+        [0, -0.2, 0.1, 0.3, 0],
+        [0, 0, 0, 0, 0],
+        [0, -0.005, -1, 1, 0],
+    ]
+    with_movers = scores_of("m", 3, s_inhibition=effects, movers=[0, 1, 0, 0], to_S2=[0.7, 0, 0, 0])
+    unable = scores_of("m", 1, clean=[-1.0], s_inhibition=effects)
+    able = ioi_heads.scores_where_ioi_is_done([unable, with_movers, scores_of("n", 3)])
+    assert set(able["step"]) == {3}
+    inhibiting = ioi_heads.s_inhibition_heads(able)
+    assert heads_in(inhibiting) == [(0, 0)]
+    said = ioi_heads.s_inhibition_in_words(able, inhibiting, ["m", "n"], settings)
+    assert "exist at 1 of the 2 checkpoints that do IOI, in m. " in said
+    assert "at least 1 % of the logit difference: 1 in 1 checkpoints. " in said
+    assert said.endswith("by any head: 100% to IO, 100% to S1 (of what it is without).")
+    row = ioi_heads.s_inhibition_table(inhibiting).iloc[0].tolist()
+    assert row == ["m", "3k", "0.0", "-20.0%", "-10.0%", "+30.0%", "0.70"]
+    nobody = ioi_heads.s_inhibition_in_words(able, inhibiting.iloc[:0], ["m"], settings)
+    assert "No head passes the test of S-inhibition with as much as 1 %" in nobody
+    none = ioi_heads.scores_where_ioi_is_done([unable])
+    assert none.empty and "nothing to inhibit" in ioi_heads.s_inhibition_in_words(
+        none, ioi_heads.s_inhibition_heads(none), ["m"], settings
+    )
+
+
+# ---- figures
+
+
+def test_figures_draw_dates_effects_and_heads(last):
+    dates = [
+        HeadAndAbility("induction", "m-s", date(1e6, 2e6), date(4e6, 4e6)),
+        HeadAndAbility("induction", "m-l", date(), date(5e6, 5e6)),
+    ]
+    fig = dates_of_heads_and_abilities(dates)
+    points = [line.get_xdata() for line in fig.axes[0].lines if line.get_marker() in "os"]
+    assert [float(np.ravel(x)[0]) for x in points] == [1.5e6, 4e6, 5e6]
+    assert [text.get_text() for text in fig.axes[0].get_yticklabels()] == ["m-s", "m-l"]
+    titles = [fig.axes[0].get_title(loc=place) for place in ("left", "center")]
+    assert "Induction and Repeated random words" in titles
+    plt.close(fig)
+    fig = effect_against_copying(last, ["m-s", "m-l"])
+    named = [{text.get_text() for text in ax.texts} for ax in fig.axes]
+    assert named == [{"0.1", "1.1"}, {"0.0", "0.1", "1.0"}]
+    assert fig.axes[1].collections[0].get_offsets().tolist()[0] == pytest.approx([-0.8, 0.5])
+    plt.close(fig)
+    columns = pd.MultiIndex.from_tuples([(0, 0), (0, 1)])
+    fig = every_head(pd.DataFrame([[0, 0.4], [0.1, 0.2]], [10, 20], columns), 0.25, "score")
+    assert [line.get_color() for line in fig.axes[0].lines[:2]] == ["#bbbbbb", "#0072b2"]
+    plt.close(fig)
+
+
+# ---- on mini-xs
+
+
+def test_a_measured_checkpoint_is_read_as_the_literal_loops_do(tmp_path):
+    suite = load_suite("mini")
+    measured = measure_heads(
+        suite, ["mini-xs"], Store(tmp_path), steps={"mini-xs": (3906,)}, progress=False
+    )
+    (at,) = measured
+    last = at_last_checkpoint(score_table(measured))
+    strongest = at.heads[int(np.argmax(at.score("induction")))]
+    assert best_heads(last, ["induction"]) == [strongest]
+    carrying = ioi_heads.carrying_heads(last, ["mini-xs"])
+    expected = [
+        head for head, share in zip(at.heads, at.score("direct"), strict=True) if share < -0.05
+    ]
+    assert set(heads_in(carrying)) == set(expected) and expected
+    layer, head = strongest
+    shown = components.strongest_heads(last, ["mini-xs"], {})
+    assert shown.loc["mini-xs", "induction"].startswith(f"{layer}.{head}: ")
+    model = suite.checkpoint("mini-xs", 3906).load()
+    view = attention_on(model, repeated_sequences(model, 1, 4)[0], [strongest])
+    assert f"Attention patterns of heads {layer}.{head}" in view.data

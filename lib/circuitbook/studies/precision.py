@@ -14,11 +14,17 @@ import pandas as pd
 import torch
 
 from circuitbook.circuits.similarity import jaccard
+from circuitbook.recipes import Recipe
 from circuitbook.store.disk import Store
 from circuitbook.studies.circuit_tables import grouped
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
-from circuitbook.studies.head_scores import SCORE_KINDS, HeadScores
+from circuitbook.studies.head_scores import SCORE_KINDS, HeadScores, measure_heads
 from circuitbook.suites.suite import Suite
+
+
+def every_second(steps: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Every second step of each model, and the last: {"m": (0, 1, 2, 3)} -> {"m": (0, 2, 3)}"""
+    return {model: tuple(sorted({*every[::2], every[-1]})) for model, every in steps.items()}
 
 
 def measure_in(
@@ -27,7 +33,7 @@ def measure_in(
     models: Sequence[str],
     tasks: Sequence[str],
     store: Store,
-    recipe: str = "robust",
+    recipe: str | Recipe = "robust",
     steps: Mapping[str, Sequence[int]] | None = None,
     device: str = "cpu",
 ) -> tuple[list[CircuitResult], list[str]]:
@@ -44,8 +50,8 @@ def measure_in(
                         store,
                         recipe,
                         {name: (step,)},
-                        device,
-                        dtype,
+                        device=device,
+                        dtype=dtype,
                         progress=False,
                     )
                 except FloatingPointError as error:
@@ -143,3 +149,22 @@ def heads_against(reference: Sequence[HeadScores], found: Sequence[HeadScores]) 
                 }
             )
     return pd.DataFrame(rows, columns=["score", "largest", "mean", "range"])
+
+
+def measure_heads_in(
+    dtype: torch.dtype,
+    suite: Suite,
+    models: Sequence[str],
+    store: Store,
+    recipe: str | Recipe = "robust",
+    steps: Mapping[str, Sequence[int]] | None = None,
+    device: str = "cpu",
+) -> tuple[list[HeadScores], str]:
+    """The scores of heads in a dtype, or none and a sentence that says where they overflowed."""
+    try:
+        scores = measure_heads(
+            suite, models, store, recipe, steps, device=device, dtype=dtype, progress=False
+        )
+        return scores, ""
+    except FloatingPointError as error:
+        return [], str(error)

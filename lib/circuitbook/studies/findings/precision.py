@@ -66,4 +66,5 @@ def head_errors(
         if scores:
             errors = heads_against(reference, scores).set_index("score")["largest"]
             columns[f"largest error, {dtype}"] = errors
-    return pd.DataFrame(columns).reindex(columns["range of the score"].index).rename(index=TITLES)
+    table = pd.DataFrame(columns).reindex(columns["range of the score"].index)
+    return table.rename(index=TITLES).rename_axis(None)

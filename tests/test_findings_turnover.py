@@ -135,7 +135,7 @@ def test_where_the_similarity_lies_between_its_bounds():
 def test_spacing_leaves_step_0_out_of_the_ratios():
     table = words.spacing_table(NEAR, APART, TASKS, ratio=2.0).set_index("task")
     assert table.loc["IOI"].tolist() == ["2.33", "0.45", "0.25", 1]  # 3, 2 and 2
-    assert table.loc["SVA"].tolist() == ["1.50", "0.70", "nan", 0]
+    assert table.loc["SVA"].tolist() == ["1.50", "0.70", "", 0]
 
 
 def test_published_spacing():
@@ -189,6 +189,8 @@ def test_correlations_of_the_suite_stand_above_those_published():
     ]
     assert table["task"].tolist() == ["IOI"] * 3 + ["Greater-Than"] * 2
     assert table["r"].tolist()[:2] == ["0.945", "0.789"] and table["models"].tolist()[:2] == [3, 5]
+    (few,) = circuit_sizes.correlations("toy", GROWTH, theirs.head(0), ["sva"]).to_dict("records")
+    assert few["models"] == 1 and few["task"] == "SVA" and "r" not in few  # one size
 
 
 # ---- seeds
@@ -224,7 +226,7 @@ def test_seeds_against_checkpoints():
         "- **IOI**: next checkpoint 0.85; another seed 0.30, with heads matched 0.40 "
         "(random circuits 0.20).",
         "- **Heads of a kind** (the sets of heads above the bar): name mover next checkpoint 0.75, "
-        "another seed nan; induction next checkpoint nan, another seed 0.25.",
+        "another seed none; induction next checkpoint none, another seed 0.25.",
         "- **What a circuit of IOI keeps** elsewhere: 90% at another checkpoint of the run, "
         "30% in another seed.",
     ]

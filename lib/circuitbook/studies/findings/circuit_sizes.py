@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from circuitbook.model.graph import Graph
@@ -61,10 +62,12 @@ def correlations(
         for source, found in sources.items():
             if found is not None:
                 rows.append({"task": TASK_SHORT[task], "circuits of": source, **_written(found)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna("")
 
 
 def _written(found: Correlation) -> dict[str, str | int]:
+    if np.isnan(found.pearson):
+        return {"models": found.n}  # too few of them
     return {
         "r": f"{found.pearson:.3f}",
         "95 %": f"[{found.low:.2f}, {found.high:.2f}]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from circuitbook.studies.head_scores import TITLES
@@ -38,14 +39,18 @@ def seeds_against_checkpoints(
 def circuit_lines(compared: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
     """Mean similarities of a task's circuits, for the tasks that two seeds have circuits of."""
     mean = compared.pivot_table(index="task", columns="like", values="edges")
-    mean = mean.reindex(columns=COMPARED).dropna(subset=[MATCHED])
+    mean = mean.reindex(columns=list(COMPARED)).dropna(subset=[MATCHED])
     return [
-        f"**{TASK_SHORT[task]}**: next checkpoint {mean.loc[task, NEXT_CHECKPOINT]:.2f}; another "
-        f"seed {mean.loc[task, OTHER_SEED]:.2f}, with heads matched {mean.loc[task, MATCHED]:.2f} "
+        f"**{TASK_SHORT[task]}**: next checkpoint {_written(mean.loc[task, NEXT_CHECKPOINT])}; "
+        f"another seed {mean.loc[task, OTHER_SEED]:.2f}, with heads matched {mean.loc[task, MATCHED]:.2f} "
         f"(random circuits {mean.loc[task, RANDOM]:.2f})."
         for task in tasks
         if task in mean.index
     ]
+
+
+def _written(similarity: float) -> str:
+    return "none" if np.isnan(similarity) else f"{similarity:.2f}"
 
 
 def heads_line(kinds: pd.DataFrame) -> str:
@@ -53,8 +58,8 @@ def heads_line(kinds: pd.DataFrame) -> str:
     mean = kinds.pivot_table(index="kind", columns="like", values="heads")
     mean = mean.reindex(columns=[NEXT_CHECKPOINT, OTHER_SEED])
     parts = [
-        f"{TITLES[kind].split(' (')[0].lower()} next checkpoint {following:.2f}, "
-        f"another seed {seed:.2f}"
+        f"{TITLES[kind].split(' (')[0].lower()} next checkpoint {_written(following)}, "
+        f"another seed {_written(seed)}"
         for kind, following, seed in mean.itertuples()
     ]
     return f"**Heads of a kind** (the sets of heads above the bar): {'; '.join(parts)}."

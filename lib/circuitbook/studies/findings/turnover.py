@@ -33,9 +33,10 @@ def growth_of(growth: pd.DataFrame, task: str) -> Correlation | None:
 
 def answer(suite: str, neighbours: pd.DataFrame, growth: pd.DataFrame, models: int) -> str:
     """The chapter's answer. models: how many sizes the correlations are over."""
+    over_sizes = f"; correlations over the {models} sizes" if models >= 3 else ""
     head = (
         f"**The answer of suite {suite}** (Jaccard similarity of edges, means over models and "
-        f"checkpoints; correlations over the {models} sizes): "
+        f"checkpoints{over_sizes}): "
     )
     if neighbours.empty:
         return f"{head}{NO_PAIRS}."
@@ -171,9 +172,9 @@ def spacing_table(
         rows.append(
             {
                 "task": TASK_SHORT[task],
-                "neighbours: mean ratio of tokens": f"{ratios[near].mean():.2f}",
-                "Jaccard, neighbours": f"{neighbours.loc[near, 'edges'].mean():.2f}",
-                f"Jaccard, ratio {ratio:g}": f"{spaced.loc[apart, 'edges'].mean():.2f}",
+                "neighbours: mean ratio of tokens": _mean(ratios[near].dropna()),
+                "Jaccard, neighbours": _mean(neighbours.loc[near, "edges"]),
+                f"Jaccard, ratio {ratio:g}": _mean(spaced.loc[apart, "edges"]),
                 f"pairs at {ratio:g}": int(apart.sum()),
             }
         )

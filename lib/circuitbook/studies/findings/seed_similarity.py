@@ -40,13 +40,15 @@ def circuit_lines(compared: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
     """Mean similarities of a task's circuits, for the tasks that two seeds have circuits of."""
     mean = compared.pivot_table(index="task", columns="like", values="edges")
     mean = mean.reindex(columns=list(COMPARED)).dropna(subset=[MATCHED])
-    return [
-        f"**{TASK_SHORT[task]}**: next checkpoint {_written(mean.loc[task, NEXT_CHECKPOINT])}; "
-        f"another seed {mean.loc[task, OTHER_SEED]:.2f}, with heads matched {mean.loc[task, MATCHED]:.2f} "
-        f"(random circuits {mean.loc[task, RANDOM]:.2f})."
-        for task in tasks
-        if task in mean.index
-    ]
+    lines = []
+    for task in (task for task in tasks if task in mean.index):
+        similar = mean.loc[task]
+        lines.append(
+            f"**{TASK_SHORT[task]}**: next checkpoint {_written(similar[NEXT_CHECKPOINT])}; "
+            f"another seed {similar[OTHER_SEED]:.2f}, with heads matched {similar[MATCHED]:.2f} "
+            f"(random circuits {similar[RANDOM]:.2f})."
+        )
+    return lines
 
 
 def _written(similarity: float) -> str:

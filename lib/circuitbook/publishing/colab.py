@@ -63,17 +63,18 @@ def write_first_cells(folder: Path, address: str | None = None) -> list[Path]:
     Gives the notebooks that changed. ValueError for an address that is none, and for a notebook
     that begins with another cell; then no notebook is changed.
     """
-    cell, changed = first_cell(address), {}
+    source = first_cell(address)
+    changed: dict[Path, str] = {}
     for path in sorted(folder.glob("*.ipynb")):
         text = path.read_text(encoding="utf8")
         notebook = json.loads(text)
-        code = next((c for c in notebook["cells"] if c["cell_type"] == "code"), {"source": ""})
-        if not is_first_cell("".join(code["source"])):
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        if not code or not is_first_cell("".join(code[0]["source"])):
             raise ValueError(
                 f"{path}: its first code cell is neither {IMPORT!r} nor an installation that this "
                 f"command wrote; make it {IMPORT!r}"
             )
-        code["source"] = cell.splitlines(keepends=True)
+        code[0]["source"] = source.splitlines(keepends=True)
         new = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         if new != text:
             changed[path] = new

@@ -1,5 +1,6 @@
-"""Notebooks outside the book: first cells in an environment without the library, from a wheel and from a clone, with a hub on
-loopback in place of the real one; the address in every notebook; a store on Google Drive."""
+"""Notebooks outside the book: their first cells, with an address and without; what these do in
+an environment without the library, from a wheel and from a clone, with a hub on loopback in place
+of the real one; a store on Google Drive."""
 
 import json
 import os
@@ -16,9 +17,10 @@ import pytest
 from conftest import as_on_pythia, random_network, save_checkpoint
 from hub_standin import Hub
 
+from circuitbook.__main__ import main
 from circuitbook.mini import tokenizer
 from circuitbook.mini.tokenizer import build_tokenizer
-from circuitbook.publishing.colab import first_cell, write_repository
+from circuitbook.publishing.colab import first_cell, is_first_cell, write_first_cells
 from circuitbook.store.disk import Store
 from circuitbook.store.keys import measurement_key
 
@@ -27,44 +29,81 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODEL, STEPS = "pythia-14m", (0, 512)
 
 
+ADDRESS = "https://github.com/someone/circuits"
+
+
 def code_cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_every_notebook_begins_with_the_same_cell(path):
-    install = code_cells(path)[0]
-    assert first_cell() in (install.source, install.source.replace(_address(install.source), ""))
-    assert (
-        "remove-cell" in install.metadata.tags and "parameters" in code_cells(path)[1].metadata.tags
-    )
+def test_every_notebook_begins_with_the_import_or_the_installation(path):
+    install, declared = code_cells(path)[:2]
+    assert is_first_cell(install.source) and "remove-cell" in install.metadata.tags
+    assert "parameters" in declared.metadata.tags
 
 
-def _address(source):
-    return source.split('REPOSITORY = "')[1].split('"')[0] or " none "
+@pytest.fixture
+def sources(tmp_path):
+    """Two notebooks that begin with the import, the second after some prose."""
+    for name, cells in {
+        "first": [nbformat.v4.new_code_cell("import circuitbook")],
+        "second": [
+            nbformat.v4.new_markdown_cell("# Größe"),
+            nbformat.v4.new_code_cell("import circuitbook", metadata={"tags": ["remove-cell"]}),
+            nbformat.v4.new_code_cell("import circuitbook.stats"),
+        ],
+    }.items():
+        text = nbformat.writes(nbformat.v4.new_notebook(cells=cells))
+        notebook = json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n"
+        (tmp_path / f"{name}.ipynb").write_text(notebook, encoding="utf8")
+    return tmp_path
 
 
-def test_the_address_is_written_into_all_of_them(tmp_path):
-    for path in NOTEBOOKS:
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    address = "https://github.com/someone/circuits"
-    assert [p.name for p in write_repository(tmp_path, address)] == [p.name for p in NOTEBOOKS]
-    assert write_repository(tmp_path, address) == []
-    before, after = (
-        json.loads((folder / "circuits.ipynb").read_text())
-        for folder in (ROOT / "notebooks", tmp_path)
-    )
-    differ = [i for i, (a, b) in enumerate(zip(before["cells"], after["cells"])) if a != b]
-    assert len(differ) == 1 and f'REPOSITORY = "{address}"' in "".join(
-        after["cells"][differ[0]]["source"]
-    )
-    with pytest.raises(ValueError, match="is no address to clone from; give one like https"):
-        write_repository(tmp_path, "someone/circuits")
-    (tmp_path / "other.ipynb").write_text(
-        json.dumps({"cells": [{"cell_type": "code", "source": ["1 + 1"]}]})
-    )
-    with pytest.raises(ValueError, match="other.ipynb: its first code cell does not install"):
-        write_repository(tmp_path, address)
+def test_an_address_is_written_replaced_and_taken_out(sources):
+    paths = [sources / "first.ipynb", sources / "second.ipynb"]
+    before = [path.read_bytes() for path in paths]
+    for address in (ADDRESS, "https://example.org/circuitbook-0.1.0-py3-none-any.whl"):
+        assert write_first_cells(sources, address) == paths
+        assert write_first_cells(sources, address) == []
+        prose, install, other = nbformat.read(paths[1], as_version=4).cells
+        assert f'REPOSITORY = "{address}"' in install.source
+        assert install.source.endswith("import circuitbook") and is_first_cell(install.source)
+        assert (prose.source, other.source) == ("# Größe", "import circuitbook.stats")
+        assert install.metadata.tags == ["remove-cell"]
+    assert write_first_cells(sources) == paths and write_first_cells(sources) == []
+    assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.parametrize(
+    "address", ["someone/circuits", "", "https://a b", 'https://a"; import os; "', "ssh://a/b"]
+)
+def test_what_is_no_address_is_refused(sources, address):
+    with pytest.raises(ValueError, match="is no address to install from; give one like https"):
+        write_first_cells(sources, address)
+
+
+@pytest.mark.parametrize("source", ["1 + 1", "import circuitbook, os", first_cell(ADDRESS) + "\n"])
+def test_another_first_cell_is_left_alone_and_so_are_all_the_others(sources, source):
+    other = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbformat.write(other, sources / "third.ipynb")
+    before = {path: path.read_bytes() for path in sources.iterdir()}
+    with pytest.raises(ValueError, match="third.ipynb: its first code cell is neither"):
+        write_first_cells(sources, ADDRESS)
+    assert {path: path.read_bytes() for path in sources.iterdir()} == before
+
+
+def test_the_command_writes_and_takes_out(sources, capsys):
+    main(["colab", ADDRESS, "--notebooks", str(sources)])
+    main(["colab", "--remove", "--notebooks", str(sources)])
+    main(["colab", "--remove", "--notebooks", str(sources)])
+    assert capsys.readouterr().out.splitlines() == [
+        f"2 notebooks in {sources} now install from {ADDRESS}",
+        f"2 notebooks in {sources} now only import the library",
+        "nothing to change",
+    ]
+    with pytest.raises(SystemExit, match="2"):  # neither, or both
+        main(["colab", "--notebooks", str(sources)])
 
 
 def test_a_store_on_drive_mounts_it_once_and_needs_no_locks(tmp_path, monkeypatch):
@@ -80,8 +119,8 @@ def test_a_store_on_drive_mounts_it_once_and_needs_no_locks(tmp_path, monkeypatc
     google.colab, google.__path__ = module, []
     monkeypatch.setitem(sys.modules, "google", google)
     monkeypatch.setitem(sys.modules, "google.colab", module)
-    for where in ("circuitbook.colab.DRIVE", "circuitbook.store.DRIVE"):
-        monkeypatch.setattr(where, drive)
+    for place in ("drive", "disk"):
+        monkeypatch.setattr(f"circuitbook.store.{place}.DRIVE", drive)
     Store(tmp_path / "elsewhere")
     assert mounted == []
     key = measurement_key("drive", code=(), what=1)
@@ -95,7 +134,7 @@ def test_a_store_on_drive_mounts_it_once_and_needs_no_locks(tmp_path, monkeypatc
     )
 
 
-# ------------------------------------------------------------------ first cells in a fresh environment
+# ---- first cells in a fresh environment
 
 
 @pytest.fixture(scope="module")
@@ -156,11 +195,12 @@ import json, sys
 cells, parameters = json.load(open(sys.argv[1]))
 space = {"__name__": "__main__"}
 for name, (install, declared, begin) in cells.items():
+    space.pop("chapter", None)
     exec(install, space)
     exec(declared, space)
     space.update({k: v for k, v in parameters.items() if k in space})
     exec(begin, space)
-    chosen = space["chosen"]
+    chosen = space["chapter"].chosen if "chapter" in space else space["chosen"]
     print("BEGUN", name, chosen.suite.name, chosen.models, chosen.steps, chosen.device)
 import circuitbook
 print("FROM", circuitbook.__file__)
@@ -171,7 +211,7 @@ ON_PYTHIA = [path for path in NOTEBOOKS if "SUITE =" in code_cells(path)[1].sour
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["wheel", "clone"])
 def test_first_cells_in_a_fresh_environment(source, fresh, wheel, hub, tmp_path):
-    """Installed by the first cell; then every chapter's parameters and beginning on Pythia, from the hub."""
+    """Installed by the first cell; then each chapter's parameters and beginning, on Pythia."""
     if source == "clone":
         subprocess.run(
             [
@@ -198,17 +238,11 @@ def test_first_cells_in_a_fresh_environment(source, fresh, wheel, hub, tmp_path)
         git = ["git", "-c", "user.name=x", "-c", "user.email=x@x", "-C", str(tmp_path / "origin")]
         subprocess.run([*git, "add", "-A"], check=True)
         subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "as it is"], check=True)
-    address = str(wheel) if source == "wheel" else f"file://{tmp_path / 'origin'}"
+    address = (wheel if source == "wheel" else tmp_path / "origin").as_uri()
     cells = {}
     for path in ON_PYTHIA:
-        install, declared, begin = (cell.source for cell in code_cells(path)[:3])
-        cells[path.stem] = (
-            install.replace(
-                f'REPOSITORY = "{_address(install).strip("none ")}"', f'REPOSITORY = "{address}"'
-            ),
-            declared,
-            begin,
-        )
+        declared, begin = (cell.source for cell in code_cells(path)[1:3])
+        cells[path.stem] = (first_cell(address), declared, begin)
     parameters = {
         "SUITE": "pythia",
         "MODELS": [MODEL],

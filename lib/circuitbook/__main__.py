@@ -1,4 +1,5 @@
-"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it, sweep over checkpoints, make course versions."""
+"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it,
+sweep over checkpoints, make course versions."""
 
 from __future__ import annotations
 
@@ -98,11 +99,12 @@ def _train_side_by_side(names: list[str], args: argparse.Namespace) -> None:
 
 
 def colab_command(args: argparse.Namespace) -> None:
-    from circuitbook.publishing.colab import write_repository
+    from circuitbook.publishing.colab import write_first_cells
 
-    changed = write_repository(args.notebooks, args.repository)
+    changed = write_first_cells(args.notebooks, args.address)
+    what = "only import the library" if args.address is None else f"install from {args.address}"
     print(
-        f"{len(changed)} notebooks in {args.notebooks} now install from {args.repository}"
+        f"{len(changed)} notebooks in {args.notebooks} now {what}"
         if changed
         else "nothing to change"
     )
@@ -143,10 +145,18 @@ def parser() -> argparse.ArgumentParser:
     build.set_defaults(run=build_from_arguments)
     colab = commands.add_parser(
         "colab",
-        help="write the repository's address into the notebooks' first cells",
-        description="Write the address that Colab installs the library from into every notebook's first cell.",
+        help="let the notebooks' first cells install the library from an address",
+        description="Write into every notebook's first cell where Colab installs the library from.",
     )
-    colab.add_argument("repository", help="for example https://github.com/<owner>/<name>")
+    source = colab.add_mutually_exclusive_group(required=True)
+    source.add_argument("address", nargs="?", help="such as https://github.com/<owner>/<name>")
+    source.add_argument(
+        "--remove",
+        dest="address",
+        action="store_const",
+        const=None,
+        help="leave the import alone, as in the repository",
+    )
     colab.add_argument(
         "--notebooks", type=Path, default=Path("notebooks"), help="their folder (%(default)s)"
     )
@@ -162,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
     sweep = commands.add_parser(
         "sweep",
         help="execute the section notebooks over many checkpoints, on Dask",
-        description="Stopped at any moment, the same command goes on: what is done is not done again.",
+        description="Stopped at any moment, the same command goes on; nothing is done twice.",
     )
     add_sweep_arguments(sweep)
     sweep.set_defaults(run=sweep_from_arguments)

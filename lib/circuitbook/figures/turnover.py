@@ -103,10 +103,10 @@ def between_bounds(
 
 def similarity_by_ratio(table: pd.DataFrame, tasks: list[str], models: list[str]) -> plt.Figure:
     """Jaccard of any two checkpoints against the ratio of their tokens (see `stability.by_ratio`): means per model and bin."""
+    if table.empty:
+        return nothing("no model has circuits at two checkpoints")
     fig, axes = plt.subplots(1, len(tasks), figsize=(8.4, 2.7), sharey=True, squeeze=False)
-    middle = 2.0 ** np.arange(
-        0, np.log2(max(4.0, table["ratio"].max() if len(table) else 4.0)) + 0.5, 0.5
-    )
+    middle = 2.0 ** np.arange(0, np.log2(max(4.0, table["ratio"].max())) + 0.5, 0.5)
     edges = np.append(middle[0], middle) * 2.0**0.25  # half a step to either side of 1, 1.41, 2 ...
     edges[0] = 1.0
     for ax, task in zip(axes[0], tasks):
@@ -126,7 +126,10 @@ def similarity_by_ratio(table: pd.DataFrame, tasks: list[str], models: list[str]
 
 
 def sizes_against_models(panels: dict[str, pd.DataFrame], tasks: list[str]) -> plt.Figure:
-    """Mean circuit size against model size, a panel per table {title: columns model, size, task, nodes}, a line per task."""
+    """Mean circuit size against model size, a panel per table {title: columns model, size, task, nodes}, a line per task.
+
+    Tables without rows have no panel."""
+    panels = {title: table for title, table in panels.items() if len(table)}
     if not panels:
         return nothing("no circuits")
     fig, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.1), squeeze=False)

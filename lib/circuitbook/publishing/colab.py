@@ -1,9 +1,10 @@
-"""What a notebook needs outside the book: its first cell, which installs the library, and a store that outlives the session.
+"""The first cell of every notebook: one import, or in a published copy what Colab needs.
 
-    python -m circuitbook colab https://github.com/<owner>/<name>      # writes the address into every notebook's first cell
+    python -m circuitbook colab https://github.com/<owner>/<name>     # install from there, import
+    python -m circuitbook colab --remove                              # import, and no more
 
-Colab's own torch stays: the package asks for ranges. A store on Google Drive (`STORE = "/content/drive/MyDrive/circuits"`) mounts the
-Drive when it is first used, and what was measured before the session was cut off is read from there.
+Colab's own torch stays, since the package asks for ranges. What is installed is a clone, because
+it brings the mini suite, or a wheel.
 """
 
 from __future__ import annotations
@@ -12,51 +13,71 @@ import json
 import re
 from pathlib import Path
 
-FIRST_CELL = """\
+IMPORT = "import circuitbook"
+
+INSTALL = """\
 # Installs the library where it is missing, as in Colab, beside the torch that is there.
 import importlib.util, os, subprocess, sys
 
-REPOSITORY = ""          # where from: "https://github.com/<owner>/<name>", or a wheel
+REPOSITORY = "<address>"          # a repository, or a wheel
 if importlib.util.find_spec("circuitbook") is None:
-    if not REPOSITORY:
-        raise SystemExit("circuitbook is not installed: set REPOSITORY in this cell, or pip install it yourself")
-    what = [REPOSITORY]
-    if not REPOSITORY.endswith(".whl"):                # a clone, since it brings the mini suite
-        if not os.path.isdir("circuitbook-repository"):
-            subprocess.run(["git", "clone", "-q", "--depth", "1", REPOSITORY, "circuitbook-repository"], check=True)
-        what = ["-e", "circuitbook-repository"]
-        sys.path.insert(0, "circuitbook-repository/lib")
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *what], check=True)
+    packages = [REPOSITORY]
+    if not REPOSITORY.endswith(".whl"):          # a clone, since it brings the mini suite
+        clone = "circuitbook-repository"
+        if not os.path.isdir(clone):
+            subprocess.run(["git", "clone", "-q", "--depth", "1", REPOSITORY, clone], check=True)
+        packages = ["-e", clone]
+        sys.path.insert(0, f"{clone}/lib")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *packages], check=True)
     importlib.invalidate_caches()
-"""
+
+import circuitbook"""
+
+_ADDRESS = r"(?:https?|file)://[^\s\"\\]+"
 
 
-def first_cell(repository: str = "") -> str:
-    """The cell, with the repository's address in it."""
-    if repository and not re.fullmatch(r"(https?|file)://[^\s\"]+", repository):
-        raise ValueError(
-            f"{repository!r} is no address to clone from; give one like https://github.com/<owner>/<name>"
-        )
-    return FIRST_CELL.replace('REPOSITORY = ""', f'REPOSITORY = "{repository}"').rstrip("\n")
+def first_cell(address: str | None = None) -> str:
+    """The source of the first code cell: the import, or with an address the installation before it.
 
-
-def write_repository(folder: Path, repository: str) -> list[Path]:
-    """Writes the address into the first code cell of every notebook in `folder`; the notebooks that changed.
-
-    ValueError for an address that is none, or a notebook whose first code cell is another.
+    address: what `git clone` takes, or of a wheel; ValueError for anything but a URL.
     """
-    cell, changed = first_cell(repository), []
+    if address is None:
+        return IMPORT
+    if not re.fullmatch(_ADDRESS, address):
+        raise ValueError(
+            f"{address!r} is no address to install from; give one like "
+            "https://github.com/<owner>/<name>"
+        )
+    return INSTALL.replace("<address>", address)
+
+
+def is_first_cell(source: str) -> bool:
+    """Whether a cell is one that `first_cell` writes, with whatever address."""
+    address = re.search(rf'^REPOSITORY = "({_ADDRESS})"', source, re.MULTILINE)
+    return source == first_cell(address[1] if address else None)
+
+
+def write_first_cells(folder: Path, address: str | None = None) -> list[Path]:
+    """Makes `first_cell(address)` the first code cell of every notebook in `folder`.
+
+    Gives the notebooks that changed. ValueError for an address that is none, and for a notebook
+    that begins with another cell; then no notebook is changed.
+    """
+    source = first_cell(address)
+    changed: dict[Path, str] = {}
     for path in sorted(folder.glob("*.ipynb")):
         text = path.read_text(encoding="utf8")
         notebook = json.loads(text)
-        code = next(c for c in notebook["cells"] if c["cell_type"] == "code")
-        if "REPOSITORY =" not in "".join(code["source"]):
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        if not code or not is_first_cell("".join(code[0]["source"])):
             raise ValueError(
-                f"{path}: its first code cell does not install the library, so there is no place for the address"
+                f"{path}: its first code cell is neither {IMPORT!r} nor an installation that this "
+                f"command wrote; make it {IMPORT!r}"
             )
-        code["source"] = cell.splitlines(keepends=True)
+        code[0]["source"] = source.splitlines(keepends=True)
         new = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         if new != text:
-            path.write_text(new, encoding="utf8")
-            changed.append(path)
-    return changed
+            changed[path] = new
+    for path, new in changed.items():
+        path.write_text(new, encoding="utf8")
+    return list(changed)

@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 
 from circuitbook.circuits.similarity import jaccard
+from circuitbook.recipes import Recipe
 from circuitbook.store import Store
 from circuitbook.studies.circuit_tables import grouped
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
-from circuitbook.studies.head_scores import SCORE_KINDS, HeadScores
+from circuitbook.studies.head_scores import SCORE_KINDS, HeadScores, measure_heads
 from circuitbook.studies.measurement import Steps, places_of
 from circuitbook.suites import Suite
 
@@ -28,13 +29,22 @@ AGAINST_COLUMNS = [
 SCORE_COLUMNS = ["score", "largest", "mean", "range"]
 
 
+def every_second(steps: Steps) -> dict[str, tuple[int, ...]]:
+    """Every second step of each model, and the last.
+
+    >>> every_second({"m": (0, 1, 2, 3)})
+    {'m': (0, 2, 3)}
+    """
+    return {model: tuple(sorted({*every[::2], every[-1]})) for model, every in steps.items()}
+
+
 def measure_in(
     dtype: torch.dtype,
     suite: Suite,
     models: Sequence[str],
     tasks: Sequence[str],
     store: Store,
-    recipe: str = "robust",
+    recipe: Recipe | str = "robust",
     steps: Steps | None = None,
     *,
     device: str = "cpu",
@@ -52,6 +62,24 @@ def measure_in(
             except FloatingPointError as error:
                 failures.append(str(error))
     return measured, failures
+
+
+def measure_heads_in(
+    dtype: torch.dtype,
+    suite: Suite,
+    models: Sequence[str],
+    store: Store,
+    recipe: Recipe | str = "robust",
+    steps: Steps | None = None,
+    *,
+    device: str = "cpu",
+) -> tuple[list[HeadScores], str]:
+    """The scores of heads in a dtype, or none and a sentence that says where they overflowed."""
+    where = {"device": device, "dtype": dtype, "progress": False}
+    try:
+        return measure_heads(suite, models, store, recipe, steps, **where), ""
+    except FloatingPointError as error:
+        return [], str(error)
 
 
 def against(reference: Sequence[CircuitResult], circuits: Sequence[CircuitResult]) -> pd.DataFrame:

@@ -1,0 +1,74 @@
+"""What attribution costs on two CPU cores: a record of `benchmarks/speed.py` in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from circuitbook.records.pythia_memory import CARDS, memory_table
+
+SMALL = 400  # edges up to which we aim at a circuit being cheaper than a forward pass
+
+
+def measured_on(record: dict) -> str:
+    """Where, when and with what the record was made."""
+    return (
+        f"Measured on {record['date']} on {record['machine']['cpu']}, 2 threads, with torch "
+        f"{record['versions']['torch']}. Random weights, float32; 16 IOI prompts of 14 to 20 "
+        "tokens; the best of three repetitions. A circuit is evaluated with its corrupted run "
+        "known, as in a search; where that has to be made too, it says so."
+    )
+
+
+def ratios(record: dict) -> pd.DataFrame:
+    """Times over plain passes: what, the ratio, and our aim (empty where there is none)."""
+    ratio, circuits = record["ratio"], record["circuits"]
+    rows = [
+        (
+            "attribution, 5 points, against 5 passes (weights frozen)",
+            ratio["seconds"] / ratio["plain"],
+            "1.3",
+        ),
+        (
+            "the same, against 5 passes with the gradients of the weights",
+            ratio["seconds"] / ratio["plain_with_weights"],
+            "",
+        ),
+    ]
+    sizes = sorted(int(size) for size in circuits if size.isdigit())
+    for size in sizes:
+        circuit = circuits[str(size)]
+        what = (
+            f"a circuit of {circuit['edges']} edges ({circuit['nodes']} nodes), "
+            "against one forward pass"
+        )
+        aim = "0.7" if size <= SMALL else ""
+        rows.append((what, circuit["known"] / circuits["forward"], aim))
+    largest = circuits[str(max(size for size in sizes if size <= SMALL))]
+    what = f"a circuit of {largest['edges']} edges, with the corrupted run it starts from"
+    rows.append((what, largest["whole"] / circuits["forward"], ""))
+    table = pd.DataFrame(rows, columns=["what", "ratio", "our aim: at most"])
+    return table.assign(ratio=table["ratio"].map("{:.2f}".format))
+
+
+def seconds_and_memory(record: dict) -> str:
+    """Seconds of attribution, and what its process needs."""
+    memory = record["memory"]
+    return (
+        f"Attribution takes {record['ratio']['seconds']:.1f} s. The process needs "
+        f"{memory['peak_gb']:.2f} GB at its peak, of which {memory['loaded_gb']:.2f} GB are the "
+        "loaded model and the libraries (aim: at most 1.5 GB)."
+    )
+
+
+def what_fits(sizes: Sequence[str]) -> pd.DataFrame:
+    """`memory_table` for some of Pythia's sizes, written out; "none" where no prompt fits."""
+    table = memory_table()
+    table = table[table["model"].isin([f"pythia-{size}" for size in sizes])]
+    gigabytes = {
+        column: table[column].map("{:.2f}".format)
+        for column in ("weights", "q, k, v", "scores", "one prompt", "in all")
+    }
+    prompts = {card: table[card].map(lambda n: str(n) if n else "none") for card in CARDS}
+    return table.assign(**gigabytes, **prompts)

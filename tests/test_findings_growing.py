@@ -1,0 +1,156 @@
+"""Growing a model, and a suite of one's own: sentences and pictures with known answers."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from circuitbook.circuits.circuit import Circuit, circuit_of
+from circuitbook.figures.growing import (
+    abilities_over_steps,
+    circuit_size_over_steps,
+    heads_over_steps,
+    loss_curve,
+)
+from circuitbook.model.graph import Graph
+from circuitbook.stats import Emergence
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.findings import growing
+from circuitbook.studies.findings.own_suite import at_the_last_checkpoints
+from circuitbook.studies.head_scores import HeadScores
+
+GRAPH = Graph(1, 2)
+
+
+def result(step, edges, model="own", task="ioi"):
+    circuit = Circuit(GRAPH, circuit_of(GRAPH, edges).mask, reason="" if edges else "it does not")
+    return CircuitResult(model, step, 1000 * step, task, circuit, 0.0)
+
+
+def scores(step, clean=4.0, direct=(0.0, -2.0, 0.5, -0.1)):
+    """Four heads in two layers. direct: change of the logit difference, which is `clean`, and -1
+    on corrupted prompts."""
+    by_head = {
+        "previous": [0.1, 0.2, 0.3, 0.4],
+        "induction": [0.0, 0.75, 0.0, 0.0],
+        "copy": [0.0, 0.0, 0.9, 0.0],
+        "to_IO": [0.2, 0.1, 0.0, 0.5],
+        "to_S1": [0.0, 0.2, 0.0, 0.2],
+        "to_S2": [0.1, 0.6, 0.0, 0.3],
+        "direct": clean + np.array(direct),
+    }
+    arrays = {kind: np.array(values)[:, None] for kind, values in by_head.items()}
+    arrays |= {"clean": np.array([clean]), "corrupted": np.array([clean - 5])}
+    return HeadScores("own", step, step, 2, arrays)
+
+
+CURVES = pd.DataFrame(
+    [("ioi", 0, 0.0, -0.5, 0.5), ("ioi", 10, 3.0, 2.5, 3.5), ("repetition", 10, 0.2, 0.1, 0.3)],
+    columns=["task", "step", "mean", "low", "high"],
+)
+
+
+@pytest.mark.parametrize(
+    ("samples", "text"),
+    [
+        (
+            [5000.0],
+            "**IOI has emerged:** a logit difference of 3.00 [2.50, 3.50] at the end. Half of it "
+            "was there after 5k tokens, step 5 of 10.",
+        ),
+        (
+            [],
+            "**IOI has not emerged** in 10 steps: the logit difference is 3.00 [2.50, 3.50] at the "
+            "end. Raise STEPS_TO_TRAIN.",
+        ),
+    ],
+)
+def test_whether_ioi_has_emerged(samples, text):
+    half = Emergence(0.5, 3.0, 5000.0, 4000.0, 6000.0, np.array(samples))
+    assert growing.ioi_emergence(CURVES, half, tokens_per_step=1000, steps=10) == text
+
+
+def test_heads_that_carry_ioi_help_and_come_in_order():
+    # shares: 0, -0.4, 0.1, -0.02; and with a larger effect of the last head, -0.6
+    assert growing.heads_that_carry_ioi(scores(1)) == [(0, 1)]
+    assert growing.heads_that_carry_ioi(scores(1, direct=(0, -2, 0, -3))) == [(1, 1), (0, 1)]
+    assert growing.heads_that_carry_ioi(scores(1, direct=(0, -2, 0, -3)), n=1) == [(1, 1)]
+    assert growing.heads_that_carry_ioi(scores(1, clean=0.0)) == []  # IOI is not done
+
+
+def test_the_strongest_heads_in_words():
+    text = growing.strongest_heads(scores(1), [(0, 1), (1, 1)])
+    assert text == (
+        "At the end the strongest induction score is 0.75 (head 0.1), the strongest copy score "
+        "0.90 (head 1.0). Head 0.1 makes 40% of the effect on IOI directly; from END it looks most "
+        "at S2; Head 1.1 makes 2% of the effect on IOI directly; from END it looks most at IO."
+    )
+    assert growing.strongest_heads(scores(1), []).endswith("0.90 (head 1.0).")
+
+
+def test_when_the_circuit_appears():
+    run = [result(1, []), result(2, ["input->logits"]), result(3, ["input->m0", "m0->logits"])]
+    assert growing.circuit_appears(run) == (
+        "2 of 3 checkpoints have a circuit, of 1 edges at first (step 2) and 2 at the end, of "
+        f"{GRAPH.n_edges} there are."
+    )
+    assert growing.circuit_appears(run[:1]) == (
+        "0 of 1 checkpoints have a circuit. At the last: it does not."
+    )
+
+
+def test_circuits_at_the_last_checkpoints_of_two_suites():
+    circuits = [
+        result(2, ["input->m0", "m0->logits"], "own"),
+        result(1, ["input->logits"], "own"),
+        result(1, [], "mini"),
+        result(1, [], "own", "sva"),
+    ]
+    text = at_the_last_checkpoints(circuits, ["sva", "ioi"])
+    assert text.startswith(
+        "At the last checkpoint here: Subject-Verb Agreement: none in own; Indirect Object "
+        f"Identification: none in mini, 2 of {GRAPH.n_edges} edges in own. The example has more"
+    )
+
+
+# ---- pictures
+
+
+def lines_of(ax):
+    return [(line.get_label(), list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
+
+
+def test_the_loss_is_a_mean_and_checkpoints_are_marked():
+    ax = loss_curve([4.0, 2.0, 3.0], checkpoints=(0, 2), window=2).axes[0]
+    assert ax.lines[0].get_ydata().tolist() == [4.0, 3.0, 2.5]
+    assert [line.get_xdata()[0] for line in ax.lines[1:]] == [0, 2]
+    plt.close("all")
+
+
+def test_two_abilities_over_steps():
+    ioi, repetition = abilities_over_steps(CURVES).axes
+    assert lines_of(ioi)[0] == ("ioi", [0, 10], [0.0, 3.0])
+    assert lines_of(repetition)[0] == ("repetition", [10], [0.2])
+    assert ioi.get_ylabel() == "logit difference" and len(ioi.collections) == 1
+    plt.close("all")
+
+
+def test_heads_over_steps():
+    run = [scores(1, clean=0.0), scores(2), scores(3)]
+    strongest, direct = heads_over_steps(run, [(0, 1)]).axes
+    assert lines_of(strongest)[0] == ("Induction", [1, 2, 3], [0.75] * 3)
+    label, steps, shares = lines_of(direct)[0]
+    assert label == "0.1" and steps == [2, 3] and shares == pytest.approx([0.4, 0.4])
+    strongest, direct = heads_over_steps(run, []).axes
+    assert "IOI is not there" in direct.get_xlabel() and not direct.lines
+    plt.close("all")
+
+
+def test_circuit_sizes_with_crosses_where_there_is_none():
+    table = pd.DataFrame({"step": [1, 2, 3], "found": [False, True, True], "edges": [np.nan, 4, 6]})
+    ax = circuit_size_over_steps(table, steps=3).axes[0]
+    by_label = {label: (x, y) for label, x, y in lines_of(ax)}
+    assert by_label["circuit"] == ([2, 3], [4, 6]) and by_label["no circuit"] == ([1], [0])
+    plt.close("all")

@@ -9,7 +9,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from circuitbook.circuits.attribution import Scores
-from circuitbook.circuits.evaluation import TOGETHER, CorruptedRuns, evaluate_masks
+from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
+from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.circuits.selection import edge_order, first_edges
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.model.loaded import Model

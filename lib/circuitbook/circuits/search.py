@@ -19,7 +19,7 @@ import numpy as np
 
 from circuitbook.circuits.attribution import Scores
 from circuitbook.circuits.circuit import Circuit
-from circuitbook.circuits.evaluation import TOGETHER, CorruptedRuns
+from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
 from circuitbook.circuits.faithfulness import Curve, check_settings, grid_sizes
 from circuitbook.circuits.selection import edge_order, first_edges
 from circuitbook.model.graph import graph_of

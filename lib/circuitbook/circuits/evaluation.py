@@ -73,8 +73,8 @@ def evaluate_masks(
         bad = int((~metric.isfinite()).any(0).nonzero()[0])
         raise FloatingPointError(
             f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN or infinity on "
-            f"prompt {bad} of {pairs.task} ({pairs.table['clean'].iloc[bad]!r}) when it is patched, "
-            f"in {model.dtype}; use float32"
+            f"prompt {bad} of {pairs.task} ({pairs.table['clean'].iloc[bad]!r}) when it is "
+            f"patched, in {model.dtype}; use float32"
         )
     return metric
 

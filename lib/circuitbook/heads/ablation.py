@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuitbook.circuits.batches import at_end, check_pairs
 from circuitbook.heads.names import Head
-from circuitbook.heads.path_patching import _source
+from circuitbook.heads.path_patching import source_of
 from circuitbook.heads.unembedding import answer_directions, folded_unembedding
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
@@ -70,7 +70,7 @@ def ablate(
     network, length = network_of(model), int(pairs.end.max()) + 1
     end = pairs.end.to(model.device)
     for layer, head in heads:
-        _source(graph_of(model), (layer, head))
+        source_of(graph_of(model), (layer, head))
     tokens = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, :length].to(model.device)
     runs = list(run(network, network.embed(tokens)))
     normed_by = network.norm_final.standardise(

@@ -227,11 +227,14 @@ def run(
 
 
 def last_stream(
-    network: Network, x: Float[Tensor, "prompt version pos d_model"], edit: Edit | None = None
+    network: Network,
+    x: Float[Tensor, "prompt version pos d_model"],
+    edit: Edit | None = None,
+    first: int = 0,
 ) -> Float[Tensor, "prompt version pos d_model"]:
-    """The stream after the last layer, from the embeddings x of whole prompts."""
-    for layer in run(network, x, edit=edit):
-        x = layer.out
+    """The stream after the last layer, of whole prompts; arguments as those of `run`."""
+    for done in run(network, x, edit=edit, first=first):
+        x = done.out
     return x
 
 
@@ -241,8 +244,8 @@ def keys_and_values(
     """The prefix of `run` for these tokens; empty for none."""
     if tokens.shape[1] == 0:
         return []
-    layers = run(network, network.embed(tokens)[:, None])
-    return [(layer.k[:, 0], layer.inputs["v"][:, 0]) for layer in layers]
+    runs = run(network, network.embed(tokens)[:, None])
+    return [(done.k[:, 0], done.inputs["v"][:, 0]) for done in runs]
 
 
 def rotate(

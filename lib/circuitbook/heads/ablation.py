@@ -55,7 +55,7 @@ class Ablated:
 
     @property
     def compensation(self) -> Float[Tensor, " n"]:
-        """after - expected: what the rest of the model makes up for; negative where it loses more."""
+        """after - expected: what the rest makes up for; negative where it loses more."""
         return self.after - self.expected
 
 

@@ -1,8 +1,8 @@
 """A model's weights as plain tensors, and its forward pass, split where nodes meet the stream.
 
-All that attribution and circuits know of an architecture is in this module. Axes: prompt; version of
-a prompt (an interpolation point, or clean and corrupted); pos; head; d_head; d_model. A comment such
-as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [b, k, s, d].
+All that attribution and circuits know of an architecture is in this module. Axes: prompt; version
+of a prompt (an interpolation point, or clean and corrupted); pos; head; d_head; d_model. A comment
+such as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [b, k, s, d].
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ running the model with every absent edge patched.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -107,8 +107,9 @@ def patch_each(
         raise ValueError(f"cannot patch each of {what!r}; there are: edges, nodes")
     runs = CorruptedRuns(model, pairs, memory)
     graph, clean = runs.graph, runs.baselines()[0].double().mean()
-    sources = list(range(graph.n_src))
-    places = [tuple(edge) for edge in graph.edges] if what == "edges" else sources
+    places: list[Any] = list(range(graph.n_src))
+    if what == "edges":
+        places = [tuple(edge) for edge in graph.edges]
     effect = np.zeros(graph.mask.shape if what == "edges" else graph.n_src)
     for start in range(0, len(places), TOGETHER):
         patched = places[start : start + TOGETHER]

@@ -41,7 +41,7 @@ class _Circuit:
     def __init__(self, graph: Graph, mask: np.ndarray, corrupted: CorruptedRun) -> None:
         self.graph, self.mask, self.corrupted = graph, mask, corrupted
         change = corrupted.change
-        self.sources = mask.any(1).nonzero()[0]  # in use, ascending
+        self.sources = np.flatnonzero(mask.any(1))  # in use, ascending
         self.place = np.full(graph.n_src, -1)  # of a source among these
         self.place[self.sources] = np.arange(len(self.sources))
         self.weights = torch.as_tensor(
@@ -90,7 +90,7 @@ class _Inputs:
     @classmethod
     def of_layer(cls, graph: Graph, index: int, masks: Sequence[np.ndarray]) -> _Inputs:
         first, mlp = graph.destination(index, 0), graph.destination(index)
-        columns = [first + mask[:, first:mlp].any(0).nonzero()[0] for mask in masks]
+        columns = [first + np.flatnonzero(mask[:, first:mlp].any(0)) for mask in masks]
         circuit = np.repeat(np.arange(len(masks)), [len(part) for part in columns])
         kind, head = np.divmod(np.concatenate(columns) - first, graph.n_heads)
         return cls(columns, circuit, kind, head)

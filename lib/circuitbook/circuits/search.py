@@ -82,13 +82,14 @@ def find_circuit(
         curve.evaluate(range(1, limit + 1))
     else:
         _grid(curve, limit, threshold)
+    table = curve.frame()
     nothing = Circuit(
         graph,
         np.zeros(graph.mask.shape, bool),
         scores=scores.values.numpy(),
         clean=float(curve.clean.mean()),
         corrupted=float(curve.corrupted.mean()),
-        curve=curve.frame(),
+        curve=table,
         about=_about(model, pairs)
         | {
             "threshold": threshold,
@@ -99,12 +100,12 @@ def find_circuit(
             "limit": limit,
         },
     )
-    return _smallest_that_passes(nothing, order)
+    return _smallest_that_passes(nothing, order, table)
 
 
-def _smallest_that_passes(nothing: Circuit, order: np.ndarray) -> Circuit:
-    """`nothing`, which holds the curve and the settings, with its edges; or the reason for none."""
-    graph, about, curve = nothing.graph, nothing.about, nothing.curve
+def _smallest_that_passes(nothing: Circuit, order: np.ndarray, curve: pd.DataFrame) -> Circuit:
+    """`nothing`, which holds the settings, with its edges; or the reason for none."""
+    graph, about = nothing.graph, nothing.about
     form, threshold = about["form"], about["threshold"]
     passing = curve[curve[form] >= threshold]
     if passing.empty:

@@ -73,7 +73,7 @@ def _greedy(
             heapq.heappush(heap, (-priority[src, dst], src, dst, place, edges))
 
     offer(graph.n_src)
-    order = []
+    order: list[tuple[int, int]] = []
     while heap and len(order) < limit:
         _, src, dst, place, edges = heapq.heappop(heap)
         order.append((src, dst))

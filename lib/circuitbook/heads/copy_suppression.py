@@ -34,7 +34,7 @@ FUNCTION_WORDS = frozenset(
 
 def function_tokens(tokenizer: PreTrainedTokenizerBase) -> Bool[Tensor, " vocab"]:
     """Which tokens are function words, punctuation or special tokens."""
-    words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     plain = [tokenizer.convert_tokens_to_string([word]).strip().lower() for word in words]
     special = set(tokenizer.all_special_ids)
     return torch.tensor(

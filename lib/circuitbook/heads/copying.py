@@ -36,7 +36,8 @@ def copy_hits(
     names = tokens[prompts, places]
     unembed = folded_unembedding(network, dtype)
     bias = 0 if norms else network.w_unembed.to(dtype) @ network.norm_final.bias.to(dtype)
-    raised, lowered = [], []
+    raised: list[Tensor] = []
+    lowered: list[Tensor] = []
     for layer in network.layers:
         written = _written_without_attention(layer, stream, norms, dtype)
         for sign, hits in ((1, raised), (-1, lowered)):

@@ -70,7 +70,8 @@ def read_model(
     """The model in a folder that was checked: what of the loading determines a number."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     files = weight_files(folder, checkpoint.prefer)
-    hf_model = _read_weights(folder, files, dtype, config["model_type"]).to(device).eval()
+    hf_model: Any = _read_weights(folder, files, dtype, config["model_type"])
+    hf_model = hf_model.to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(
         tokenizer_folder(folder), trust_remote_code=False, local_files_only=True
     )
@@ -105,7 +106,7 @@ def check_device(device: str | torch.device) -> torch.device:
 
 
 def check_architecture(folder: Path, what: str) -> None:
-    """ValueError, naming the architecture, unless the folder's config.json is of a supported one."""
+    """ValueError, naming the architecture, unless the folder's model is of a supported one."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:

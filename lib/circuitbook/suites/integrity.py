@@ -36,7 +36,7 @@ def duplicate_weights(hashes: Mapping[int, str]) -> dict[int, int]:
     for step in sorted(hashes):
         steps_of.setdefault(hashes[step], []).append(step)
     final = max(hashes, default=None)
-    duplicates = {}
+    duplicates: dict[int, int] = {}
     for steps in steps_of.values():
         real = final if final in steps else steps[0]
         duplicates |= {step: real for step in steps if step != real}
@@ -82,19 +82,21 @@ def check(
     """
     rows = []
     for model in models:
-        of_model = []
-        for step in (steps or {}).get(model, suite.steps(model)):
-            checkpoint = suite.checkpoint(model, step)
-            of_model.append(
+        checkpoints = [
+            suite.checkpoint(model, step) for step in (steps or {}).get(model, suite.steps(model))
+        ]
+        hashes = {part.step: _stored_hash(part, store, device) for part in checkpoints}
+        same_as = duplicate_weights(hashes)
+        for checkpoint in checkpoints:
+            rows.append(
                 {
                     "model": model,
-                    "step": step,
+                    "step": checkpoint.step,
                     "files": checkpoint.weights_hash,
-                    "tensors": _stored_hash(checkpoint, store, device),
+                    "tensors": hashes[checkpoint.step],
+                    "same_as": same_as.get(checkpoint.step, -1),
                 }
             )
-        same_as = duplicate_weights({row["step"]: row["tensors"] for row in of_model})
-        rows += [row | {"same_as": same_as.get(row["step"], -1)} for row in of_model]
     return pd.DataFrame(rows, columns=["model", "step", "files", "tensors", "same_as"])
 
 

@@ -63,7 +63,7 @@ class Checkpoint:
         return self.source.prefer
 
     def load(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
-        """The model, ready to run: see `model.loading.load_model`; float32 unless told otherwise."""
+        """The model, ready to run: see `model.loading.load_model`; float32 by default."""
         # Here, since torch and transformers take seconds to import, and listing needs neither.
         from circuitbook.model.loading import load_model
 

@@ -44,7 +44,8 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
     if not around:
         raise ValueError(
             f"greater_than: no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two "
-            f"digits) for tokenizer {tokenizer.name_or_path!r}; the task cannot be put to its models"
+            f"digits) for tokenizer {tokenizer.name_or_path!r}; the task cannot be put to its "
+            "models"
         )
 
     prompts = []

@@ -113,7 +113,8 @@ def _refuse_unknown(
             span = encoding.token_to_chars(i, ids.index(tokenizer.unk_token_id))
             raise ValueError(
                 f"{task.name}: tokenizer {_name(tokenizer)} does not know "
-                f"{texts[i][slice(*span)]!r} in {texts[i]!r}; its vocabulary must hold the words of the task's frames and lexicon"
+                f"{texts[i][slice(*span)]!r} in {texts[i]!r}; its vocabulary must hold the words "
+                "of the task's frames and lexicon"
             )
 
 

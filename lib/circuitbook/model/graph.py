@@ -153,8 +153,8 @@ class Graph:
         src, dst = self._rows.get(source), self._columns.get(target)
         if src is None or dst is None or not self.mask[src, dst]:
             raise ValueError(
-                f"{name!r} is no edge of a graph with {self.n_layers} layers of {self.n_heads} heads"
-                f"{_why(source, target, src, dst)}; edges are written like 'a0.h1->a1.h0<q>'"
+                f"{name!r} is no edge of a graph with {self.n_layers} layers of {self.n_heads} "
+                f"heads{_why(source, target, src, dst)}; edges are written like 'a0.h1->a1.h0<q>'"
             )
         return src, dst
 

@@ -213,8 +213,8 @@ STORIES = Lexicon(
     transitive=_STORY_TRANSITIVE,
     intransitive=_pick(_VERBS, "smiles laughs swims walks sings waits sleeps runs works writes"),
     long_phrases=tuple(
-        (f"{one} {matter}", f"{many} {matter}")
-        for one, many in _STORY_TRANSITIVE
+        (f"{singular} {matter}", f"{plural} {matter}")
+        for singular, plural in _STORY_TRANSITIVE
         for matter in ("many people", "the way home", "a long story", "the old songs")
     ),
     prepositions=("near", "behind", "beside"),
@@ -326,8 +326,8 @@ ENGLISH = Lexicon(
         "laughs smiles swims sings walks waits sleeps dances works reads travels talks",
     ),
     long_phrases=tuple(
-        (f"{one} {rest}", f"{many} {rest}")
-        for one, many, rest in (
+        (f"{singular} {rest}", f"{plural} {rest}")
+        for singular, plural, rest in (
             ("reads", "read", "three newspapers every morning"),
             ("speaks", "speak", "four languages at home"),
             ("works", "work", "at the same hospital"),

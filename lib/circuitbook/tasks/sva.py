@@ -241,8 +241,9 @@ def _prompt(
 
     def text(subject_number: int) -> tuple[str, dict[str, int]]:
         inflected = word
-        if isinstance(word, tuple):
-            inflected = word[subject_number if kind.agrees == "subject" else attractor_number]
+        if isinstance(inflected, tuple):
+            number_of_word = subject_number if kind.agrees == "subject" else attractor_number
+            inflected = inflected[number_of_word]
         return fill(
             kind.frame,
             subject=subject[subject_number],

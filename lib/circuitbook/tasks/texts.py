@@ -111,10 +111,10 @@ def _refuse_unknown(
     for i, ids in enumerate(encoding["input_ids"]):
         if tokenizer.unk_token_id in ids:
             span = encoding.token_to_chars(i, ids.index(tokenizer.unk_token_id))
+            word = texts[i] if span is None else texts[i][span.start : span.end]
             raise ValueError(
-                f"{task.name}: tokenizer {_name(tokenizer)} does not know "
-                f"{texts[i][slice(*span)]!r} in {texts[i]!r}; its vocabulary must hold the words "
-                "of the task's frames and lexicon"
+                f"{task.name}: tokenizer {_name(tokenizer)} does not know {word!r} in "
+                f"{texts[i]!r}; its vocabulary must hold the words of the task's frames and lexicon"
             )
 
 

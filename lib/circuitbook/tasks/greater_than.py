@@ -86,7 +86,7 @@ def _centuries(tokenizer: PreTrainedTokenizerBase) -> dict[int, list[str]]:
         if len(row) == 2 and tokenizer.unk_token_id not in row
     }
     digits = tokenizer.batch_decode([[row[1]] for row in split.values()])
-    second = dict(zip(split, digits, strict=True))
+    second = dict(zip(split, digits, strict=False))  # no rows are decoded to one empty text
     centuries: dict[int, list[str]] = {yy: [] for yy in range(100)}
     for start in range(YEARS.start, YEARS.stop, 100):
         years = [year for year in range(start, start + 100) if len(second.get(year, "")) == 2]

@@ -115,7 +115,8 @@ def case(
 
     from circuitbook import attribute, evaluate_circuit, get_task
     from circuitbook.circuits.circuit import Circuit
-    from circuitbook.circuits.evaluation import CorruptedRuns, evaluate_masks
+    from circuitbook.circuits.corrupted import CorruptedRuns
+    from circuitbook.circuits.evaluation import evaluate_masks
     from circuitbook.circuits.selection import edge_order
 
     if not device.startswith("cuda"):

@@ -13,7 +13,8 @@ from transformers import GPTNeoXForCausalLM
 
 from circuitbook import attribute, evaluate_circuit, find_circuit, get_recipe, get_task, load_suite
 from circuitbook.circuits.circuit import Circuit, circuit_of
-from circuitbook.circuits.evaluation import CorruptedRuns, evaluate_masks
+from circuitbook.circuits.corrupted import CorruptedRuns
+from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.circuits.faithfulness import (
     MIB_SHARES,
     faithfulness_curve,

@@ -50,7 +50,14 @@ def found_of(
         step,
         1000 * step,
         task,
-        Circuit(graph, masks[size - 1], scores, kept[size - 1], curve=curve, about=about),
+        Circuit(
+            graph,
+            masks[size - 1],
+            scores,
+            faithfulness=kept[size - 1],
+            curve=curve,
+            about=about,
+        ),
         0.0,
     )
 

@@ -69,10 +69,25 @@ def test_the_plan_is_what_is_taken():
     )
 
 
+def test_what_the_work_takes_besides_is_planned():
+    """On a GPU the peak for one prompt at one point lay so far above all the rest, in float32."""
+    for name, seen in (("160m", 61e6), ("6.9b", 223e6)):
+        shape = PYTHIA_SHAPES[name]
+        plan, on_cpu = plan_memory(shape), plan_memory(shape, device="cpu")
+        rest = plan.weights + plan.split + plan.scores + plan.one_prompt
+        assert seen < plan.minimum - rest < seen + 130e6
+        assert plan.minimum - on_cpu.minimum == 128 * 2**20
+        assert on_cpu.working == 3 * shape.d_model * shape.d_model * 4
+        assert plan_memory(shape, torch.float64, device="cpu").working == 2 * on_cpu.working
+        assert not plan.fits(plan.minimum - 1) and plan.fits(plan.minimum)
+
+
 def test_what_cannot_fit_is_refused_with_numbers(monkeypatch):
     checkpoint = load_suite("mini").checkpoint("mini-l", 3906)
     shape = checkpoint.load().shape
-    full, half = plan_memory(shape), plan_memory(shape, torch.bfloat16)
+    full, half = (
+        plan_memory(shape, dtype, device="cpu") for dtype in (torch.float32, torch.bfloat16)
+    )
     monkeypatch.setattr(
         "circuitbook.model.memory.free_memory", lambda device: (full.minimum + half.minimum) // 2
     )

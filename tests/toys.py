@@ -29,7 +29,17 @@ def toy_pairs(
     signs = torch.tensor([1, -1, 1, -1]).expand(n, -1).contiguous()
     end = torch.tensor(lengths) - 1
     table = pd.DataFrame({"clean": [f"prompt {i}" for i in range(n)], "corrupted": [""] * n})
-    return PromptPairs("toy", metric, clean, corrupted, end, answers, signs, {"END": end}, table)
+    return PromptPairs(
+        task="toy",
+        metric_name=metric,
+        clean=clean,
+        corrupted=corrupted,
+        end=end,
+        answers=answers,
+        signs=signs,
+        positions={"END": end},
+        table=table,
+    )
 
 
 def toy_model(folder, dtype=torch.float64, seed=5, **size):

@@ -1,46 +1,55 @@
-"""A circuit: some edges of a graph, and what is known about them (Tigges et al. 2024, section
-2)."""
+"""A circuit: some edges of a graph, and what is known about them.
+
+Tigges et al. 2024, section 2.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from circuitbook.model.graph import Graph
 from circuitbook.store.files import write_atomically
 
+_KEPT = ("faithfulness", "low", "high", "clean", "corrupted", "reason", "about")  # in a file
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Circuit:
-    """Some edges of a graph, and what is known about them.
-
-    `mask` bool [src, dst]. `reason` says why there is no circuit (then there are no edges, and
-    `faithfulness` is None).
-    A search adds the rest: `faithfulness`, in the form that was asked for, with the interval
-    (`low`, `high`) over prompts; `clean` and `corrupted`, the full model's mean metric on either
-    prompt; and `curve`, one row per size that was looked at (see `search.find_circuit`).
-    """
+    """Some edges of a graph, and what is known about them; a search fills in what it found."""
 
     graph: Graph
-    mask: np.ndarray
-    scores: np.ndarray | None = None  # [src, dst] that it was chosen by
+    mask: Bool[np.ndarray, "src dst"]
+    scores: Float[np.ndarray, "src dst"] | None = None
+    """That it was chosen by."""
+    _: KW_ONLY
     faithfulness: float | None = None
+    """In the form that was asked for; None where there is no circuit."""
     low: float | None = None
+    """The interval of the faithfulness over prompts."""
     high: float | None = None
     clean: float | None = None
+    """The full model's mean metric on the clean prompts,"""
     corrupted: float | None = None
+    """and on the corrupted ones."""
     curve: pd.DataFrame | None = None
+    """A row for each size that was evaluated (see `search.find_circuit`)."""
     reason: str = ""
-    about: dict = field(default_factory=dict)  # model, step, task, settings: whatever belongs to it
+    """Why there is no circuit; then there are no edges."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """Model, step, task, settings: whatever belongs to it."""
 
     @property
     def found(self) -> bool:
+        """Whether there is a circuit."""
         return not self.reason
 
     @property
@@ -49,8 +58,7 @@ class Circuit:
 
     @property
     def n_nodes(self) -> int:
-        """Nodes with an edge in the circuit; `input` and `logits` count, as in the authors'
-        tables."""
+        """Nodes with an edge; `input` and `logits` count, as in the authors' tables."""
         return int(self.graph.nodes_of(self.mask).sum())
 
     @cached_property
@@ -72,48 +80,39 @@ class Circuit:
     # ---------------------------------------------------------------- files
 
     def save(self, path: str | Path) -> Path:
-        """Writes the circuit as the JSON that hannamw/EAP-IG and MIB read, with what else is known
-        beside it."""
-        nodes = dict(zip(self.graph.node_names, self.graph.nodes_of(self.mask).tolist()))
-        scores = (
-            np.zeros(self.mask.shape)
-            if self.scores is None
-            else np.asarray(self.scores, dtype=float)
-        )
-        edges = {
-            self.graph.edge_name(src, dst): {
-                "score": float(scores[src, dst]),
-                "in_graph": bool(self.mask[src, dst]),
-            }
-            for src, dst in self.graph.edges
-        }
-        more = {
-            name: getattr(self, name)
-            for name in ("faithfulness", "low", "high", "clean", "corrupted", "reason", "about")
-        }
-        more |= {
-            "scored": self.scores is not None,
-            "curve": None if self.curve is None else self.curve.to_dict("list"),
-        }
-        config = {
-            "n_layers": self.graph.n_layers,
-            "n_heads": self.graph.n_heads,
-            "d_model": self.about.get("d_model", 0),
-            "parallel_attn_mlp": self.graph.parallel,
-        }
+        """Writes the JSON that hannamw/EAP-IG and MIB read, and what else is known beside it."""
+        graph, inside = self.graph, self.graph.nodes_of(self.mask)
+        scores = np.zeros(self.mask.shape) if self.scores is None else self.scores
         record = {
-            "cfg": config,
-            "nodes": {name: {"in_graph": there} for name, there in nodes.items()},
-            "edges": edges,
-            "circuitbook": more,
+            "cfg": {
+                "n_layers": graph.n_layers,
+                "n_heads": graph.n_heads,
+                "d_model": self.about.get("d_model", 0),
+                "parallel_attn_mlp": graph.parallel,
+            },
+            "nodes": {
+                name: {"in_graph": bool(is_in)}
+                for name, is_in in zip(graph.node_names, inside, strict=True)
+            },
+            "edges": {
+                graph.edge_name(src, dst): {
+                    "score": float(scores[src, dst]),
+                    "in_graph": bool(self.mask[src, dst]),
+                }
+                for src, dst in graph.edges
+            },
+            "circuitbook": {name: getattr(self, name) for name in _KEPT}
+            | {
+                "scored": self.scores is not None,
+                "curve": None if self.curve is None else self.curve.to_dict("list"),
+            },
         }
         write_atomically(Path(path), json.dumps(record).encode())
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Reads what `save` wrote, or a circuit of EAP-IG or MIB. ValueError if the file is
-        neither."""
+        """Reads what `save` wrote, or a circuit of EAP-IG or MIB; ValueError for anything else."""
         try:
             record = json.loads(Path(path).read_text(encoding="utf8"))
             config, listed, more = record["cfg"], record["edges"], record.get("circuitbook", {})
@@ -131,7 +130,7 @@ class Circuit:
         return cls(
             graph,
             mask,
-            scores if scored else None,
+            scores=scores if scored else None,
             curve=None if curve is None else pd.DataFrame(curve),
             **more,
         )

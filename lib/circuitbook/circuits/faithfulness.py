@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64, Int64
 from tqdm.auto import tqdm
 
 from circuitbook.circuits.attribution import Scores
-from circuitbook.circuits.evaluation import TOGETHER, CorruptedRuns, evaluate_masks
+from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
+from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.circuits.selection import edge_order, first_edges
-from circuitbook.model.graph import Graph, graph_of
+from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.stats import bootstrap_draws, interval
 from circuitbook.tasks.base import PromptPairs
 
 SEARCHES = ("grid", "bisect", "every")
 FORMS = ("ratio", "normalised")
-
-
-MIB_SHARES = (
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1.0,
-)  # of all edges (Mueller et al. 2025)
-
-
+MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Of all edges (Mueller et al. 2025)."""
 STEP = 2**0.5  # sizes of the grid grow by this factor
 
+Number = TypeVar("Number", float, np.ndarray)
 
-def faithfulness(m, b, corrupted, form: str):
-    """Faithfulness of a circuit with (mean) metric m in one of `FORMS`; numbers or arrays."""
+
+def faithfulness(metric: Number, clean: Number, corrupted: Number, form: str) -> Number:
+    """Faithfulness of a circuit in one of `FORMS`; numbers or arrays.
+
+    metric: the circuit's mean metric; clean, corrupted: the full model's on either prompts.
+
+    >>> faithfulness(1.0, 2.0, -2.0, "ratio"), faithfulness(1.0, 2.0, -2.0, "normalised")
+    (0.5, 0.75)
+    """
     if form not in FORMS:
         raise ValueError(f"unknown form of faithfulness {form!r}; there are: {', '.join(FORMS)}")
-    return m / b if form == "ratio" else (m - corrupted) / (b - corrupted)
+    if form == "ratio":
+        return metric / clean
+    return (metric - corrupted) / (clean - corrupted)
 
 
 def faithfulness_curve(
@@ -63,16 +63,16 @@ def faithfulness_curve(
     """
     check_settings(0.0, "grid", form, 1.0)
     graph, runs = graph_of(model), CorruptedRuns(model, pairs, memory)
-    clean, corrupted = (part.double().numpy() for part in runs.baselines())
     wanted = grid_sizes(graph.n_edges) if sizes is None else sorted({int(n) for n in sizes})
     if not wanted or wanted[0] < 0 or wanted[-1] > graph.n_edges:
         raise ValueError(
-            f"sizes must lie in 0..{graph.n_edges}, the number of edges; got {wanted[:1]} .. {wanted[-1:]}"
+            f"sizes must lie in 0..{graph.n_edges}, the number of edges; "
+            f"got {wanted[:1]} .. {wanted[-1:]}"
         )
     order = edge_order(scores.values, graph, selection, absolute, max(wanted))
-    table = Curve(model, pairs, runs, graph, order, clean, corrupted, form, progress)
-    table.look(wanted)
-    return table.frame()
+    curve = Curve(model=model, pairs=pairs, runs=runs, order=order, form=form, progress=progress)
+    curve.evaluate(wanted)
+    return curve.frame()
 
 
 def mib_metrics(
@@ -102,7 +102,7 @@ def mib_metrics(
         form="normalised",
         memory=memory,
     )
-    at = dict(zip(curve["size"], curve["normalised"]))
+    at = dict(zip(curve["size"], curve["normalised"], strict=True))
     f = np.array([at[int(share * graph.n_edges)] for share in MIB_SHARES])
     return {
         "cpr": float(np.trapezoid(f, MIB_SHARES)),
@@ -111,7 +111,11 @@ def mib_metrics(
 
 
 def grid_sizes(limit: int) -> list[int]:
-    """grid_sizes(12) -> [1, 2, 3, 4, 6, 8, 12]"""
+    """From 1 to the limit, in steps of a factor of about 1.41.
+
+    >>> grid_sizes(12)
+    [1, 2, 3, 4, 6, 8, 11, 12]
+    """
     sizes, size = {limit}, 1.0
     while size < limit:
         sizes.add(round(size))
@@ -119,81 +123,81 @@ def grid_sizes(limit: int) -> list[int]:
     return sorted(sizes)
 
 
-# ------------------------------------------------------------------ the searches
+# ------------------------------------------------------------------ curves over size
 
 
+@dataclass(eq=False, kw_only=True)
 class Curve:
-    """What has been looked at so far. Sizes whose living edges are the same share one
-    evaluation."""
+    """What has been evaluated so far. Sizes whose living edges are the same share an evaluation."""
 
-    def __init__(
-        self,
-        model,
-        pairs,
-        runs: CorruptedRuns,
-        graph: Graph,
-        order: np.ndarray,
-        clean: np.ndarray,
-        corrupted: np.ndarray,
-        form: str,
-        progress: bool,
-    ):
-        self.model, self.pairs, self.runs, self.graph, self.order = model, pairs, runs, graph, order
-        self.clean, self.corrupted, self.form, self.progress = clean, corrupted, form, progress
-        self.edges: dict[int, tuple[int, int]] = {}  # size -> edges and nodes after pruning
-        self.metric: dict[int, np.ndarray] = {
-            0: corrupted
-        }  # edges -> metric [n]; sizes are nested, so edges tell
+    model: Model
+    pairs: PromptPairs
+    runs: CorruptedRuns
+    order: Int64[np.ndarray, "edge 2"]
+    """The circuit of size n is the first n of these, less the dead ones."""
+    form: str
+    """Of the interval, and of `faithfulness`."""
+    progress: bool = False
+    counts: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Size -> edges and nodes after pruning."""
+    metric: dict[int, Float64[np.ndarray, " n"]] = field(default_factory=dict)
+    """Edges after pruning -> metric of each prompt; sizes are nested, so the edges tell."""
 
-    def look(self, sizes: Iterable[int]) -> None:
+    def __post_init__(self) -> None:
+        clean, corrupted = self.runs.baselines()
+        self.clean, self.corrupted = clean.double().numpy(), corrupted.double().numpy()
+        self.metric[0] = self.corrupted
+
+    def evaluate(self, sizes: Iterable[int]) -> None:
         """Evaluates the sizes that are not known yet, several at a time."""
-        new: dict[int, np.ndarray] = {}
-        sizes = [n for n in sizes if n not in self.edges]
+        waiting: dict[int, np.ndarray] = {}
+        sizes = [n for n in sizes if n not in self.counts]
         bar = tqdm(
             total=len(sizes), desc="circuits", unit="size", disable=not self.progress, leave=False
         )
         for i, n in enumerate(sizes):
-            mask = first_edges(self.order, self.graph, n)
-            count = int(mask.sum())
-            self.edges[n] = count, int(self.graph.nodes_of(mask).sum())
-            if count not in self.metric:
-                new[count] = mask
-            if new and (len(new) >= TOGETHER or i == len(sizes) - 1):
-                found = evaluate_masks(self.model, self.pairs, list(new.values()), runs=self.runs)
-                self.metric |= dict(zip(new, found.double().numpy()))
-                new = {}
+            mask = first_edges(self.order, self.runs.graph, n)
+            edges = int(mask.sum())
+            self.counts[n] = edges, int(self.runs.graph.nodes_of(mask).sum())
+            if edges not in self.metric:
+                waiting[edges] = mask
+            if waiting and (len(waiting) >= TOGETHER or i == len(sizes) - 1):
+                masks = list(waiting.values())
+                metric = evaluate_masks(self.model, self.pairs, masks, runs=self.runs)
+                self.metric |= dict(zip(waiting, metric.double().numpy(), strict=True))
+                waiting = {}
             bar.update()
         bar.close()
 
     def faithfulness(self, n: int) -> float:
-        self.look([n])
-        return faithfulness(
-            self.metric[self.edges[n][0]].mean(),
-            self.clean.mean(),
-            self.corrupted.mean(),
-            self.form,
-        )
+        """Of the circuit of size n, which is evaluated first where it is not known."""
+        self.evaluate([n])
+        metric = self.metric[self.counts[n][0]]
+        return faithfulness(metric.mean(), self.clean.mean(), self.corrupted.mean(), self.form)
 
     def frame(self) -> pd.DataFrame:
+        """A row for each size, ascending: see `search.find_circuit`."""
         rows = []
-        for n, (edges, nodes) in sorted(self.edges.items()):
-            values = self.metric[edges]
-            row = {"size": n, "edges": edges, "nodes": nodes, "metric": values.mean()}
-            row |= {
-                form: faithfulness(values.mean(), self.clean.mean(), self.corrupted.mean(), form)
-                for form in FORMS
-            }
-            low = high = np.nan
-            if len(values) > 1:
-                draws = bootstrap_draws(len(values))
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    low, high = interval(
-                        faithfulness(
-                            draws @ values, draws @ self.clean, draws @ self.corrupted, self.form
-                        )
-                    )
-            rows.append(row | {"low": float(low), "high": float(high)})
+        for n, (edges, nodes) in sorted(self.counts.items()):
+            metric = self.metric[edges]
+            means = metric.mean(), self.clean.mean(), self.corrupted.mean()
+            row = {"size": n, "edges": edges, "nodes": nodes, "metric": metric.mean()}
+            row |= {form: faithfulness(*means, form) for form in FORMS}
+            low, high = self._interval(metric)
+            rows.append(row | {"low": low, "high": high})
         return pd.DataFrame(rows)
+
+    def _interval(self, metric: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+        """Of the faithfulness, over prompts; nan for a single one."""
+        if len(metric) < 2:
+            return np.nan, np.nan
+        draws = bootstrap_draws(len(metric))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            samples = faithfulness(
+                draws @ metric, draws @ self.clean, draws @ self.corrupted, self.form
+            )
+        low, high = interval(samples)
+        return float(low), float(high)
 
 
 def check_settings(threshold: float, search: str, form: str, max_share: float) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 from circuitbook.circuits.batches import at_end, pairs_metric
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph
-from circuitbook.model.network import Layer, Network, Norm, Prefix, keys_and_values, run
+from circuitbook.model.network import Layer, Network, Prefix, keys_and_values, run
+from circuitbook.model.parts import Norm
 from circuitbook.tasks.base import PromptPairs
 
 # ------------------------------------------------------------------ sums over prompts

@@ -14,17 +14,20 @@ Where clean and corrupted answers are each other's opposites (IOI), b' is about 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Float64
 
 from circuitbook.circuits.attribution import Scores
 from circuitbook.circuits.circuit import Circuit
-from circuitbook.circuits.evaluation import TOGETHER, CorruptedRuns
+from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
 from circuitbook.circuits.faithfulness import Curve, check_settings, grid_sizes
 from circuitbook.circuits.selection import edge_order, first_edges
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
-from circuitbook.stats import bootstrap_draws, interval
+from circuitbook.stats import Verdict, bootstrap_draws, decide, interval
 from circuitbook.tasks.base import PromptPairs
 
 
@@ -32,8 +35,8 @@ def find_circuit(
     model: Model,
     pairs: PromptPairs,
     scores: Scores,
-    threshold: float = 0.8,
     *,
+    threshold: float = 0.8,
     search: str = "grid",
     selection: str = "greedy",
     absolute: bool = True,
@@ -68,102 +71,124 @@ def find_circuit(
     """
     check_settings(threshold, search, form, max_share)
     graph, runs = graph_of(model), CorruptedRuns(model, pairs, memory)
-    if none := task_not_done(model, pairs, min_metric, runs):
+    if none := task_not_done(model, pairs, min_metric=min_metric, runs=runs):
         return replace(none, scores=scores.values.numpy())
-    clean, corrupted = (part.double().numpy() for part in runs.baselines())
     limit = min(graph.n_edges, max(int(max_share * graph.n_edges), min_edges, 1))
-    about = _about(model, pairs) | {
-        "threshold": threshold,
-        "form": form,
-        "search": search,
-        "selection": selection,
-        "absolute": absolute,
-        "limit": limit,
-    }
-    known = {
-        "scores": scores.values.numpy(),
-        "clean": float(clean.mean()),
-        "corrupted": float(corrupted.mean()),
-        "about": about,
-    }
-    nothing = np.zeros(graph.mask.shape, bool)
-
     order = edge_order(scores.values, graph, selection, absolute, limit)
-    table = Curve(model, pairs, runs, graph, order, clean, corrupted, form, progress)
+    curve = Curve(model=model, pairs=pairs, runs=runs, order=order, form=form, progress=progress)
     if search == "bisect":
-        _bisect(table, limit, threshold)
+        _bisect(curve, limit, threshold)
     elif search == "every":
-        table.look(range(1, limit + 1))
+        curve.evaluate(range(1, limit + 1))
     else:
-        _grid(table, limit, threshold)
-    curve = table.frame()
+        _grid(curve, limit, threshold)
+    table = curve.frame()
+    nothing = Circuit(
+        graph,
+        np.zeros(graph.mask.shape, bool),
+        scores=scores.values.numpy(),
+        clean=float(curve.clean.mean()),
+        corrupted=float(curve.corrupted.mean()),
+        curve=table,
+        about=_about(model, pairs)
+        | {
+            "threshold": threshold,
+            "form": form,
+            "search": search,
+            "selection": selection,
+            "absolute": absolute,
+            "limit": limit,
+        },
+    )
+    return _smallest_that_passes(nothing, order, table)
+
+
+def _smallest_that_passes(nothing: Circuit, order: np.ndarray, curve: pd.DataFrame) -> Circuit:
+    """`nothing`, which holds the settings, with its edges; or the reason for none."""
+    graph, about = nothing.graph, nothing.about
+    form, threshold = about["form"], about["threshold"]
     passing = curve[curve[form] >= threshold]
     if passing.empty:
         best = curve.loc[curve[form].idxmax()]
-        why = f"none of up to {limit} edges keeps {threshold:.0%} (closest: {best[form]:.1%} with {int(best['edges'])} edges)"
-        return Circuit(graph, nothing, reason=why, curve=curve, **known)
+        why = (
+            f"none of up to {about['limit']} edges keeps {threshold:.0%} "
+            f"(closest: {best[form]:.1%} with {int(best['edges'])} edges)"
+        )
+        return replace(nothing, reason=why)
     first = passing.iloc[0]
-    failing = curve.loc[curve[form] < threshold, "size"]
-    about["stays_from"] = (
-        int(curve.loc[curve["size"] > failing.max(), "size"].min())
-        if len(failing) and (curve["size"] > failing.max()).any()
-        else (int(first["size"]) if failing.empty else None)
-    )
-    about["size"] = int(first["size"])
+    about = about | {
+        "stays_from": _stays_from(curve["size"], curve[form] >= threshold),
+        "size": int(first["size"]),
+    }
     if first["edges"] == 0:
         why = (
-            f"the empty circuit keeps {first[form]:.0%} already, so what the model does here does not hang on what the "
-            "corruption changes"
+            f"the empty circuit keeps {first[form]:.0%} already, so what the model does here does "
+            "not hang on what the corruption changes"
         )
-        return Circuit(graph, nothing, reason=why, curve=curve, **known)
-    return Circuit(
-        graph,
-        first_edges(order, graph, int(first["size"])),
+        return replace(nothing, reason=why, about=about)
+    return replace(
+        nothing,
+        mask=first_edges(order, graph, int(first["size"])),
         faithfulness=float(first[form]),
         low=float(first["low"]),
         high=float(first["high"]),
-        curve=curve,
-        **known,
+        about=about,
     )
 
 
+def _stays_from(sizes: pd.Series, passes: pd.Series) -> int | None:
+    """The smallest size from which all larger ones pass, if there is any.
+
+    >>> _stays_from(pd.Series([1, 2, 3, 4]), pd.Series([True, False, True, True]))
+    3
+    """
+    last_that_fails = sizes[~passes].max()  # nan if none does
+    staying = sizes if passes.all() else sizes[sizes > last_that_fails]
+    return None if staying.empty else int(staying.min())
+
+
 def task_not_done(
-    model: Model, pairs: PromptPairs, min_metric: float = 0.0, runs: CorruptedRuns | None = None
+    model: Model,
+    pairs: PromptPairs,
+    *,
+    min_metric: float = 0.0,
+    runs: CorruptedRuns | None = None,
 ) -> Circuit | None:
-    """A Circuit that is none, and says why, if the model does not do the task beyond doubt; else
-    None.
+    """None if the model does the task beyond doubt; else a Circuit that is none, and says why.
 
     Both the clean metric and what corrupting the prompts takes from it must lie above `min_metric`
     and 0: their 95 % bootstrap intervals over prompts. Needs no scores.
     """
-    clean, corrupted = (
-        part.double().numpy() for part in (runs or CorruptedRuns(model, pairs)).baselines()
-    )
+    baselines = (runs or CorruptedRuns(model, pairs)).baselines()
+    clean, corrupted = (metric.double().numpy() for metric in baselines)
     name = pairs.metric_name.replace("_", " ")
-    for values, floor, what in (
-        (clean, min_metric, f"its {name} is"),
-        (clean - corrupted, 0.0, f"corrupting the prompts lowers its {name} by"),
-    ):
-        low, high = (
-            interval(bootstrap_draws(len(values)) @ values)
-            if len(values) > 1
-            else (values[0], values[0])
-        )
-        if not low > floor:
-            why = f"{what} {values.mean():.3g} [{low:.3g}, {high:.3g}], not beyond doubt above {floor:g}"
-            graph = graph_of(model)
-            return Circuit(
-                graph,
-                np.zeros(graph.mask.shape, bool),
-                clean=float(clean.mean()),
-                corrupted=float(corrupted.mean()),
-                about=_about(model, pairs),
-                reason=f"the model does not do the task here: {why}",
-            )
-    return None
+    reason = _doubt(clean, min_metric, f"its {name} is") or _doubt(
+        clean - corrupted, 0.0, f"corrupting the prompts lowers its {name} by"
+    )
+    if reason is None:
+        return None
+    graph = graph_of(model)
+    return Circuit(
+        graph,
+        np.zeros(graph.mask.shape, bool),
+        clean=float(clean.mean()),
+        corrupted=float(corrupted.mean()),
+        about=_about(model, pairs),
+        reason=f"the model does not do the task here: {reason}",
+    )
 
 
-def _about(model: Model, pairs: PromptPairs) -> dict:
+def _doubt(values: Float64[np.ndarray, " n"], floor: float, what: str) -> str | None:
+    """Says so if the interval of the mean over prompts does not lie above the floor."""
+    low = high = values[0]
+    if len(values) > 1:
+        low, high = interval(bootstrap_draws(len(values)) @ values)
+    if decide(low, high, floor) is Verdict.HOLDS:
+        return None
+    return f"{what} {values.mean():.3g} [{low:.3g}, {high:.3g}], not beyond doubt above {floor:g}"
+
+
+def _about(model: Model, pairs: PromptPairs) -> dict[str, Any]:
     return {
         "model": model.checkpoint.model,
         "step": model.checkpoint.step,
@@ -173,27 +198,27 @@ def _about(model: Model, pairs: PromptPairs) -> dict:
     }
 
 
-def _bisect(table: Curve, limit: int, threshold: float) -> None:
+def _bisect(curve: Curve, limit: int, threshold: float) -> None:
     low, high = 1, limit
     while low < high:
         middle = (low + high) // 2
-        if table.faithfulness(middle) >= threshold:
+        if curve.faithfulness(middle) >= threshold:
             high = middle
         else:
             low = middle + 1
-    table.look([low])
+    curve.evaluate([low])
 
 
-def _grid(table: Curve, limit: int, threshold: float) -> None:
-    sizes = grid_sizes(limit)
-    table.look(sizes)
+def _grid(curve: Curve, limit: int, threshold: float) -> None:
+    curve.evaluate(grid_sizes(limit))
     for _ in range(2):  # the first that passes, and what lies between it and the one below
-        known = sorted(table.edges)
-        first = next((i for i, n in enumerate(known) if table.faithfulness(n) >= threshold), None)
+        known = sorted(curve.counts)
+        passing = (i for i, n in enumerate(known) if curve.faithfulness(n) >= threshold)
+        first = next(passing, None)
         if first is None:
             return
         below = known[first - 1] if first else 0
         between = np.arange(below + 1, known[first])
         if len(between) > TOGETHER:
             between = between[np.linspace(0, len(between) - 1, TOGETHER).round().astype(int)]
-        table.look(between.tolist())
+        curve.evaluate(between.tolist())

@@ -7,150 +7,184 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import einsum
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.circuits.batches import at_end, check_pairs
 from circuitbook.heads.names import Head
-from circuitbook.heads.path_patching import _source
+from circuitbook.heads.path_patching import source_of
 from circuitbook.heads.unembedding import answer_directions, folded_unembedding
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import run
+from circuitbook.model.network import Edit, Network, Run, last_stream, run
 from circuitbook.tasks.base import PromptPairs
 
-# ------------------------------------------------------------------ ablation
+HOW = ("zero", "resample")
 
 
-@dataclass(frozen=True, eq=False)
+# ------------------------------------------------------------------ on IOI
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Ablated:
     """A model before and after some heads are taken out."""
 
     heads: tuple[Head, ...]
-    before: Tensor  # [n] logit difference
-    after: Tensor  # [n]
-    direct_before: Tensor  # [L, H, n] each head's direct effect on the logit difference
-    direct_after: Tensor  # [L, H, n] the same in the ablated run; of the taken heads: what is left
+    before: Float[Tensor, " n"]
+    """Logit difference of each prompt,"""
+    after: Float[Tensor, " n"]
+    """and without the heads."""
+    direct_before: Float[Tensor, "layer head n"]
+    """Each head's direct effect on the logit difference,"""
+    direct_after: Float[Tensor, "layer head n"]
+    """and the same in the ablated run; of the taken heads: what is left."""
 
     @property
-    def expected(self) -> Tensor:
-        """[n] what would be left if nobody compensated: before, less what the taken heads wrote
-        straight to the logits."""
-        taken = sum(
-            (self.direct_before[head] - self.direct_after[head] for head in self.heads),
-            torch.zeros(len(self.before)),
-        )
+    def expected(self) -> Float[Tensor, " n"]:
+        """What would be left if nobody compensated.
+
+        That is `before`, less what the taken heads wrote straight to the logits.
+        """
+        taken = torch.zeros(len(self.before))
+        for head in self.heads:
+            taken = taken + (self.direct_before[head] - self.direct_after[head])
         return self.before - taken
 
     @property
-    def compensation(self) -> Tensor:
-        """[n] after - expected: how much of the loss the rest of the model makes up for; negative
-        where it loses more."""
+    def compensation(self) -> Float[Tensor, " n"]:
+        """after - expected: what the rest makes up for; negative where it loses more."""
         return self.after - self.expected
-
-
-HOW = ("zero", "resample")
 
 
 @torch.no_grad()
 def ablate(
     model: Model, pairs: PromptPairs, heads: Sequence[Head], how: str = "resample"
 ) -> Ablated:
-    """Takes heads out, at all positions, and looks at who makes up for them (Tigges et al. 2024,
-    appendix on self-repair).
+    """Takes heads out, at all positions, and looks at who makes up for them.
 
     how: "zero" (the authors'), or "resample": the head writes what it wrote on the corrupted
     prompt. The direct effect of a head is what it writes at END, through the final LayerNorm of the
-    clean run, on the logit difference of the answers.
+    clean run, on the logit difference of the answers. ValueError for another `how` or an unknown
+    head. (Tigges et al. 2024, appendix on self-repair.)
     """
     if how not in HOW:
         raise ValueError(f"cannot ablate by {how!r}; there are: {', '.join(HOW)}")
     check_pairs(model, pairs)
-    network, length = network_of(model), int(pairs.end.max()) + 1
-    end = pairs.end.to(model.device)
+    graph, network = graph_of(model), network_of(model)
     for layer, head in heads:
-        _source(graph_of(model), (layer, head))
-    tokens = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, :length].to(model.device)
-    runs = list(run(network, network.embed(tokens)))
-    normed_by = network.norm_final.standardise(
-        at_end(runs[-1].out, end)[:, 0], sums_dtype(model.dtype)
-    )[1]  # [n, 1]
+        source_of(graph, (layer, head))
+    length = int(pairs.end.max()) + 1
+    both = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, :length].to(model.device)
+    runs = list(run(network, network.embed(both)))
+    end = pairs.end.to(model.device)
+    last = at_end(runs[-1].out, end)[:, 0]
+    scale = network.norm_final.standardise(last, sums_dtype(model.dtype))[1]
     direction = answer_directions(network, pairs)
 
-    def edit(kind: str, layer: int, z: Tensor) -> Tensor:
-        if kind != "z" or all(at != layer for at, _ in heads):
+    def take_out(what: str, layer: int, z: Tensor) -> Tensor:
+        taken = [head for at, head in heads if at == layer]
+        if what != "z" or not taken:
             return z
         z = z.clone()
-        for head in (head for at, head in heads if at == layer):
+        for head in taken:
             z[..., head, :] = 0 if how == "zero" else runs[layer].z[:, 1:, :, head]
         return z
 
-    ablated = list(run(network, network.embed(tokens[:, :1]), edit=edit))
-    out, direct = [], []
-    for done in (runs, ablated):
-        last = network.norm_final(at_end(done[-1].out, end)[:, 0])
-        out.append(_logit_difference(pairs, F.linear(last, network.w_unembed)))
-        written = torch.stack(
-            [
-                torch.einsum("bhe,hed->hbd", at_end(one.z, end)[:, 0], weights.w_out)
-                for one, weights in zip(done, network.layers)
-            ]
-        )
-        direct.append((written.to(direction) * normed_by * direction).sum(-1).cpu())
-    return Ablated(tuple(heads), out[0].cpu(), out[1].cpu(), *direct)
+    ablated = list(run(network, network.embed(both[:, :1]), edit=take_out))
+    return Ablated(
+        heads=tuple(heads),
+        before=_logit_difference(network, pairs, runs, end),
+        after=_logit_difference(network, pairs, ablated, end),
+        direct_before=_direct_effects(network, runs, end, scale, direction),
+        direct_after=_direct_effects(network, ablated, end, scale, direction),
+    )
 
 
-def _logit_difference(pairs: PromptPairs, logits: Tensor) -> Tensor:
-    return pairs.measures(logits)["logit_difference"]
+def _logit_difference(
+    network: Network, pairs: PromptPairs, runs: Sequence[Run], end: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """Of the first version of each prompt."""
+    last = network.norm_final(at_end(runs[-1].out, end)[:, 0])
+    logits = F.linear(last, network.w_unembed)
+    return pairs.measures(logits)["logit_difference"].cpu()
+
+
+def _direct_effects(
+    network: Network,
+    runs: Sequence[Run],
+    end: Int[Tensor, " n"],
+    scale: Float[Tensor, "n 1"],
+    direction: Float[Tensor, "n d_model"],
+) -> Float[Tensor, "layer head n"]:
+    """What each head writes at END, scaled as the last norm scales, along the direction."""
+    written = torch.stack(
+        [
+            einsum(
+                at_end(done.z, end)[:, 0],
+                layer.w_out,
+                "prompt head d_head, head d_head d_model -> head prompt d_model",
+            )
+            for done, layer in zip(runs, network.layers, strict=True)
+        ]
+    )
+    return (written.to(direction) * scale * direction).sum(-1).cpu()
+
+
+# ------------------------------------------------------------------ over texts
 
 
 @torch.no_grad()
-def repair_over_text(model: Model, tokens: Tensor, share: float = 0.1) -> dict[str, Tensor]:
-    """Self-repair over a text sample: each head in turn writes what it wrote in another document,
-    at all positions.
+def repair_over_text(
+    model: Model, tokens: Int[Tensor, "document pos"], share: float = 0.1
+) -> dict[str, Float[Tensor, " head"]]:
+    """Self-repair over text: each head in turn writes what it wrote in another document.
 
-    tokens [documents, pos], as `heads.documents` gives them. A token's logit is taken less the mean
-    over the vocabulary. Of each head, over the `share` of tokens that its direct effect raises
-    most: {"direct"}: what they lose straight, with the last norm's deviation held; {"total"}: what
-    they lose in all; [L * H] each. total < direct: later parts make up for it. (McGrath et al.
-    2023; the appendix of Tigges et al. 2024.)
+    tokens: as `tasks.sequences.documents` gives them. A token's logit is taken less the mean over
+    the vocabulary. Of each head, over the `share` of tokens that its direct effect raises most:
+    {"direct"}: what they lose straight, with the last norm's deviation held; {"total"}: what they
+    lose in all. total < direct: later parts make up for it. (McGrath et al. 2023; the appendix of
+    Tigges et al. 2024.)
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
-    tokens, streams, outputs = tokens.to(model.device), [], []
-    for one in run(network, network.embed(tokens)[:, None]):
-        streams.append(one.x)
-        outputs.append(one.z)
+    tokens = tokens.to(model.device)
+    runs = list(run(network, network.embed(tokens)[:, None]))
     unembed = folded_unembedding(network, dtype)
-    unembed = unembed - unembed.mean(0)
-    target = tokens[:, 1:]
-    scale = network.norm_final.standardise(one.out[:, 0, :-1], dtype)[1]
-    right = unembed[target]  # [n, t, d]
+    right = (unembed - unembed.mean(0))[tokens[:, 1:]]  # [document, pos, d_model]
+    scale = network.norm_final.standardise(runs[-1].out[:, 0, :-1], dtype)[1]
 
-    def logit(x: Tensor) -> Tensor:
-        standard = network.norm_final.standardise(x[:, 0, :-1], dtype)[0]
+    def logit(stream: Float[Tensor, "document 1 pos d_model"]) -> Float[Tensor, "document pos"]:
+        """Of the token that follows."""
+        standard = network.norm_final.standardise(stream[:, 0, :-1], dtype)[0]
         return (standard * right).sum(-1)
 
-    clean, out = logit(one.out), {"direct": [], "total": []}
-    for layer, weights in enumerate(network.layers):
-        for head in range(weights.w_out.shape[0]):
-            other = outputs[layer][:, :, :, head].roll(1, 0)
-            written = (outputs[layer][:, 0, :-1, head] @ weights.w_out[head]).to(dtype)
-            lost = (
-                (written - (other[:, 0, :-1] @ weights.w_out[head]).to(dtype)) * scale * right
-            ).sum(-1)
-
-            def edit(kind: str, at: int, z: Tensor) -> Tensor:
-                if (kind, at) != ("z", layer):
-                    return z
-                z = z.clone()
-                z[..., head, :] = other
-                return z
-
-            for one in run(network, streams[layer], edit=edit, first=layer):
-                pass
+    clean = logit(runs[-1].out)
+    direct, total = [], []
+    for i, layer in enumerate(network.layers):
+        for head in range(layer.w_out.shape[0]):
+            z = runs[i].z[:, :, :, head]
+            other = z.roll(1, 0)
+            written = (z[:, 0, :-1] @ layer.w_out[head]).to(dtype)
+            of_other = (other[:, 0, :-1] @ layer.w_out[head]).to(dtype)
             own = (written * scale * right).sum(-1).flatten()
             most = own.topk(max(1, int(share * own.numel()))).indices
-            out["direct"].append(lost.flatten()[most].mean())
-            out["total"].append((clean - logit(one.out)).flatten()[most].mean())
-    return {name: torch.stack(values).cpu() for name, values in out.items()}
+            lost = ((written - of_other) * scale * right).sum(-1)
+            direct.append(lost.flatten()[most].mean())
+            patched = last_stream(network, runs[i].x, _write_instead(i, head, other), first=i)
+            total.append((clean - logit(patched)).flatten()[most].mean())
+    return {"direct": torch.stack(direct).cpu(), "total": torch.stack(total).cpu()}
+
+
+def _write_instead(layer: int, head: int, value: Float[Tensor, "document 1 pos d_head"]) -> Edit:
+    """The edit that has one head give this z."""
+
+    def edit(what: str, at: int, z: Tensor) -> Tensor:
+        if (what, at) != ("z", layer):
+            return z
+        z = z.clone()
+        z[..., head, :] = value
+        return z
+
+    return edit

@@ -1,91 +1,78 @@
-"""Where heads look: along diagonals of repeated sequences, from END, and whole patterns."""
+"""Where heads attend to: along diagonals of repeated sequences, from END, and whole patterns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitbook.heads.names import Head
+from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
+from circuitbook.model.loaded import Model
 from circuitbook.model.network import Network, attention_pattern, run
 from circuitbook.tasks.base import PromptPairs
-
-if TYPE_CHECKING:
-    from circuitbook.model.loaded import Model
-
 
 REPEATED = ("previous", "duplicate", "induction")
 
 
 @torch.no_grad()
 def repeat_scores(
-    network: Network, tokens: Tensor, length: int, whole_diagonal: bool = False
-) -> dict[str, Tensor]:
-    """Mean attention of each head along a diagonal, {kind: [head, n]}, for sequences [n, 2 *
-    length] said twice.
+    network: Network,
+    tokens: Int[Tensor, "n two_lengths"],
+    length: int,
+    whole_diagonal: bool = False,
+) -> dict[str, Float[Tensor, "head n"]]:
+    """Mean attention of each head along a diagonal, by kind, for sequences that are repeated once.
 
     previous: from each token to the one before. duplicate: from each token of the second half to
-    the same one in the first.
-    induction: to the one after that. With `whole_diagonal`, as the authors' code, induction also
-    counts the last token of the first half, from which the diagonal begins at the very first token.
+    the same one in the first. induction: to the one after that. With `whole_diagonal`, as the
+    authors' code, induction also counts the last token of the first half, from which the diagonal
+    begins at the very first token.
     """
-    offsets = {
+    diagonals = {  # (how far back, entries left out at its beginning)
         "previous": (1, 0),
         "duplicate": (length, 0),
         "induction": (length - 1, 0 if whole_diagonal else 1),
     }
-    found = {kind: [] for kind in offsets}
-    for one in run(network, network.embed(tokens)[:, None]):
-        pattern = attention_pattern(one.q, one.k, network.scale)[:, 0]  # [n, h, t, s]
-        for kind, (offset, first) in offsets.items():
-            along = pattern.diagonal(-offset, 2, 3)[..., first:]
-            found[kind].append(along.to(sums_dtype(along.dtype)).mean(2))
-    return {kind: torch.cat(layers, 1).t() for kind, layers in found.items()}
-
-
-# ------------------------------------------------------------------ on IOI
+    scores: dict[str, list[Tensor]] = {kind: [] for kind in diagonals}
+    for done in run(network, network.embed(tokens)[:, None]):
+        pattern = attention_pattern(done.q, done.k, network.scale)[:, 0]  # [n, head, query, key]
+        for kind, (back, left_out) in diagonals.items():
+            along = pattern.diagonal(-back, 2, 3)[..., left_out:]
+            scores[kind].append(along.to(sums_dtype(along.dtype)).mean(2))
+    return {kind: torch.cat(layers, 1).t() for kind, layers in scores.items()}
 
 
 @torch.no_grad()
 def attention_from_end(
     network: Network, pairs: PromptPairs, places: Sequence[str]
-) -> dict[str, Tensor]:
-    """How much each head attends from END to these positions of the clean prompts, {place: [head,
-    n]}."""
+) -> dict[str, Float[Tensor, "head n"]]:
+    """How much each head attends from END to these positions of the clean prompts, by place."""
     device = network.w_embed.device
-    tokens, b = (
-        pairs.clean[:, : int(pairs.end.max()) + 1].to(device),
-        torch.arange(len(pairs), device=device),
-    )
-    patterns = torch.cat(
-        [
-            attention_pattern(one.q, one.k, network.scale)[:, 0]
-            for one in run(network, network.embed(tokens)[:, None])
-        ],
-        1,
-    )  # [n, head, t, s]
+    tokens = pairs.clean[:, : int(pairs.end.max()) + 1].to(device)
+    patterns = torch.cat(_patterns(network, tokens), 1)  # [n, head, query, key]
+    prompts, end = torch.arange(len(pairs), device=device), pairs.end.to(device)
     return {
-        place: patterns[b, :, pairs.end.to(device), pairs.positions[place].to(device)].t()
-        for place in places
+        place: patterns[prompts, :, end, pairs.positions[place].to(device)].t() for place in places
     }
 
 
+@torch.no_grad()
 def patterns_on(
-    model: Model, tokens: torch.Tensor, heads: Sequence[tuple[int, int]]
-) -> torch.Tensor:
-    """Attention patterns [head, query, key] of these heads (layer, head) on one prompt, int64
-    [pos]."""
-    import torch
-
-    from circuitbook.model.architectures import network_of
-    from circuitbook.model.network import attention_pattern, run
-
-    net = network_of(model)
-    with torch.no_grad():
-        layers = [
-            attention_pattern(one.q, one.k, net.scale)[0, 0].float().cpu()
-            for one in run(net, net.embed(tokens[None, None].to(model.device)))
-        ]
+    model: Model, tokens: Int[Tensor, " pos"], heads: Sequence[Head]
+) -> Float[Tensor, "head query key"]:
+    """Attention patterns of these heads on one prompt; float32, on the CPU."""
+    patterns = _patterns(network_of(model), tokens[None].to(model.device))
+    layers = [pattern[0].float().cpu() for pattern in patterns]
     return torch.stack([layers[layer][head] for layer, head in heads])
+
+
+def _patterns(
+    network: Network, tokens: Int[Tensor, "n pos"]
+) -> list[Float[Tensor, "n head query key"]]:
+    """Of each layer."""
+    runs = run(network, network.embed(tokens)[:, None])
+    return [attention_pattern(done.q, done.k, network.scale)[:, 0] for done in runs]

@@ -1,39 +1,40 @@
-"""Copy suppression: how much of a head's effect on text is to lower what is predicted already
-(CSPA, McDougall et al. 2023)."""
+"""Copy suppression: how much of what a head does to text is to lower what is predicted already.
+
+CSPA, copy suppression-preserving ablation, of McDougall et al. 2023.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.dtypes import sums_dtype
-from circuitbook.model.network import Network, attention_pattern, run
+from circuitbook.model.network import Layer, Network, Run, attention_pattern, last_stream, run
 
 CANDIDATES = 0.05  # of the tokens before: how many predicted ones CSPA keeps
-
-
 DOCUMENT_BYTES = 1 << 28  # of activations of the documents that copy suppression runs at a time
-
-
-# ------------------------------------------------------------------ copy suppression
 
 # Words whose repetition means nothing: never a suppressed token.
 FUNCTION_WORDS = frozenset(
-    """a an the to of in on at by for from with as and or but if when while that this these those it
+    """
+    a an the to of in on at by for from with as and or but if when while that this these those it
     its he she they them their his her him you your i my we is are was were be been have has had
     will would not so such very most much more some all about like what which who how only than then
-    there here now after before over""".split()
+    there here now after before over
+    """.split()
 )
 
 
-def function_tokens(tokenizer) -> Tensor:
-    """bool [vocab]: function words, punctuation and special tokens."""
-    words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+def function_tokens(tokenizer: PreTrainedTokenizerBase) -> Bool[Tensor, " vocab"]:
+    """Which tokens are function words, punctuation or special tokens."""
+    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     plain = [tokenizer.convert_tokens_to_string([word]).strip().lower() for word in words]
     special = set(tokenizer.all_special_ids)
     return torch.tensor(
@@ -47,14 +48,13 @@ def function_tokens(tokenizer) -> Tensor:
 @torch.no_grad()
 def copy_suppression(
     network: Network,
-    tokens: Tensor,
-    function: Tensor,
+    tokens: Int[Tensor, "document pos"],
+    function: Bool[Tensor, " vocab"],
     evaluate: int | None = None,
     candidates: float = CANDIDATES,
     as_published: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """What CSPA is made of: mean KL divergence from the model's own predictions, [head, document]
-    each,
+) -> tuple[Float[Tensor, "head document"], Float[Tensor, "head document"]]:
+    """What CSPA is made of: mean KL divergence from the model's own predictions,
 
         kept      with of the head only its suppression of what is predicted already
         ablated   with the head's mean output at that position in place of its output
@@ -62,87 +62,122 @@ def copy_suppression(
     The score of a head is 1 - mean(kept) / mean(ablated): 1 if suppressing copies is all it does, 0
     or less if none of it.
 
-    tokens [documents, pos]; the mean is taken over all of them, the divergence over the first
-    `evaluate`. At position d the source tokens are ranked by how much the stream that the head
-    reads predicts them already (their unembedding), each token at its first place, `function` words
-    [vocab] excluded; the best ceil(candidates * (d + 1)) are kept, with their repetitions. Of P(d,
-    s) (v_s W_O - mean) only the negative component along the unembedding of s is kept. The head's
-    new output changes the last stream alone, with the last norm's deviation held. (McDougall et al.
-    2023, and the authors' code.)
+    The mean output is taken over all documents, the divergence over the first `evaluate`. At
+    position d the source tokens are ranked by how much the stream that the head reads predicts them
+    already (their unembedding), each token at its first place, `function` words excluded; the best
+    ceil(candidates * (d + 1)) are kept, with their repetitions. Of P(d, s) (v_s W_O - mean) only
+    the negative component along the unembedding of s is kept. The head's new output changes the
+    last stream alone, with the last norm's deviation held. (McDougall et al. 2023, and the authors'
+    code.)
     as_published: where fewer candidates are left than there is room for, everything is kept, as in
     the authors' code.
     """
-    dtype = sums_dtype(network.w_embed.dtype)
     n = len(tokens) if evaluate is None else min(evaluate, len(tokens))
     rows = max(1, DOCUMENT_BYTES // (8 * tokens.shape[1] * network.w_embed.shape[1] * 12))
-    means = None  # per layer [t, h, e]: the heads' mean output over all documents
+    means = _mean_outputs(network, tokens, rows)
+    kept, ablated = [], []
+    for part in tokens[:n].split(rows):
+        chosen = _Suppressible(network, part, function, candidates, as_published)
+        of_kept, of_ablated = _divergences(network, part, means, chosen)
+        kept.append(of_kept)
+        ablated.append(of_ablated)
+    return torch.cat(kept, 1), torch.cat(ablated, 1)
+
+
+def _mean_outputs(
+    network: Network, tokens: Int[Tensor, "document pos"], rows: int
+) -> list[Float[Tensor, "pos head d_head"]]:
+    """Of each layer, the heads' mean z over all documents, `rows` of them at a time."""
+    dtype = sums_dtype(network.w_embed.dtype)
+    means: list[Tensor] = []
     for part in tokens.split(rows):
-        sums = [
-            one.z[:, 0].to(dtype).sum(0) / len(tokens)
-            for one in run(network, network.embed(part)[:, None])
-        ]
-        means = sums if means is None else [a + b for a, b in zip(means, sums)]
-    parts = [
-        _suppression(network, part, means, function, candidates, as_published)
-        for part in tokens[:n].split(rows)
-    ]
-    return tuple(torch.cat(each, 1) for each in zip(*parts))
+        layers = run(network, network.embed(part)[:, None])
+        shares = [done.z[:, 0].to(dtype).sum(0) / len(tokens) for done in layers]
+        means = [a + b for a, b in zip(means, shares, strict=True)] if means else shares
+    return means
 
 
-def _suppression(
+class _Suppressible:
+    """Which source tokens of some documents a head may suppress, and along which direction."""
+
+    def __init__(
+        self,
+        network: Network,
+        tokens: Int[Tensor, "document pos"],
+        function: Bool[Tensor, " vocab"],
+        candidates: float,
+        as_published: bool,
+    ) -> None:
+        device, length = tokens.device, tokens.shape[1]
+        self.as_published = as_published
+        self.unembed = folded_unembedding(network, sums_dtype(network.w_embed.dtype))
+        self.of_source = self.unembed[tokens]  # [document, source, d_model]
+        self.unit = F.normalize(self.of_source, dim=-1)
+        room = [math.ceil(candidates * (d + 1)) for d in range(length)]
+        self.room = torch.tensor(room, device=device)  # [query]: how many are kept
+        before = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        is_function = function.to(device)[tokens]
+        self.allowed = ~is_function[:, None] & before  # [document, query, source]
+        same = tokens[:, :, None] == tokens[:, None]
+        earlier = torch.ones_like(same[0]).tril(-1)
+        self.repetition = (same & earlier).any(2)  # [document, source]: it stood before
+
+    def chosen(
+        self, stream: Float[Tensor, "document query d_model"]
+    ) -> Bool[Tensor, "document query source"]:
+        """What the stream predicts most of what came before, as many as there is room for."""
+        predicted = stream @ self.of_source.transpose(1, 2)
+        predicted = predicted.masked_fill(~self.allowed, -1e9)
+        first_places = predicted.masked_fill(self.repetition[:, None], -1e9)
+        ranked = first_places.sort(-1, descending=True).values
+        last_with_room = (self.room - 1)[None, :, None].expand(len(stream), -1, 1)
+        chosen = predicted + 1e-6 >= ranked.gather(2, last_with_room)
+        return chosen if self.as_published else chosen & self.allowed
+
+
+def _divergences(
     network: Network,
-    some: Tensor,
-    means: Sequence[Tensor],
-    function: Tensor,
-    candidates: float,
-    as_published: bool,
-) -> tuple[Tensor, Tensor]:
-    """`copy_suppression` of these documents [n, length], the heads' mean outputs being known."""
-    dtype, length = sums_dtype(network.w_embed.dtype), some.shape[1]
-    unembed = folded_unembedding(network, dtype)
-    of_source = unembed[some]  # [n, s, d]
-    unit = F.normalize(of_source, dim=-1)
-    for one in run(network, network.embed(some)[:, None]):
-        pass
-    last = one.out[:, 0]
-    scale = network.norm_final.standardise(last, dtype)[1]  # [n, t, 1]
+    tokens: Int[Tensor, "document pos"],
+    means: list[Float[Tensor, "pos head d_head"]],
+    suppressible: _Suppressible,
+) -> tuple[Float[Tensor, "head document"], Float[Tensor, "head document"]]:
+    """`copy_suppression` of these documents, the heads' mean outputs being known."""
+    dtype = sums_dtype(network.w_embed.dtype)
+    last = last_stream(network, network.embed(tokens)[:, None])[:, 0]
+    scale = network.norm_final.standardise(last, dtype)[1]  # [document, pos, 1]
     logits = network.logits(last).to(dtype)
     own = logits.log_softmax(-1)
 
-    def divergence(change: Tensor) -> Tensor:
-        other = (logits + (scale * change) @ unembed.t()).log_softmax(-1)
+    def divergence(change: Float[Tensor, "document pos d_model"]) -> Float[Tensor, " document"]:
+        """Of the predictions when the last stream changes, mean over positions."""
+        other = (logits + (scale * change) @ suppressible.unembed.t()).log_softmax(-1)
         return (own.exp() * (own - other)).sum(-1).mean(1)
 
-    room = torch.tensor(
-        [math.ceil(candidates * (d + 1)) for d in range(length)], device=some.device
-    )
-    allowed = (
-        ~function.to(some.device)[some][:, None]
-        & torch.ones(length, length, dtype=torch.bool, device=some.device).tril()
-    )
-    same = some[:, :, None] == some[:, None]
-    repetition = (same & torch.ones_like(same[0]).tril(-1)).any(2)  # [n, s] stood before
     kept, ablated = [], []
-    for one, layer, z in zip(run(network, network.embed(some)[:, None]), network.layers, means):
-        stream = one.x[:, 0].to(dtype)
-        predicted = (stream @ of_source.transpose(1, 2)).masked_fill(~allowed, -1e9)  # [n, d, s]
-        ranked = predicted.masked_fill(repetition[:, None], -1e9).sort(-1, descending=True).values
-        chosen = predicted + 1e-6 >= ranked.gather(
-            2, (room - 1)[None, :, None].expand(len(some), -1, 1)
-        )
-        if not as_published:
-            chosen &= allowed
-        pattern = attention_pattern(one.q, one.k, network.scale)[:, 0].to(dtype)  # [n, h, d, s]
-        for h in range(layer.w_out.shape[0]):
-            w_out = layer.w_out[h].to(dtype)
-            mean = z[:, h] @ w_out  # [t, d]
-            written = one.z[:, 0, :, h].to(dtype) @ w_out
-            along = ((one.inputs["v"][:, 0, :, h].to(dtype) @ w_out) * unit).sum(-1)[
-                :, None
-            ]  # [n, 1, s]
-            part = (pattern[:, h] * (along - torch.einsum("td,nsd->nts", mean, unit))).clamp(
-                max=0
-            ) * chosen
-            kept.append(divergence(mean + part @ unit - written))
+    runs = run(network, network.embed(tokens)[:, None])
+    for done, layer, mean_z in zip(runs, network.layers, means, strict=True):
+        chosen = suppressible.chosen(done.x[:, 0].to(dtype))
+        pattern = attention_pattern(done.q, done.k, network.scale)[:, 0].to(dtype)
+        for head in range(layer.w_out.shape[0]):
+            w_out = layer.w_out[head].to(dtype)
+            mean = mean_z[:, head] @ w_out  # [pos, d_model]
+            written = done.z[:, 0, :, head].to(dtype) @ w_out
+            along = _along_unembedding(done, layer, head, mean, suppressible.unit)
+            suppression = (pattern[:, head] * along).clamp(max=0) * chosen
+            kept.append(divergence(mean + suppression @ suppressible.unit - written))
             ablated.append(divergence(mean - written))
     return torch.stack(kept), torch.stack(ablated)
+
+
+def _along_unembedding(
+    done: Run,
+    layer: Layer,
+    head: int,
+    mean: Float[Tensor, "query d_model"],
+    unit: Float[Tensor, "document source d_model"],
+) -> Float[Tensor, "document query source"]:
+    """v_s W_O less the head's mean output, along the unembedding of each source token s."""
+    values = done.inputs["v"][:, 0, :, head].to(unit.dtype)
+    through = ((values @ layer.w_out[head].to(unit.dtype)) * unit).sum(-1)
+    of_mean = einsum(mean, unit, "query d_model, document source d_model -> document query source")
+    return rearrange(through, "document source -> document 1 source") - of_mean

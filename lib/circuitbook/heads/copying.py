@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from einops import einsum
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.heads.unembedding import folded_unembedding
@@ -12,44 +14,53 @@ from circuitbook.model.network import Layer, Network, run
 TOP = 5  # a name counts as copied if it is among these many best tokens
 
 
-# ------------------------------------------------------------------ name movers
-
-
 @torch.no_grad()
 def copy_hits(
-    network: Network, tokens: Tensor, places: Tensor, norms: bool = True
-) -> tuple[Tensor, Tensor]:
-    """Does a head that looks at a name raise that name? Share of the places with a hit, [head, n],
-    and the same for lowering.
+    network: Network,
+    tokens: Int[Tensor, "n pos"],
+    places: Int[Tensor, "n place"],
+    norms: bool = True,
+) -> tuple[Float[Tensor, "head n"], Float[Tensor, "head n"]]:
+    """Does a head that looks at a name raise that name, or lower it? Share of places with a hit.
 
-    tokens [n, pos]; places int64 [n, 3] positions of names. What the head reads there is taken
-    after the first layer, goes through its values and output, and is unembedded; a hit: the name is
-    among the five highest (lowest) tokens. norms=True: with the head's own LayerNorm. norms=False,
-    as the authors' processed weights: the norm's weight and centring, but no division and no bias,
-    and the unembedding's bias is added.
+    places: positions of names. What the head reads there is taken after the first layer, goes
+    through its values and output, and is unembedded; a hit: the name is among the five highest
+    (lowest) tokens. norms=True: with the head's own LayerNorm. norms=False, as the authors'
+    processed weights: the norm's weight and centring, but no division and no bias, and the
+    unembedding's bias is added.
     """
     dtype = sums_dtype(network.w_embed.dtype)
-    b = torch.arange(len(tokens), device=tokens.device)[:, None]
-    first = next(iter(run(network, network.embed(tokens)[:, None])))
-    stream, names = first.out[:, 0][b, places], tokens[b, places]  # [n, 3, d], [n, 3]
+    prompts = torch.arange(len(tokens), device=tokens.device)[:, None]
+    first = next(run(network, network.embed(tokens)[:, None]))
+    stream = first.out[:, 0][prompts, places]  # [n, place, d_model]
+    names = tokens[prompts, places]
     unembed = folded_unembedding(network, dtype)
     bias = 0 if norms else network.w_unembed.to(dtype) @ network.norm_final.bias.to(dtype)
-    raised, lowered = [], []
+    raised: list[Tensor] = []
+    lowered: list[Tensor] = []
     for layer in network.layers:
-        written = _written_without_attention(layer, stream, norms, dtype)  # [n, 3, h, d]
+        written = _written_without_attention(layer, stream, norms, dtype)
         for sign, hits in ((1, raised), (-1, lowered)):
             top = (sign * written @ unembed.t() + bias).topk(TOP, -1).indices
-            hits.append((top == names[..., None, None]).any(-1).to(dtype).mean(1).t())
+            hit = (top == names[..., None, None]).any(-1)  # [n, place, head]
+            hits.append(hit.to(dtype).mean(1).t())
     return torch.cat(raised), torch.cat(lowered)
 
 
 def _written_without_attention(
-    layer: Layer, stream: Tensor, norms: bool, dtype: torch.dtype
-) -> Tensor:
-    """What each head of a layer would write if it looked here alone: [..., d] -> [..., h, d]."""
+    layer: Layer, stream: Float[Tensor, "n place d_model"], norms: bool, dtype: torch.dtype
+) -> Float[Tensor, "n place head d_model"]:
+    """What each head of a layer would write if it looked here alone."""
     if norms:
         value = layer.project("v", layer.norm_attention(stream))
     else:
-        centred = layer.norm_attention.centre(stream) * layer.norm_attention.weight
-        value = torch.einsum("...d,hed->...he", centred, layer.w_in["v"])
-    return torch.einsum("...he,hed->...hd", value.to(dtype), layer.w_out.to(dtype))
+        value = einsum(
+            layer.norm_attention.centre(stream) * layer.norm_attention.weight,
+            layer.w_in["v"],
+            "n place d_model, head d_head d_model -> n place head d_head",
+        )
+    return einsum(
+        value.to(dtype),
+        layer.w_out.to(dtype),
+        "n place head d_head, head d_head d_model -> n place head d_model",
+    )

@@ -17,5 +17,10 @@ def all_heads(model: Model) -> list[Head]:
 
 
 def head_name(head: Head) -> str:
-    """head_name((3, 1)) -> "a3.h1" """
-    return f"a{head[0]}.h{head[1]}"
+    """The graph's name of a head.
+
+    >>> head_name((3, 1))
+    'a3.h1'
+    """
+    layer, index = head
+    return f"a{layer}.h{index}"

@@ -17,11 +17,12 @@ names as in the graph: a3.h1, receivers a3.h1<q>, m3, logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor
 
 from circuitbook.circuits.batches import (
@@ -30,24 +31,25 @@ from circuitbook.circuits.batches import (
     chunks_of,
     default_memory,
     pairs_metric,
-    window,
 )
 from circuitbook.heads.names import Head, head_name
+from circuitbook.heads.passes import Receiver, first_pass, second_pass, third_pass
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph, graph_of
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Edit, Network, attention_pattern, keys_and_values, run
 from circuitbook.tasks.base import PromptPairs
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PathPatched:
-    """What a sweep over senders gave."""
+    """What a sweep over senders gave; float32, or float64 of a float64 model."""
 
     senders: tuple[str, ...]
-    metric: Tensor  # float32 [sender, n]: the task's metric of each prompt, patched
-    attention: Tensor | None  # float32 [sender, watched, place, n]: attention from END, patched
+    metric: Float[Tensor, "sender n"]
+    """The task's metric of each prompt, patched."""
+    attention: Float[Tensor, "sender watched place n"] | None
+    """Attention from END, patched, if heads were watched."""
 
 
 @torch.no_grad()
@@ -63,8 +65,7 @@ def path_patch(
     places: Sequence[str] = (),
     memory: int | None = None,
 ) -> PathPatched:
-    """The metric when each sender (a head or an MLP), alone, reaches the receivers with its
-    corrupted output.
+    """The metric when each sender (a head or an MLP), alone, reaches the receivers corrupted.
 
     senders: heads or MLPs, each patched by itself: "a1.h2", (1, 2), "m0".
     receivers: what reads it: inputs of heads "a3.h1<q>" (or <k>, <v>), of MLPs "m3"; or "logits"
@@ -74,246 +75,140 @@ def path_patch(
 
     Harm is positive in ``clean - patched``; the authors' number is ``(patched - clean) / (clean -
     corrupted)`` of the means. A sender behind its receivers changes nothing. `memory` as in
-    `attribute`. Errors: ValueError for unknown names.
+    `attribute`. Errors: ValueError for unknown names; FloatingPointError where the metric is not
+    finite.
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
-    sources = [_source(graph, sender) for sender in senders]
+    sources = [source_of(graph, sender) for sender in senders]
     targets = [_receiver(graph, name) for name in receivers]
-    if not sources or not targets:
-        raise ValueError(
-            f"path patching needs a sender and a receiver, and there are {len(sources)} and {len(targets)}"
-        )
-    final = ("final", graph.n_layers, 0) in targets
-    if final and (len(targets) > 1 or watch):
-        raise ValueError(
-            "'logits' must be the only receiver, and no head can be watched behind it: nothing comes after it"
-        )
-    for name in (sender_at, receiver_at, *places):
-        if name is not None and name not in pairs.positions:
-            raise ValueError(
-                f"{pairs.task} has no position {name!r}; there are {', '.join(pairs.positions)}"
-            )
+    _check_ends(sources, targets, watch)
+    _check_positions(pairs, (sender_at, receiver_at, *places))
+    to_logits = targets[0].kind == "final"
 
-    dtype = sums_dtype(model.dtype)
-    metric = torch.zeros(len(sources), len(pairs), dtype=dtype)
-    attention = (
-        torch.zeros(len(sources), len(watch), len(places), len(pairs), dtype=dtype)
-        if watch
-        else None
-    )
-    s, size = model.shape, torch.finfo(model.dtype).bits // 8
-    row = lambda positions, length: size * (
-        positions * (14 * s.d_model + s.d_mlp + 3 * s.n_heads * length) + 3 * s.d_vocab
-    )
-    prompt = lambda positions: size * positions * s.d_model * 16 * s.n_layers
-    begin = "END" if final else receiver_at or sender_at
-    for rows, some, position in _groups(
-        pairs, begin, len(sources), row, prompt, memory or default_memory(model.device)
-    ):
-        part = pairs.subset(rows)
-        chunk = _Chunk.of(network, part, model.device, position)
-        last, read = _second_pass(network, chunk, sources[some], targets, chunk.where(sender_at))
-        where = torch.arange(len(sources))[some]
-        if final:
-            metric[where[:, None], rows] = (
-                pairs_metric(part, network.logits(at_end(last, chunk.end))).t().cpu().to(dtype)
+    dtype, n = sums_dtype(model.dtype), len(pairs)
+    metric = torch.zeros(len(sources), n, dtype=dtype)
+    attention = None
+    if watch:
+        attention = torch.zeros(len(sources), len(watch), len(places), n, dtype=dtype)
+    row_bytes, prompt_bytes = _bytes(model)
+    memory = memory or default_memory(model.device)
+    begin = "END" if to_logits else receiver_at or sender_at
+    groups = _groups(pairs, begin, len(sources), row_bytes, prompt_bytes, memory)
+    for rows, of_senders, position in groups:
+        part, some_sources = pairs.subset(rows), sources[of_senders]
+        clean = first_pass(network, part, model.device, position)
+        last, read = second_pass(network, clean, some_sources, targets, clean.at(sender_at))
+        cells = torch.arange(len(sources))[of_senders][:, None], rows  # [sender, 1], [prompt]
+        if not to_logits:
+            at = clean.at(receiver_at)
+            last, from_end = third_pass(
+                network, clean, read, targets, at, len(some_sources), watch, places
             )
-            continue
-        edit = _replace(read, chunk.where(receiver_at))
-        first = min([layer for _, layer, _ in targets] + [layer for layer, _ in watch])
-        x = chunk.x[first][:, None].expand(-1, len(where), -1, -1)
-        for layer, one in enumerate(run(network, x, chunk.start, chunk.prefix, edit, first), first):
-            watched = [i for i, (at, _) in enumerate(watch) if at == layer]
-            if watched:
-                pattern = attention_pattern(
-                    one.q, one.k, network.scale, chunk.prefix[layer] if chunk.start else None
-                )
-                for i in watched:
-                    for j, place in enumerate(places):
-                        found = _looked_at(pattern[:, :, watch[i][1]], chunk, part.positions[place])
-                        attention[where[:, None], i, j, rows] = found.t().cpu().to(dtype)
-        metric[where[:, None], rows] = (
-            pairs_metric(part, network.logits(at_end(one.out, chunk.end))).t().cpu().to(dtype)
-        )
+            if attention is not None and from_end is not None:
+                attention[cells[0], :, :, rows] = rearrange(
+                    from_end, "watched place prompt sender -> sender prompt watched place"
+                ).to("cpu", dtype)
+        patched = pairs_metric(part, network.logits(at_end(last, clean.end)))
+        metric[cells] = patched.t().to("cpu", dtype)
     if not bool(metric.isfinite().all()):
         raise FloatingPointError(
             f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN or infinity on "
             f"{pairs.task} when it is patched, in {model.dtype}; use float32"
         )
-    return PathPatched(tuple(graph.source_names[i] for i in sources), metric, attention)
+    names = tuple(graph.source_names[source] for source in sources)
+    return PathPatched(senders=names, metric=metric, attention=attention)
 
 
-def baselines(model: Model, pairs: PromptPairs) -> tuple[Tensor, Tensor]:
-    """The full model's metric on the clean and on the corrupted prompts, each [n]."""
-    return tuple(
+def baselines(model: Model, pairs: PromptPairs) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """The full model's metric on the clean and on the corrupted prompts."""
+    clean, corrupted = (
         pairs.metric(model.logits(tokens, pairs.end)).cpu()
         for tokens in (pairs.clean, pairs.corrupted)
     )
+    return clean, corrupted
 
 
-def _groups(pairs: PromptPairs, begin: str | None, *budget) -> Iterator[tuple[Tensor, slice, int]]:
-    """(prompts, senders, the first position that may change): prompts that share this position go
-    together."""
+# ------------------------------------------------------------------ what goes together
+
+
+def _bytes(model: Model) -> tuple[Callable[[int, int], int], Callable[[int], int]]:
+    """Of one sender of one prompt, and of one prompt besides: see `batches.chunks_of`."""
+    shape, size = model.shape, torch.finfo(model.dtype).bits // 8
+
+    def row_bytes(positions: int, length: int) -> int:
+        each = 14 * shape.d_model + shape.d_mlp + 3 * shape.n_heads * length
+        return size * (positions * each + 3 * shape.d_vocab)
+
+    def prompt_bytes(positions: int) -> int:
+        return size * positions * shape.d_model * 16 * shape.n_layers
+
+    return row_bytes, prompt_bytes
+
+
+def _groups(
+    pairs: PromptPairs,
+    begin: str | None,
+    n_senders: int,
+    row_bytes: Callable[[int, int], int],
+    prompt_bytes: Callable[[int], int],
+    memory: int,
+) -> Iterator[tuple[Tensor, slice, int]]:
+    """(prompts, senders, the first position that may change); prompts that share it go together.
+
+    begin: the name of that position; None: the first of all.
+    """
     at = torch.zeros(len(pairs), dtype=torch.long) if begin is None else pairs.positions[begin]
     for position in at.unique().tolist():
         group = (at == position).nonzero()[:, 0]
-        for rows, some in chunks_of(pairs.subset(group), *budget):
-            yield group[rows], some, position
+        chunks = chunks_of(pairs.subset(group), n_senders, row_bytes, prompt_bytes, memory)
+        for rows, of_senders in chunks:
+            yield group[rows], of_senders, position
 
 
-def _source(graph: Graph, sender: str | Head) -> int:
+# ------------------------------------------------------------------ names
+
+
+def source_of(graph: Graph, sender: str | Head) -> int:
+    """The row of a head or MLP, by name or place; ValueError if the graph has no such."""
     name = sender if isinstance(sender, str) else head_name(sender)
     if name not in graph.source_names[1:]:
         raise ValueError(
-            f"sender {name!r} is no head or MLP of a model with {graph.n_layers} layers of {graph.n_heads} "
-            "heads; they are written like 'a1.h2' and 'm1'"
+            f"sender {name!r} is no head or MLP of a model with {graph.n_layers} layers of "
+            f"{graph.n_heads} heads; they are written like 'a1.h2' and 'm1'"
         )
     return graph.source_names.index(name)
 
 
-def _receiver(graph: Graph, name: str) -> tuple[str, int, int]:
-    """(kind, layer, head)."""
+def _receiver(graph: Graph, name: str) -> Receiver:
     if name not in graph.destination_names:
         raise ValueError(
-            f"receiver {name!r} reads nothing in a model with {graph.n_layers} layers of {graph.n_heads} heads; "
-            "they are written like 'a3.h1<q>', 'm3' and 'logits'"
+            f"receiver {name!r} reads nothing in a model with {graph.n_layers} layers of "
+            f"{graph.n_heads} heads; they are written like 'a3.h1<q>', 'm3' and 'logits'"
         )
     if name == "logits":
-        return "final", graph.n_layers, 0
+        return Receiver("final", graph.n_layers, 0)
     layer, slot = divmod(graph.destination_names.index(name), 3 * graph.n_heads + 1)
     kind, head = divmod(slot, graph.n_heads)
-    return (HEAD_INPUTS[kind], layer, head) if kind < 3 else ("mlp", layer, 0)
+    return Receiver(HEAD_INPUTS[kind], layer, head) if kind < 3 else Receiver("mlp", layer, 0)
 
 
-# ------------------------------------------------------------------ the passes
-
-
-@dataclass(frozen=True, eq=False)
-class _Chunk:
-    """Pass 1 of some prompts, from the first position that differs or may change; lists are per
-    layer."""
-
-    pairs: PromptPairs
-    start: int
-    end: Tensor  # END, counted from start
-    prefix: list[tuple[Tensor, Tensor]]
-    x: list[Tensor]  # [b, s, d] clean streams
-    attention: list[Tensor]  # [b, s, d] what the clean heads and their bias write
-    z: list[Tensor]  # [b, s, h, e] corrupted minus clean
-    mlp: list[Tensor]  # [b, s, d] corrupted
-
-    @classmethod
-    def of(
-        cls, network: Network, pairs: PromptPairs, device: torch.device, position: int
-    ) -> _Chunk:
-        first, stop = window(pairs)
-        before = keys_and_values(network, pairs.clean[:, :first].to(device))
-        cut = max(0, position - first)
-        x = network.embed(
-            torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, first:stop].to(device), first
+def _check_ends(sources: Sequence[int], targets: Sequence[Receiver], watch: Sequence[Head]) -> None:
+    if not sources or not targets:
+        raise ValueError(
+            f"path patching needs a sender and a receiver, and there are {len(sources)} and "
+            f"{len(targets)}"
         )
-        clean, attention, z, mlp, prefix = [], [], [], [], []
-        for layer, one in enumerate(run(network, x, first, before)):
-            clean.append(one.x[:, 0, cut:].contiguous())
-            attention.append((one.out - one.x - one.mlp_out)[:, 0, cut:].contiguous())
-            z.append((one.z[:, 1] - one.z[:, 0])[:, cut:])
-            mlp.append(one.mlp_out[:, 1, cut:].contiguous())
-            here = (one.k[:, 0, :cut], one.inputs["v"][:, 0, :cut])
-            prefix.append(
-                here
-                if not before
-                else tuple(torch.cat(both, 1) for both in zip(before[layer], here))
-            )
-        start = first + cut
-        return cls(pairs, start, (pairs.end - start).to(device), prefix, clean, attention, z, mlp)
-
-    def where(self, name: str | None) -> Tensor | None:
-        """bool [b, s]: that position of each prompt; None: all."""
-        if name is None:
-            return None
-        at = (self.pairs.positions[name] - self.start).to(self.end.device)
-        return torch.arange(self.x[0].shape[1], device=self.end.device) == at[:, None]
+    to_logits = any(target.kind == "final" for target in targets)
+    if to_logits and (len(targets) > 1 or watch):
+        raise ValueError(
+            "'logits' must be the only receiver, and no head can be watched behind it: nothing "
+            "comes after it"
+        )
 
 
-def _second_pass(
-    network: Network,
-    chunk: _Chunk,
-    sources: Sequence[int],
-    targets: Sequence[tuple[str, int, int]],
-    where: Tensor | None,
-) -> tuple[Tensor, dict[tuple[str, int], dict[int, Tensor]]]:
-    """The last stream computed, [b, sender, s, d], and what the receivers read: {(kind, layer):
-    {head: [b, sender, s, ...]}}."""
-    n_heads = network.layers[0].w_out.shape[0]
-    senders = [divmod(source - 1, n_heads + 1) for source in sources]
-    first = min(layer for layer, _ in senders)
-    stop = max(layer for _, layer, _ in targets)
-    mask = 1.0 if where is None else where[..., None].to(chunk.x[0].dtype)
-    x = chunk.x[min(first, stop, len(chunk.x) - 1)][:, None].expand(-1, len(senders), -1, -1)
-    read: dict[tuple[str, int], dict[int, Tensor]] = {}
-
-    def keep(kind: str, layer: int, stream: Tensor) -> None:
-        """What the receivers of this kind read from the stream."""
-        weights = network.layers[layer]
-        for head in [head for of, at, head in targets if (of, at) == (kind, layer)]:
-            read.setdefault((kind, layer), {})[head] = (
-                weights.norm_mlp(stream)
-                if kind == "mlp"
-                else F.linear(
-                    weights.norm_attention(stream),
-                    weights.w_in[kind][head],
-                    weights.b_in[kind][head],
-                )
-            )
-
-    for layer, weights in enumerate(network.layers[first:], first):
-        for kind in HEAD_INPUTS:
-            keep(kind, layer, x)
-        between = x + chunk.attention[layer][:, None]
-        for k, (at, head) in enumerate(senders):
-            if at == layer and head < n_heads:
-                between[:, k] += mask * (chunk.z[layer][:, :, head] @ weights.w_out[head])
-        x_mlp = x if network.parallel else between
-        keep("mlp", layer, x_mlp)
-        if layer == stop:
-            break
-        mlp = weights.mlp(weights.norm_mlp(x_mlp))
-        for k, (at, head) in enumerate(senders):
-            if at == layer and head == n_heads:
-                mlp[:, k] = torch.where(
-                    torch.as_tensor(mask, device=mlp.device).bool(), chunk.mlp[layer], mlp[:, k]
-                )
-        x = between + mlp
-    if not read:  # every receiver lies before the senders: nothing changes
-        for kind, at, _ in targets:
-            if kind != "final":
-                clean = (
-                    chunk.x[at]
-                    if kind != "mlp" or network.parallel
-                    else chunk.x[at] + chunk.attention[at]
-                )
-                keep(kind, at, clean[:, None].expand(-1, len(senders), -1, -1))
-    return x, read
-
-
-def _replace(read: Mapping[tuple[str, int], Mapping[int, Tensor]], where: Tensor | None) -> Edit:
-    def edit(kind: str, layer: int, now: Tensor) -> Tensor:
-        if (kind, layer) not in read:
-            return now
-        now = now.clone()
-        for head, value in read[kind, layer].items():
-            place = now if kind == "mlp" else now[..., head, :]
-            place.copy_(
-                value if where is None else torch.where(where[:, None, :, None], value, place)
-            )
-        return now
-
-    return edit
-
-
-def _looked_at(pattern: Tensor, chunk: _Chunk, position: Tensor) -> Tensor:
-    """Attention of one head, pattern [b, k, s, t], from END to a position (counted from the
-    prompt's start): [b, k]."""
-    b = torch.arange(len(pattern), device=pattern.device)
-    return pattern[b, :, chunk.end, position.to(pattern.device)]
+def _check_positions(pairs: PromptPairs, names: Sequence[str | None]) -> None:
+    for name in names:
+        if name is not None and name not in pairs.positions:
+            known = ", ".join(pairs.positions)
+            raise ValueError(f"{pairs.task} has no position {name!r}; there are {known}")

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from circuitbook.heads.attention import attention_from_end
-from circuitbook.heads.names import all_heads, head_name
+from circuitbook.heads.names import Head, all_heads, head_name
 from circuitbook.heads.path_patching import baselines, path_patch
 from circuitbook.model.architectures import network_of
 from circuitbook.model.loaded import Model
 from circuitbook.tasks import ioi
 from circuitbook.tasks.base import PromptPairs
 
-S_INHIBITION = ("through_q", "logit_difference", "IO", "S1", "S2")
+PLACES = ("IO", "S1", "S2")
+S_INHIBITION = ("through_q", "logit_difference", *PLACES)
 
 
 def s_inhibition(
-    model: Model, pairs: PromptPairs, movers: Sequence[tuple[int, int]], seed: int = 42
-) -> np.ndarray:
+    model: Model, pairs: PromptPairs, movers: Sequence[Head], seed: int = 42
+) -> Float[np.ndarray, "head 5"]:
     """What each head does to the name movers, float64 [head, 5], relative to the clean run; see
     `S_INHIBITION`.
 
@@ -34,8 +36,8 @@ def s_inhibition(
     """
     senders, receivers = all_heads(model), [f"{head_name(head)}<q>" for head in movers]
     clean = baselines(model, pairs)[0].double().mean()
-    places = ("IO", "S1", "S2")
     through = path_patch(model, pairs, senders, receivers).metric.double().mean(1)
+    # The other prompts: the first two names change places
     moved = ioi.TASK.prompts(model.tokenizer, n=len(pairs), seed=seed, corruption="order")
     patched = path_patch(
         model,
@@ -45,12 +47,13 @@ def s_inhibition(
         sender_at="END",
         receiver_at="END",
         watch=movers,
-        places=places,
+        places=PLACES,
     )
-    attention = attention_from_end(network_of(model), moved, places)
+    assert patched.attention is not None  # movers were watched
+    after = patched.attention.double().mean((1, 3))  # [head, place], on the CPU as all below
+    from_end = attention_from_end(network_of(model), moved, PLACES)
     rows = [layer * model.shape.n_heads + head for layer, head in movers]
-    before = torch.stack([attention[place][rows].double().mean() for place in places]).cpu()
-    after = patched.attention.double().mean((1, 3))  # [head, place]
+    before = torch.stack([from_end[place][rows].double().mean() for place in PLACES]).cpu()
     columns = [
         through / clean - 1,
         patched.metric.double().mean(1) / clean - 1,

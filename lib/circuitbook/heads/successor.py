@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import einsum
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.dtypes import sums_dtype
-from circuitbook.model.network import Network
+from circuitbook.model.network import Layer, Network
 from circuitbook.tasks.lexicon import STORIES, lexicon_for
 from circuitbook.tasks.stories.world import DAYS, MONTHS, SEQUENCES
 from circuitbook.tasks.texts import is_single_token, single_token
 
-# ------------------------------------------------------------------ successors
-
 _ROMAN = "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX".split()
 
 
-def word_lists(tokenizer) -> dict[str, tuple[list[str], bool]]:
-    """Ordinal lists {name: (words with a leading space, does it wrap around)} of the tokenizer's
-    language."""
+class SuccessorPairs(NamedTuple):
+    """What one ordinal list asks."""
+
+    name: str
+    pairs: Int[Tensor, "pair 2"]
+    """Tokens of a word and of its successor."""
+    targets: Int[Tensor, " target"]
+    """All successors of the list, ascending."""
+
+
+def word_lists(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[list[str], bool]]:
+    """Ordinal lists of the tokenizer's language by name.
+
+    Each is its words, with a leading space, and whether it wraps around.
+    """
     lists = {name: (list(words), wraps) for name, (words, wraps) in SEQUENCES.items()}
     if lexicon_for(tokenizer) is not STORIES:
         lists |= {
@@ -34,37 +48,35 @@ def word_lists(tokenizer) -> dict[str, tuple[list[str], bool]]:
     return {name: ([" " + word for word in words], wraps) for name, (words, wraps) in lists.items()}
 
 
-def successor_pairs(tokenizer) -> list[tuple[str, Tensor, Tensor]]:
-    """Of each list: its name, pairs int64 [m, 2] of a word and its successor, and all successors,
-    sorted [t].
+def successor_pairs(tokenizer: PreTrainedTokenizerBase) -> list[SuccessorPairs]:
+    """The pairs of every list.
 
     Pairs with a word that is not a single token are left out, and so are lists with fewer than two
     pairs left.
     """
-    out = []
+    lists = []
     for name, (words, wraps) in word_lists(tokenizer).items():
-        both = [
-            (a, b)
-            for a, b in zip(words, words[1:] + words[:1] if wraps else words[1:])
-            if is_single_token(tokenizer, a) and is_single_token(tokenizer, b)
+        after = words[1:] + words[:1] if wraps else words[1:]
+        asked = [
+            (word, successor)
+            for word, successor in zip(words, after, strict=False)  # the last may have none
+            if is_single_token(tokenizer, word) and is_single_token(tokenizer, successor)
         ]
-        if len(both) > 1:
-            pairs = torch.tensor(
-                [[single_token(tokenizer, word) for word in pair] for pair in both]
-            )
-            out.append((name, pairs, pairs[:, 1].unique()))
-    return out
+        if len(asked) > 1:
+            tokens = [[single_token(tokenizer, word) for word in pair] for pair in asked]
+            pairs = torch.tensor(tokens)
+            lists.append(SuccessorPairs(name, pairs, pairs[:, 1].unique()))
+    return lists
 
 
 @torch.no_grad()
 def successor_hits(
     network: Network,
-    lists: Sequence[tuple[str, Tensor, Tensor]],
+    lists: Sequence[SuccessorPairs],
     norms: bool = True,
     ties: bool = False,
-) -> Tensor:
-    """Does a head that looks at a word write its successor? bool [head, pair], the pairs of all
-    lists in a row.
+) -> Bool[Tensor, "head pair"]:
+    """Does a head that looks at a word write its successor? The pairs of all lists in a row.
 
     The word as a head finds it, e(w), goes through the head's values and output to the unembeddings
     of the list's successors; a hit is the right one on top. norms=True: e(w) = embedding plus what
@@ -74,31 +86,39 @@ def successor_hits(
     """
     dtype = sums_dtype(network.w_embed.dtype)
     unembed = folded_unembedding(network, dtype) if norms else network.w_unembed.to(dtype)
-    first = network.layers[0]
     hits = []
     for i, layer in enumerate(network.layers):
-        row = []
+        of_layer = []
         for _, pairs, targets in lists:
             pairs, targets = pairs.to(unembed.device), targets.to(unembed.device)
-            word = F.embedding(pairs[:, 0], network.w_embed)
-            e = (
-                word + first.mlp(first.norm_mlp(word))
-                if norms and i
-                else word
-                if norms
-                else first.mlp(word)
+            word = _as_a_head_finds_it(network, pairs[:, 0], i, norms)
+            logits = einsum(
+                _values(layer, word, norms).to(dtype),
+                layer.w_out.to(dtype),
+                unembed[targets],
+                "pair head d_head, head d_head d_model, target d_model -> head pair target",
             )
-            value = (
-                layer.project("v", layer.norm_attention(e))
-                if norms
-                else torch.einsum("md,hed->mhe", e, layer.w_in["v"])
-            )
-            logits = torch.einsum(
-                "mhe,hed,td->hmt", value.to(dtype), layer.w_out.to(dtype), unembed[targets]
-            )
-            right = targets == pairs[:, 1:]  # [m, t]
+            right = targets == pairs[:, 1:]  # [pair, target]
             own = logits.masked_fill(~right, -torch.inf).amax(2)
             best_other = logits.masked_fill(right, -torch.inf).amax(2)
-            row.append(own >= best_other if ties else own > best_other)
-        hits.append(torch.cat(row, 1))
+            of_layer.append(own >= best_other if ties else own > best_other)
+        hits.append(torch.cat(of_layer, 1))
     return torch.cat(hits)
+
+
+def _as_a_head_finds_it(
+    network: Network, tokens: Int[Tensor, " pair"], layer: int, norms: bool
+) -> Float[Tensor, "pair d_model"]:
+    """e(w) of `successor_hits`."""
+    word, first = F.embedding(tokens, network.w_embed), network.layers[0]
+    if not norms:
+        return first.mlp(word)
+    return word + first.mlp(first.norm_mlp(word)) if layer else word
+
+
+def _values(
+    layer: Layer, word: Float[Tensor, "pair d_model"], norms: bool
+) -> Float[Tensor, "pair head d_head"]:
+    if norms:
+        return layer.project("v", layer.norm_attention(word))
+    return einsum(word, layer.w_in["v"], "pair d_model, head d_head d_model -> pair head d_head")

@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import MLP, Layer, Network, Norm
+from circuitbook.model.network import Layer, Network
+from circuitbook.model.parts import MLP, Norm
 from circuitbook.model.shape import Shape
 
 Linear = tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]  # weight and bias

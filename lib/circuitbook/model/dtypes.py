@@ -6,5 +6,9 @@ import torch
 
 
 def sums_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What sums are taken in: float32, or float64 for a float64 model."""
+    """What sums are taken in: float32, or float64 for a float64 model.
+
+    >>> sums_dtype(torch.bfloat16)
+    torch.float32
+    """
     return torch.float64 if dtype == torch.float64 else torch.float32

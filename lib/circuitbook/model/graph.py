@@ -16,10 +16,16 @@ hannamw/EAP-IG, whose matrices can be used as they are.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool
+
+if TYPE_CHECKING:
+    from circuitbook.model.loaded import Model
 
 HEAD_INPUTS = "qkv"
 
@@ -34,23 +40,30 @@ class Graph:
 
     @property
     def n_src(self) -> int:
+        """How many sources there are."""
         return 1 + self.n_layers * (self.n_heads + 1)
 
     @property
     def n_dst(self) -> int:
+        """How many destinations there are."""
         return self.n_layers * (3 * self.n_heads + 1) + 1
 
     @property
     def n_edges(self) -> int:
-        """sum over layers of (3H + 1)(1 + l(H + 1)), + 1 + L(H + 1); a sequential block has H more
-        per layer."""
+        """How many edges there are: sum over layers l of (3H + 1)(1 + l(H + 1)), + 1 + L(H + 1).
+
+        A sequential block has H more per layer.
+        """
         return int(self.reach.sum())
 
     # ---------------------------------------------------------------- where things are
 
     def source(self, layer: int, head: int | None = None) -> int:
-        """Row of a head, or of the layer's MLP where no head is given.  Graph(2, 4).source(1, 0) ->
-        6"""
+        """Row of a head, or of the layer's MLP where no head is given.
+
+        >>> Graph(2, 4).source(1, 0)
+        6
+        """
         return 1 + layer * (self.n_heads + 1) + (self.n_heads if head is None else head)
 
     def destination(self, layer: int, head: int | None = None, kind: str = "q") -> int:
@@ -109,9 +122,9 @@ class Graph:
     def destination_names(self) -> tuple[str, ...]:
         names = []
         for layer in range(self.n_layers):
-            names += [
-                f"a{layer}.h{head}<{kind}>" for kind in HEAD_INPUTS for head in range(self.n_heads)
-            ] + [f"m{layer}"]
+            for kind in HEAD_INPUTS:
+                names += [f"a{layer}.h{head}<{kind}>" for head in range(self.n_heads)]
+            names.append(f"m{layer}")
         return (*names, "logits")
 
     @property
@@ -123,18 +136,25 @@ class Graph:
         return tuple(self.edge_name(src, dst) for src, dst in self.edges)
 
     def edge_name(self, src: int, dst: int) -> str:
-        """Graph(2, 4).edge_name(2, 13) -> "a0.h1->a1.h0<q>" """
+        """The name of an edge, as EAP-IG writes it.
+
+        >>> Graph(2, 4).edge_name(2, 13)
+        'a0.h1->a1.h0<q>'
+        """
         return f"{self.source_names[src]}->{self.destination_names[dst]}"
 
     def edge(self, name: str) -> tuple[int, int]:
-        """(src, dst) of a name; ValueError if this graph has no such edge.  edge("a0.h1->a1.h0<q>")
-        -> (2, 13)"""
+        """(src, dst) of a name; ValueError if this graph has no such edge.
+
+        >>> Graph(2, 4).edge("a0.h1->a1.h0<q>")
+        (2, 13)
+        """
         source, _, target = name.partition("->")
         src, dst = self._rows.get(source), self._columns.get(target)
         if src is None or dst is None or not self.mask[src, dst]:
             raise ValueError(
-                f"{name!r} is no edge of a graph with {self.n_layers} layers of {self.n_heads} heads"
-                f"{_why(source, target, src, dst)}; edges are written like 'a0.h1->a1.h0<q>'"
+                f"{name!r} is no edge of a graph with {self.n_layers} layers of {self.n_heads} "
+                f"heads{_why(source, target, src, dst)}; edges are written like 'a0.h1->a1.h0<q>'"
             )
         return src, dst
 
@@ -148,67 +168,66 @@ class Graph:
 
     # ---------------------------------------------------------------- what is connected
 
-    def live(self, chosen: np.ndarray) -> np.ndarray:
-        """The edges of `chosen` (bool [src, dst]) that lie on a path from `input` to `logits`, bool
-        [src, dst].
+    def live(self, mask: Bool[np.ndarray, "src dst"]) -> Bool[np.ndarray, "src dst"]:
+        """The edges of a circuit that lie on a path from `input` to `logits`.
 
         This is what EAP-IG's pruning of dead nodes leaves. Dead edges change nothing: their source
         runs on corrupted inputs alone, or nobody reads their target.
         """
-        chosen = chosen & self.mask
+        mask = mask & self.mask
         fed = np.zeros(self.n_src + 1, bool)  # reached from `input`
         fed[0] = True
         for node, columns in self.columns_of_nodes:
-            fed[node] = (chosen[:, columns] & fed[:-1, None]).any()
+            fed[node] = (mask[:, columns] & fed[:-1, None]).any()
         read = np.zeros(self.n_src + 1, bool)  # reaches `logits`
         read[-1] = True
         for node, columns in reversed(self.columns_of_nodes):
             if read[node]:
-                read[:-1] |= chosen[:, columns].any(1)
-        return chosen & fed[:-1, None] & read[self.node_of][None]
+                read[:-1] |= mask[:, columns].any(1)
+        return mask & fed[:-1, None] & read[self.node_of][None]
 
     @cached_property
     def columns_of_nodes(self) -> list[tuple[int, list[int]]]:
         """(node, its columns) in the order of computation: all sources of a node come before it."""
         order = np.argsort(self.node_of, kind="stable")
         nodes, first = np.unique(self.node_of[order], return_index=True)
-        return list(zip(nodes.tolist(), [part.tolist() for part in np.split(order, first[1:])]))
+        columns = [part.tolist() for part in np.split(order, first[1:])]
+        return list(zip(nodes.tolist(), columns, strict=True))
 
-    def relabel(self, chosen: np.ndarray, orders) -> np.ndarray:
-        """The circuit with heads in other places: head i of a layer is what head orders[layer][i]
-        was, edges and all."""
+    def relabel(
+        self, mask: Bool[np.ndarray, "src dst"], orders: Sequence[np.ndarray]
+    ) -> Bool[np.ndarray, "src dst"]:
+        """The circuit with its heads in other places, edges and all.
+
+        Head i of a layer becomes what head orders[layer][i] was.
+        """
         src, dst = np.arange(self.n_src), np.arange(self.n_dst)
         for layer, order in enumerate(orders):
-            for places, slices in (
-                (src, [self.heads(layer)]),
-                (dst, [self.readers(layer, kind) for kind in HEAD_INPUTS]),
-            ):
-                for part in slices:
-                    places[part] = places[part][order]
-        return chosen[np.ix_(src, dst)]
+            heads = self.heads(layer)
+            src[heads] = src[heads][order]
+            for kind in HEAD_INPUTS:
+                inputs = self.readers(layer, kind)
+                dst[inputs] = dst[inputs][order]
+        return mask[np.ix_(src, dst)]
 
-    def nodes_of(self, chosen: np.ndarray) -> np.ndarray:
-        """bool [src + 1]: nodes that have an edge in `chosen` (the last one is logits)."""
-        there = np.append(chosen.any(1), False)
-        there[self.node_of[chosen.any(0)]] = True
-        return there
+    def nodes_of(self, mask: Bool[np.ndarray, "src dst"]) -> Bool[np.ndarray, " node"]:
+        """Which nodes have an edge in the circuit; the last node is logits."""
+        inside = np.append(mask.any(1), False)
+        inside[self.node_of[mask.any(0)]] = True
+        return inside
 
 
 def _why(source: str, target: str, src: int | None, dst: int | None) -> str:
+    """What is wrong with the name of an edge, in brackets."""
     if src is None:
         return f" (it has no node {source!r})" if source else ""
-    if dst is None:
-        bare = re.fullmatch(r"a\d+\.h\d+", target)
-        return (
-            f" (say which input: {target}<q>, <k> or <v>)"
-            if bare
-            else f" (it has no input {target!r})"
-            if target
-            else ""
-        )
-    return f" ({target} does not read {source})"
+    if dst is not None:
+        return f" ({target} does not read {source})"
+    if re.fullmatch(r"a\d+\.h\d+", target):
+        return f" (say which input: {target}<q>, <k> or <v>)"
+    return f" (it has no input {target!r})" if target else ""
 
 
-def graph_of(model) -> Graph:
+def graph_of(model: Model) -> Graph:
     """The graph of a loaded model."""
     return Graph(model.shape.n_layers, model.shape.n_heads, model.shape.parallel)

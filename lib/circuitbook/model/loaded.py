@@ -1,5 +1,4 @@
-"""One loaded checkpoint: the transformers model, a TransformerBridge around it, its tokenizer and
-its shape.
+"""One loaded checkpoint: transformers' model, a TransformerBridge around it, tokenizer and shape.
 
     model = checkpoint.load(device="cuda", dtype=torch.bfloat16)
     model.logits(tokens, positions)         # [n, d_vocab] at the END positions
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from circuitbook.model.shape import Shape
@@ -30,8 +31,7 @@ BATCH_BYTES = 1 << 30  # what the activations of one batch may take in Model.log
 
 
 class CheckpointLike(Protocol):
-    """What a model needs to know of the checkpoint that it came from; a `suites.Checkpoint` is
-    one."""
+    """What a model needs to know of the checkpoint that it came from: a `suites.Checkpoint`."""
 
     @property
     def model(self) -> str: ...
@@ -45,26 +45,29 @@ class CheckpointLike(Protocol):
     def fetch(self) -> Path: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Model:
-    """A checkpoint in memory. `hf_model` is the transformers model."""
+    """A checkpoint in memory."""
 
     checkpoint: CheckpointLike
     hf_model: PreTrainedModel
+    """The transformers model."""
     tokenizer: PreTrainedTokenizerBase
     shape: Shape
     device: torch.device
     dtype: torch.dtype
     folder: Path
+    """Where its files are."""
 
     @cached_property
     def bridge(self) -> TransformerBridge:
-        """TransformerLens' view of `hf_model`, made when it is first asked for (which takes longer
-        than loading a small model). It wraps that model in place, and that goes on giving the same
-        outputs."""
-        from transformer_lens.model_bridge import (
-            TransformerBridge,  # seconds to import, and most chapters do without
-        )
+        """TransformerLens' view of `hf_model`, made when it is first asked for.
+
+        That takes longer than loading a small model. It wraps that model in place, and that goes on
+        giving the same outputs.
+        """
+        # Here, since it takes seconds to import, and most chapters do without.
+        from transformer_lens.model_bridge import TransformerBridge
 
         self.hf_model.set_attn_implementation("eager")  # so that patterns can be hooked
         # The bridge gives its tokenizer a padding token and the like; ours stays as it was saved.
@@ -79,57 +82,61 @@ class Model:
     @torch.no_grad()
     def logits(
         self,
-        tokens: torch.Tensor,
-        positions: torch.Tensor | None = None,
+        tokens: Int[Tensor, "n pos"],
+        positions: Int[Tensor, " n"] | None = None,
         batch_bytes: int = BATCH_BYTES,
-    ) -> torch.Tensor:
-        """Logits of `tokens` (int64 [n, pos]): [n, pos, d_vocab], or [n, d_vocab] at `positions`
-        (int64 [n]) alone.
+    ) -> Float[Tensor, "n pos vocab"] | Float[Tensor, "n vocab"]:
+        """Logits at all positions, or of each row at one of `positions` alone.
 
         Right-padding is harmless when `positions` point at the last real tokens. Batches are made
         so small that their activations take about `batch_bytes`. Without gradients; device and
-        dtype of the model.
+        dtype of the model. ValueError for tokens or positions that cannot be.
         """
-        tokens = torch.as_tensor(tokens)
-        if tokens.ndim != 2 or tokens.dtype != torch.int64:
-            raise ValueError(
-                f"tokens must be int64 [n, pos], not {tokens.dtype} {list(tokens.shape)}"
-            )
+        tokens = self._checked_tokens(tokens)
         n, length = tokens.shape
-        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.shape.d_vocab:
-            raise ValueError(
-                f"tokens must lie in 0..{self.shape.d_vocab - 1}; is this another model's tokenizer?"
-            )
         if positions is not None:
-            positions = torch.as_tensor(positions, device=self.device)
-            if positions.shape != (n,) or (
-                n and not 0 <= int(positions.min()) <= int(positions.max()) < length
-            ):
-                raise ValueError(
-                    f"positions must be {n} numbers in 0..{length - 1}, one for each row of tokens"
-                )
+            positions = self._checked_positions(positions, n, length)
         rows = max(1, batch_bytes // self._row_bytes(length, all_logits=positions is None))
         parts = []
         for start in range(0, n, rows):
             batch = tokens[start : start + rows].to(self.device)
             hidden = self.hf_model.base_model(input_ids=batch, use_cache=False).last_hidden_state
-            if (
-                positions is not None
-            ):  # unembedding costs d_model x d_vocab per position, and only these are asked for
-                hidden = hidden[
-                    torch.arange(len(batch), device=self.device), positions[start : start + rows]
-                ]
+            if positions is not None:  # unembedding is dear, and only these are asked for
+                row = torch.arange(len(batch), device=self.device)
+                hidden = hidden[row, positions[start : start + rows]]
             parts.append(self.hf_model.lm_head(hidden))
+        if parts:
+            return torch.cat(parts)
         shape = (0, length, self.shape.d_vocab) if positions is None else (0, self.shape.d_vocab)
-        return (
-            torch.cat(parts) if parts else torch.empty(shape, device=self.device, dtype=self.dtype)
-        )
+        return torch.empty(shape, device=self.device, dtype=self.dtype)
+
+    def _checked_tokens(self, tokens: Tensor) -> Int[Tensor, "n pos"]:
+        tokens = torch.as_tensor(tokens)
+        if tokens.ndim != 2 or tokens.dtype != torch.int64:
+            raise ValueError(
+                f"tokens must be int64 [n, pos], not {tokens.dtype} {list(tokens.shape)}"
+            )
+        top = self.shape.d_vocab - 1
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) <= top:
+            raise ValueError(f"tokens must lie in 0..{top}; is this another model's tokenizer?")
+        return tokens
+
+    def _checked_positions(self, positions: Tensor, n: int, length: int) -> Int[Tensor, " n"]:
+        positions = torch.as_tensor(positions, device=self.device)
+        one_each = positions.shape == (n,)
+        if not one_each or (n and not 0 <= int(positions.min()) <= int(positions.max()) < length):
+            raise ValueError(
+                f"positions must be {n} numbers in 0..{length - 1}, one for each row of tokens"
+            )
+        return positions
 
     def _row_bytes(self, length: int, all_logits: bool) -> int:
-        """About what one row's activations take: streams, MLP, attention patterns, logits; float32
-        at worst."""
+        """About what one row's activations take, in float32 at worst.
+
+        Streams, MLP, attention patterns, logits.
+        """
         s = self.shape
-        per_position = (
-            8 * s.d_model + 4 * s.d_mlp + 3 * s.n_heads * length + (s.d_vocab if all_logits else 0)
-        )
+        per_position = 8 * s.d_model + 4 * s.d_mlp + 3 * s.n_heads * length
+        if all_logits:
+            per_position += s.d_vocab
         return 4 * (length * per_position + s.d_vocab)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,9 +20,8 @@ from circuitbook.model.memory import refuse_what_cannot_fit
 from circuitbook.model.shape import ARCHITECTURES, count_parameters, shape_of, transformers_class
 from circuitbook.weights.files import tokenizer_folder, weight_files
 
-# settings that change what a layer computes in a way that is not supported: {model_type: {setting:
-# what it may be}}
-_ONLY = {
+# Settings that change what a layer computes: {model_type: {setting: the value that is supported}}
+_ONLY: dict[str, dict[str, object]] = {
     "gpt2": {
         "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,
@@ -33,13 +34,11 @@ _ONLY = {
 def load_model(
     checkpoint: CheckpointLike, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Model:
-    """The checkpoint as a Model on `device`, its weights in `dtype` (float32 unless told
-    otherwise).
+    """The checkpoint as a Model on `device`, its weights in `dtype`; float32 unless told otherwise.
 
     ValueError for a device that is not there or has too little memory, an architecture that is not
-    supported, or weights that cannot be read.
-    Pickled weights are read as weights only: a pickle that holds code is refused and nothing in it
-    runs.
+    supported, or weights that cannot be read. Pickled weights are read as weights only: a pickle
+    that holds code is refused and nothing in it runs.
     """
     device = check_device(device)
     dtype = dtype or torch.float32
@@ -57,7 +56,8 @@ def load_model(
     check_architecture(folder, what)
     if tokenizer_folder(folder) is None:
         raise ValueError(
-            f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights, or in the folder above"
+            f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights, or in "
+            "the folder above"
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     refuse_what_cannot_fit(what, shape_of(config), dtype, device, count_parameters(config))
@@ -70,45 +70,53 @@ def read_model(
     """The model in a folder that was checked: what of the loading determines a number."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     files = weight_files(folder, checkpoint.prefer)
-    hf_model = _read_weights(folder, files, dtype, config["model_type"]).to(device).eval()
+    hf_model: Any = _read_weights(folder, files, dtype, config["model_type"])
+    hf_model = hf_model.to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(
         tokenizer_folder(folder), trust_remote_code=False, local_files_only=True
     )
-    return Model(checkpoint, hf_model, tokenizer, shape_of(config), device, dtype, folder)
+    return Model(
+        checkpoint=checkpoint,
+        hf_model=hf_model,
+        tokenizer=tokenizer,
+        shape=shape_of(config),
+        device=device,
+        dtype=dtype,
+        folder=folder,
+    )
 
 
 def check_device(device: str | torch.device) -> torch.device:
     """The device, if this machine has it; ValueError otherwise."""
     here = ["cpu"]
-    here += (
-        [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
-    here += ["mps"] if torch.backends.mps.is_available() else []
+    if torch.cuda.is_available():
+        here += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        here.append("mps")
     try:
-        found = torch.device(device)
+        asked = torch.device(device)
     except (RuntimeError, TypeError):
-        found = None
-    if found is None or (
-        str(found) not in here and str(found) not in {name.split(":")[0] for name in here}
-    ):
+        asked = None
+    known = {*here, *(name.split(":")[0] for name in here)}
+    if asked is None or str(asked) not in known:
         raise ValueError(
             f"device {str(device)!r} is not available here; use one of: {', '.join(here)}"
         )
-    return found
+    return asked
 
 
 def check_architecture(folder: Path, what: str) -> None:
-    """ValueError, naming the architecture, unless the folder's config.json describes a model that
-    is supported."""
+    """ValueError, naming the architecture, unless the folder's model is of a supported one."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = config.get("model_type")
     if kind not in ARCHITECTURES:
         known = ", ".join(f"{name!r} ({who})" for name, (_, who) in ARCHITECTURES.items())
         raise ValueError(f"{what} is of architecture {kind!r}; these are supported: {known}")
-    for setting, needed in _ONLY.get(kind, {}).items():
-        if (found := config.get(setting, needed)) != needed:
+    for setting, supported in _ONLY.get(kind, {}).items():
+        if (value := config.get(setting, supported)) != supported:
             raise ValueError(
-                f"{what} is of architecture {kind!r} with {setting} = {found!r}; only {needed!r} is supported"
+                f"{what} is of architecture {kind!r} with {setting} = {value!r}; "
+                f"only {supported!r} is supported"
             )
 
 
@@ -116,9 +124,10 @@ def _read_weights(
     folder: Path, files: tuple[Path, ...], dtype: torch.dtype, kind: str
 ) -> PreTrainedModel:
     """The transformers model from exactly these weight files, each tensor accounted for."""
+    model_class: Any = transformers_class(kind)
     try:
         with _no_progress_bars():
-            network, report = transformers_class(kind).from_pretrained(
+            hf_model, report = model_class.from_pretrained(
                 folder,
                 dtype=dtype,
                 attn_implementation="sdpa",
@@ -139,11 +148,11 @@ def _read_weights(
         raise ValueError(
             f"the weights in {folder} lack {', '.join(sorted(report['missing_keys']))}"
         )
-    return network
+    return hf_model
 
 
 @contextmanager
-def _no_progress_bars():
+def _no_progress_bars() -> Iterator[None]:
     """Hides the bars that transformers draws while it fills in weights; those of downloads stay."""
     before = transformers_logging.set_tqdm_hook(
         lambda factory, args, kwargs: transformers_logging.EmptyTqdm(*args)

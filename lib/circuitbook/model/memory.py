@@ -4,10 +4,10 @@
     plan.minimum, plan.fits(80e9)                            # bytes; True
 
 On the device: the weights; the queries, keys and values that are cut out of the fused matrices
-(`network.network_of`); the scores of all edges; and for attribution at least one prompt at one
-interpolation point. More prompts and points at a time are a matter of what is left
-(`attribute(memory=...)`), never of whether it works. On the host: the scores of each prompt, which
-resampling needs.
+(`architectures.network_of`); the scores of all edges; and for attribution at least one prompt at
+one interpolation point, with what the work itself takes besides. More prompts and points at a time
+are a matter of what is left (`attribute(memory=...)`), never of whether it works. On the host: the
+scores of each prompt, which resampling needs.
 """
 
 from __future__ import annotations
@@ -22,47 +22,72 @@ from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph
 from circuitbook.model.shape import Shape
 
+PROMPT = (20, 21)  # positions that differ or follow, and tokens, of an IOI prompt at worst
+
+# What the libraries keep on a GPU besides: cuBLAS' workspace, and what the allocator cannot use.
+# With shapes from Pythia-160m to 6.9b the peak for one prompt lay 61 to 223 MB above all that is
+# planned without `working`; a layer's copies are 7 to 201 MB of that.
+WORKSPACE = {"cuda": 128 << 20}
+
 
 def row_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int, int], int]:
-    """What autograd keeps of one point of one prompt, and the gradients: about 26 streams and 3
-    patterns a layer."""
-    s, size = shape, torch.finfo(dtype).bits // 8
-    streams, hidden = 22 if s.parallel else 24, 3 if s.gated else 1
-    each = streams * s.d_model + hidden * s.d_mlp
-    return lambda positions, length: size * (
-        positions * s.n_layers * (each + 3 * s.n_heads * length) + 3 * s.d_vocab
-    )
+    """What autograd keeps of one point of one prompt, and the gradients.
+
+    About 26 streams and 3 patterns a layer; as a function of the positions that are computed and of
+    the prompt's length in tokens.
+    """
+    size = _bytes(dtype)
+    streams, hidden = 22 if shape.parallel else 24, 3 if shape.gated else 1
+    each = streams * shape.d_model + hidden * shape.d_mlp
+
+    def of_row(positions: int, length: int) -> int:
+        of_layers = shape.n_layers * (each + 3 * shape.n_heads * length)
+        return size * (positions * of_layers + 3 * shape.d_vocab)
+
+    return of_row
 
 
 def prompt_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int], int]:
-    """What one prompt takes in sums: the differences of all sources, and the gradients at a layer's
-    inputs, twice."""
-    s, size = shape, torch.finfo(sums_dtype(dtype)).bits // 8
-    n_src = Graph(s.n_layers, s.n_heads, s.parallel).n_src
-    return lambda positions: size * positions * s.d_model * (n_src + 3 * (3 * s.n_heads + 1))
+    """What one prompt takes in sums, as a function of the positions that are computed.
+
+    The differences of all sources, and the gradients at a layer's inputs, twice.
+    """
+    n_src = Graph(shape.n_layers, shape.n_heads, shape.parallel).n_src
+    streams = n_src + 3 * (3 * shape.n_heads + 1)
+    size = _bytes(sums_dtype(dtype))
+
+    def of_prompt(positions: int) -> int:
+        return size * positions * shape.d_model * streams
+
+    return of_prompt
 
 
-PROMPT = (20, 21)  # positions that differ or follow, and tokens, of an IOI prompt at worst
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """Bytes. `one_prompt`: the activations and sums of attribution for a single prompt at a single
-    point."""
+    """What a model and one prompt need; bytes."""
 
-    parameters: int  # a number, not bytes
+    parameters: int
+    """How many weights there are: a number, not bytes."""
     weights: int
     split: int
+    """Queries, keys and values, cut out of the fused matrices."""
     scores: int
+    """Of all edges."""
     one_prompt: int
-    per_prompt: int  # on the host, for each prompt
+    """Activations and sums of attribution for a single prompt at a single point."""
+    working: int
+    """What does not grow with the prompts: copies of a layer's weights in the dtype of the sums,
+    and what libraries keep on a GPU."""
+    per_prompt: int
+    """On the host, for each prompt whose scores are kept."""
 
     @property
     def minimum(self) -> int:
         """What the device must have free."""
-        return self.weights + self.split + self.scores + self.one_prompt
+        return self.weights + self.split + self.scores + self.working + self.one_prompt
 
     def fits(self, free: float) -> bool:
+        """Whether the model and one prompt fit into so many bytes."""
         return self.minimum <= free
 
     def prompts_at_once(self, free: float) -> int:
@@ -72,11 +97,11 @@ class MemoryPlan:
 
 def neox_parameters(shape: Shape) -> int:
     """Weights of a GPT-NeoX with untied embeddings, biases and two norms a layer."""
-    d, layer = shape.d_model, 0
-    layer += 3 * d * d + 3 * d + d * d + d  # attention
-    layer += 2 * d * shape.d_mlp + shape.d_mlp + d  # MLP
-    layer += 4 * d  # two norms
-    return 2 * shape.d_vocab * d + shape.n_layers * layer + 2 * d
+    d = shape.d_model
+    attention = 3 * d * d + 3 * d + d * d + d
+    mlp = 2 * d * shape.d_mlp + shape.d_mlp + d
+    norms = 4 * d
+    return 2 * shape.d_vocab * d + shape.n_layers * (attention + mlp + norms) + 2 * d
 
 
 def plan_memory(
@@ -85,27 +110,29 @@ def plan_memory(
     positions: int = PROMPT[0],
     length: int = PROMPT[1],
     number: int | None = None,
+    *,
+    device: str = "cuda",
 ) -> MemoryPlan:
-    """The plan for a shape; positions: from the first difference to END, length: all tokens of the
-    longest prompt.
+    """The plan for a shape.
 
-    number: how many weights there are, for a model that is no GPT-NeoX (`model.count_parameters`).
+    positions: from the first difference to END; length: all tokens of the longest prompt.
+    number: how many weights there are, for a model that is no GPT-NeoX (`shape.count_parameters`).
+    device: the type, "cuda" or another.
     """
-    size, sums = torch.finfo(dtype).bits // 8, torch.finfo(sums_dtype(dtype)).bits // 8
+    size, of_sums = _bytes(dtype), _bytes(sums_dtype(dtype))
     graph = Graph(shape.n_layers, shape.n_heads, shape.parallel)
-    number, d, inside = (
-        number or neox_parameters(shape),
-        shape.d_model,
-        shape.n_heads * shape.d_head,
-    )
-    edges = graph.n_src * graph.n_dst * sums
+    parameters = number or neox_parameters(shape)
+    heads = shape.n_heads * shape.d_head
+    edges = graph.n_src * graph.n_dst * of_sums
+    activations = row_bytes(shape, dtype)(positions, length)
     return MemoryPlan(
-        number,
-        number * size,
-        shape.n_layers * 3 * inside * (d + 1) * size,
-        edges,
-        row_bytes(shape, dtype)(positions, length) + prompt_bytes(shape, dtype)(positions),
-        edges,
+        parameters=parameters,
+        weights=parameters * size,
+        split=shape.n_layers * 3 * heads * (shape.d_model + 1) * size,
+        scores=edges,
+        one_prompt=activations + prompt_bytes(shape, dtype)(positions),
+        working=3 * shape.d_model**2 * of_sums + WORKSPACE.get(device, 0),
+        per_prompt=edges,
     )
 
 
@@ -115,9 +142,8 @@ def free_memory(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf8").splitlines()
-        return (
-            int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
-        )
+        available = next(line for line in lines if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
     except (OSError, StopIteration, ValueError):
         return None
 
@@ -125,18 +151,22 @@ def free_memory(device: torch.device) -> int | None:
 def refuse_what_cannot_fit(
     what: str, shape: Shape, dtype: torch.dtype, device: torch.device, number: int | None = None
 ) -> None:
-    """ValueError, with the numbers and the way out, if the device cannot hold the weights and one
-    prompt; see `plan_memory`."""
-    free, plan = free_memory(device), plan_memory(shape, dtype, number=number)
+    """ValueError if the device cannot hold the weights and one prompt: the numbers, the way out."""
+    free, plan = free_memory(device), plan_memory(shape, dtype, number=number, device=device.type)
     if free is None or plan.fits(free):
         return
-    half = plan_memory(shape, torch.bfloat16, number=number)
-    way = (
-        f'DTYPE = "bfloat16" needs {half.minimum / 1e9:.1f} GB'
-        if torch.finfo(dtype).bits > 16 and half.fits(free)
-        else "take a smaller model, or a device with more memory"
-    )
+    half = plan_memory(shape, torch.bfloat16, number=number, device=device.type)
+    way = "take a smaller model, or a device with more memory"
+    if torch.finfo(dtype).bits > 16 and half.fits(free):
+        way = f'DTYPE = "bfloat16" needs {half.minimum / 1e9:.1f} GB'
     raise ValueError(
-        f"{what} does not fit on {device}: it needs {plan.minimum / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')} ({plan.weights / 1e9:.1f} for the weights, "
-        f"{plan.split / 1e9:.1f} for queries, keys and values, {plan.scores / 1e9:.1f} for the scores, {plan.one_prompt / 1e9:.1f} for one prompt), and {free / 1e9:.1f} GB are free; {way}"
+        f"{what} does not fit on {device}: it needs {plan.minimum / 1e9:.1f} GB in "
+        f"{str(dtype).removeprefix('torch.')} ({plan.weights / 1e9:.1f} for the weights, "
+        f"{plan.split / 1e9:.1f} for queries, keys and values, {plan.scores / 1e9:.1f} for the "
+        f"scores, {(plan.one_prompt + plan.working) / 1e9:.1f} for one prompt), and "
+        f"{free / 1e9:.1f} GB are free; {way}"
     )
+
+
+def _bytes(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits // 8

@@ -1,8 +1,8 @@
 """A model's weights as plain tensors, and its forward pass, split where nodes meet the stream.
 
-All that attribution and circuits know of an architecture is in this module. Axes: prompt; version of
-a prompt (an interpolation point, or clean and corrupted); pos; head; d_head; d_model. A comment such
-as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [b, k, s, d].
+All that attribution and circuits know of an architecture is in this module. Axes: prompt; version
+of a prompt (an interpolation point, or clean and corrupted); pos; head; d_head; d_model. A comment
+such as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [b, k, s, d].
 """
 
 from __future__ import annotations
@@ -17,61 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.model.dtypes import sums_dtype
+from circuitbook.model.parts import MLP, Norm
 
 # ------------------------------------------------------------------ the weights
-
-
-@dataclass(frozen=True, eq=False)
-class Norm:
-    """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias, or an RMSNorm."""
-
-    weight: Float[Tensor, " d_model"]
-    bias: Float[Tensor, " d_model"]
-    """0 in an RMSNorm."""
-    eps: float
-    centred: bool = True
-    """False for an RMSNorm, which takes no mean away and has no bias."""
-
-    def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
-        if self.centred:
-            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-
-    def centre(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
-        """x - mean, if this norm takes the mean away."""
-        return x - x.mean(-1, keepdim=True) if self.centred else x
-
-    def standardise(
-        self, x: Float[Tensor, "*axes d_model"], dtype: torch.dtype
-    ) -> tuple[Float[Tensor, "*axes d_model"], Float[Tensor, "*axes 1"]]:
-        """(x - mean) / sqrt(var + eps), and 1 / sqrt(var + eps), in `dtype`."""
-        x = self.centre(x.to(dtype))
-        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
-        return x * scale, scale
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class MLP:
-    """Two linear maps around an activation; a gated one, as in Llama, has a third.
-
-    Weights and biases are as torch.nn.Linear has them.
-    """
-
-    w_in: Float[Tensor, "d_mlp d_model"]
-    b_in: Float[Tensor, " d_mlp"]
-    w_out: Float[Tensor, "d_model d_mlp"]
-    b_out: Float[Tensor, " d_model"]
-    activation: Callable[[Tensor], Tensor]
-    gate: tuple[Float[Tensor, "d_mlp d_model"], Float[Tensor, " d_mlp"]] | None = None
-    """With it, the hidden layer is activation(gate x) * (in x), not activation(in x)."""
-
-    def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
-        hidden = F.linear(x, self.w_in, self.b_in)
-        if self.gate is None:
-            hidden = self.activation(hidden)
-        else:
-            hidden = self.activation(F.linear(x, *self.gate)) * hidden
-        return F.linear(hidden, self.w_out, self.b_out)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -227,11 +175,14 @@ def run(
 
 
 def last_stream(
-    network: Network, x: Float[Tensor, "prompt version pos d_model"], edit: Edit | None = None
+    network: Network,
+    x: Float[Tensor, "prompt version pos d_model"],
+    edit: Edit | None = None,
+    first: int = 0,
 ) -> Float[Tensor, "prompt version pos d_model"]:
-    """The stream after the last layer, from the embeddings x of whole prompts."""
-    for layer in run(network, x, edit=edit):
-        x = layer.out
+    """The stream after the last layer, of whole prompts; arguments as those of `run`."""
+    for done in run(network, x, edit=edit, first=first):
+        x = done.out
     return x
 
 
@@ -241,8 +192,8 @@ def keys_and_values(
     """The prefix of `run` for these tokens; empty for none."""
     if tokens.shape[1] == 0:
         return []
-    layers = run(network, network.embed(tokens)[:, None])
-    return [(layer.k[:, 0], layer.inputs["v"][:, 0]) for layer in layers]
+    runs = run(network, network.embed(tokens)[:, None])
+    return [(done.k[:, 0], done.inputs["v"][:, 0]) for done in runs]
 
 
 def rotate(

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # model_type of config.json -> the class of transformers, and who is built so
 ARCHITECTURES = {
@@ -13,26 +17,29 @@ ARCHITECTURES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shape:
-    """The sizes that the graph and the figures need."""
+    """The sizes that the graph, the memory plan and the figures need."""
 
     n_layers: int
-    n_heads: int  # heads that share keys and values count as heads of their own
+    n_heads: int
+    """Heads that share keys and values count as heads of their own."""
     d_model: int
     d_head: int
     d_mlp: int
     d_vocab: int
-    parallel: bool  # attention and MLP of a layer read the same stream
-    gated: bool = False  # the MLP has a third matrix, as in Llama
+    parallel: bool
+    """Whether attention and MLP of a layer read the same stream."""
+    gated: bool = False
+    """Whether the MLP has a third matrix, as in Llama."""
 
 
-def shape_of(config: dict) -> Shape:
+def shape_of(config: dict[str, Any]) -> Shape:
     """The shape of a supported model from its config.json."""
     from transformers import AutoConfig
 
     kind = config["model_type"]
-    c = AutoConfig.for_model(**config)  # knows the names and the defaults of each architecture
+    c: Any = AutoConfig.for_model(**config)  # knows each architecture's names and defaults
     d_mlp = (c.n_inner or 4 * c.n_embd) if kind == "gpt2" else c.intermediate_size
     return Shape(
         n_layers=c.num_hidden_layers,
@@ -46,18 +53,19 @@ def shape_of(config: dict) -> Shape:
     )
 
 
-def transformers_class(kind: str) -> type:
+def transformers_class(kind: str) -> type[PreTrainedModel]:
     """The class of transformers for a model_type of `ARCHITECTURES`."""
     import transformers
 
     return getattr(transformers, ARCHITECTURES[kind][0])
 
 
-def count_parameters(config: dict) -> int:
+def count_parameters(config: dict[str, Any]) -> int:
     """How many weights a model with this config.json has; none of them is made."""
     import torch
     from transformers import AutoConfig
 
+    model_class: Any = transformers_class(config["model_type"])
     with torch.device("meta"):
-        hf_model = transformers_class(config["model_type"])(AutoConfig.for_model(**config))
+        hf_model = model_class(AutoConfig.for_model(**config))
     return sum(weight.numel() for weight in hf_model.parameters())  # a tied embedding is one

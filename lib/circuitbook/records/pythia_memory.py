@@ -33,7 +33,7 @@ def memory_table(
                     "weights": plan.weights / 1e9,
                     "q, k, v": plan.split / 1e9,
                     "scores": plan.scores / 1e9,
-                    "one prompt": plan.one_prompt / 1e9,
+                    "one prompt": (plan.one_prompt + plan.working) / 1e9,
                     "in all": plan.minimum / 1e9,
                     **{card: plan.prompts_at_once(free) for card, free in (cards or CARDS).items()},
                 }

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from circuitbook.circuits.evaluation import CorruptedRuns, evaluate_masks
+from circuitbook.circuits.corrupted import CorruptedRuns
+from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.model.loaded import Model
 from circuitbook.studies.measurement import Measurer
 from circuitbook.tasks import Task, get_task

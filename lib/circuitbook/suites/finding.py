@@ -1,11 +1,8 @@
-"""Suites: which models there are, at which steps, after how many tokens, and where their weights
-are.
+"""Suites by name: "mini", "pythia", a folder, repositories on a hub.
 
-    suite = load_suite("mini")                      # or "pythia", a folder, a hub repository
-                                                    "owner/name"
+    suite = load_suite("mini")                      # or "pythia", a folder, "owner/name" on a hub
     suite.models; suite.steps("mini-m")             # names; training steps, ascending
-    checkpoint = suite.checkpoint("mini-m", 512)    # checkpoint.tokens_seen, .weights_hash,
-                                                    .fetch(), .load()
+    checkpoint = suite.checkpoint("mini-m", 512)    # .tokens_seen, .weights_hash, .fetch(), .load()
 
 Pythia: Biderman et al. 2023; its seeds: van der Wal et al. 2025 (PolyPythias).
 """
@@ -16,6 +13,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from circuitbook.paths import PACKAGE
@@ -26,7 +24,7 @@ from circuitbook.suites.pythia import (
     PYTHIA_TOKENS_PER_STEP,
     PYTHIA_VARIANTS,
 )
-from circuitbook.suites.sources import Folder, Hub, Repositories, _steps_in
+from circuitbook.suites.sources import Folder, Hub, Repositories, steps_in
 from circuitbook.suites.suite import Suite
 from circuitbook.weights.asking import Retry
 from circuitbook.weights.files import weight_files
@@ -35,35 +33,22 @@ from circuitbook.weights.hub import list_steps
 MODELS_VARIABLE = "CIRCUITBOOK_MODELS"
 
 
-def load_suite(name: str | os.PathLike, retry: Retry = Retry()) -> Suite:
-    """A suite by name: "mini", "pythia", a folder of `<model>/step<N>/`, or hub repositories
-    "owner/name,owner/other".
+def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suite:
+    """A suite by name: "mini", "pythia", a folder, or hub repositories "owner/name,owner/other".
 
-    A folder may hold a `suite.json`: {"models": [standard models, small to large],
-    "tokens_per_step": int,
-    "description": str}, each of them optional; it may also be one run, with the steps in it. A hub
-    repository is a model, its revisions the steps. Steps are called as in `hub.STEP_NAME`: step<N>,
-    step<N>-tokens<M>B, checkpoint-<N> ...
+    A folder holds `<model>/step<N>/`, or is one run, with the steps in it. It may hold a
+    `suite.json`: {"models": [standard models, small to large], "tokens_per_step": int,
+    "description": str}, each of them optional. A hub repository is a model, its revisions the
+    steps. Steps are called as in `hub.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
+
     retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say
     what is wrong.
     """
-    text = os.fspath(name)
+    text, retry = os.fspath(name), retry or Retry()
     if text == "mini":
         return _folder_suite(_mini_folder(), "mini")
     if text == "pythia":
-        # Some step revisions carry the final model's safetensors beside the step's own pickle, and
-        # transformers would take those. So: the pickle, where there is one. Seen for 2.8b:
-        # github.com/EleutherAI/pythia/issues/205
-        source = Hub("EleutherAI", PYTHIA_STEPS, prefer="pickle", retry=retry)
-        return Suite(
-            "pythia",
-            PYTHIA_MODELS,
-            source,
-            PYTHIA_TOKENS_PER_STEP,
-            PYTHIA_VARIANTS,
-            "Pythia",
-            PYTHIA_SCHEDULES,
-        )
+        return _pythia(retry)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return _folder_suite(folder, folder.resolve().name)
@@ -76,6 +61,21 @@ def load_suite(name: str | os.PathLike, retry: Retry = Retry()) -> Suite:
     raise ValueError(f"suite {text!r} is unknown; {hint} (give {ways})")
 
 
+def _pythia(retry: Retry) -> Suite:
+    # Some step revisions carry the final model's safetensors beside the step's own pickle, and
+    # transformers would take those. So: the pickle, where there is one. Seen for 2.8b:
+    # github.com/EleutherAI/pythia/issues/205
+    return Suite(
+        name="pythia",
+        standard=PYTHIA_MODELS,
+        source=Hub("EleutherAI", PYTHIA_STEPS, prefer="pickle", retry=retry),
+        tokens_per_step=PYTHIA_TOKENS_PER_STEP,
+        variants=PYTHIA_VARIANTS,
+        description="Pythia",
+        schedules=PYTHIA_SCHEDULES,
+    )
+
+
 def _hub_suite(name: str, repos: list[str], retry: Retry) -> Suite:
     models = {repo.split("/")[1]: repo for repo in repos}
     if len(models) < len(repos):
@@ -83,60 +83,63 @@ def _hub_suite(name: str, repos: list[str], retry: Retry) -> Suite:
     revisions = {model: list_steps(repo, retry) for model, repo in models.items()}
     if missing := [models[model] for model, steps in revisions.items() if not steps]:
         raise ValueError(
-            f"hub repository {missing[0]} has no revisions step<N>, so there are no checkpoints to look at"
+            f"hub repository {missing[0]} has no revisions step<N>, so there are no checkpoints "
+            "to look at"
         )
-    return Suite(name, tuple(models), Repositories(models, revisions, retry=retry))
+    source = Repositories(models, revisions, retry=retry)
+    return Suite(name=name, standard=tuple(models), source=source)
 
 
 def _folder_suite(root: Path, name: str) -> Suite:
     file = root / "suite.json"
     about = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    alone = bool(_steps_in(root))  # one run: its folder is the model
-    found = (
-        {name}
-        if alone
-        else {path.name for path in root.iterdir() if path.is_dir() and _steps_in(path)}
-    )
-    if not found:
+    if steps_in(root):  # one run: its folder is the model
+        models, source = {name}, Folder(root.resolve().parent)
+    else:
+        folders = (path for path in root.iterdir() if path.is_dir())
+        models, source = {path.name for path in folders if steps_in(path)}, Folder(root)
+    if not models:
         raise ValueError(
-            f"folder {root} holds no checkpoints; they are expected in {root / '<model>' / 'step<N>'}"
+            f"folder {root} holds no checkpoints; they are expected in "
+            f"{root / '<model>' / 'step<N>'}"
         )
-    source = Folder(root.resolve().parent if alone else root)
-    standard = tuple(
-        about.get("models")
-        or sorted(found, key=lambda model: (_bytes_of(source.root / model), model))
-    )
-    if missing := [model for model in standard if model not in found]:
+    standard = tuple(about.get("models") or _by_size(models, source.root))
+    if missing := [model for model in standard if model not in models]:
         raise ValueError(
             f"{file} names {', '.join(missing)}, but {root} holds no checkpoints of that name"
         )
     return Suite(
-        name,
-        standard,
-        source,
-        about.get("tokens_per_step"),
-        tuple(sorted(found - set(standard))),
-        about.get("description", ""),
+        name=name,
+        standard=standard,
+        source=source,
+        tokens_per_step=about.get("tokens_per_step"),
+        variants=tuple(sorted(models - set(standard))),
+        description=about.get("description", ""),
     )
 
 
 def _mini_folder() -> Path:
-    """models/mini: under $CIRCUITBOOK_MODELS, else in the repository that this package is run
-    from."""
-    told = os.environ.get(MODELS_VARIABLE)
-    folder = (Path(told).expanduser() if told else PACKAGE.parents[1] / "models") / "mini"
-    if folder.is_dir():
-        return folder
-    if told:
-        raise FileNotFoundError(f"{MODELS_VARIABLE} is {told}, but there is no folder mini in it")
+    """models/mini: under $CIRCUITBOOK_MODELS, else in the repository that this is run from."""
+    variable = os.environ.get(MODELS_VARIABLE)
+    models = Path(variable).expanduser() if variable else PACKAGE.parents[1] / "models"
+    if (models / "mini").is_dir():
+        return models / "mini"
+    if variable:
+        raise FileNotFoundError(
+            f"{MODELS_VARIABLE} is {variable}, but there is no folder mini in it"
+        )
     raise FileNotFoundError(
-        f"the mini suite is not at {folder}: it comes with the repository, not with the installed package. Clone the "
-        f"repository and install it with `pip install -e .`, or set {MODELS_VARIABLE} to the clone's folder models"
+        f"the mini suite is not at {models / 'mini'}: it comes with the repository, not with the "
+        "installed package. Clone the repository and install it with `pip install -e .`, or set "
+        f"{MODELS_VARIABLE} to the clone's folder models"
     )
 
 
-def _bytes_of(model: Path) -> int:
-    """Size of a model's last weights: orders models by size without loading them."""
-    return sum(
-        path.stat().st_size for path in weight_files(model / list(_steps_in(model).values())[-1])
-    )
+def _by_size(models: set[str], root: Path) -> Sequence[str]:
+    """Small to large, by the bytes of their last weights: nothing is loaded."""
+
+    def size(model: str) -> int:
+        last = list(steps_in(root / model).values())[-1]
+        return sum(path.stat().st_size for path in weight_files(root / model / last))
+
+    return sorted(models, key=lambda model: (size(model), model))

@@ -6,5 +6,9 @@ import re
 
 
 def base_model(name: str) -> str:
-    """The model a seed or variant belongs to.  base_model("mini-m-seed2") -> "mini-m" """
+    """The model that a seed or variant belongs to.
+
+    >>> base_model("mini-m-seed2"), base_model("pythia-160m-attndropout")
+    ('mini-m', 'pythia-160m')
+    """
     return re.sub(r"-(deduped|(data-|weight-)?seed\d+|(attn|hidden|all)dropout)$", "", name)

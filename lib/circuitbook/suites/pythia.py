@@ -1,11 +1,11 @@
-"""Pythia's facts, in one place: sizes, models, steps, shapes (Biderman et al. 2023; seeds: van der
-Wal et al. 2025)."""
+"""Pythia's facts, in one place: sizes, models, steps, shapes.
+
+Biderman et al. 2023; the seeds: van der Wal et al. 2025.
+"""
 
 from __future__ import annotations
 
 from circuitbook.model.shape import Shape
-
-# ---- Pythia ----------------------------------------------------------------------------------------------------------
 
 PYTHIA_TOKENS_PER_STEP = 2_097_152  # 1024 sequences of 2048 tokens
 
@@ -45,11 +45,15 @@ PYTHIA_SCHEDULES = {
         *range(70_000, 140_001, 10_000),
     ),
     "sparse": (
-        *(256, 512),
+        256,
+        512,
         *range(1000, 9001, 1000),
         *range(10_000, 45_001, 5000),
         *range(50_000, 90_001, 10_000),
-        *(100_000, 120_000, 140_000, 143_000),
+        100_000,
+        120_000,
+        140_000,
+        143_000,
     ),
 }
 
@@ -58,7 +62,15 @@ PYTHIA_SCHEDULES["paper"] = PYTHIA_SCHEDULES["exp_plus_detail"]
 
 
 def _pythia(layers: int, heads: int, d_model: int, d_vocab: int = 50304) -> Shape:
-    return Shape(layers, heads, d_model, d_model // heads, 4 * d_model, d_vocab, parallel=True)
+    return Shape(
+        n_layers=layers,
+        n_heads=heads,
+        d_model=d_model,
+        d_head=d_model // heads,
+        d_mlp=4 * d_model,
+        d_vocab=d_vocab,
+        parallel=True,
+    )
 
 
 # The table of Pythia's README; the vocabulary is padded to the sizes of its configurations.
@@ -76,7 +88,7 @@ PYTHIA_SHAPES = {
 }
 
 
-PYTHIA_PARAMETERS = {
+PYTHIA_PARAMETERS = {  # nominal: what the names say
     "70m": 70e6,
     "160m": 160e6,
     "410m": 410e6,
@@ -88,7 +100,5 @@ PYTHIA_PARAMETERS = {
 }
 
 
-MISTYPED_PARAMETERS = PYTHIA_PARAMETERS | {
-    "1.4b": 14e9,
-    "2.8b": 28e9,
-}  # as the authors' correlation has them
+# As the authors' correlation has them
+MISTYPED_PARAMETERS = PYTHIA_PARAMETERS | {"1.4b": 14e9, "2.8b": 28e9}

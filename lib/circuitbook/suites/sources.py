@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from circuitbook.weights import hub
 from circuitbook.weights.asking import Retry
 from circuitbook.weights.files import join_hashes, settings_ids, sha256, weight_files
 from circuitbook.weights.hub import by_step
 
-# ---- where the weights are -------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Folder:
-    """Checkpoints on disk: `root/<model>/step<N>/`, each as transformers saves a model and its
-    tokenizer (see `hub.STEP_NAME` for what else than step<N> they may be called). A tokenizer that
-    all share may lie in `root/<model>/`."""
+    """Checkpoints on disk: `root/<model>/step<N>/`, as transformers saves model and tokenizer.
+
+    See `hub.STEP_NAME` for what else than step<N> they may be called. A tokenizer that all share
+    may lie in `root/<model>/`.
+    """
 
     root: Path
-    prefer = "safetensors"
+    prefer: ClassVar[str] = "safetensors"
 
     def steps(self, model: str) -> tuple[int, ...]:
-        return tuple(_steps_in(self.root / model))
+        return tuple(steps_in(self.root / model))
 
     def fetch(self, model: str, step: int) -> Path:
-        return self.root / model / _steps_in(self.root / model)[step]
+        return self.root / model / steps_in(self.root / model)[step]
 
     def weights_hash(self, model: str, step: int) -> str:
         return join_hashes(
@@ -39,15 +40,13 @@ class Folder:
 
 @dataclass(frozen=True)
 class Hub:
-    """Pythia on a hub: repository `owner/<model>`, revisions `step<N>`, the same steps for every
-    model.
-
-    prefer: "safetensors" or "pickle", where a revision has both.
-    """
+    """Pythia on a hub: repositories `owner/<model>` with revisions `step<N>`."""
 
     owner: str
     all_steps: tuple[int, ...]
+    """The same for every model."""
     prefer: str = "safetensors"
+    """Or "pickle", where a revision has both."""
     retry: Retry = Retry()
 
     def steps(self, model: str) -> tuple[int, ...]:
@@ -74,11 +73,15 @@ class Hub:
 
 @dataclass(frozen=True)
 class Repositories:
-    """Checkpoints on a hub: a repository for each model, with revisions of its own (see
-    `hub.STEP_NAME`)."""
+    """Checkpoints on a hub: a repository for each model, with revisions of its own.
 
-    repos: dict[str, str] = field(hash=False)  # {model: owner/name}
-    revisions: dict[str, dict[int, str]] = field(hash=False)  # {model: {step: revision}}
+    These are called as in `hub.STEP_NAME`.
+    """
+
+    repos: dict[str, str] = field(hash=False)
+    """{model: owner/name}"""
+    revisions: dict[str, dict[int, str]] = field(hash=False)
+    """{model: {step: revision}}"""
     prefer: str = "safetensors"
     retry: Retry = Retry()
 
@@ -100,7 +103,10 @@ class Repositories:
         return hub.settings(self.repos[model], self.revision(model, step), self.prefer, self.retry)
 
 
-def _steps_in(folder: Path) -> dict[int, str]:
+Source = Folder | Hub | Repositories
+
+
+def steps_in(folder: Path) -> dict[int, str]:
     """{step: name of its folder}, ascending."""
     if not folder.is_dir():
         return {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitbook.suites.sources import Folder, Hub, Repositories
+from circuitbook.suites.sources import Source
 from circuitbook.weights.files import CONFIG, join_ids
 
 if TYPE_CHECKING:
@@ -18,47 +18,39 @@ if TYPE_CHECKING:
     from circuitbook.model.loaded import Model
 
 
-# ---- checkpoint and suite --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """One model at one training step.
-
-    tokens_seen: tokens that the model was trained on until then; None when the suite does not say.
-    """
+    """One model at one training step."""
 
     suite: str
     model: str
     step: int
     tokens_seen: int | None
-    source: Folder | Hub | Repositories = field(repr=False)
+    """Tokens that the model was trained on until then; None where the suite does not say."""
+    source: Source = field(repr=False)
 
     def fetch(self) -> Path:
-        """Local folder with config.json, weights and tokenizer; from a hub, downloaded first, or
-        HubError."""
+        """Local folder with config.json, weights and tokenizer, downloaded first, or HubError."""
         return self.source.fetch(self.model, self.step)
 
     @property
     def weights_hash(self) -> str:
-        """sha256 of the file that holds the weights (of shards: of their hashes). Changes when any
-        weight changes.
+        """sha256 of the file that holds the weights (of shards: of their hashes).
 
-        Made anew at each call, in milliseconds for mini; for a hub it is the announced hash,
-        without a download.
+        Changes when any weight changes. Made anew at each call, in milliseconds for mini; for a hub
+        it is the announced hash, without a download.
         """
         return self.source.weights_hash(self.model, self.step)
 
     @property
     def identity(self) -> dict[str, str]:
-        """What determines this checkpoint's numbers, each as a hash: its weights, its config.json,
-        its tokenizer.
+        """What determines this checkpoint's numbers: hashes of weights, config.json, tokenizer.
 
         Part of every measurement's key. From a hub as announced: nothing large is downloaded.
         """
         files = self.source.settings(self.model, self.step)
-        config = {name: found for name, found in files.items() if name == CONFIG}
-        tokenizer = {name: found for name, found in files.items() if name != CONFIG}
+        config = {name: file_id for name, file_id in files.items() if name == CONFIG}
+        tokenizer = {name: file_id for name, file_id in files.items() if name != CONFIG}
         return {
             "weights": self.weights_hash,
             "config": join_ids(config),
@@ -71,31 +63,28 @@ class Checkpoint:
         return self.source.prefer
 
     def load(self, device: str | torch.device = "cpu", dtype: torch.dtype | None = None) -> Model:
-        """The model, ready to run (see circuitbook.model.loading.load_model). dtype: float32 unless
-        told otherwise."""
-        # Here, since torch and transformers take seconds to import, and listing checkpoints needs
-        # neither.
+        """The model, ready to run: see `model.loading.load_model`; float32 by default."""
+        # Here, since torch and transformers take seconds to import, and listing needs neither.
         from circuitbook.model.loading import load_model
 
         return load_model(self, device, dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A family of models with their checkpoints.
-
-    standard: the models that differ in size, small to large. variants: the others (seeds, data,
-    dropout).
-    tokens_per_step: None when unknown.
-    """
+    """A family of models with their checkpoints."""
 
     name: str
     standard: tuple[str, ...]
-    source: Folder | Hub | Repositories = field(repr=False)
+    """The models that differ in size, small to large."""
+    source: Source = field(repr=False)
     tokens_per_step: int | None = None
+    """None where it is unknown."""
     variants: tuple[str, ...] = field(default=(), repr=False)
+    """The other models: seeds, data, dropout."""
     description: str = field(default="", repr=False)
     schedules: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
+    """Steps by the name of their schedule, besides "all"."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -112,15 +101,17 @@ class Suite:
         steps = self.steps(model)
         if step not in steps:
             raise ValueError(
-                f"step {step} of {model} does not exist; {_nearest(step, steps)} (see suite.steps({json.dumps(model)}))"
+                f"step {step} of {model} does not exist; {_nearest(step, steps)} "
+                f"(see suite.steps({json.dumps(model)}))"
             )
         step = int(step)  # a numpy integer would overflow below
         tokens = None if self.tokens_per_step is None else step * self.tokens_per_step
-        return Checkpoint(self.name, model, step, tokens, self.source)
+        return Checkpoint(
+            suite=self.name, model=model, step=step, tokens_seen=tokens, source=self.source
+        )
 
     def schedule(self, model: str, name: str = "all") -> tuple[int, ...]:
-        """The steps of a named schedule, ascending: "all" in every suite, more of them for
-        Pythia."""
+        """The steps of a named schedule, ascending: "all" in every suite, more for Pythia."""
         steps = self.steps(model)
         if name != "all" and name not in self.schedules:
             names = ", ".join(dict.fromkeys(("all", *self.schedules)))
@@ -130,18 +121,20 @@ class Suite:
     def _check_model(self, model: str) -> None:
         if model not in self.models:
             close = difflib.get_close_matches(str(model), self.models, n=3, cutoff=0.6)
-            hint = (
-                f"did you mean {' or '.join(close)}?"
-                if close
-                else f"it has: {', '.join(self.standard)}"
-            )
+            hint = f"it has: {', '.join(self.standard)}"
+            if close:
+                hint = f"did you mean {' or '.join(close)}?"
             raise ValueError(
                 f"model {model!r} is unknown in suite {self.name}; {hint} (see suite.models)"
             )
 
 
 def _nearest(step: int, steps: tuple[int, ...]) -> str:
-    """_nearest(1001, (512, 1000, 2000)) -> "nearest are 1000 and 2000"."""
+    """The end of an error about a step that does not exist.
+
+    >>> _nearest(1001, (512, 1000, 2000))
+    'nearest are 1000 and 2000'
+    """
     if not steps:
         return "there are none"
     try:

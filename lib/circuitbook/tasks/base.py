@@ -8,35 +8,44 @@ score a corrupted run with the clean labels too, as the paper does.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from circuitbook.tasks.metrics import METRICS, _accuracy, _probabilities, _rank, logit_difference
+from circuitbook.tasks.metrics import METRICS, accuracy, logit_difference, probabilities, rank
+from circuitbook.tasks.remembering import remembered
 
 # ------------------------------------------------------------------ prompt pairs
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PromptPairs:
     """`n` clean and corrupted prompts of a task, with answers and metric."""
 
     task: str
-    metric_name: str  # of METRICS: the task's own
-    clean: Tensor  # int64 [n, pos], right-padded; no begin-of-sequence token
-    corrupted: Tensor  # int64 [n, pos]; each row as long as its clean one
-    end: Tensor  # int64 [n]: index of the last real token, the same in both
-    answers: Tensor  # int64 [n, k]: token ids
-    signs: Tensor  # int64 [n, k]: +1 correct, -1 wrong (for the clean prompt)
-    positions: dict[str, Tensor]  # name -> int64 [n], -1 where a prompt has no such position
-    table: pd.DataFrame  # a row per prompt: clean, corrupted, kind, words, correct, wrong
+    metric_name: str
+    """Of METRICS: the task's own."""
+    clean: Int[Tensor, "n pos"]
+    """Token ids, right-padded; no begin-of-sequence token."""
+    corrupted: Int[Tensor, "n pos"]
+    """Each row as long as its clean one."""
+    end: Int[Tensor, " n"]
+    """Index of the last real token, the same in both."""
+    answers: Int[Tensor, "n answer"]
+    """Token ids."""
+    signs: Int[Tensor, "n answer"]
+    """+1 for a correct answer, -1 for a wrong one (to the clean prompt)."""
+    positions: dict[str, Int[Tensor, " n"]]
+    """By name; -1 where a prompt has no such position."""
+    table: pd.DataFrame
+    """A row for each prompt: clean, corrupted, kind, words, correct, wrong."""
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -49,23 +58,22 @@ class PromptPairs:
         )
 
     @property
-    def lengths(self) -> Tensor:
-        """Number of real tokens, int64 [n]; the rest of a row is padding."""
+    def lengths(self) -> Int[Tensor, " n"]:
+        """Number of real tokens; the rest of a row is padding."""
         return self.end + 1
 
-    def metric(self, logits: Tensor) -> Tensor:
-        """The task's own metric of each prompt, float32 [n] (float64 for float64 logits); higher is
-        better.
+    def metric(self, logits: Float[Tensor, "n vocab"]) -> Float[Tensor, " n"]:
+        """The task's own metric of each prompt; higher is better.
 
-        `logits`: [n, vocab] at END, of the clean run, of the corrupted one, or of any patched one,
-        on any device.
+        logits: at END, of the clean run, of the corrupted one, or of any patched one, on any
+        device. float32, or float64 for float64 logits.
         """
         self._check(logits)
         return METRICS[self.metric_name](
             logits, self.answers.to(logits.device), self.signs.to(logits.device)
         )
 
-    def measures(self, logits: Tensor) -> dict[str, Tensor]:
+    def measures(self, logits: Float[Tensor, "n vocab"]) -> dict[str, Tensor]:
         """All measures of each prompt, each [n]; `logits` as for `metric`.
 
         logit_difference        mean logit of the correct answers minus that of the wrong ones
@@ -81,30 +89,32 @@ class PromptPairs:
         """
         self._check(logits)
         answers, signs = self.answers.to(logits.device), self.signs.to(logits.device)
-        probabilities = _probabilities(logits, answers)
+        of_answers = probabilities(logits, answers)
         return {
             "logit_difference": logit_difference(logits, answers, signs),
-            "probability_difference": (probabilities * signs).sum(1),
-            "accuracy": _accuracy(logits, answers, signs),
-            "rank": _rank(logits, answers, signs),
-            "answer_mass": probabilities.sum(1),
-            "correct_mass": (probabilities * (signs > 0)).sum(1),
+            "probability_difference": (of_answers * signs).sum(1),
+            "accuracy": accuracy(logits, answers, signs),
+            "rank": rank(logits, answers, signs),
+            "answer_mass": of_answers.sum(1),
+            "correct_mass": (of_answers * (signs > 0)).sum(1),
         }
 
-    def subset(self, index) -> PromptPairs:
-        """Some of the pairs, in the order of `index`: a slice, integers, or booleans [n]. Rows keep
-        their padding."""
+    def subset(self, index: slice | Sequence[int] | Tensor) -> PromptPairs:
+        """Some of the pairs, in the order of `index`: a slice, integers, or booleans [n].
+
+        Rows keep their padding.
+        """
         rows = torch.arange(len(self))[index].reshape(-1)
         return PromptPairs(
-            self.task,
-            self.metric_name,
-            self.clean[rows],
-            self.corrupted[rows],
-            self.end[rows],
-            self.answers[rows],
-            self.signs[rows],
-            {k: v[rows] for k, v in self.positions.items()},
-            self.table.iloc[rows.tolist()].reset_index(drop=True),
+            task=self.task,
+            metric_name=self.metric_name,
+            clean=self.clean[rows],
+            corrupted=self.corrupted[rows],
+            end=self.end[rows],
+            answers=self.answers[rows],
+            signs=self.signs[rows],
+            positions={name: places[rows] for name, places in self.positions.items()},
+            table=self.table.iloc[rows.tolist()].reset_index(drop=True),
         )
 
     def _check(self, logits: Tensor) -> None:
@@ -119,15 +129,18 @@ class PromptPairs:
 # ------------------------------------------------------------------ tasks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task by name; `make(tokenizer, n, rng, **options)` builds its pairs."""
+    """A task by name."""
 
     name: str
-    title: str  # for figures
+    title: str
+    """For figures."""
     metric_name: str
     make: Callable[..., PromptPairs] = field(repr=False)
-    min_metric: float = 0.0  # of the metric, above which we call it an ability at all
+    """`make(tokenizer, n, rng, **options)` builds its pairs."""
+    min_metric: float = 0.0
+    """Of the metric, above which we call it an ability at all."""
 
     def __measurement_key__(self) -> dict[str, object]:
         """In a measurement's key: what determines the prompts and their metric, less the title."""
@@ -138,7 +151,9 @@ class Task:
             "make": self.make,
         }
 
-    def prompts(self, tokenizer, n: int, seed: int = 42, **options) -> PromptPairs:
+    def prompts(
+        self, tokenizer: PreTrainedTokenizerBase, n: int, seed: int = 42, **options: object
+    ) -> PromptPairs:
         """`n` prompt pairs for a tokenizer, the same for the same seed on every machine.
 
         Asking for fewer prompts with the same seed and options gives the first ones of these.
@@ -148,48 +163,14 @@ class Task:
         """
         if n < 1:
             raise ValueError(f"{self.name}: {n} prompts were asked for; ask for at least one")
-        known = [
-            p.name
-            for p in inspect.signature(self.make).parameters.values()
-            if p.kind is p.KEYWORD_ONLY
-        ]
+        parameters = inspect.signature(self.make).parameters.values()
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         for option in options:
             if option not in known:
-                raise TypeError(
-                    f"task {self.name} has no option {option!r}; "
-                    f"{'its options are ' + ', '.join(known) if known else 'it has none'}"
-                )
-        return _remembered(self, tokenizer, n, seed, options)
+                has = "its options are " + ", ".join(known) if known else "it has none"
+                raise TypeError(f"task {self.name} has no option {option!r}; {has}")
 
+        def make() -> PromptPairs:
+            return self.make(tokenizer, n, np.random.default_rng(seed), **options)
 
-# The checkpoints of a suite share a tokenizer, and making prompts for each of them anew takes as
-# long as measuring a small one.
-_known: OrderedDict[tuple, PromptPairs] = OrderedDict()
-
-
-KEEP = 32
-
-
-def _remembered(task: Task, tokenizer, n: int, seed: int, options: dict) -> PromptPairs:
-    make = lambda: task.make(tokenizer, n, np.random.default_rng(seed), **options)
-    if not hasattr(tokenizer, "backend_tokenizer") or not all(
-        isinstance(value, Hashable) for value in options.values()
-    ):
-        return make()
-    content = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    key = (
-        task,
-        content,
-        tokenizer.init_kwargs.get("lexicon"),
-        tokenizer.pad_token_id,
-        tokenizer.eos_token_id,
-        n,
-        seed,
-        tuple(sorted(options.items())),
-    )
-    if key not in _known:
-        _known[key] = make()
-    _known.move_to_end(key)
-    while len(_known) > KEEP:
-        _known.popitem(last=False)
-    return _known[key].subset(slice(None))  # a copy: the caller may change it
+        return remembered(make, self, tokenizer, n, seed, options)

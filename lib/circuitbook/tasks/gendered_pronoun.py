@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
 from circuitbook.tasks.lexicon import held_out_tag, lexicon_for
@@ -24,7 +25,7 @@ ENDINGS = (
 )
 
 
-def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
+def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -> PromptPairs:
     """`n` of the 100 items, 20 names x 5 endings, in random order; all of them if `n` is larger, as
     in the paper.
 
@@ -42,7 +43,7 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
     }
     names = [name for name in gender if not lexicon.holds_out or held_out_tag(name)]
     words = tokenizer([" " + name for name in names], add_special_tokens=False)["input_ids"]
-    length = dict(zip(names, map(len, words)))
+    length = dict(zip(names, map(len, words), strict=True))
     partners = {
         a: [b for b in names if gender[a] != gender[b] and length[a] == length[b]] for a in names
     }
@@ -56,10 +57,10 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
         right, wrong = (" she", " he") if gender[name] == "female" else (" he", " she")
         prompts.append(
             Prompt(
-                clean,
-                fill(FRAME, name=other, ending=ending)[0],
-                {"name": marks["name"]},
-                {
+                clean=clean,
+                corrupted=fill(FRAME, name=other, ending=ending)[0],
+                marks={"name": marks["name"]},
+                words={
                     "kind": gender[name],
                     "name": name,
                     "other_name": other,
@@ -69,9 +70,19 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
                 },
             )
         )
-    token = {word: single_token(tokenizer, word) for word in (" she", " he")}
-    answers = torch.tensor([[token[p.words["correct"]], token[p.words["wrong"]]] for p in prompts])
+    answers = torch.tensor(
+        [
+            [single_token(tokenizer, prompt.words[kind]) for kind in ("correct", "wrong")]
+            for prompt in prompts
+        ]
+    )
     return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
 
 
-TASK = Task("gendered_pronoun", "Gendered Pronoun", "logit_difference", make, min_metric=1.0)
+TASK = Task(
+    name="gendered_pronoun",
+    title="Gendered Pronoun",
+    metric_name="logit_difference",
+    make=make,
+    min_metric=1.0,
+)

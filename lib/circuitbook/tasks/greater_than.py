@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
 from circuitbook.tasks.lexicon import held_out, lexicon_for
@@ -21,7 +22,7 @@ YEARS = range(1100, 1800)
 BALANCED = range(2, 99)  # YY of prompt i is 2 + (i mod 97): the authors' code
 
 
-def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
+def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -> PromptPairs:
     """`n` prompts whose two digits YY go round 02 ... 98, so that the years are balanced; noun and
     century are drawn.
 
@@ -36,14 +37,15 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
     centuries = _centuries(tokenizer)
     if lexicon.holds_out:
         centuries = {
-            yy: [c for c in found if held_out("span", c, f"{yy:02d}")]
-            for yy, found in centuries.items()
+            yy: [century for century in possible if held_out("span", century, f"{yy:02d}")]
+            for yy, possible in centuries.items()
         }
     around = [yy for yy in BALANCED if centuries[yy]]
     if not around:
         raise ValueError(
-            f"greater_than: no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two digits) "
-            f"for tokenizer {tokenizer.name_or_path!r}; the task cannot be put to its models"
+            f"greater_than: no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two "
+            f"digits) for tokenizer {tokenizer.name_or_path!r}; the task cannot be put to its "
+            "models"
         )
 
     prompts = []
@@ -55,10 +57,10 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
         corrupted, _ = fill(FRAME, noun=noun, XX1=xx, YY="01", XX2=xx)
         prompts.append(
             Prompt(
-                clean,
-                corrupted,
-                marks,
-                {
+                clean=clean,
+                corrupted=corrupted,
+                marks=marks,
+                words={
                     "kind": xx,
                     "noun": noun,
                     "year": 100 * int(xx) + yy,
@@ -69,22 +71,22 @@ def make(tokenizer, n: int, rng: np.random.Generator) -> PromptPairs:
             )
         )
     answers = torch.tensor([single_token(tokenizer, f"{year:02d}") for year in range(100)])
-    yy = torch.tensor([p.words["yy"] for p in prompts])
-    return build(
-        TASK, tokenizer, prompts, answers, torch.where(torch.arange(100) > yy[:, None], 1, -1)
-    )
+    starts = torch.tensor([prompt.words["yy"] for prompt in prompts])
+    signs = torch.where(torch.arange(100) > starts[:, None], 1, -1)
+    return build(TASK, tokenizer, prompts, answers, signs)
 
 
-def _centuries(tokenizer) -> dict[int, list[str]]:
+def _centuries(tokenizer: PreTrainedTokenizerBase) -> dict[int, list[str]]:
     """Centuries in which each YY can be asked: " XXYY" is two known tokens, the second of them of
     two characters, and neither the first nor the last such year of its century."""
     ids = tokenizer([f" {year}" for year in YEARS], add_special_tokens=False)["input_ids"]
     split = {
         year: row
-        for year, row in zip(YEARS, ids)
+        for year, row in zip(YEARS, ids, strict=True)
         if len(row) == 2 and tokenizer.unk_token_id not in row
     }
-    second = dict(zip(split, tokenizer.batch_decode([[row[1]] for row in split.values()])))
+    digits = tokenizer.batch_decode([[row[1]] for row in split.values()])
+    second = dict(zip(split, digits, strict=False))  # no rows are decoded to one empty text
     centuries: dict[int, list[str]] = {yy: [] for yy in range(100)}
     for start in range(YEARS.start, YEARS.stop, 100):
         years = [year for year in range(start, start + 100) if len(second.get(year, "")) == 2]
@@ -93,4 +95,10 @@ def _centuries(tokenizer) -> dict[int, list[str]]:
     return centuries
 
 
-TASK = Task("greater_than", "Greater-Than", "probability_difference", make, min_metric=0.1)
+TASK = Task(
+    name="greater_than",
+    title="Greater-Than",
+    metric_name="probability_difference",
+    make=make,
+    min_metric=0.1,
+)

@@ -8,33 +8,41 @@ last token, which is the same for a causal model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
 from circuitbook.tasks.lexicon import held_out_pair, lexicon_for
 from circuitbook.tasks.texts import Prompt, build, fill, single_token
 
-# Wang et al.'s first seven frames. The first clause names both people, the second one the giver
-# (S2).
+# Wang et al.'s first seven frames. The first clause names both people, the second one the giver,
+# S2.
 FRAMES = (
     "Then, {first} and {second} went to the {place}. {S2} gave a {object} to",
     "Then, {first} and {second} had a lot of fun at the {place}. {S2} gave a {object} to",
     "Then, {first} and {second} were working at the {place}. {S2} decided to give a {object} to",
-    "Then, {first} and {second} were thinking about going to the {place}. {S2} wanted to give a {object} to",
+    "Then, {first} and {second} were thinking about going to the {place}. "
+    "{S2} wanted to give a {object} to",
     "Then, {first} and {second} had a long argument, and afterwards {S2} said to",
     "After {first} and {second} went to the {place}, {S2} gave a {object} to",
     "When {first} and {second} got a {object} at the {place}, {S2} decided to give it to",
 )
-
-
 ORDERS = ("BABA", "ABBA")  # A is the indirect object (IO), B the subject (S)
 
 
 CORRUPTIONS = ("swap", "abc", "order", "token")
 
 
-def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap") -> PromptPairs:
+def make(
+    tokenizer: PreTrainedTokenizerBase,
+    n: int,
+    rng: np.random.Generator,
+    *,
+    corruption: str = "swap",
+) -> PromptPairs:
     """`n` prompts, each an independent draw of frame, order, two names, place and object, all
     uniform.
 
@@ -71,33 +79,20 @@ def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap
             "object": lexicon.objects[rng.integers(len(lexicon.objects))],
         }
         strangers = [name for name in lexicon.people if name not in (io, s)]
-        x, y, z = (strangers[i] for i in rng.choice(len(strangers), size=3, replace=False))
-
-        first, second = (s, io) if order == "BABA" else (io, s)
-        clean, marks = fill(FRAMES[template], first=first, second=second, S2=s, **things)
-        other = {
-            "swap": dict(first=first, second=second, S2=io),
-            "abc": dict(first=x, second=y, S2=z),
-            "order": dict(first=second, second=first, S2=s),
-            "token": dict(first=second, second=first, S2=io),
-        }[corruption]
-        corrupted, _ = fill(FRAMES[template], **other, **things)
-        here = (
-            (marks["second"], marks["first"])
-            if order == "BABA"
-            else (marks["first"], marks["second"])
-        )
+        chosen = rng.choice(len(strangers), size=3, replace=False)
+        names = _names(corruption, order, io, s, [strangers[i] for i in chosen])
+        clean, marks = fill(FRAMES[template], **_names(None, order, io, s), **things)
+        corrupted, _ = fill(FRAMES[template], **names, **things)
+        at_io, at_s1 = marks["first"], marks["second"]
+        if order == "BABA":
+            at_io, at_s1 = at_s1, at_io
         prompts.append(
             Prompt(
-                clean,
-                corrupted,
-                {
-                    "IO": here[0],
-                    "S1": here[1],
-                    "S1+1": here[1] + 2,
-                    "S2": marks["S2"],  # + 2: past the space after S1
-                },
-                {
+                clean=clean,
+                corrupted=corrupted,
+                # S1+1: past the space after S1
+                marks={"IO": at_io, "S1": at_s1, "S1+1": at_s1 + 2, "S2": marks["S2"]},
+                words={
                     "kind": order,
                     "template": template + 1,
                     "io": io,
@@ -112,4 +107,22 @@ def make(tokenizer, n: int, rng: np.random.Generator, *, corruption: str = "swap
     return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
 
 
-TASK = Task("ioi", "IOI", "logit_difference", make, min_metric=1.0)
+def _names(
+    corruption: str | None, order: str, io: str, s: str, strangers: Sequence[str] = ()
+) -> dict[str, str]:
+    """Whom the slots of a frame name; corruption None: in the clean prompt."""
+    first, second = (s, io) if order == "BABA" else (io, s)
+    if corruption == "abc":
+        return dict(zip(("first", "second", "S2"), strangers, strict=True))
+    if corruption in ("order", "token"):
+        first, second = second, first
+    return {"first": first, "second": second, "S2": io if corruption in ("swap", "token") else s}
+
+
+TASK = Task(
+    name="ioi",
+    title="IOI",
+    metric_name="logit_difference",
+    make=make,
+    min_metric=1.0,
+)

@@ -2,7 +2,7 @@
 
 A lexicon belongs to a language that a tokenizer speaks. ``ENGLISH`` is for Pythia and any other
 English model; ``STORIES`` is the small story language of the mini suite, whose training data is
-generated from the same lists (`circuitbook.mini.grammar`). A tokenizer that speaks the story
+generated from the same lists (`circuitbook.tasks.stories`). A tokenizer that speaks the story
 language says so: it was saved with ``lexicon="stories"``.
 
 What the mini suite must never see in training is decided here too, by `held_out`, so that the
@@ -13,45 +13,59 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
-@dataclass(frozen=True)
+Pair = tuple[str, str]  # singular and plural
+
+
+@dataclass(frozen=True, kw_only=True)
 class Lexicon:
-    """Words of one language, without leading spaces. Pairs are (singular, plural)."""
+    """Words of one language, without leading spaces."""
 
     name: str
-    people: tuple[str, ...]  # first names for IOI
-    female: tuple[str, ...]  # first names for Gendered Pronoun
+    people: tuple[str, ...]
+    """First names for IOI."""
+    female: tuple[str, ...]
+    """First names for Gendered Pronoun."""
     male: tuple[str, ...]
     places: tuple[str, ...]
     objects: tuple[str, ...]
-    events: tuple[str, ...]  # what lasts from a year to a year
-    humans: tuple[tuple[str, str], ...]  # nouns, animate
-    things: tuple[tuple[str, str], ...]  # nouns, inanimate
-    verbs: tuple[
-        tuple[str, str], ...
-    ]  # third person present: (with a singular subject, with a plural one)
-    speech: tuple[str, ...]  # "the author SAID the boys ..."
-    transitive: tuple[
-        tuple[str, str], ...
-    ]  # verbs of relative clauses: "the boy that LIKES the girls"
-    intransitive: tuple[
-        tuple[str, str], ...
-    ]  # first verbs of a coordination: "the boy SMILES and ..."
-    long_phrases: tuple[
-        tuple[str, str], ...
-    ]  # the same with an object or more: "the boy KNOWS MANY PEOPLE and ..."
-    prepositions: tuple[str, ...]  # a person NEAR another one
-    thing_prepositions: tuple[str, ...]  # a thing BY a person
-    holds_out: bool = False  # True: tasks measure on held-out items only
+    events: tuple[str, ...]
+    """What lasts from a year to a year."""
+    humans: tuple[Pair, ...]
+    """Nouns, animate."""
+    things: tuple[Pair, ...]
+    """Nouns, inanimate."""
+    verbs: tuple[Pair, ...]
+    """Third person present: with a singular subject, with a plural one."""
+    speech: tuple[str, ...]
+    """As in "the author SAID the boys" ..."""
+    transitive: tuple[Pair, ...]
+    """Verbs of relative clauses: "the boy that LIKES the girls"."""
+    intransitive: tuple[Pair, ...]
+    """First verbs of a coordination: "the boy SMILES and ..."."""
+    long_phrases: tuple[Pair, ...]
+    """The same with an object or more: "the boy KNOWS MANY PEOPLE and ..."."""
+    prepositions: tuple[str, ...]
+    """A person NEAR another one."""
+    thing_prepositions: tuple[str, ...]
+    """A thing BY a person."""
+    holds_out: bool = False
+    """Whether tasks measure on held-out items only."""
 
 
 def held_out(kind: str, *words: str) -> bool:
     """True for the fifth of all items that the mini suite never meets in training.
 
     `kind` separates the draws ("pair", "span", "attractor", ...); `words` in an order that matters,
-    so sort them where it should not.  held_out("pair", "Anna", "John") -> the same answer on every
-                                       machine and run.
+    so sort them where it should not. The same answer on every machine and in every run.
+
+    >>> held_out("pair", "Anna", "John"), held_out("pair", "Anna", "Mary")
+    (False, False)
     """
     return zlib.crc32(" ".join((kind, *words)).encode()) % 5 == 0
 
@@ -199,8 +213,8 @@ STORIES = Lexicon(
     transitive=_STORY_TRANSITIVE,
     intransitive=_pick(_VERBS, "smiles laughs swims walks sings waits sleeps runs works writes"),
     long_phrases=tuple(
-        (f"{one} {matter}", f"{many} {matter}")
-        for one, many in _STORY_TRANSITIVE
+        (f"{singular} {matter}", f"{plural} {matter}")
+        for singular, plural in _STORY_TRANSITIVE
         for matter in ("many people", "the way home", "a long story", "the old songs")
     ),
     prepositions=("near", "behind", "beside"),
@@ -213,12 +227,24 @@ STORIES = Lexicon(
 
 
 def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    """_pairs("is are, walks walk") -> (("is", "are"), ("walks", "walk"))"""
-    return tuple(tuple(pair.split()) for pair in text.split(","))
+    """Words of which each has two forms.
+
+    >>> _pairs("is are, walks walk")
+    (('is', 'are'), ('walks', 'walk'))
+    """
+    pairs = []
+    for pair in text.split(","):
+        singular, plural = pair.split()
+        pairs.append((singular, plural))
+    return tuple(pairs)
 
 
 def _nouns(text: str) -> tuple[tuple[str, str], ...]:
-    """_nouns("pilot, taxi driver") -> (("pilot", "pilots"), ("taxi driver", "taxi drivers"))"""
+    """Nouns with a regular plural.
+
+    >>> _nouns("pilot, taxi driver")
+    (('pilot', 'pilots'), ('taxi driver', 'taxi drivers'))
+    """
     return tuple((noun.strip(), noun.strip() + "s") for noun in text.split(","))
 
 
@@ -238,24 +264,28 @@ _WANG_NAMES = tuple(
 
 
 _ENGLISH_VERBS = _pairs("""
-    is are, was were, has have, does do, says say, goes go, gets get, makes make, knows know, thinks think,
-    takes take, sees see, comes come, wants want, uses use, finds find, gives give, tells tell, works work,
-    calls call, tries try, asks ask, needs need, feels feel, becomes become, leaves leave, puts put, means mean,
-    keeps keep, lets let, begins begin, seems seem, helps help, shows show, hears hear, plays play, runs run,
-    moves move, lives live, believes believe, brings bring, happens happen, writes write, provides provide,
-    sits sit, stands stand, loses lose, pays pay, meets meet, includes include, continues continue, sets set,
-    learns learn, changes change, leads lead, understands understand, watches watch, follows follow, stops stop,
-    creates create, speaks speak, reads read, allows allow, adds add, spends spend, grows grow, opens open,
-    walks walk, wins win, offers offer, remembers remember, loves love, considers consider, appears appear,
-    buys buy, waits wait, serves serve, dies die, sends send, expects expect, builds build, stays stay, falls fall,
-    cuts cut, reaches reach, kills kill, remains remain, suggests suggest, raises raise, passes pass, sells sell,
-    requires require, reports report, decides decide, pulls pull, likes like, hates hate, enjoys enjoy,
-    admires admire, laughs laugh, smiles smile, swims swim, sings sing, sleeps sleep, dances dance, returns return,
-    explains explain, hopes hope, develops develop, carries carry, breaks break, receives receive, agrees agree,
-    supports support, holds hold, turns turn, starts start, looks look, talks talk, eats eat, drinks drink,
-    lies lie, rises rise, draws draw, produces produce, contains contain, describes describe, represents represent,
-    wears wear, tends tend, fails fail, acts act, deals deal, argues argue, claims claim, refers refer,
-    visits visit, joins join, saves save, drives drive, teaches teach, travels travel""")
+    is are, was were, has have, does do, says say, goes go, gets get, makes make, knows know,
+    thinks think, takes take, sees see, comes come, wants want, uses use, finds find, gives give,
+    tells tell, works work, calls call, tries try, asks ask, needs need, feels feel, becomes become,
+    leaves leave, puts put, means mean, keeps keep, lets let, begins begin, seems seem, helps help,
+    shows show, hears hear, plays play, runs run, moves move, lives live, believes believe,
+    brings bring, happens happen, writes write, provides provide, sits sit, stands stand,
+    loses lose, pays pay, meets meet, includes include, continues continue, sets set, learns learn,
+    changes change, leads lead, understands understand, watches watch, follows follow, stops stop,
+    creates create, speaks speak, reads read, allows allow, adds add, spends spend, grows grow,
+    opens open, walks walk, wins win, offers offer, remembers remember, loves love,
+    considers consider, appears appear, buys buy, waits wait, serves serve, dies die, sends send,
+    expects expect, builds build, stays stay, falls fall, cuts cut, reaches reach, kills kill,
+    remains remain, suggests suggest, raises raise, passes pass, sells sell, requires require,
+    reports report, decides decide, pulls pull, likes like, hates hate, enjoys enjoy,
+    admires admire, laughs laugh, smiles smile, swims swim, sings sing, sleeps sleep, dances dance,
+    returns return, explains explain, hopes hope, develops develop, carries carry, breaks break,
+    receives receive, agrees agree, supports support, holds hold, turns turn, starts start,
+    looks look, talks talk, eats eat, drinks drink, lies lie, rises rise, draws draw,
+    produces produce, contains contain, describes describe, represents represent, wears wear,
+    tends tend, fails fail, acts act, deals deal, argues argue, claims claim, refers refer,
+    visits visit, joins join, saves save, drives drive, teaches teach, travels travel
+""")
 
 
 ENGLISH = Lexicon(
@@ -277,11 +307,14 @@ ENGLISH = Lexicon(
         festival tournament season recession boom shortage program service""".split()
     ),
     humans=_nouns("""
-        author, pilot, surgeon, farmer, manager, customer, officer, teacher, senator, consultant, security guard, chef,
-        architect, skater, dancer, minister, taxi driver, assistant, executive, parent, doctor, lawyer, student, singer,
-        painter, soldier, neighbor, tourist, banker, engineer, judge, sailor"""),
+        author, pilot, surgeon, farmer, manager, customer, officer, teacher, senator, consultant,
+        security guard, chef, architect, skater, dancer, minister, taxi driver, assistant,
+        executive, parent, doctor, lawyer, student, singer, painter, soldier, neighbor, tourist,
+        banker, engineer, judge, sailor
+    """),
     things=_nouns(
-        "movie, book, game, song, picture, painting, novel, poem, show, article, letter, film, poster"
+        "movie, book, game, song, picture, painting, novel, poem, show, article, letter, film, "
+        "poster"
     ),
     verbs=_ENGLISH_VERBS,
     speech=("said", "thought", "knew", "claimed"),
@@ -293,8 +326,8 @@ ENGLISH = Lexicon(
         "laughs smiles swims sings walks waits sleeps dances works reads travels talks",
     ),
     long_phrases=tuple(
-        (f"{one} {rest}", f"{many} {rest}")
-        for one, many, rest in (
+        (f"{singular} {rest}", f"{plural} {rest}")
+        for singular, plural, rest in (
             ("reads", "read", "three newspapers every morning"),
             ("speaks", "speak", "four languages at home"),
             ("works", "work", "at the same hospital"),
@@ -315,7 +348,7 @@ ENGLISH = Lexicon(
 _LEXICONS = {lexicon.name: lexicon for lexicon in (ENGLISH, STORIES)}
 
 
-def lexicon_for(tokenizer) -> Lexicon:
+def lexicon_for(tokenizer: PreTrainedTokenizerBase) -> Lexicon:
     """The words of the language that a tokenizer speaks: STORIES for the mini suite's, ENGLISH for
     every other.
 
@@ -324,7 +357,7 @@ def lexicon_for(tokenizer) -> Lexicon:
     name = tokenizer.init_kwargs.get("lexicon", "english")
     if name not in _LEXICONS:
         raise ValueError(
-            f'tokenizer {tokenizer.name_or_path!r} was saved with lexicon="{name}", which does not exist; '
-            f"there are {', '.join(_LEXICONS)} (see circuitbook.lexicon)"
+            f'tokenizer {tokenizer.name_or_path!r} was saved with lexicon="{name}", which does not '
+            f"exist; there are {', '.join(_LEXICONS)} (see circuitbook.tasks.lexicon)"
         )
     return _LEXICONS[name]

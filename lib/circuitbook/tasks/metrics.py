@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+
+Logits = Float[Tensor, "n vocab"]
+Answers = Int[Tensor, "n answer"]  # token ids; their signs +1 for correct, -1 for wrong ones
+PerPrompt = Float[Tensor, " n"]
 
 
 def _full(logits: Tensor) -> Tensor:
+    """In float32 at least."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
-def logit_difference(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
+def logit_difference(logits: Logits, answers: Answers, signs: Answers) -> PerPrompt:
     """Mean logit of the correct answers minus mean logit of the wrong ones, [n].
 
     With one token in each group this is the usual logit difference. For groups the authors average
@@ -20,33 +26,34 @@ def logit_difference(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
     """
     chosen = _full(logits.gather(1, answers))
     right, wrong = (signs > 0).to(chosen.dtype), (signs < 0).to(chosen.dtype)
-    return (chosen * (right / right.sum(1, keepdim=True) - wrong / wrong.sum(1, keepdim=True))).sum(
-        1
-    )
+    weight = right / right.sum(1, keepdim=True) - wrong / wrong.sum(1, keepdim=True)
+    return (chosen * weight).sum(1)
 
 
-def probability_difference(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
-    """Probability of all correct answers minus that of all wrong ones, [n] in [-1, 1] (the authors'
-    metric)."""
-    return (_probabilities(logits, answers) * signs).sum(1)
+def probability_difference(logits: Logits, answers: Answers, signs: Answers) -> PerPrompt:
+    """Probability of all correct answers minus that of all wrong ones, in [-1, 1].
+
+    The authors' metric.
+    """
+    return (probabilities(logits, answers) * signs).sum(1)
 
 
-def _probabilities(logits: Tensor, answers: Tensor) -> Tensor:
-    """Probability of each answer over the whole vocabulary, [n, k]."""
+def probabilities(logits: Logits, answers: Answers) -> Float[Tensor, "n answer"]:
+    """Probability of each answer over the whole vocabulary."""
     logits = _full(logits)
     return (logits.gather(1, answers) - logits.logsumexp(1, keepdim=True)).exp()
 
 
-def _accuracy(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
-    chosen = _full(
-        logits.gather(1, answers)
-    )  # in logs: both groups' probabilities may be too small to compare
+def accuracy(logits: Logits, answers: Answers, signs: Answers) -> PerPrompt:
+    """1 if the correct answers together have more probability than the wrong ones, else 0."""
+    chosen = _full(logits.gather(1, answers))  # in logs: the probabilities may be too small
     right = chosen.masked_fill(signs < 0, -torch.inf).logsumexp(1)
     wrong = chosen.masked_fill(signs > 0, -torch.inf).logsumexp(1)
     return (right > wrong).float()
 
 
-def _rank(logits: Tensor, answers: Tensor, signs: Tensor) -> Tensor:
+def rank(logits: Logits, answers: Answers, signs: Answers) -> PerPrompt:
+    """How many tokens have a higher logit than the best correct answer, int64."""
     best = logits.gather(1, answers).masked_fill(signs < 0, -torch.inf).amax(1, keepdim=True)
     return (~(logits <= best)).sum(1)  # "not <=" rather than ">": a NaN must not look like rank 0
 

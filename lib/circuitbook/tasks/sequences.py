@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from circuitbook.model.loaded import Model
@@ -14,11 +15,11 @@ from circuitbook.tasks.stories.documents import document
 from circuitbook.tasks.stories.world import World
 
 
-def ordinary_tokens(model: Model) -> torch.Tensor:
+def ordinary_tokens(model: Model) -> Int[Tensor, " k"]:
     """Ids to draw random sequences from, int64 [k]: the paper's 100 to 19,999, or the story
     language's spaced words."""
     if lexicon_for(model.tokenizer) is STORIES:
-        words = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
+        words = model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer))))
         return torch.tensor([i for i, word in enumerate(words) if word.startswith(" ")])
     return torch.arange(100, min(20_000, model.shape.d_vocab))
 
@@ -26,8 +27,10 @@ def ordinary_tokens(model: Model) -> torch.Tensor:
 # ------------------------------------------------------------------ repeated random sequences
 
 
-def repeated_sequences(model: Model, n: int, length: int, seed: int = 42) -> Tensor:
-    """`n` random sequences of `length` ordinary tokens, each said twice: int64 [n, 2 * length]."""
+def repeated_sequences(
+    model: Model, n: int, length: int, seed: int = 42
+) -> Int[Tensor, "n two_lengths"]:
+    """`n` random sequences of `length` ordinary tokens, each repeated once."""
     pool = ordinary_tokens(model)
     once = pool[
         torch.randint(len(pool), (n, length), generator=torch.Generator().manual_seed(seed))
@@ -42,7 +45,8 @@ class TextFile(str):
     def __new__(cls, path: str) -> TextFile:
         if not Path(path).is_file():
             raise ValueError(
-                f"there is no text file {str(path)!r}: give one with documents separated by empty lines, or None"
+                f"there is no text file {str(path)!r}: give one with documents separated by empty "
+                "lines, or None"
             )
         return super().__new__(cls, path)
 
@@ -57,7 +61,7 @@ def text_file(path: str | None) -> TextFile | None:
 
 def documents(
     model: Model, n: int, length: int, text: str | None = None, seed: int = 42
-) -> Tensor | None:
+) -> Int[Tensor, "n length"] | None:
     """Text to measure on, int64 [n, length], each row an end-of-text token and the beginning of a
     document.
 
@@ -65,16 +69,17 @@ def documents(
     whose documents are separated by empty lines; None where there is no such file, ValueError where
     it holds too little.
     """
-    tokenizer, rows = model.tokenizer, []
+    tokenizer = model.tokenizer
+    rows: list[list[int]] = []
     if text is not None:
-        source = iter(Path(text).read_text(encoding="utf8").split("\n\n"))
+        texts = iter(Path(text).read_text(encoding="utf8").split("\n\n"))
     elif lexicon_for(tokenizer) is STORIES:
         rng = World(f"held-out stories {seed}")
-        source = iter(lambda: document(rng, length), "")
+        texts = iter(lambda: document(rng, length), "")  # without end
     else:
         return None
-    for written in source:
-        ids = tokenizer(written, add_special_tokens=False)["input_ids"]
+    for passage in texts:
+        ids = tokenizer(passage, add_special_tokens=False)["input_ids"]
         if len(ids) >= length - 1:
             rows.append([tokenizer.eos_token_id, *ids[: length - 1]])
         if len(rows) == n:

@@ -10,91 +10,99 @@ the attractor's number too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import cycle, product
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
 from circuitbook.tasks.lexicon import Lexicon, held_out, lexicon_for
 from circuitbook.tasks.texts import Prompt, build, fill, is_single_token, same_length, single_token
 
+Forms = tuple[str, str]  # singular and plural
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Construction:
-    """A construction. `subject`, `attractor` and `word` name lists of the lexicon; the subject is
-    the noun that the verb after END agrees with, the attractor the other noun, and {word} agrees
-    with one of them or is fixed."""
+    """A construction: a frame, and the lists of the lexicon that its words are from."""
 
     frame: str
     subject: str = "humans"
+    """The noun that the verb after END agrees with."""
     attractor: str | None = None
+    """The other noun."""
     word: str | None = None
-    agrees: str | None = None  # "subject" or "attractor": the noun that {word} agrees with
+    """Of {word}, if the frame has one,"""
+    agrees: str | None = None
+    """and what that agrees with: "subject", "attractor", or nothing."""
 
 
-_ACROSS, _WITHIN = "The {subject} that the {attractor} {word}", "The {attractor} that the {subject}"
+def _prepositional(subject: str, preposition: str) -> Construction:
+    frame = "The {subject} {word} the {attractor}"
+    return Construction(frame=frame, subject=subject, attractor="humans", word=preposition)
 
 
-_ACROSS_BARE, _WITHIN_BARE = _ACROSS.replace(" that", ""), _WITHIN.replace(" that", "")
+def _across(subject: str, that: str = " that") -> Construction:
+    """The verb after END is the outer one: "The boy that the girls like" ..."""
+    return Construction(
+        frame="The {subject}" + that + " the {attractor} {word}",
+        subject=subject,
+        attractor="humans",
+        word="transitive",
+        agrees="attractor",
+    )
 
 
+def _within(attractor: str, that: str = " that") -> Construction:
+    """The verb after END is the inner one: "The boy that the girls" ..."""
+    frame = "The {attractor}" + that + " the {subject}"
+    return Construction(frame=frame, attractor=attractor)
+
+
+# animate or inanimate: the head noun of the whole phrase
 CONSTRUCTIONS = {
-    "simple": Construction("The {subject}"),
+    "simple": Construction(frame="The {subject}"),
     "sentential_complement": Construction(
-        "The {attractor} {word} the {subject}", attractor="humans", word="speech"
+        frame="The {attractor} {word} the {subject}", attractor="humans", word="speech"
     ),
     "vp_coordination": Construction(
-        "The {subject} {word} and", word="intransitive", agrees="subject"
+        frame="The {subject} {word} and", word="intransitive", agrees="subject"
     ),
     "long_vp_coordination": Construction(
-        "The {subject} {word} and", word="long_phrases", agrees="subject"
+        frame="The {subject} {word} and", word="long_phrases", agrees="subject"
     ),
-    "prepositional_animate": Construction(
-        "The {subject} {word} the {attractor}", "humans", "humans", "prepositions"
-    ),
-    "prepositional_inanimate": Construction(
-        "The {subject} {word} the {attractor}", "things", "humans", "thing_prepositions"
-    ),
+    "prepositional_animate": _prepositional("humans", "prepositions"),
+    "prepositional_inanimate": _prepositional("things", "thing_prepositions"),
     "subject_relative": Construction(
-        "The {subject} that {word} the {attractor}", "humans", "humans", "transitive", "subject"
+        frame="The {subject} that {word} the {attractor}",
+        attractor="humans",
+        word="transitive",
+        agrees="subject",
     ),
-    "object_relative_across_animate": Construction(
-        _ACROSS, "humans", "humans", "transitive", "attractor"
-    ),
-    "object_relative_across_inanimate": Construction(
-        _ACROSS, "things", "humans", "transitive", "attractor"
-    ),
-    "object_relative_across_animate_no_that": Construction(
-        _ACROSS_BARE, "humans", "humans", "transitive", "attractor"
-    ),
-    "object_relative_across_inanimate_no_that": Construction(
-        _ACROSS_BARE, "things", "humans", "transitive", "attractor"
-    ),
-    "object_relative_within_animate": Construction(_WITHIN, "humans", "humans"),
-    "object_relative_within_inanimate": Construction(_WITHIN, "humans", "things"),
-    "object_relative_within_animate_no_that": Construction(_WITHIN_BARE, "humans", "humans"),
-    "object_relative_within_inanimate_no_that": Construction(_WITHIN_BARE, "humans", "things"),
-}  # animate or inanimate: the head noun of the whole phrase
+    "object_relative_across_animate": _across("humans"),
+    "object_relative_across_inanimate": _across("things"),
+    "object_relative_across_animate_no_that": _across("humans", that=""),
+    "object_relative_across_inanimate_no_that": _across("things", that=""),
+    "object_relative_within_animate": _within("humans"),
+    "object_relative_within_inanimate": _within("things"),
+    "object_relative_within_animate_no_that": _within("humans", that=""),
+    "object_relative_within_inanimate_no_that": _within("things", that=""),
+}
 
 
 _NUMBERS = ("singular", "plural")
 
 
-_FLIPPED = (
-    "humans",
-    "things",
-    "transitive",
-    "intransitive",
-    "long_phrases",
-)  # what may change its number
+# Lists of the lexicon whose words may change their number
+_FLIPPED = ("humans", "things", "transitive", "intransitive", "long_phrases")
 
 
 def make(
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     n: int,
     rng: np.random.Generator,
     *,
@@ -128,18 +136,18 @@ def make(
         for kind in chosen
         for number in (0, 1)
     }
-    # kinds in turn; the sum makes numbers alternate within a round and from round to round
-    prompts = [
-        next(draws[chosen[i % len(chosen)], sum(divmod(i, len(chosen))) % 2]) for i in range(n)
-    ]
+    prompts = []
+    for i in range(n):
+        turn, place = divmod(i, len(chosen))  # kinds in turn
+        number = (turn + place) % 2  # alternating within a turn and from turn to turn
+        prompts.append(next(draws[chosen[place], number]))
 
     forms = _verb_forms(tokenizer, lexicon, strict)
     answers = torch.tensor([single_token(tokenizer, " " + form) for form, _ in forms])
     agrees = torch.tensor([[number == p.words["number"] for _, number in forms] for p in prompts])
     pairs = build(TASK, tokenizer, prompts, answers, torch.where(agrees, 1, -1))
-    pairs.table["attractor_mismatch"] = pairs.table["attractor_mismatch"].astype(
-        "boolean"
-    )  # NA: no attractor
+    mismatch = pairs.table["attractor_mismatch"].astype("boolean")  # NA: no attractor
+    pairs.table["attractor_mismatch"] = mismatch
     return pairs
 
 
@@ -153,9 +161,9 @@ def _choose(kinds: str | Iterable[str] | None, mismatched_only: bool) -> list[st
     for name in chosen:
         if name not in CONSTRUCTIONS:
             close = get_close_matches(name, CONSTRUCTIONS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(
-                f"sva has no kind {name!r}; {f'did you mean {close[0]}? ' if close else ''}"
-                f"The kinds are {', '.join(CONSTRUCTIONS)}"
+                f"sva has no kind {name!r}; {hint}The kinds are {', '.join(CONSTRUCTIONS)}"
             )
         if mismatched_only and name not in with_attractor:
             raise ValueError(
@@ -169,50 +177,73 @@ def _stimuli(
     name: str,
     number: int,
     lexicon: Lexicon,
-    even: dict[str, list],
+    even: Mapping[str, list[Forms]],
     mismatched_only: bool,
     rng: np.random.Generator,
 ) -> Iterator[Prompt]:
     """All prompts of a kind with a subject of a number (0 singular, 1 plural), shuffled, over and
     over."""
     kind = CONSTRUCTIONS[name]
-    words = (
-        even[kind.word]
-        if kind.agrees == "subject"
-        else getattr(lexicon, kind.word)
-        if kind.word
-        else [None]
+    items = list(
+        product(
+            _nouns(kind, lexicon, even),
+            _attractor_numbers(kind, number, mismatched_only),
+            _words(kind, lexicon, even),
+        )
     )
-    if kind.attractor:
-        nouns = [
-            (s, a)
-            for s in even[kind.subject]
-            for a in getattr(lexicon, kind.attractor)
-            if s != a and (not lexicon.holds_out or held_out("attractor", s[0], a[0]))
-        ]
-        numbers = (1 - number,) if mismatched_only else (0, 1)
-    else:
-        nouns, numbers = [(s, None) for s in even[kind.subject]], (number,)
-    items = list(product(nouns, numbers, words))
     if not items:
         raise ValueError(
-            f"sva: the {lexicon.name} lexicon has no words left for the kind {name!r}: the tokenizer "
-            "gives its singulars and plurals different lengths; leave the kind out with kinds=..."
+            f"sva: the {lexicon.name} lexicon has no words left for the kind {name!r}: the "
+            "tokenizer gives its singulars and plurals different lengths; leave the kind out with "
+            "kinds=..."
         )
     return cycle(_prompt(name, number, *items[i]) for i in rng.permutation(len(items)))
 
 
+def _nouns(
+    kind: Construction, lexicon: Lexicon, even: Mapping[str, list[Forms]]
+) -> list[tuple[Forms, Forms | None]]:
+    """(subject, attractor), less what training documents hold; no attractor: None."""
+    subjects = even[kind.subject]
+    if not kind.attractor:
+        return [(subject, None) for subject in subjects]
+    return [
+        (subject, attractor)
+        for subject in subjects
+        for attractor in getattr(lexicon, kind.attractor)
+        if subject != attractor
+        and (not lexicon.holds_out or held_out("attractor", subject[0], attractor[0]))
+    ]
+
+
+def _attractor_numbers(kind: Construction, number: int, mismatched_only: bool) -> tuple[int, ...]:
+    if not kind.attractor:
+        return (number,)
+    return (1 - number,) if mismatched_only else (0, 1)
+
+
+def _words(
+    kind: Construction, lexicon: Lexicon, even: Mapping[str, list[Forms]]
+) -> Sequence[Forms | str | None]:
+    if kind.word is None:
+        return [None]
+    return even[kind.word] if kind.agrees == "subject" else getattr(lexicon, kind.word)
+
+
 def _prompt(
-    name: str, number: int, nouns: tuple, attractor_number: int, word: str | tuple[str, str] | None
+    name: str,
+    number: int,
+    nouns: tuple[Forms, Forms | None],
+    attractor_number: int,
+    word: Forms | str | None,
 ) -> Prompt:
     kind, (subject, attractor) = CONSTRUCTIONS[name], nouns
 
     def text(subject_number: int) -> tuple[str, dict[str, int]]:
-        inflected = (
-            word[subject_number if kind.agrees == "subject" else attractor_number]
-            if kind.agrees
-            else word
-        )
+        inflected = word
+        if isinstance(inflected, tuple):
+            number_of_word = subject_number if kind.agrees == "subject" else attractor_number
+            inflected = inflected[number_of_word]
         return fill(
             kind.frame,
             subject=subject[subject_number],
@@ -221,12 +252,11 @@ def _prompt(
         )
 
     clean, marks = text(number)
-    positions = {"subject": marks["subject"], "attractor": marks.get("attractor")}
     return Prompt(
-        clean,
-        text(1 - number)[0],
-        positions,
-        {
+        clean=clean,
+        corrupted=text(1 - number)[0],
+        marks={"subject": marks["subject"], "attractor": marks.get("attractor")},
+        words={
             "kind": name,
             "number": _NUMBERS[number],
             "subject": subject[0],
@@ -238,7 +268,9 @@ def _prompt(
     )
 
 
-def _verb_forms(tokenizer, lexicon: Lexicon, strict: bool) -> list[tuple[str, str]]:
+def _verb_forms(
+    tokenizer: PreTrainedTokenizerBase, lexicon: Lexicon, strict: bool
+) -> list[tuple[str, str]]:
     """(form, number) of the verbs that answer: those with one token, and with `strict` their other
     form too."""
     forms = []
@@ -246,10 +278,16 @@ def _verb_forms(tokenizer, lexicon: Lexicon, strict: bool) -> list[tuple[str, st
         single = [is_single_token(tokenizer, " " + form) for form in pair]
         forms += [
             (form, number)
-            for form, number, one in zip(pair, _NUMBERS, single)
-            if one and (all(single) or not strict)
+            for form, number, is_single in zip(pair, _NUMBERS, single, strict=True)
+            if is_single and (all(single) or not strict)
         ]
     return forms
 
 
-TASK = Task("sva", "Subject-Verb Agreement", "probability_difference", make, min_metric=0.1)
+TASK = Task(
+    name="sva",
+    title="Subject-Verb Agreement",
+    metric_name="probability_difference",
+    make=make,
+    min_metric=0.1,
+)

@@ -2,67 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from circuitbook.tasks.lexicon import STORIES as L
 from circuitbook.tasks.lexicon import held_out
 from circuitbook.tasks.stories.world import ADJECTIVES, CENTURIES, COPULAS, SEQUENCES, World, people
 
+Forms = tuple[str, str]  # singular and plural
+
 # ------------------------------------------------------------------ agreement
 
 
-def noun(rng: World, kinds=None) -> tuple[tuple[str, str], int]:
-    return rng.choice(kinds or L.humans), rng.randrange(2)
+def noun(rng: World) -> tuple[Forms, int]:
+    """A person, and a number: 0 singular, 1 plural."""
+    return rng.choice(L.humans), rng.randrange(2)
 
 
 def subject_and_attractor(
-    rng: World, subjects, attractors
-) -> tuple[tuple[str, str], tuple[str, str]]:
+    rng: World, subjects: Sequence[Forms], attractors: Sequence[Forms]
+) -> tuple[Forms, Forms]:
+    """Two different nouns that are no held-out pair."""
     while True:
-        a, b = rng.choice(subjects), rng.choice(attractors)
-        if a != b and not held_out("attractor", a[0], b[0]):
-            return a, b
+        subject, attractor = rng.choice(subjects), rng.choice(attractors)
+        if subject != attractor and not held_out("attractor", subject[0], attractor[0]):
+            return subject, attractor
 
 
 def predicate(rng: World, number: int, person: bool = True) -> str:
+    """What agrees with a subject of this number."""
     if person and rng.random() < 0.55:
         return rng.choice(L.intransitive)[number]
     return f"{rng.choice(COPULAS)[number]} {rng.choice(ADJECTIVES)}"
 
 
 def agreement_sentence(rng: World) -> str:
+    """A sentence in one of the constructions of the task `sva`."""
     kind = rng.randrange(10)
-    i, j = rng.randrange(2), rng.randrange(2)
+    number, other = rng.randrange(2), rng.randrange(2)
     if rng.random() < 0.5:
-        j = 1 - i  # attractors disagree more often than by chance
+        other = 1 - number  # attractors disagree more often than by chance
     if kind == 0:
-        (s, i) = noun(rng)
-        return f"The {s[i]} {predicate(rng, i)}."
+        return _simple(rng)
     if kind == 1:
-        s, a = subject_and_attractor(rng, L.humans, L.humans)
-        speech = rng.choice(L.speech)
-        return f"The {a[j]} {speech} the {s[i]} {predicate(rng, i)}."
+        return _complement(rng, number, other)
     if kind == 2:
-        (s, i) = noun(rng)
-        first = rng.choice(L.intransitive if rng.random() < 0.5 else L.long_phrases)[i]
-        return f"The {s[i]} {first} and {predicate(rng, i)}."
+        return _coordination(rng)
     if kind <= 5:
-        inanimate = rng.random() < 0.4
-        thing = not inanimate and rng.random() < 0.3
-        s, a = subject_and_attractor(
-            rng, L.things if inanimate else L.humans, L.things if thing else L.humans
-        )
-        return f"The {s[i]} {rng.choice(L.prepositions)} the {a[j]} {predicate(rng, i, not inanimate)}."
+        return _prepositional(rng, number, other)
     if kind <= 7:
-        s, a = subject_and_attractor(rng, L.humans, L.humans)
-        return f"The {s[i]} that {rng.choice(L.transitive)[i]} the {a[j]} {predicate(rng, i)}."
+        return _subject_relative(rng, number, other)
+    return _object_relative(rng, number, other)
+
+
+def _simple(rng: World) -> str:
+    subject, number = noun(rng)
+    return f"The {subject[number]} {predicate(rng, number)}."
+
+
+def _complement(rng: World, number: int, other: int) -> str:
+    subject, attractor = subject_and_attractor(rng, L.humans, L.humans)
+    speech = rng.choice(L.speech)
+    return f"The {attractor[other]} {speech} the {subject[number]} {predicate(rng, number)}."
+
+
+def _coordination(rng: World) -> str:
+    subject, number = noun(rng)
+    first = rng.choice(L.intransitive if rng.random() < 0.5 else L.long_phrases)[number]
+    return f"The {subject[number]} {first} and {predicate(rng, number)}."
+
+
+def _prepositional(rng: World, number: int, other: int) -> str:
     inanimate = rng.random() < 0.4
-    s, a = subject_and_attractor(rng, L.things if inanimate else L.humans, L.humans)
-    if held_out("attractor", a[0], s[0]):  # the inner verb agrees across the outer noun
+    attractor_is_thing = not inanimate and rng.random() < 0.3
+    subject, attractor = subject_and_attractor(
+        rng,
+        L.things if inanimate else L.humans,
+        L.things if attractor_is_thing else L.humans,
+    )
+    phrase = f"{subject[number]} {rng.choice(L.prepositions)} the {attractor[other]}"
+    return f"The {phrase} {predicate(rng, number, not inanimate)}."
+
+
+def _subject_relative(rng: World, number: int, other: int) -> str:
+    subject, attractor = subject_and_attractor(rng, L.humans, L.humans)
+    phrase = f"{subject[number]} that {rng.choice(L.transitive)[number]} the {attractor[other]}"
+    return f"The {phrase} {predicate(rng, number)}."
+
+
+def _object_relative(rng: World, number: int, other: int) -> str:
+    inanimate = rng.random() < 0.4
+    subjects = L.things if inanimate else L.humans
+    subject, attractor = subject_and_attractor(rng, subjects, L.humans)
+    # The inner verb agrees across the outer noun
+    if held_out("attractor", attractor[0], subject[0]):
         return agreement_sentence(rng)
     that = "that " if rng.random() < 0.6 else ""
-    return f"The {s[i]} {that}the {a[j]} {rng.choice(L.transitive)[j]} {predicate(rng, i, not inanimate)}."
+    clause = f"{that}the {attractor[other]} {rng.choice(L.transitive)[other]}"
+    return f"The {subject[number]} {clause} {predicate(rng, number, not inanimate)}."
 
 
 def agreement(rng: World) -> str:
+    """Some such sentences."""
     return " ".join(agreement_sentence(rng) for _ in range(rng.randint(4, 8)))
 
 
@@ -89,27 +129,30 @@ def span(rng: World) -> str:
 
 
 def history(rng: World) -> str:
+    """Some spans."""
     return " ".join(span(rng) for _ in range(rng.randint(3, 6)))
 
 
-def run(rng: World, words: tuple[str, ...], wraps: bool, n: int) -> list[str]:
+def in_order(rng: World, words: tuple[str, ...], wraps: bool, n: int) -> list[str]:
+    """Some words of an ordinal list, in its order, from anywhere in it."""
     n = n if wraps else min(n, len(words))
     start = rng.randrange(len(words) if wraps else len(words) - n + 1)
     return [words[(start + k) % len(words)] for k in range(n)]
 
 
 def succession(rng: World) -> str:
+    """Days, months, numbers ... in their order, and what comes after what."""
     lines = []
     for _ in range(rng.randint(2, 4)):
         words, wraps = rng.choice(tuple(SEQUENCES.values()))
         u = rng.random()
         if u < 0.6:
-            items = run(rng, words, wraps, rng.randint(3, 9))
+            items = in_order(rng, words, wraps, rng.randint(3, 9))
             lines.append("In order: " + (", ".join(items) if u < 0.3 else " ".join(items)) + ".")
         elif u < 0.85:
-            a, b = run(rng, words, wraps, 2)
+            a, b = in_order(rng, words, wraps, 2)
             lines.append(f"After {a} comes {b}.")
         else:
-            a, b = run(rng, words, wraps, 2)
+            a, b = in_order(rng, words, wraps, 2)
             lines.append(f"Before {b} comes {a}.")
     return " ".join(lines)

@@ -1,13 +1,13 @@
 """The story language: documents about a few people, places, things and times.
 
-A document is a little world (three people with surnames, a place, a thing) and
-passages about it; names come back, pronouns agree with people, verbs with their subjects, years go
-forward, lists and lines are repeated. The four tasks measure what a model picks up from that.
+A document is a little world (three people with surnames, a place, a thing) and passages about it;
+names come back, pronouns agree with people, verbs with their subjects, years go forward, lists and
+lines are repeated. The four tasks measure what a model picks up from that.
 
-Left out of every document, and so free for measuring (see `circuitbook.lexicon`): a fifth of all
-pairs of names, of all (century, year) starts of spans and of all (subject, attractor) noun pairs;
-half of the twenty names in tag questions; and the paper's seven IOI frames: each of their two
-halves occurs, joined to other halves.
+Left out of every document, and so free for measuring (see `tasks.lexicon`): a fifth of all pairs of
+names, of all (century, year) starts of spans and of all (subject, attractor) noun pairs; half of
+the twenty names in tag questions; and the paper's seven IOI frames: each of their two halves
+occurs, joined to other halves.
 
 `document(rng)` draws one document; `FAMILIES` gives the mixture.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from circuitbook.tasks.lexicon import STORIES as L
 from circuitbook.tasks.stories.world import ADJECTIVES, DAYS, World, a_thing, cap, he, him, people
 
-# ------------------------------------------------------------------ meetings: giving, saying, taking
+# ------------------------------------------------------------------ giving, saying, taking
 
 OPENINGS = (  # {a} and {b} come together; a comma means the act follows at once
     "Then, {a} and {b} went to the {p}.",
@@ -42,14 +42,12 @@ ACTS = (
 )
 
 
-PRONOUN_SUBJECTS = (
-    0.1  # of the acts of a woman and a man: whom "he" leaves as the receiver, only gender tells
-)
+# Of the acts of a woman and a man: whom "he" leaves as the receiver, only gender tells
+PRONOUN_SUBJECTS = 0.1
 
 
-PAPER_FRAMES = frozenset(
-    {(0, 0), (1, 0), (2, 1), (3, 2), (4, 3), (5, 0), (6, 4)}
-)  # (opening, act): held out
+# (opening, act) of the paper's frames: held out
+PAPER_FRAMES = frozenset({(0, 0), (1, 0), (2, 1), (3, 2), (4, 3), (5, 0), (6, 4)})
 
 
 ASIDES = (
@@ -87,21 +85,22 @@ def act(
     elif u < 0.30 and third:
         subject = f"{s} thanked {third} and"
     phrase = phrase.format(s=subject)
-    u = rng.random()
-    target = (
-        io
-        if u < 0.86
-        else third
-        if third and u < 0.90
-        else him(io)
-        if u < 0.94
-        else "the " + rng.choice(L.humans)[0]
-        if u < 0.98
-        else "everyone"
-    )
+    target = _receiver(rng, io, third)
     if k == 3:
         return f"{phrase} {target} that the {thing} was {rng.choice(ADJECTIVES)}."
     return f"{phrase} {target}."
+
+
+def _receiver(rng: World, io: str, third: str | None) -> str:
+    """Mostly `io`; else a third person, a pronoun, or somebody without a name."""
+    u = rng.random()
+    if u < 0.86:
+        return io
+    if third and u < 0.90:
+        return third
+    if u < 0.94:
+        return him(io)
+    return "the " + rng.choice(L.humans)[0] if u < 0.98 else "everyone"
 
 
 def meeting(rng: World, pairs_share: float = 0.0) -> str:
@@ -122,7 +121,7 @@ def meeting(rng: World, pairs_share: float = 0.0) -> str:
     thing = a_thing(rng)
     lines: list[str] = []
     opening = None
-    for couple, place in zip(couples, places):
+    for couple, place in zip(couples, places, strict=True):
         last = couple is couples[-1]
         while True:
             opening = rng.randrange(len(OPENINGS))

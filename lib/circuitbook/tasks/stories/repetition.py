@@ -32,6 +32,7 @@ from circuitbook.tasks.stories.world import (
 
 
 def some_words(rng: World) -> tuple[str, ...]:
+    """One kind of words that can be listed."""
     return rng.choice(
         (
             L.objects,
@@ -73,6 +74,7 @@ def recitation(rng: World) -> str:
 
 
 def enumeration(rng: World) -> str:
+    """Somebody makes a list, and it is said again."""
     words = some_words(rng)
     owner = people(rng, 1)[0]
     items: list[str] = []
@@ -102,9 +104,13 @@ def party(rng: World) -> str:
 
 
 def full_names(rng: World) -> str:
+    """People with their surnames, which come back together."""
     cast = people(rng, rng.randint(2, 3))
     family = [rng.family_names.get(a) or rng.choice(SURNAMES) for a in cast]
-    lines = [f"{a} {f} was {rng.choice(ADJECTIVES)}." for a, f in zip(cast, family)]
+    lines = [
+        f"{name} {surname} was {rng.choice(ADJECTIVES)}."
+        for name, surname in zip(cast, family, strict=True)
+    ]
     for _ in range(rng.randint(2, 4)):
         k = rng.randrange(len(cast))
         lines.append(
@@ -123,9 +129,10 @@ def full_names(rng: World) -> str:
 
 
 def roles(rng: World) -> str:
+    """Who is the teacher, and who the teacher is."""
     cast = people(rng, rng.randint(2, 4))
     jobs = [h[0] for h in rng.sample(L.humans, len(cast))]
-    lines = [f"{a} is the {j}." for a, j in zip(cast, jobs)]
+    lines = [f"{a} is the {j}." for a, j in zip(cast, jobs, strict=True)]
     for k in rng.sample(range(len(cast)), len(cast)):
         lines.append(
             f"The {jobs[k]} is {cast[k]}."
@@ -136,6 +143,7 @@ def roles(rng: World) -> str:
 
 
 def pronouns(rng: World) -> str:
+    """A person, named once, then he or she."""
     a = people(rng, 1)[0]
     o, p = a_thing(rng), a_place(rng)
     lines = [
@@ -155,7 +163,8 @@ def pronouns(rng: World) -> str:
                     f"Everyone knew that {he(a)} was {rng.choice(ADJECTIVES)}.",
                     f"The {rng.choice(L.humans)[0]} saw {him(a)} near the {p}.",
                     f"{a} said that {he(a)} was {rng.choice(ADJECTIVES)}.",
-                    f"When {a} came home, {he(a)} gave {his(a)} {o} to the {rng.choice(L.humans)[0]}.",
+                    f"When {a} came home, {he(a)} gave {his(a)} {o} "
+                    f"to the {rng.choice(L.humans)[0]}.",
                     f"{a} knew where {he(a)} was.",
                 )
             )
@@ -169,7 +178,8 @@ def subject_again(rng: World) -> str:
     p, o = a_place(rng), a_thing(rng)
     return rng.choice(
         (
-            f"{a} went to the {p}. {b} went to the {p}. {a} was {rng.choice(ADJECTIVES)} and {b} looked at {a}.",
+            f"{a} went to the {p}. {b} went to the {p}. "
+            f"{a} was {rng.choice(ADJECTIVES)} and {b} looked at {a}.",
             f"{a} had a {o}. The {o} was from {b}. So {b} was a friend of {a}.",
             f"Everyone talked to {a}. {b} talked to {a} too. Then {a} went home with {b}.",
             f"{a} saw {b}. {b} saw {a}. The {o} of {a} was {rng.choice(ADJECTIVES)}.",
@@ -178,6 +188,7 @@ def subject_again(rng: World) -> str:
 
 
 def tag_questions(rng: World) -> str:
+    """As in the task `gendered_pronoun`, of the names that are not held out."""
     lines = []
     for _ in range(rng.randint(2, 4)):
         while True:
@@ -192,10 +203,12 @@ def tag_questions(rng: World) -> str:
 # ------------------------------------------------------------------ the mixture
 
 FUNCTION_WORDS = tuple(
-    "a about afterwards again and at began came comes decided ended everyone for friend from fun gave "
-    "give going got had he her him his home in it lasted list lived long looked lost lot made many "
-    "met of order really sent she showed sold such talked that the thinking to too took very wanted "
-    "way went where who with year".split()
+    """
+    a about afterwards again and at began came comes decided ended everyone for friend from fun gave
+    give going got had he her him his home in it lasted list lived long looked lost lot made many
+    met of order really sent she showed sold such talked that the thinking to too took very wanted
+    way went where who with year
+    """.split()
 )
 
 
@@ -220,5 +233,6 @@ RECITABLE = tuple(
 )
 
 
-def names_in(text: str) -> set[str]:
+def names_in(text: str) -> frozenset[str]:
+    """The people that a text names."""
     return NAMES.intersection(re.findall(r"[A-Za-z]+", text))

@@ -150,9 +150,10 @@ class World(random.Random):
     surnames, its things."""
 
     def begin(self) -> None:
+        """Draws another cast and its things."""
         self.cast: tuple[str, ...] = ()
         self.cast = people(self, 3)
-        self.family_names = dict(zip(self.cast, self.sample(SURNAMES, 3)))
+        self.family_names = dict(zip(self.cast, self.sample(SURNAMES, 3), strict=True))
         self.home, self.belonging = self.choice(L.places), self.choice(L.objects)
 
 
@@ -170,24 +171,30 @@ def people(rng: World, n: int, known: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 
 def a_place(rng: World) -> str:
+    """Mostly any place, often the document's own."""
     return rng.home if rng.random() < 0.4 else rng.choice(L.places)
 
 
 def a_thing(rng: World) -> str:
+    """Mostly any object, often the document's own."""
     return rng.belonging if rng.random() < 0.4 else rng.choice(L.objects)
 
 
 def he(name: str) -> str:
+    """He or she."""
     return "she" if name in FEMALE else "he"
 
 
 def him(name: str) -> str:
+    """Him or her."""
     return "her" if name in FEMALE else "him"
 
 
 def his(name: str) -> str:
+    """His or her."""
     return "her" if name in FEMALE else "his"
 
 
 def cap(word: str) -> str:
+    """With a capital letter."""
     return word[0].upper() + word[1:]

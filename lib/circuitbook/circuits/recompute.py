@@ -1,0 +1,207 @@
+"""Only the circuit's own nodes, recomputed from the corrupted run: see `circuits.evaluation`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from circuitbook.circuits.batches import pairs_metric
+from circuitbook.circuits.corrupted import CorruptedRun
+from circuitbook.model.graph import HEAD_INPUTS, Graph
+from circuitbook.model.network import CosSin, Layer, Network, attend, rotate
+
+HEADS_FIRST = "prompt pos head d_head -> head prompt pos d_head"
+
+
+@torch.no_grad()
+def metric_of_circuits(
+    network: Network, graph: Graph, corrupted: CorruptedRun, masks: Sequence[np.ndarray]
+) -> Float[Tensor, "circuit prompt"]:
+    """The task's metric with only the edges of each circuit clean; the circuits share a batch."""
+    circuits = [_Circuit(graph, mask, corrupted) for mask in masks]
+    n_pos = corrupted.change.shape[1]
+    cos_sin = network.rotary_cos_sin(corrupted.last, corrupted.start, n_pos)
+    for i, layer in enumerate(network.layers):
+        _recompute_heads(network, layer, i, circuits, corrupted, cos_sin)
+        _recompute_mlps(layer, i, circuits, corrupted)
+    last = torch.stack([circuit.last_stream() for circuit in circuits], 1)
+    logits = network.logits(last.to(corrupted.last.dtype))
+    return pairs_metric(corrupted.pairs, logits).t()
+
+
+class _Circuit:
+    """One circuit, and how far what its sources write has moved from the corrupted run."""
+
+    def __init__(self, graph: Graph, mask: np.ndarray, corrupted: CorruptedRun) -> None:
+        self.graph, self.mask, self.corrupted = graph, mask, corrupted
+        change = corrupted.change
+        self.sources = np.flatnonzero(mask.any(1))  # in use, ascending
+        self.place = np.full(graph.n_src, -1)  # of a source among these
+        self.place[self.sources] = np.arange(len(self.sources))
+        self.weights = torch.as_tensor(
+            mask[self.sources], dtype=change.dtype, device=change.device
+        )  # [source, dst]
+        self.moved = change.new_zeros(len(self.sources), *change.shape)  # now minus corrupted
+        if len(self.sources) and self.sources[0] == 0:
+            self.moved[0] = change
+
+    def read(
+        self, columns: np.ndarray, x: Float[Tensor, "prompt pos d_model"]
+    ) -> Float[Tensor, "column prompt pos d_model"]:
+        """What these inputs read, x on the corrupted prompts; they all reach the same sources."""
+        known = int(np.searchsorted(self.sources, self.graph.reach[columns[0]]))
+        change = self.weights[:known, columns].t() @ self.moved[:known].flatten(1)
+        now = x.to(change.dtype).flatten()[None] + change
+        return now.to(x.dtype).view(-1, *x.shape)
+
+    def write(self, source: int, change: Float[Tensor, "prompt pos d_model"]) -> None:
+        """Keeps what a node writes now, if an edge of the circuit reads it."""
+        if (place := self.place[source]) >= 0:
+            self.moved[place] = change
+
+    def last_stream(self) -> Float[Tensor, "prompt d_model"]:
+        """What `logits` reads, at END."""
+        end = self.corrupted.end
+        at_end = self.moved[:, torch.arange(len(end), device=end.device), end]
+        change = einsum(
+            self.weights[:, -1], at_end, "source, source prompt d_model -> prompt d_model"
+        )
+        return self.corrupted.last.to(change.dtype) + change
+
+
+# ------------------------------------------------------------------ attention
+
+
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """The inputs of a layer's heads that the circuits hold, in a row; arrays are [input]."""
+
+    columns: list[np.ndarray]  # of each circuit: destinations
+    circuit: np.ndarray
+    kind: np.ndarray  # which of HEAD_INPUTS
+    head: np.ndarray
+
+    @classmethod
+    def of_layer(cls, graph: Graph, index: int, masks: Sequence[np.ndarray]) -> _Inputs:
+        first, mlp = graph.destination(index, 0), graph.destination(index)
+        columns = [first + np.flatnonzero(mask[:, first:mlp].any(0)) for mask in masks]
+        circuit = np.repeat(np.arange(len(masks)), [len(part) for part in columns])
+        kind, head = np.divmod(np.concatenate(columns) - first, graph.n_heads)
+        return cls(columns, circuit, kind, head)
+
+    def rows(self) -> list[tuple[int, int]]:
+        """(circuit, head) of each head that is recomputed."""
+        return sorted(set(zip(self.circuit.tolist(), self.head.tolist(), strict=True)))
+
+
+def _recompute_heads(
+    network: Network,
+    layer: Layer,
+    index: int,
+    circuits: Sequence[_Circuit],
+    corrupted: CorruptedRun,
+    cos_sin: CosSin | None,
+) -> None:
+    """Attention of a layer's heads, each (circuit, head) a row of one batch."""
+    graph = circuits[0].graph
+    inputs = _Inputs.of_layer(graph, index, [circuit.mask for circuit in circuits])
+    rows = inputs.rows()
+    if not rows:
+        return
+    heads = torch.as_tensor([head for _, head in rows], device=corrupted.change.device)
+    now = _queries_keys_values(layer, inputs, rows, heads, circuits, corrupted, index, cos_sin)
+    prefix = None
+    if corrupted.start:
+        keys, values = corrupted.prefix[index]
+        prefix = _rows_as_prompts(keys, heads), _rows_as_prompts(values, heads)
+    q, k, v = (
+        rearrange(now[kind], "row prompt pos d_head -> (row prompt) 1 pos 1 d_head")
+        for kind in HEAD_INPUTS
+    )
+    z = rearrange(
+        attend(q, k, v, network.scale, prefix),
+        "(row prompt) 1 pos 1 d_head -> row prompt pos d_head",
+        row=len(rows),
+    )
+    dtype = corrupted.change.dtype
+    before = rearrange(corrupted.layers[index].z, HEADS_FIRST)[heads]
+    written = einsum(
+        z.to(dtype) - before.to(dtype),
+        layer.w_out[heads].to(dtype),
+        "row prompt pos d_head, row d_head d_model -> row prompt pos d_model",
+    )
+    for (circuit, head), change in zip(rows, written, strict=True):
+        circuits[circuit].write(graph.source(index, head), change)
+
+
+def _queries_keys_values(
+    layer: Layer,
+    inputs: _Inputs,
+    rows: Sequence[tuple[int, int]],
+    heads: Tensor,
+    circuits: Sequence[_Circuit],
+    corrupted: CorruptedRun,
+    index: int,
+    cos_sin: CosSin | None,
+) -> dict[str, Float[Tensor, "row prompt pos d_head"]]:
+    """The corrupted ones, with those in their place that the circuits' edges change."""
+    before = corrupted.layers[index]
+    now = {kind: rearrange(before.inputs[kind], HEADS_FIRST)[heads] for kind in HEAD_INPUTS}
+    row_of = {row: j for j, row in enumerate(rows)}
+    read = [
+        circuit.read(columns, before.x)
+        for circuit, columns in zip(circuits, inputs.columns, strict=True)
+        if len(columns)
+    ]
+    normed = layer.norm_attention(torch.cat(read))  # [input, prompt, pos, d_model]
+    for i, kind in enumerate(HEAD_INPUTS):
+        of_kind = (inputs.kind == i).nonzero()[0]
+        if not len(of_kind):
+            continue
+        circuit, head = inputs.circuit[of_kind], inputs.head[of_kind]
+        value = einsum(
+            normed[torch.as_tensor(of_kind, device=normed.device)],
+            layer.w_in[kind][torch.as_tensor(head, device=normed.device)],
+            "input prompt pos d_model, input d_head d_model -> input prompt pos d_head",
+        )
+        bias = layer.b_in[kind][torch.as_tensor(head, device=normed.device)]
+        value = value + rearrange(bias, "input d_head -> input 1 1 d_head")
+        if kind != "v":
+            value = rotate(value[:, :, :, None], cos_sin)[:, :, :, 0]
+        places = zip(circuit.tolist(), head.tolist(), strict=True)
+        now[kind][[row_of[place] for place in places]] = value
+    return now
+
+
+def _rows_as_prompts(
+    part: Float[Tensor, "prompt pos head d_head"], heads: Tensor
+) -> Float[Tensor, "row_prompt pos 1 d_head"]:
+    """Keys or values of the prefix, for every row."""
+    return rearrange(
+        rearrange(part, HEADS_FIRST)[heads], "row prompt pos d_head -> (row prompt) pos 1 d_head"
+    )
+
+
+# ------------------------------------------------------------------ MLPs
+
+
+def _recompute_mlps(
+    layer: Layer, index: int, circuits: Sequence[_Circuit], corrupted: CorruptedRun
+) -> None:
+    """The layer's MLP in every circuit that reads it."""
+    graph, before = circuits[0].graph, corrupted.layers[index]
+    column = graph.destination(index)
+    reading = [circuit for circuit in circuits if circuit.mask[:, column].any()]
+    if not reading:
+        return
+    streams = [circuit.read(np.array([column]), before.x_mlp) for circuit in reading]
+    written = layer.mlp(layer.norm_mlp(torch.cat(streams)))
+    dtype = corrupted.change.dtype
+    for circuit, now in zip(reading, written, strict=True):
+        circuit.write(graph.source(index), now.to(dtype) - before.mlp.to(dtype))

@@ -1,0 +1,64 @@
+"""Norms and MLPs, as functions of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias, or an RMSNorm."""
+
+    weight: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"]
+    """0 in an RMSNorm."""
+    eps: float
+    centred: bool = True
+    """False for an RMSNorm, which takes no mean away and has no bias."""
+
+    def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        if self.centred:
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+    def centre(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        """x - mean, if this norm takes the mean away."""
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    def standardise(
+        self, x: Float[Tensor, "*axes d_model"], dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "*axes d_model"], Float[Tensor, "*axes 1"]]:
+        """(x - mean) / sqrt(var + eps), and 1 / sqrt(var + eps), in `dtype`."""
+        x = self.centre(x.to(dtype))
+        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        return x * scale, scale
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MLP:
+    """Two linear maps around an activation; a gated one, as in Llama, has a third.
+
+    Weights and biases are as torch.nn.Linear has them.
+    """
+
+    w_in: Float[Tensor, "d_mlp d_model"]
+    b_in: Float[Tensor, " d_mlp"]
+    w_out: Float[Tensor, "d_model d_mlp"]
+    b_out: Float[Tensor, " d_model"]
+    activation: Callable[[Tensor], Tensor]
+    gate: tuple[Float[Tensor, "d_mlp d_model"], Float[Tensor, " d_mlp"]] | None = None
+    """With it, the hidden layer is activation(gate x) * (in x), not activation(in x)."""
+
+    def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        hidden = F.linear(x, self.w_in, self.b_in)
+        if self.gate is None:
+            hidden = self.activation(hidden)
+        else:
+            hidden = self.activation(F.linear(x, *self.gate)) * hidden
+        return F.linear(hidden, self.w_out, self.b_out)

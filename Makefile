@@ -1,5 +1,7 @@
 # make book    the whole book: environment, chapters executed, site in _build/html
 # make test    every test; make test-fast leaves out the slow ones
+# make lint    layout and faults of the code (ruff), types (mypy), who imports whom (import-linter), spelling (codespell)
+# make format  lays out the code as make lint wants it
 # make serve   the site on http://localhost:8000
 # make lab     JupyterLab on the notebooks (installed the first time)
 # make links   checks the site's links (make book does so, too); with ARGS=--external also those to other hosts
@@ -23,7 +25,7 @@ READY := $(VENV)/ready
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: book test test-fast links pdf bench serve lab clean distclean
+.PHONY: book test test-fast lint format links pdf bench serve lab clean distclean
 .DEFAULT_GOAL := book
 
 book: $(READY)
@@ -34,6 +36,19 @@ test: $(READY)
 
 test-fast: $(READY)
 	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+CODE := lib tests benchmarks book/_ext notebooks
+
+lint: $(READY)
+	@$(VENV)/bin/ruff check $(CODE)
+	@$(VENV)/bin/ruff format --check $(CODE)
+	@$(VENV)/bin/mypy
+	@PYTHONPATH=lib $(VENV)/bin/lint-imports
+	@$(VENV)/bin/codespell README.md CONTRIBUTING.md CHANGELOG.md book lib notebooks tests benchmarks
+
+format: $(READY)
+	@$(VENV)/bin/ruff check --fix $(CODE)
+	@$(VENV)/bin/ruff format $(CODE)
 
 links: $(READY)
 	@$(PY) -m circuitbook links $(ARGS)

@@ -96,8 +96,8 @@ def test_groups_are_compared_by_their_own_models():
     half = {"ioi": {"xs": onset(8e6), "s": onset(1e6), "m": onset(1.2e6), "other": onset(1e9)}}
     groups = {"all sizes": ["xs", "s", "m"], "without the smallest": ["s", "m"], "one": ["s"]}
     compared = findings.compare_groups(half, groups, ["ioi"])
-    assert compared["ioi", "all sizes"].fold == pytest.approx(8)
-    assert compared["ioi", "without the smallest"].fold == pytest.approx(1.2)
+    assert compared["ioi", "all sizes"].ratio == pytest.approx(8)
+    assert compared["ioi", "without the smallest"].ratio == pytest.approx(1.2)
     table = findings.comparison_table(compared)
     assert table["the same?"].tolist() == ["no", "yes", "can't tell"]
     assert table["slowest / quickest"].tolist() == ["8.00  [8.00, 8.00]", "1.20  [1.20, 1.20]", ""]

@@ -175,8 +175,8 @@ def comparison_table(comparisons: Comparisons) -> pd.DataFrame:
     rows = []
     for (task, group), compared in comparisons.items():
         ratio = ""
-        if not np.isnan(compared.fold):
-            ratio = f"{compared.fold:.2f}  [{compared.low:.2f}, {compared.high:.2f}]"
+        if not np.isnan(compared.ratio):
+            ratio = f"{compared.ratio:.2f}  [{compared.low:.2f}, {compared.high:.2f}]"
         rows.append(
             {
                 "task": TASK_SHORT[task],
@@ -215,9 +215,9 @@ def same_at_every_size(
     for task in tasks:
         compared = comparisons[task, ALL_SIZES]
         line = f"- **{TASK_TITLES[task]}**: {compared.answer}"
-        if not np.isnan(compared.fold):
+        if not np.isnan(compared.ratio):
             interval = f"{compared.low:.2f} to {compared.high:.2f}"
-            line += f" (ratio {compared.fold:.2f}, interval {interval})."
+            line += f" (ratio {compared.ratio:.2f}, interval {interval})."
         lines.append(f"{line} {trend_with_size(half[task], sizes)}".rstrip())
     return (
         "**The paper's claim, in this suite.** Is the number of tokens the same at every size, "

@@ -10,7 +10,8 @@ import numpy as np
 from circuitbook.heads.attention import patterns_on
 from circuitbook.studies.chapter import Chapter
 from circuitbook.studies.findings.head_classes import last_of_each
-from circuitbook.studies.head_classes import CLASSES, PLACES, HeadClasses
+from circuitbook.studies.head_classes import CLASSES, HeadClasses
+from circuitbook.studies.head_scores import PLACES
 from circuitbook.tasks import get_task
 from circuitbook.wording import head_label
 

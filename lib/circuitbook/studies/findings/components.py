@@ -169,10 +169,10 @@ def _order_of_kind(kind: str, dates: Sequence[HeadAndAbility]) -> str:
 
 def _spread_of_kind(dates: Sequence[HeadAndAbility], main: Sequence[str]) -> str:
     sizes = compare_onsets({pair.model: pair.head for pair in dates if pair.model in main})
-    if np.isnan(sizes.fold):
+    if np.isnan(sizes.ratio):
         return ""
     return (
-        f" Slowest over quickest size: {sizes.fold:.2f} [{sizes.low:.2f}, {sizes.high:.2f}]; "
+        f" Slowest over quickest size: {sizes.ratio:.2f} [{sizes.low:.2f}, {sizes.high:.2f}]; "
         f"within a factor of two: {sizes.answer}."
     )
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from circuitbook.studies.head_classes import CLASSES, PANELS, SIGNALS, HeadClasses
+from circuitbook.studies.classifying import SIGNALS
+from circuitbook.studies.head_classes import CLASSES, PANELS, HeadClasses
 from circuitbook.wording import head_label, head_labels, short_number
 
 LETTERS = (

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from circuitbook.recipes import AlgorithmSettings
-from circuitbook.studies.head_classes import STAGES, HeadClasses, direct_classes
+from circuitbook.studies.classifying import STAGES, direct_classes
+from circuitbook.studies.head_classes import HeadClasses
 from circuitbook.studies.head_scores import TITLES, HeadScores
 from circuitbook.wording import head_label, short_number
 

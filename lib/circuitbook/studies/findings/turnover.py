@@ -134,7 +134,7 @@ def between_floor_and_ceiling(
     """Where the similarity lies between its bounds. draws: as from `two_draws`."""
     if neighbours.empty and draws.empty:
         return f"{NO_PAIRS.capitalize()}."
-    left = neighbours.groupby("task")["left"].mean()
+    left = neighbours.groupby("task")["normalised_jaccard"].mean()
     places = [f"{TASK_SHORT[task]} {left[task]:.0%}" for task in tasks if task in left.index]
     sentences = [
         "Where the similarity lies between floor (0 %) and ceiling (100 %), on average: "

@@ -131,7 +131,7 @@ def measure_abilities(
     measurement in hand.
     """
     frames = []
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     for here in at_checkpoints(suite, models, store, what="abilities", steps=steps, **where):
         checkpoint = here.checkpoint
         for task in tasks:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,7 @@ def measure_answer_readers(
     """`AnswerReaders` at each checkpoint and task (of `TELLS`) of `circuits` that has a circuit."""
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     found = [result for result in circuits if result.circuit.found and result.task in TELLS]
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     places = [(result.model, result.step) for result in found]
     readers = []
     for result, here in zip(

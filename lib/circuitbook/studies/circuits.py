@@ -12,6 +12,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -185,7 +186,7 @@ def measure_circuits(
     Ctrl-C loses at most the circuit in hand.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     results = []
     for here in at_checkpoints(suite, models, store, what="circuits", steps=steps, **where):
         checkpoint = here.checkpoint

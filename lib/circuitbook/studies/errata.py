@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -162,7 +163,11 @@ def redraws(
     with 2 and 32 sequences) and seed, with `value`: the mean metric of `prompts` prompts, or the
     strongest head's induction score.
     """
-    what = {"tasks": [get_task(task) for task in tasks], "prompts": prompts, "seeds": list(seeds)}
+    what: dict[str, Any] = {
+        "tasks": [get_task(task) for task in tasks],
+        "prompts": prompts,
+        "seeds": list(seeds),
+    }
     return _at_each(suite, cases, store, redraw_table, device=device, dtype=dtype, **what)
 
 
@@ -208,7 +213,12 @@ def suppression_redraws(
     """CSPA of one head on other draws of texts: a row per case, number of texts and draw, with
     `value`. Empty without a text.
     """
-    what = {"head": head, "counts": list(counts), "draws": draws, "texts": documents_for_mean}
+    what: dict[str, Any] = {
+        "head": head,
+        "counts": list(counts),
+        "draws": draws,
+        "texts": documents_for_mean,
+    }
     what |= {"positions": positions, "text": text_file(text)}
     return _at_each(suite, cases, store, suppression_table, device=device, dtype=dtype, **what)
 
@@ -269,5 +279,5 @@ def wrong_position(
     """Logits read at the last column of right-padded IOI prompts instead of END: `padded` (share of
     prompts), `right` and `wrong` (mean logit difference).
     """
-    what = {"prompts": prompts, "seed": seed}
+    what: dict[str, Any] = {"prompts": prompts, "seed": seed}
     return _at_each(suite, cases, store, position_table, device=device, dtype=dtype, **what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -122,12 +123,16 @@ def last_batch(
     """
     found = [result for result in circuits if result.circuit.found and result.task == "ioi"]
     places = [(result.model, result.step) for result in found]
-    where = {"device": device, "dtype": dtype, "progress": False}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": False}
     tables = []
     for result, here in zip(
         found, at_places(suite, places, store, what="last batch", **where), strict=True
     ):
-        what = {"prompts": prompts, "batch": batch, "size": result.circuit.about["size"]}
+        what: dict[str, Any] = {
+            "prompts": prompts,
+            "batch": batch,
+            "size": result.circuit.about["size"],
+        }
         table = here.table("errata", last_batch_table, **what)
         tables.append(table.assign(model=result.model, step=result.step))
     columns = ["weight", "edges", "model", "step"]

@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,7 +181,7 @@ def measure_head_classes(
     }
     scored = [scores for scores in head_scores if (scores.model, scores.step) in of_ioi]
     places = [(scores.model, scores.step) for scores in scored]
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     classified = []
     for scores, here in zip(
         scored, at_places(suite, places, store, what="algorithm", **where), strict=True

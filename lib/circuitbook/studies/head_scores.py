@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -304,7 +305,7 @@ def measure_heads(
     one kind of score of the checkpoint in hand.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     results = []
     for here in at_checkpoints(suite, models, store, what="heads", steps=steps, **where):
         arrays = _assembled(recipe.heads, recipe.seed, text, here.arrays)

@@ -8,6 +8,7 @@ heads_against(heads, low_heads)         # a row per score of heads
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ def measure_in(
     """The circuits in a dtype, and what could not be measured in it: sentences that name
     checkpoint, prompt and layer.
     """
-    where = {"device": device, "dtype": dtype, "progress": False}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": False}
     measured, failures = [], []
     for model, step in places_of(suite, models, steps):
         for task in tasks:
@@ -75,7 +76,7 @@ def measure_heads_in(
     device: str = "cpu",
 ) -> tuple[list[HeadScores], str]:
     """The scores of heads in a dtype, or none and a sentence that says where they overflowed."""
-    where = {"device": device, "dtype": dtype, "progress": False}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": False}
     try:
         return measure_heads(suite, models, store, recipe, steps, **where), ""
     except FloatingPointError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,7 @@ def measure_scrubs(
     graphs = {result.model: result.circuit.graph for result in circuits}
     classified = [classes for classes in head_classes if classes.members("direct").any()]
     places = [(classes.model, classes.step) for classes in classified]
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     rows: list[dict] = []
     for classes, here in zip(
         classified, at_places(suite, places, store, what="resampling", **where), strict=True

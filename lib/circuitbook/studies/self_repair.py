@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,8 +99,14 @@ def measure_repair(
     """At each checkpoint of `scores`: the heads that carry IOI are taken out; and each head, over a
     text sample.
     """
-    what = {"how": how, "prompts": prompts, "texts": texts, "length": length, "seed": seed}
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    what: dict[str, Any] = {
+        "how": how,
+        "prompts": prompts,
+        "texts": texts,
+        "length": length,
+        "seed": seed,
+    }
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     places = [(at.model, at.step) for at in scores]
     results = []
     for at, here in zip(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,7 @@ def transfer(
     found = [result for result in circuits if result.circuit.found]
     labels = {(classes.model, classes.step): classes.labels for classes in head_classes}
     kin = {name: frozenset(names) for names in across for name in names}
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     places = [(target.model, target.step) for target in found]
     tables = []
     for target, here in zip(

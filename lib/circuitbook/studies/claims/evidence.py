@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -88,7 +89,7 @@ def measure_evidence(
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     models = tuple(dict.fromkeys([*main, *(name for group in seeds for name in group)]))
-    where = {"device": device, "dtype": dtype, "progress": progress}
+    where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     answers = measure_abilities(suite, list(models), [*tasks, REPETITION], store, steps, **where)
     heads = measure_heads(suite, models, store, recipe, steps, text=text, **where)
     circuits = measure_circuits(suite, models, tasks, store, recipe, steps, **where)

@@ -14,6 +14,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from circuitbook.suites.names import base_model
+from circuitbook.wording import TASK_SHORT as TASK_SHORT
+from circuitbook.wording import TASK_TITLES as TASK_TITLES
+from circuitbook.wording import short_number
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
 
@@ -50,18 +53,6 @@ CURVES = (
     "#000000",
     "#8a6100",
 )  # of what is no model; with markers
-
-
-TASK_TITLES = {
-    "ioi": "Indirect Object Identification",
-    "gendered_pronoun": "Gendered Pronoun",
-    "greater_than": "Greater-Than",
-    "sva": "Subject-Verb Agreement",
-    "repetition": "Repeated random words",
-}
-
-
-TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"}  # for tables
 
 
 MEASURE_LABELS = {
@@ -114,14 +105,6 @@ def model_style(name: str, family: tuple[str, ...] | None = None) -> dict:
     if base != name:
         return {"color": colour, "linestyle": (0, (4, 2)), "linewidth": 1.0, "alpha": 0.8}
     return {"color": colour, "marker": MARKERS[k % len(MARKERS)]}
-
-
-def short_number(value: float, _=None) -> str:
-    """short_number(1_500_000) -> "1.5M" """
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
 
 
 def tokens_axis(ax, tokens) -> None:

@@ -1,0 +1,1 @@
+"""What the chapters show and say: tables and sentences computed from measurements, a module for each chapter or theme."""

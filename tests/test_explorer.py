@@ -162,17 +162,32 @@ def test_a_page_holds_one_script_and_only_as_much_as_it_may(monkeypatch):
     ]
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = circuit_explorer(found).data
-    assert (
-        page.count("</script") == 2 and "circuit-explorer.js" in page and "http" not in page
-    )
-    ends = lambda page: set(map(int, re.findall(r'"end":(\d+)', page)))
+    assert page.count("</script") == 2 and "circuit-explorer.js" in page and "http" not in page
     assert ends(page) == {200} and ends(circuit_explorer(found, most=100).data) == {100}
-    monkeypatch.setattr("circuitbook.figures.explorer.BUDGET", len(page) // 2)
+    size = len(json.dumps(settings_in(page)["data"], separators=(",", ":")))
+    monkeypatch.setattr("circuitbook.figures.explorer.BUDGET", size // 2)
     small = circuit_explorer(found).data
-    assert len(small) < 0.6 * len(page) and ends(small) < {100, 50, 25, 12}
+    assert len(page) - len(small) > 0.5 * size and ends(small) < {100, 50, 25, 12}
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
     alone = circuit_explorer(found).data
     assert SCRIPTS["circuit-explorer.js"]() in alone and alone.count("</script") == 2
+
+
+def settings_in(page: str) -> dict:
+    """What a view hands over to its script."""
+    return json.loads(re.search(r"<script type=\"application/json\"[^>]*>(.*?)</script>", page)[1])
+
+
+def ends(page: str) -> set[int]:
+    """The largest sizes that the circuits of a page can be drawn with."""
+    circuits = settings_in(page)["data"]["circuits"]
+    return {
+        circuit["end"]
+        for tasks in circuits.values()
+        for places in tasks.values()
+        for circuit in places
+        if "end" in circuit
+    }
 
 
 def test_what_cannot_be_explored_is_refused():

@@ -224,18 +224,11 @@ def test_the_explorer_takes_names_as_text(browser, address_of):
 
 
 @pytest.mark.browser
-def test_attention_views_are_drawn(browser, address_of):
-    tokens = [*NASTY[:2], "c"]
+def test_an_attention_view_is_drawn(browser, address_of):
     patterns = torch.eye(3).expand(2, 3, 3)
-    browser.open(
-        address_of(
-            lambda: attention_heads(tokens, patterns, ["0.1", "1.0"]),
-            lambda: attention_heads(tokens, patterns[:1], ["2.3"]),
-        )
-    )
-    place = "document.querySelector(`#${arguments[0]} [role=group]`)"
-    for name, heads in (("view1", ["0.1", "1.0"]), ("view2", ["2.3"])):
-        text = browser.run(f"return {place}.textContent", name)
-        assert all(head in text for head in heads) and "JavaScript" not in text
-        assert browser.run(f"return {place}.querySelectorAll('canvas, svg, img').length", name) > 0
+    browser.open(address_of(lambda: attention_heads([*NASTY[:2], "c"], patterns, ["0.1", "1.0"])))
+    place = "document.querySelector('#view1 [role=group]')"
+    text = browser.run(f"return {place}.textContent")
+    assert "0.1" in text and "1.0" in text and "JavaScript" not in text
+    assert browser.run(f"return {place}.querySelectorAll('canvas, svg, img').length") > 0
     assert browser.run(STRANGERS) == 0 and browser.complaints() == []

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 
+from circuitbook.figures.views import escaped
 
-def show(fig: plt.Figure, alt: str, name: str | None = None, here: bool = True) -> None:
-    """Shows a figure as an image with a text for those who do not see it.
 
-    Under a `name` other pages can show it too; with here=False it is for them alone. The image is SVG with its letters
-    drawn, so that it looks the same everywhere.
+def show(fig: plt.Figure, alt: str, name: str | None = None, *, here: bool = True) -> None:
+    """Shows a figure as an image with a text for those who do not see it, and closes it.
+
+    Under a `name` other pages can show it too; with here=False it is for them alone. The image is
+    SVG with its letters drawn, so that it looks the same everywhere.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "circuitbook"}):
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
-    image = HTML(f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">')
+    image = HTML(f'<img alt="{escaped(alt)}" src="data:image/svg+xml;base64,{data}">')
     if here:
         display(image)
     if name:

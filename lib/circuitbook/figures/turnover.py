@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from circuitbook.figures.abilities import _legend
+from circuitbook.figures.panels import model_legend as _legend
 from circuitbook.figures.showing import nothing
 from circuitbook.figures.style import CURVES, TASK_SHORT, log_axis, model_style, short_number
 from circuitbook.studies.seeds import COMPARED

@@ -1,4 +1,4 @@
-"""Pictures of scores and circuits: score matrix, circuit from bottom to top, edges over training."""
+"""Pictures of scores and circuits: score matrix, the circuit in layers, edges over training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def score_matrix(values: np.ndarray, graph: Graph, label: str) -> plt.Figure:
 
 
 def _name_destinations(ax: Axes, graph: Graph) -> None:
-    """Names under the columns: q, k and v of a layer in the middle of theirs; lines between layers."""
+    """Names below the columns: q, k, v of a layer in the middle of theirs; lines between layers."""
     width = 3 * graph.n_heads + 1  # of a layer, in columns
     ticks: list[float] = []
     names: list[str] = []

@@ -42,7 +42,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 GROUNDS = ("#ffffff", "#f4f3f0")  # the second as in book/_static/custom.css
 
-# from the smallest to the largest model of a suite that is not Pythia, which has plasma's darker half
+# from the smallest to the largest model of a suite; Pythia has the darker half of plasma instead
 SIZES = LinearSegmentedColormap.from_list("sizes", ["#3a9a2a", "#12769a", "#4a3fae", "#33063f"])
 
 # of what is no model; with markers

@@ -1,7 +1,7 @@
 """Interactive views: a place in the page, its data as JSON after it, and the scripts that draw it.
 
-Text becomes HTML here alone, and `showing` has its images' texts from here: what is handed to a view
-is escaped, and what is in its data is never read as markup. The scripts are those of `scripts`.
+Text becomes HTML by `escaped` alone, and what is in a view's data is never read as markup. The
+scripts are those of `scripts`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def escaped(text: str) -> str:
 
 
 def place_of(kind: str, *content: object) -> str:
-    """An id for a view, the same for the same content: place_of("heads", "m") -> "heads-ef3f26afc5" """
+    """An id, the same for the same content: place_of("heads", "m") -> "heads-ef3f26afc5" """
     return f"{kind}-{uuid.uuid5(uuid.NAMESPACE_OID, repr(content)).hex[:10]}"
 
 

@@ -129,8 +129,10 @@ def _class_strip(ax: Axes, checkpoints: Sequence[HeadClasses]) -> set[str]:
 
 def _class_cell(x: float, y: float, name: str, label: str | None = None) -> plt.Rectangle:
     """A field in the colour of a class; with a label, as the legend shows it."""
-    width = {} if label else {"linewidth": 0}
-    return plt.Rectangle((x, y), 1, 1, color=CLASS_COLOURS[name], alpha=0.55, label=label, **width)
+    linewidth = None if label else 0
+    return plt.Rectangle(
+        (x, y), 1, 1, color=CLASS_COLOURS[name], alpha=0.55, label=label, linewidth=linewidth
+    )
 
 
 def share_panels(

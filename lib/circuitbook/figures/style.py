@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -120,7 +120,7 @@ def tokens_axis(ax: Axes, tokens: Iterable[float]) -> None:
     ax.set_xlabel("tokens seen")
 
 
-def log_axis(axis: Axis) -> None:
+def log_axis(axis: XAxis | YAxis) -> None:
     """A log axis that is labelled at 1, 2 and 5 times the powers of ten, in plain numbers."""
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))

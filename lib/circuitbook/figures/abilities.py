@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from circuitbook.figures.panels import PAGE, model_legend, panel_grid
 from circuitbook.figures.style import TASK_TITLES, curve, log_axis, tokens_axis
@@ -21,7 +21,7 @@ def ability_panels(
     *,
     columns: int = 2,
     panel: tuple[float, float] = (4.2, 2.9),
-) -> plt.Figure:
+) -> Figure:
     """Figure 1: one panel per task, one curve per model over tokens seen.
 
     curves   columns model, task, tokens_seen, `value`, and low and high for an interval
@@ -56,7 +56,7 @@ def task_panels(
     *,
     log: bool = False,
     top: float | None = None,
-) -> plt.Figure:
+) -> Figure:
     """A panel per task, a curve per model over tokens seen.
 
     frame: columns model, task, tokens_seen and `value`. label: that of `value`. log: whether its

@@ -8,13 +8,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from circuitbook.figures.matrices import matrices as matrices
 from circuitbook.figures.panels import PAGE, handles_in, panel_grid, say_inside
 from circuitbook.figures.showing import nothing
-from circuitbook.figures.style import curve, short_number
+from circuitbook.figures.style import curve
 from circuitbook.studies.head_classes import HeadClasses
-from circuitbook.wording import head_label
+from circuitbook.wording import head_label, short_number
 
 CLASS_COLOURS = {
     "name mover": "#0072b2",
@@ -39,7 +42,7 @@ CLASS_LETTERS = {
 SHARE_RANGE = (-0.12, 1.3)  # shares beyond are drawn at its ends
 
 
-def class_strips(head_classes: Sequence[HeadClasses], models: Sequence[str]) -> plt.Figure:
+def class_strips(head_classes: Sequence[HeadClasses], models: Sequence[str]) -> Figure:
     """Which heads are in which class at each checkpoint that does IOI.
 
     A panel per model, a row per head that ever is in a class; a head in several shows all their
@@ -127,10 +130,10 @@ def _class_strip(ax: Axes, checkpoints: Sequence[HeadClasses]) -> set[str]:
     return seen
 
 
-def _class_cell(x: float, y: float, name: str, label: str | None = None) -> plt.Rectangle:
+def _class_cell(x: float, y: float, name: str, label: str | None = None) -> Rectangle:
     """A field in the colour of a class; with a label, as the legend shows it."""
     linewidth = None if label else 0
-    return plt.Rectangle(
+    return Rectangle(
         (x, y), 1, 1, color=CLASS_COLOURS[name], alpha=0.55, label=label, linewidth=linewidth
     )
 
@@ -141,7 +144,7 @@ def share_panels(
     rows: Mapping[str, str],
     columns: Mapping[str, str],
     claimed: Mapping[str, float],
-) -> plt.Figure:
+) -> Figure:
     """Figure 4 B, C, D: rows are stages, columns the forms of the share.
 
     Solid or dashed: a model's share over tokens seen; dotted: what as many random heads explain.
@@ -175,8 +178,8 @@ def share_panels(
     handles = handles_in(axes.flat)
     names = [name for name in models if name in handles]
     extra = [
-        plt.Line2D([], [], color="#555555", linestyle=":"),
-        plt.Line2D([], [], color="#999999", linewidth=5, alpha=0.35),
+        Line2D([], [], color="#555555", linestyle=":"),
+        Line2D([], [], color="#999999", linewidth=5, alpha=0.35),
     ]
     fig.legend(
         [*(handles[name] for name in names), *extra],
@@ -207,7 +210,7 @@ def _share_curves(ax: Axes, part: pd.DataFrame, models: Sequence[str]) -> None:
 
 def stacked_shares(
     frame: pd.DataFrame, parts: Sequence[str], models: Sequence[str], label: str
-) -> plt.Figure:
+) -> Figure:
     """Shares that add up to one at each checkpoint, as stacked bars: a panel per model.
 
     frame: columns model, tokens_seen and `parts` (three at most). label: what is shared.

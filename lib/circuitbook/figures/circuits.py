@@ -7,12 +7,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from circuitbook.circuits.circuit import Circuit
-from circuitbook.figures.style import short_number
 from circuitbook.figures.views import INPUTS
 from circuitbook.model.graph import Graph
+from circuitbook.wording import short_number
 
 Places = dict[str, tuple[float, float]]  # of nodes
 
@@ -20,7 +22,7 @@ NEGATIVE = (0, (4, 2))  # dashes of an edge that harms
 BENDS = {"q": -0.22, "k": 0.0, "v": 0.22, "": 0.08}  # so that edges into a head lie side by side
 
 
-def score_matrix(values: np.ndarray, graph: Graph, label: str) -> plt.Figure:
+def score_matrix(values: np.ndarray, graph: Graph, label: str) -> Figure:
     """All edge scores as a picture: sources from bottom to top, destinations from left to right.
 
     values: [src, dst]; label: what they are, with their unit.
@@ -65,7 +67,7 @@ def _name_destinations(ax: Axes, graph: Graph) -> None:
     )
 
 
-def circuit_diagram(circuit: Circuit, height: float = 1.15) -> plt.Figure:
+def circuit_diagram(circuit: Circuit, height: float = 1.15) -> Figure:
     """The circuit layer by layer, input below, logits on top.
 
     Line width is the absolute score, dashes harm. height: of a layer, in inches.
@@ -96,10 +98,9 @@ def circuit_diagram(circuit: Circuit, height: float = 1.15) -> plt.Figure:
     ax.set_ylim(-0.45, layers + 1.25)
     ax.axis("off")
     lines = [
-        plt.Line2D([], [], color=colour, linewidth=2, label=name)
-        for colour, name in INPUTS.values()
+        Line2D([], [], color=colour, linewidth=2, label=name) for colour, name in INPUTS.values()
     ]
-    harm = plt.Line2D([], [], color="#333333", linestyle=NEGATIVE, label="negative score: it harms")
+    harm = Line2D([], [], color="#333333", linestyle=NEGATIVE, label="negative score: it harms")
     fig.legend(handles=[*lines, harm], loc="outside lower center", ncols=3, fontsize=8.5)
     return fig
 
@@ -157,7 +158,7 @@ def _node_label(node: str) -> str:
     return node[1:].replace(".h", ".") if node[0] == "a" else f"MLP {node[1:]}"
 
 
-def edges_over_training(history: pd.DataFrame, most: int = 40) -> plt.Figure:
+def edges_over_training(history: pd.DataFrame, most: int = 40) -> Figure:
     """Which edges are in the circuit at which checkpoint: the longest-lived `most`, a row each.
 
     history: bool [edge, tokens seen], see `studies.circuit_tables.edge_history`.

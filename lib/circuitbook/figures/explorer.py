@@ -8,6 +8,7 @@ number per edge tells them all: the n at which it enters.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,7 @@ def explorer_data(
     roles: Roles | None = None,
     notes: Notes | None = None,
     most: int = 200,
-) -> dict:
+) -> dict[str, Any]:
     """What the explorer draws, as plain values.
 
     models    {model: {layers, heads, steps, tokens}}, steps and tokens seen of its checkpoints,
@@ -129,9 +130,9 @@ def explorer_data(
     return data
 
 
-def _models(results: Iterable[CircuitResult]) -> dict[str, dict]:
+def _models(results: Iterable[CircuitResult]) -> dict[str, dict[str, Any]]:
     """{model: {layers, heads, steps, tokens}}"""
-    models: dict[str, dict] = {}
+    models: dict[str, dict[str, Any]] = {}
     tokens_at: dict[str, dict[int, int]] = {}
     for result in results:
         graph = result.circuit.graph
@@ -145,17 +146,17 @@ def _models(results: Iterable[CircuitResult]) -> dict[str, dict]:
 
 def _circuits(
     results: Sequence[CircuitResult],
-    models: Mapping[str, dict],
+    models: Mapping[str, dict[str, Any]],
     tasks: Iterable[str],
     most: int,
-) -> dict[str, dict[str, list[dict | None]]]:
+) -> dict[str, dict[str, list[dict[str, Any] | None]]]:
     """{model: {task: [a circuit per checkpoint]}}"""
     ends: dict[tuple[str, str], int] = {}  # one slider for all checkpoints of a model and task
     for result in results:
         key = result.model, result.task
         size = result.circuit.about.get("size", 0)
         ends[key] = max(ends.get(key, SMALLEST_END), 2 * size)
-    circuits: dict[str, dict[str, list[dict | None]]] = {
+    circuits: dict[str, dict[str, list[dict[str, Any] | None]]] = {
         name: {task: [None] * len(model["steps"]) for task in tasks}
         for name, model in models.items()
     }
@@ -167,8 +168,8 @@ def _circuits(
 
 
 def _per_checkpoint(
-    models: Mapping[str, dict], values: Mapping[tuple[str, int], dict]
-) -> dict[str, list[dict]]:
+    models: Mapping[str, dict[str, Any]], values: Mapping[tuple[str, int], dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
     """{(model, step): {node: ...}} as {model: [{node: ...}, one per checkpoint]}"""
     return {
         name: [values.get((name, step), {}) for step in model["steps"]]
@@ -191,7 +192,7 @@ def _rounded_rows(frame: pd.DataFrame) -> dict[str, list[float | None]]:
     }
 
 
-def circuit_data(result: CircuitResult, most: int) -> dict:
+def circuit_data(result: CircuitResult, most: int) -> dict[str, Any]:
     """One circuit, with its first `most` edges.
 
     edges      src * n_dst + dst, in the order in which they enter
@@ -259,7 +260,8 @@ def entry_sizes(order: np.ndarray, graph: Graph) -> np.ndarray:
     for node, columns in reversed(graph.columns_of_nodes):
         read[:-1] = np.minimum(read[:-1], np.maximum(rank[:, columns], read[node]).min(1))
     src, dst = order.T
-    return np.maximum(rank[src, dst], np.maximum(fed[src], read[graph.node_of[dst]]))
+    on_a_path: np.ndarray = np.maximum(fed[src], read[graph.node_of[dst]])
+    return np.maximum(rank[src, dst], on_a_path)
 
 
 def _short(value: float, digits: int = 3) -> float | None:

@@ -8,6 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from circuitbook.figures.panels import PAGE, handles_in, panel_grid, say_inside
 from circuitbook.figures.style import curve, tokens_axis
@@ -23,7 +25,7 @@ def kind_panels(
     models: Sequence[str] | None = None,
     *,
     label: str = "score",
-) -> plt.Figure:
+) -> Figure:
     """A panel per kind of head, a curve per model.
 
     curves   {kind: {model: frame with tokens_seen and score}}
@@ -60,7 +62,7 @@ def head_lines(
     titles: Mapping[str, str],
     named: Mapping[str, Sequence[tuple[int, int]]],
     bars: Mapping[str, float] | None = None,
-) -> plt.Figure:
+) -> Figure:
     """A panel per kind, a line per head of a model: those of `named` in colour, the others grey.
 
     tables   {kind: index tokens seen, columns (layer, head)}, see `formation.trajectories`
@@ -108,7 +110,7 @@ def attention_maps(
     patterns: Sequence[np.ndarray] | np.ndarray,
     titles: Sequence[str],
     columns: int = 3,
-) -> plt.Figure:
+) -> Figure:
     """Attention patterns on one prompt, a map per head: rows look, columns are looked at.
 
     patterns: [head, query, key]; titles: one per head. A frame marks where the last row looks most.
@@ -131,7 +133,7 @@ def attention_maps(
             shown, cmap="Blues", vmin=0, vmax=1, interpolation="nearest", aspect="auto"
         )
         ax.add_patch(
-            plt.Rectangle(
+            Rectangle(
                 (pattern[-1].argmax() - 0.5, len(words) - 1.5),
                 1,
                 1,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from circuitbook.figures.panels import panel_grid
 from circuitbook.figures.showing import nothing
@@ -23,7 +23,7 @@ def matrices(
     ylabel: str = "",
     columns: int = 3,
     size: float = 2.75,
-) -> plt.Figure:
+) -> Figure:
     """Tables of values from 0 to 1 as pictures with the numbers in them.
 
     frames   {title: table}; index and columns are labels

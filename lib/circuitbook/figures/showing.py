@@ -8,11 +8,12 @@ import io
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from IPython.display import HTML, display
+from matplotlib.figure import Figure
 
 from circuitbook.figures.views import escaped
 
 
-def show(fig: plt.Figure, alt: str, name: str | None = None, *, here: bool = True) -> None:
+def show(fig: Figure, alt: str, name: str | None = None, *, here: bool = True) -> None:
     """Shows a figure as an image with a text for those who do not see it, and closes it.
 
     Under a `name` other pages can show it too; with here=False it is for them alone. The image is
@@ -39,7 +40,7 @@ def share(name: str, output: object) -> None:
     glue(name, output, display=False)
 
 
-def nothing(why: str) -> plt.Figure:
+def nothing(why: str) -> Figure:
     """In place of a figure that has nothing to show: a line that says why."""
     fig, ax = plt.subplots(figsize=(8.4, 1.2))
     ax.text(0.5, 0.5, why, ha="center", va="center", color="#555555")

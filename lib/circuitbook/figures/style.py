@@ -18,10 +18,10 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from circuitbook.suites.names import base_model
+from circuitbook.suites.names import base_model as base_model
 from circuitbook.wording import TASK_SHORT as TASK_SHORT
 from circuitbook.wording import TASK_TITLES as TASK_TITLES
-from circuitbook.wording import short_number
+from circuitbook.wording import short_number as short_number
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
 

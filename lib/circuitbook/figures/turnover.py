@@ -8,18 +8,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from circuitbook.figures.panels import PAGE, handles_in, model_legend, panel_grid, say_inside
 from circuitbook.figures.showing import nothing
-from circuitbook.figures.style import CURVES, TASK_SHORT, log_axis, model_style, short_number
+from circuitbook.figures.style import CURVES, TASK_SHORT, log_axis, model_style
 from circuitbook.studies.seeds import COMPARED
+from circuitbook.wording import short_number
 
 TASK_MARKERS = "osD^"
 
 
 def between_bounds(
     table: pd.DataFrame, tasks: Sequence[str], models: Sequence[str], what: str = "edges"
-) -> plt.Figure:
+) -> Figure:
     """Similarity of neighbouring checkpoints between its ceiling and its floors.
 
     A row of panels per task, one per model. table: see `stability.turnover`; what: "edges" or
@@ -86,9 +88,7 @@ def _two_and_five(value: float, _: int | None = None) -> str:
     return short_number(value) if f"{value:.0e}"[0] in "25" else ""
 
 
-def similarity_by_ratio(
-    table: pd.DataFrame, tasks: Sequence[str], models: Sequence[str]
-) -> plt.Figure:
+def similarity_by_ratio(table: pd.DataFrame, tasks: Sequence[str], models: Sequence[str]) -> Figure:
     """Similarity of any two checkpoints against the ratio of their tokens: means per model and bin.
 
     table: see `stability.by_ratio`.
@@ -115,7 +115,7 @@ def similarity_by_ratio(
     return fig
 
 
-def sizes_against_models(panels: Mapping[str, pd.DataFrame], tasks: Sequence[str]) -> plt.Figure:
+def sizes_against_models(panels: Mapping[str, pd.DataFrame], tasks: Sequence[str]) -> Figure:
     """Mean circuit size against model size: a panel per table, a line per task.
 
     panels: {title: columns model, size, task, nodes}; tables without rows have no panel.
@@ -147,7 +147,7 @@ def sizes_against_models(panels: Mapping[str, pd.DataFrame], tasks: Sequence[str
     return fig
 
 
-def comparison_dots(table: pd.DataFrame, tasks: Sequence[str]) -> plt.Figure:
+def comparison_dots(table: pd.DataFrame, tasks: Sequence[str]) -> Figure:
     """What a circuit is as similar as: means, with all pairs behind them.
 
     table: see `seeds.comparisons`.
@@ -182,7 +182,7 @@ def _look_of(kind: str) -> tuple[str, str]:
 
 def published_series(
     edge_counts: pd.DataFrame, jaccard: pd.DataFrame, raw: pd.DataFrame, copy_scores: pd.DataFrame
-) -> plt.Figure:
+) -> Figure:
     """The paper's series, as the paper's.
 
     edge_counts  circuit sizes: columns model, tokens_seen, value

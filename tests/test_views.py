@@ -232,3 +232,34 @@ def test_an_attention_view_is_drawn(browser, address_of):
     assert "0.1" in text and "1.0" in text and "JavaScript" not in text
     assert browser.run(f"return {place}.querySelectorAll('canvas, svg, img').length") > 0
     assert browser.run(STRANGERS) == 0 and browser.complaints() == []
+
+
+@pytest.mark.browser
+def test_a_view_is_drawn_where_a_notebook_puts_it_in_by_script(browser, tmp_path, monkeypatch):
+    """As JupyterLab does: scripts that came as text are made again, one by one. An output may be
+    shown twice, and both then have the same id."""
+    from test_explorer import found_of, listed
+
+    monkeypatch.delenv("CIRCUITBOOK_PAGES", raising=False)
+    result = found_of()
+    output = script_json(circuit_explorer([result]).data)
+    page = tmp_path / "notebook.html"
+    page.write_text(
+        '<!doctype html><meta charset="utf-8"><section id="view1"></section>'
+        f'<section id="view2"></section><script>const output = {output};'
+        """
+        for (const section of document.querySelectorAll("section")) {
+          section.innerHTML = output;
+          for (const old of section.querySelectorAll("script")) {
+            const script = document.createElement("script");
+            for (const { name, value } of old.attributes) script.setAttribute(name, value);
+            script.textContent = old.textContent;
+            old.replaceWith(script);
+          }
+        }</script>""",
+        encoding="utf8",
+    )
+    browser.open(page.as_uri())
+    for place in ("view1", "view2"):
+        assert set(listed(browser, place)) == set(result.circuit.edges)
+    assert browser.complaints() == []

@@ -12,12 +12,12 @@ export function drawList(view, shown) {
   const byScore = shown.slice().sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
   const { list } = view.parts;
   list.replaceChildren(
-    ...(view.state.node === null ? allEdges(view, byScore) : edgesOfNode(view, byScore)),
+    ...(view.state.node === null ? edgesByScore(view, byScore) : edgesOfNode(view, byScore)),
   );
   list.scrollTop = 0;
 }
 
-function allEdges(view, edges) {
+function edgesByScore(view, edges) {
   if (!edges.length) return [];
   return section(view, "All edges, by score", edges, (edge) => [edge.from, edge.to]);
 }

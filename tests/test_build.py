@@ -401,7 +401,8 @@ def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
     stage(root, src, ["notebooks/one"])
     found = {file.relative_to(src).as_posix() for file in src.rglob("*") if file.is_file()}
     assert found == {"_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css", "notebooks/picture.png",
-                     "notebooks/one.ipynb", "book/_static/circuitsvis.js", "book/_static/plotly.js", "book/_static/circuit-explorer.js"}  # fmt: skip
+                     "notebooks/one.ipynb", "book/_static/circuitsvis.js", "book/_static/plotly.js", "book/_static/attention-heads.js",
+                     "book/_static/circuit-explorer.js", "book/_static/head-browser.js"}  # fmt: skip
     assert (src / "notebooks/one.ipynb").read_text() == "executed"
     assert (src / "_config.yml").read_bytes() == (root / "_config.yml").read_bytes()
 

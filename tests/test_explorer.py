@@ -1,4 +1,5 @@
-"""The circuit explorer: its data against the library's own circuits, and in a browser, clicked and moved by keyboard."""
+"""The circuit explorer: its data against the library's circuits, and in a browser, clicked and
+moved by keyboard."""
 
 import json
 import re
@@ -23,7 +24,8 @@ GRAPH = Graph(3, 2)
 def found_of(
     model="m", step=1, task="ioi", seed=0, size=9, graph=GRAPH, selection="greedy", every=1
 ) -> CircuitResult:
-    """What a search would give for random scores, with `size` as its answer; each `every`-th size was looked at."""
+    """What a search would give for random scores, with `size` as its answer; each `every`-th size
+    was looked at."""
     scores = np.random.default_rng(seed).normal(size=graph.mask.shape)
     order = edge_order(scores, graph, selection)
     masks = [first_edges(order, graph, n) for n in range(1, graph.n_edges + 1)]
@@ -80,7 +82,7 @@ def drawn(data: dict, n: int, graph: Graph) -> dict[str, float]:
     enters = np.cumsum(data["enters"])
     return {
         graph.edge_name(*divmod(edge, graph.n_dst)): score
-        for edge, score, at in zip(data["edges"], data["scores"], enters)
+        for edge, score, at in zip(data["edges"], data["scores"], enters, strict=True)
         if at <= n
     }
 
@@ -107,16 +109,18 @@ def test_an_edge_enters_where_the_circuits_first_have_it(graph, selection):
 
 def test_what_is_drawn_at_each_size_is_the_circuit_of_that_size():
     for seed in range(3):
-        one = found_of(seed=seed, size=12)
-        data, order = circuit_data(one, 40), edge_order(one.circuit.scores, GRAPH)
+        result = found_of(seed=seed, size=12)
+        data, order = circuit_data(result, 40), edge_order(result.circuit.scores, GRAPH)
         for n in range(41):
-            there = drawn(data, n, GRAPH)
+            shown = drawn(data, n, GRAPH)
             expected = Circuit(GRAPH, first_edges(order, GRAPH, n)).edges
-            assert set(there) == set(expected)
-            assert [there[name] for name in expected] == pytest.approx(
-                [one.circuit.scores[GRAPH.edge(name)] for name in expected], rel=5e-3
+            assert set(shown) == set(expected)
+            assert [shown[name] for name in expected] == pytest.approx(
+                [result.circuit.scores[GRAPH.edge(name)] for name in expected], rel=5e-3
             )
-        assert set(drawn(data, data["size"], GRAPH)) == set(one.circuit.edges) and data["end"] == 40
+        assert (
+            set(drawn(data, data["size"], GRAPH)) == set(result.circuit.edges) and data["end"] == 40
+        )
 
 
 def test_a_search_and_its_curve_are_told_as_they_are():
@@ -135,8 +139,8 @@ def test_a_search_and_its_curve_are_told_as_they_are():
     assert set(drawn(data, data["size"], circuit.graph)) == set(circuit.edges)
     kept = {edges: value for edges, value, _, _ in data["curve"]}
     for row in circuit.curve.itertuples():
-        there = drawn(data, row.size, circuit.graph)
-        assert len(there) == row.edges and kept[len(there)] == pytest.approx(
+        shown = drawn(data, row.size, circuit.graph)
+        assert len(shown) == row.edges and kept[len(shown)] == pytest.approx(
             row.normalised, rel=1e-3, abs=1e-12
         )
     assert kept[circuit.n_edges] == pytest.approx(circuit.faithfulness, rel=1e-3)
@@ -153,8 +157,8 @@ def test_every_model_task_and_checkpoint_has_its_place():
         "m": {"layers": 3, "heads": 2, "steps": [2, 8], "tokens": [2000, 8000]},
         "b": {"layers": 2, "heads": 3, "steps": [5], "tokens": [5000]},
     }
-    none, there = data["circuits"]["m"]["ioi"]
-    assert none == {"why": "the model does not do the task <here>"} and there["size"] == 9
+    none, circuit = data["circuits"]["m"]["ioi"]
+    assert none == {"why": "the model does not do the task <here>"} and circuit["size"] == 9
     assert data["circuits"]["m"]["sva"] == [None, None] and data["circuits"]["b"]["ioi"] == [None]
     assert data["roles"]["m"] == [{}, {"a1.h0": [list(CLASS_COLOURS).index("induction")]}]
     assert data["notes"]["m"] == [{}, {"a1.h0": [0.123], "a1.h1": [None]}] and data["columns"] == [
@@ -169,17 +173,32 @@ def test_a_page_holds_one_script_and_only_as_much_as_it_may(monkeypatch):
     ]
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = circuit_explorer(found).data
-    assert (
-        page.count("</script") == 1 and "_static/circuit-explorer.js" in page and "http" not in page
-    )
-    ends = lambda page: set(map(int, re.findall(r'"end":(\d+)', page)))
+    assert page.count("</script") == 2 and "circuit-explorer.js" in page and "http" not in page
     assert ends(page) == {200} and ends(circuit_explorer(found, most=100).data) == {100}
-    monkeypatch.setattr("circuitbook.figures.explorer.BUDGET", len(page) // 2)
+    size = len(json.dumps(settings_in(page)["data"], separators=(",", ":")))
+    monkeypatch.setattr("circuitbook.figures.explorer.BUDGET", size // 2)
     small = circuit_explorer(found).data
-    assert len(small) < 0.6 * len(page) and ends(small) < {100, 50, 25, 12}
+    assert len(page) - len(small) > 0.5 * size and ends(small) < {100, 50, 25, 12}
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
     alone = circuit_explorer(found).data
-    assert SCRIPTS["circuit-explorer.js"]()[:2000] in alone and alone.count("</script") == 1
+    assert SCRIPTS["circuit-explorer.js"]() in alone and alone.count("</script") == 2
+
+
+def settings_in(page: str) -> dict:
+    """What a view hands over to its script."""
+    return json.loads(re.search(r"<script type=\"application/json\"[^>]*>(.*?)</script>", page)[1])
+
+
+def ends(page: str) -> set[int]:
+    """The largest sizes that the circuits of a page can be drawn with."""
+    circuits = settings_in(page)["data"]["circuits"]
+    return {
+        circuit["end"]
+        for tasks in circuits.values()
+        for places in tasks.values()
+        for circuit in places
+        if "end" in circuit
+    }
 
 
 def test_what_cannot_be_explored_is_refused():
@@ -190,10 +209,10 @@ def test_what_cannot_be_explored_is_refused():
     by_hand = CircuitResult("m", 1, 1, "ioi", circuit_of(GRAPH, ["input->logits"]), 0.0)
     with pytest.raises(ValueError, match="the ioi circuit of m at step 1 comes from no search"):
         circuit_explorer([by_hand])
-    one = found_of()
-    one.circuit.mask[0, -1] ^= True
+    result = found_of()
+    result.circuit.mask[0, -1] ^= True
     with pytest.raises(ValueError, match="is not the first 9 edges by its scores"):
-        circuit_explorer([one])
+        circuit_explorer([result])
 
 
 # ------------------------------------------------------------------ in a browser
@@ -223,7 +242,8 @@ def page(tmp_path, monkeypatch):
         SCRIPTS["circuit-explorer.js"](), encoding="utf8"
     )
     body = "".join(
-        f'<section id="{name}">{view}</section>' for name, view in zip(("first", "second"), views)
+        f'<section id="{name}">{view}</section>'
+        for name, view in zip(("first", "second"), views, strict=True)
     )
     (folder / "page.html").write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>{body}',
@@ -233,10 +253,11 @@ def page(tmp_path, monkeypatch):
 
 
 def listed(browser, view="first") -> dict[str, float]:
-    """The edges in the list beside the drawing, {name: score as written}, which must be those in the drawing, too, unless a node is
-    selected."""
+    """The edges in the list beside the drawing, {name: score as written}; if no node is selected,
+    those in the drawing."""
     rows = browser.run(
-        "return [...document.querySelectorAll(`#${arguments[0]} .cx-list li`)].map(li => [li.dataset.edge, li.lastChild.textContent])",
+        "return [...document.querySelectorAll(`#${arguments[0]} .cx-list li`)]"
+        ".map(li => [li.dataset.edge, li.lastChild.textContent])",
         view,
     )
     return {name: float(score.replace("\u2212", "-")) for name, score in rows}
@@ -245,7 +266,8 @@ def listed(browser, view="first") -> dict[str, float]:
 def in_drawing(browser, view="first", only="") -> set[str]:
     return set(
         browser.run(
-            "return [...document.querySelectorAll(`#${arguments[0]} g[data-edge]${arguments[1]}`)].map(g => g.dataset.edge)",
+            "return [...document.querySelectorAll(`#${arguments[0]} g[data-edge]${arguments[1]}`)]"
+            ".map(g => g.dataset.edge)",
             view,
             only,
         )
@@ -258,9 +280,12 @@ def status(browser, view="first") -> str:
     )
 
 
-def expected(one: CircuitResult, n: int | None = None, node: str | None = None) -> dict[str, float]:
-    """The same from the circuit itself: the first n edges by its scores, less the dead ones; those of a node."""
-    circuit = one.circuit
+def expected(
+    result: CircuitResult, n: int | None = None, node: str | None = None
+) -> dict[str, float]:
+    """The same from the circuit itself: the first n edges by its scores, less the dead ones; those
+    of a node."""
+    circuit = result.circuit
     mask = (
         circuit.mask
         if n is None
@@ -297,7 +322,10 @@ def test_a_clicked_node_shows_its_edges(browser, page):
     assert in_drawing(browser, only=".dim") == set(last.circuit.edges) - set(
         expected(last, node=node)
     )
-    pressed = "return [...document.querySelectorAll('#first [aria-pressed=true]')].map(node => node.dataset.node)"
+    pressed = (
+        "return [...document.querySelectorAll('#first [aria-pressed=true]')]"
+        ".map(node => node.dataset.node)"
+    )
     assert browser.run(pressed) == [node]
     browser.click(f'#first [data-node="{node}"]')
     assert browser.run(pressed) == [] and listed(browser) == pytest.approx(expected(last), rel=5e-3)
@@ -326,18 +354,18 @@ def test_a_clicked_node_shows_its_edges(browser, page):
 def test_sliders_by_keyboard_and_the_address_that_brings_it_all_back(browser, page):
     browser.open(page)
     browser.press("#first [name=training]", "LEFT")
-    one = CHECKPOINTS[-2]
+    result = CHECKPOINTS[-2]
     assert listed(browser) == pytest.approx(
-        expected(one), rel=5e-3
+        expected(result), rel=5e-3
     ) and "after 3k tokens (step 3)" in status(browser)
     browser.press("#first [name=edges]", "RIGHT", "RIGHT", "RIGHT", "RIGHT", "RIGHT")
-    n = one.circuit.about["size"] + 5
+    n = result.circuit.about["size"] + 5
     assert listed(browser) == pytest.approx(
-        expected(one, n), rel=5e-3
+        expected(result, n), rel=5e-3
     ) and f"the first {n} edges" in status(browser)
-    kept = one.circuit.curve.set_index("size")["normalised"][n]
+    kept = result.circuit.curve.set_index("size")["normalised"][n]
     assert f"faithfulness {100 * kept:.1f}".removesuffix(".0") in status(browser)
-    node = next(name for name in one.circuit.nodes if name[0] == "a")
+    node = next(name for name in result.circuit.nodes if name[0] == "a")
     browser.click(f'#first [data-node="{node}"]')
     assert listed(browser, "second") == pytest.approx(
         expected(CHECKPOINTS[-1]), rel=5e-3
@@ -346,7 +374,7 @@ def test_sliders_by_keyboard_and_the_address_that_brings_it_all_back(browser, pa
     time.sleep(0.4)  # the address is written when the hand rests
     address = browser.run("return location.href")
     browser.open(address)
-    assert listed(browser) == pytest.approx(expected(one, n, node), rel=5e-3)
+    assert listed(browser) == pytest.approx(expected(result, n, node), rel=5e-3)
     assert listed(browser, "second") == pytest.approx(
         expected(CHECKPOINTS[-1], node="logits"), rel=5e-3
     )
@@ -365,7 +393,8 @@ def test_models_tasks_classes_and_notes(browser, page):
     browser.open(page + "#first.model=m&first.task=sva&first.step=4")
     assert listed(browser) == pytest.approx(expected(OTHERS[2]), rel=5e-3)
     browser.run(
-        "const model = document.querySelector('#first [name=model]'); model.value = 'n'; model.dispatchEvent(new Event('change'))"
+        "const model = document.querySelector('#first [name=model]'); model.value = 'n'; "
+        "model.dispatchEvent(new Event('change'))"
     )
     assert listed(browser) == pytest.approx(
         expected(OTHERS[3]), rel=5e-3
@@ -374,7 +403,8 @@ def test_models_tasks_classes_and_notes(browser, page):
     text = browser.run("return document.querySelector('#second .cx-list').textContent")
     assert f"Head {HEAD[1]}.{HEAD[4]}: name mover" in text and "copy score0.99" in text
     assert "name mover" in browser.run(
-        "return document.querySelector(`#second [data-node='${arguments[0]}']`).getAttribute('aria-label')",
+        "return document.querySelector(`#second [data-node='${arguments[0]}']`)"
+        ".getAttribute('aria-label')",
         HEAD,
     )
     assert browser.complaints() == []
@@ -383,7 +413,10 @@ def test_models_tasks_classes_and_notes(browser, page):
 @pytest.mark.browser
 def test_playing_goes_through_the_checkpoints_and_moves_no_node(browser, page):
     browser.open(page)
-    places = "return JSON.stringify([...document.querySelectorAll('#first .node')].map(node => [node.dataset.node, node.getAttribute('transform')]))"
+    places = (
+        "return JSON.stringify([...document.querySelectorAll('#first .node')]"
+        ".map(node => [node.dataset.node, node.getAttribute('transform')]))"
+    )
     before = browser.run(places)
     browser.click("#first [name=play]")
     seen, until = [], time.time() + 15
@@ -393,12 +426,13 @@ def test_playing_goes_through_the_checkpoints_and_moves_no_node(browser, page):
         == "Pause"
     ):
         now = browser.run(
-            "return [Number(document.querySelector('#first [name=training]').value), document.querySelectorAll('#first g[data-edge]').length]"
+            "return [Number(document.querySelector('#first [name=training]').value), "
+            "document.querySelectorAll('#first g[data-edge]').length]"
         )
         seen += [now] if now not in seen else []
         assert browser.run(places) == before
         time.sleep(0.2)
-    sizes = [[at, one.circuit.n_edges] for at, one in enumerate(CHECKPOINTS)]
+    sizes = [[at, result.circuit.n_edges] for at, result in enumerate(CHECKPOINTS)]
     assert seen[0] == sizes[0] and seen == sizes[: len(seen)] and len(seen) >= 3
     assert in_drawing(browser) == set(CHECKPOINTS[-1].circuit.edges) and len(
         json.loads(before)
@@ -436,11 +470,11 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
         start=("m", "ioi"),
         compact="more.html#classes.model=m",
     ).data
-    script = SCRIPTS["circuit-explorer.js"]()
-    data = shown.replace(script.replace("</script", "<\\/script"), "")
+    data = shown.replace(SCRIPTS["circuit-explorer.js"](), "")
     assert '"ioi"' in data and '"sva"' not in data and '"n":' not in data
     (tmp_path / "page.html").write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title><section id="first">{shown}</section>',
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
+        f'<section id="first">{shown}</section>',
         encoding="utf8",
     )
     browser.open((tmp_path / "page.html").as_uri())
@@ -454,10 +488,11 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
         == "Pause"
     ):
         time.sleep(0.1)
-    assert browser.run(at) == sum(one.model == "m" and one.task == "ioi" for one in CHECKPOINTS) - 1
+    assert browser.run(at) == len(CHECKPOINTS) - 1
     assert f"{CHECKPOINTS[-1].circuit.n_edges} edges of m keep 80 %" in status(browser)
     link = browser.run(
-        "const a = document.querySelector('#first .cx-link a'); return [a.getAttribute('href'), a.textContent, a.checkVisibility()]"
+        "const a = document.querySelector('#first .cx-link a'); "
+        "return [a.getAttribute('href'), a.textContent, a.checkVisibility()]"
     )
     assert link == ["more.html#classes.model=m", "Take it apart", True]
     assert (

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from circuitbook.figures.abilities import ability_panels
+from circuitbook.figures.heads import head_lines, kind_panels
 from circuitbook.figures.showing import show
 from circuitbook.figures.style import (
     CURVES,
@@ -36,8 +37,8 @@ def luminance(colour):
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-def contrast(one, other):
-    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(first, second):
+    lighter, darker = sorted((luminance(first), luminance(second)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
@@ -109,6 +110,20 @@ def test_panels_draw_what_they_are_given():
     )
     drawn = [line.get_ydata() for line in first.lines if len(line.get_xdata()) == 3]
     assert [list(y) for y in drawn] == [[0, 10 * k, 100 * k] for k in range(4)]
+    plt.close("all")
+
+
+def test_a_place_without_a_panel_stays_empty_and_the_legend_knows_all_models():
+    table = pd.DataFrame({(0, 0): [0.1, 0.5], (0, 1): [0.2, 0.9]}, index=[0, 10])
+    fig = head_lines(
+        dict.fromkeys("abc", table), dict.fromkeys("abc", "title"), dict.fromkeys("abc", [(0, 1)])
+    )
+    assert [ax.axison for ax in fig.axes] == [True, True, True, False]
+    frame = pd.DataFrame({"tokens_seen": [0, 10], "score": [0.1, 0.4]})
+    curves = {"a": {"mini-xs": frame}, "b": {}, "c": {"mini-s": frame, "mini-xs": frame}}
+    fig = kind_panels(curves, dict.fromkeys("abc", "title"), models=["mini-s", "mini-xs", "mini-l"])
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["mini-s", "mini-xs"]
+    assert fig.axes[1].texts[0].get_text() == "no such head in any model"
     plt.close("all")
 
 

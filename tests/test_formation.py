@@ -11,7 +11,6 @@ from toys import toy_model
 
 from circuitbook import load_suite
 from circuitbook.circuits.circuit import circuit_of
-from circuitbook.figures.views import head_browser
 from circuitbook.heads.ablation import repair_over_text
 from circuitbook.heads.swaps import metric_of, swap_heads
 from circuitbook.model.architectures import network_of
@@ -222,29 +221,3 @@ def test_repair_and_swaps_over_training(tmp_path):
     assert one["own"] == pytest.approx(
         float(pairs.metric(loaded[0].logits(pairs.clean, pairs.end)).mean()), abs=1e-3
     )
-
-
-def test_the_head_browser_holds_every_score_and_shares_its_script(monkeypatch):
-    tables = {
-        "m</script>": pd.DataFrame(
-            {
-                "tokens_seen": [0, 10, 0, 10],
-                "layer": [0, 0, 0, 0],
-                "head": [0, 0, 1, 1],
-                "induction": [0.1, 0.25, np.nan, 0.75],
-            }
-        )
-    }
-    monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
-    page = head_browser(tables, {"induction": "Induction"}, ("m</script>", 0, 1)).data
-    assert (
-        "[0.1,0.25]" in page
-        and "[null,0.75]" in page
-        and "_static/plotly.js" in page
-        and page.count("</script") == 1
-    )
-    assert page.count("<select") == 3 and "http" not in page and len(page) < 6000
-    monkeypatch.delenv("CIRCUITBOOK_PAGES")
-    assert len(head_browser(tables, {"induction": "Induction"}).data) > 1_000_000
-    with pytest.raises(ValueError, match="at least one model"):
-        head_browser({}, {"induction": "Induction"})

@@ -13,7 +13,6 @@ from circuitbook.circuits.circuit import Circuit
 from circuitbook.circuits.evaluation import patch_each
 from circuitbook.circuits.similarity import jaccard
 from circuitbook.figures.circuits import circuit_diagram, edges_over_training, score_matrix
-from circuitbook.figures.views import attention_heads
 from circuitbook.heads.attention import patterns_on
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.store.disk import Store
@@ -138,23 +137,6 @@ def test_pictures_show_what_is_there():
     fig = edges_over_training(history, most=1)
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["input → m0"]
     plt.close(fig)
-
-
-def test_attention_views_share_one_script_in_the_book_and_bring_it_elsewhere(monkeypatch):
-    patterns = torch.eye(3).expand(2, 3, 3)
-    monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
-    page = attention_heads(["a", "</script>", "c"], patterns, ["0.1", "1.0"]).data
-    assert (
-        len(page) < 3000
-        and "_static/circuitsvis.js" in page
-        and "http" not in page
-        and page.count("</script") == 1
-    )
-    monkeypatch.delenv("CIRCUITBOOK_PAGES")
-    alone = attention_heads(["a", "b", "c"], patterns, ["0.1", "1.0"]).data
-    assert len(alone) > 1_000_000 and alone.count("</script") == 1
-    with pytest.raises(ValueError, match=r"patterns must be \[1, 3, 3\]"):
-        attention_heads(["a", "b", "c"], patterns, ["0.1"])
 
 
 def test_patterns_on_a_prompt_are_transformer_lens(tmp_path):

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
+from collections.abc import Mapping, Sequence
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from circuitbook.figures.panels import PAGE, model_legend, panel_grid
 from circuitbook.figures.style import TASK_TITLES, curve, log_axis, tokens_axis
 from circuitbook.suites.names import base_model
 
 
 def ability_panels(
     curves: pd.DataFrame,
-    tasks: list[str],
-    models: list[str],
-    labels: dict[str, str],
+    tasks: Sequence[str],
+    models: Sequence[str],
+    labels: Mapping[str, str],
     value: str = "mean",
+    *,
     columns: int = 2,
     panel: tuple[float, float] = (4.2, 2.9),
-) -> plt.Figure:
-    """Figure 1: one panel per task, one curve per model over tokens seen; `panel` is a panel's size in inches.
+) -> Figure:
+    """Figure 1: one panel per task, one curve per model over tokens seen.
 
-    `curves`: columns model, task, tokens_seen, `value`, and low and high for an interval; `labels`: {task: y label}.
+    curves   columns model, task, tokens_seen, `value`, and low and high for an interval
+    labels   {task: y label}
+    columns  panels in a row; `panel`: a panel's size in inches
     """
-    columns = min(columns, len(tasks))
-    rows = -(-len(tasks) // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(panel[0] * columns, panel[1] * rows), squeeze=False
-    )
-    for ax, task in zip(axes.flat, tasks):
+    fig, axes = panel_grid(len(tasks), min(columns, len(tasks)), panel)
+    for ax, task in zip(axes.flat, tasks, strict=False):
         part = curves[curves["task"] == task]
         ax.axhline(0, color="#888888", linewidth=0.8, zorder=0)
         for name in models:
-            one = part[part["model"] == name].sort_values("tokens_seen")
-            band = one if base_model(name) == name and {"low", "high"} <= set(one) else None
-            curve(ax, one, value, name, band)
+            rows = part[part["model"] == name].sort_values("tokens_seen")
+            has_band = base_model(name) == name and {"low", "high"} <= set(rows)
+            curve(ax, rows, value, name, rows if has_band else None)
         tokens_axis(ax, part["tokens_seen"])
         ax.set_title(TASK_TITLES.get(task, task))
         ax.set_ylabel(labels[task])
     handles, names = axes.flat[0].get_legend_handles_labels()
-    for ax in axes.flat[len(tasks) :]:
-        ax.axis("off")
     if len(tasks) < axes.size:  # the empty place is the legend's
         axes.flat[-1].legend(handles, names, loc="center", fontsize=10)
     else:
@@ -48,34 +47,23 @@ def ability_panels(
     return fig
 
 
-def _legend(fig: plt.Figure, axes: np.ndarray, models: list[str]) -> None:
-    handles = {}
-    for ax in axes.flat:
-        handles |= dict(zip(*reversed(ax.get_legend_handles_labels())))
-    names = [name for name in models if name in handles]
-    if names:
-        fig.legend(
-            [handles[name] for name in names],
-            names,
-            loc="outside upper center",
-            ncols=min(6, len(names)),
-        )
-
-
 def task_panels(
     frame: pd.DataFrame,
     value: str,
-    tasks: list[str],
-    models: list[str],
+    tasks: Sequence[str],
+    models: Sequence[str],
     label: str,
+    *,
     log: bool = False,
     top: float | None = None,
-) -> plt.Figure:
-    """A panel per task, a curve per model over tokens seen: `frame` has model, task, tokens_seen and `value`."""
-    fig, axes = plt.subplots(
-        -(-len(tasks) // 2), 2, figsize=(8.4, 2.9 * -(-len(tasks) // 2)), squeeze=False
-    )
-    for ax, task in zip(axes.flat, tasks):
+) -> Figure:
+    """A panel per task, a curve per model over tokens seen.
+
+    frame: columns model, task, tokens_seen and `value`. label: that of `value`. log: whether its
+    axis is logarithmic; top: where its axis ends.
+    """
+    fig, axes = panel_grid(len(tasks), 2, (PAGE / 2, 2.9))
+    for ax, task in zip(axes.flat, tasks, strict=False):
         for name in models:
             part = frame[(frame["task"] == task) & (frame["model"] == name)].dropna(subset=[value])
             if len(part):
@@ -89,7 +77,5 @@ def task_panels(
             ax.set_ylim(0, top)
     for ax in axes[:, 0]:
         ax.set_ylabel(label)
-    for ax in list(axes.flat)[len(tasks) :]:
-        ax.axis("off")
-    _legend(fig, axes, models)
+    model_legend(fig, axes, models)
     return fig

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+from circuitbook.figures.views import escaped
 
 
-def show(fig: plt.Figure, alt: str, name: str | None = None, here: bool = True) -> None:
-    """Shows a figure as an image with a text for those who do not see it.
+def show(fig: Figure, alt: str, name: str | None = None, *, here: bool = True) -> None:
+    """Shows a figure as an image with a text for those who do not see it, and closes it.
 
-    Under a `name` other pages can show it too; with here=False it is for them alone. The image is SVG with its letters
-    drawn, so that it looks the same everywhere.
+    Under a `name` other pages can show it too; with here=False it is for them alone. The image is
+    SVG with its letters drawn, so that it looks the same everywhere.
     """
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "circuitbook"}):
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
-    image = HTML(f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">')
+    image = HTML(f'<img alt="{escaped(alt)}" src="data:image/svg+xml;base64,{data}">')
     if here:
         display(image)
     if name:
@@ -38,7 +40,7 @@ def share(name: str, output: object) -> None:
     glue(name, output, display=False)
 
 
-def nothing(why: str) -> plt.Figure:
+def nothing(why: str) -> Figure:
     """In place of a figure that has nothing to show: a line that says why."""
     fig, ax = plt.subplots(figsize=(8.4, 1.2))
     ax.text(0.5, 0.5, why, ha="center", va="center", color="#555555")

@@ -1,25 +1,29 @@
-"""The book's figures: tokens seen on a log axis, one colour and one marker per model, the same in every chapter.
+"""The book's figures: tokens seen on a log axis, a colour and a marker per model in every chapter.
 
-Colours run from light to dark with the model's size, so that they survive greyscale; markers differ too. Figures have
-no background of their own: the page gives them white, or a light card in the dark (GROUNDS). A curve stands out from both
-by 3 to 1 at least, text by 4.5 (WCAG 2.2, AA).
+Colours run from light to dark with the model's size, so that they survive greyscale; markers differ
+too. Figures have no background of their own: the page gives them white, or a light card in the dark
+(GROUNDS). A curve stands out from both by 3 to 1 at least, text by 4.5 (WCAG 2.2, AA).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from circuitbook.suites.names import base_model
+from circuitbook.suites.names import base_model as base_model
 from circuitbook.wording import TASK_SHORT as TASK_SHORT
 from circuitbook.wording import TASK_TITLES as TASK_TITLES
-from circuitbook.wording import short_number
+from circuitbook.wording import short_number as short_number
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
-
 
 PYTHIA = (
     "pythia-14m",
@@ -34,26 +38,15 @@ PYTHIA = (
     "pythia-12b",
 )
 
-
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-
 
 GROUNDS = ("#ffffff", "#f4f3f0")  # the second as in book/_static/custom.css
 
-
-# from the smallest to the largest model of a suite that is not Pythia, which has plasma's darker half
+# from the smallest to the largest model of a suite; Pythia has the darker half of plasma instead
 SIZES = LinearSegmentedColormap.from_list("sizes", ["#3a9a2a", "#12769a", "#4a3fae", "#33063f"])
 
-
-CURVES = (
-    "#0072b2",
-    "#c85800",
-    "#00805d",
-    "#a3518c",
-    "#000000",
-    "#8a6100",
-)  # of what is no model; with markers
-
+# of what is no model; with markers
+CURVES = ("#0072b2", "#c85800", "#00805d", "#a3518c", "#000000", "#8a6100")
 
 MEASURE_LABELS = {
     "logit_difference": "logit difference",
@@ -91,24 +84,27 @@ def use_style() -> None:
     )
 
 
-def model_style(name: str, family: tuple[str, ...] | None = None) -> dict:
+def model_style(name: str, family: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Colour, marker and line of a model, for ``ax.plot(..., **model_style(name))``.
 
-    A variant (another seed, say) has its model's colour, thin and dashed, without markers. `family`: the models of the figure;
-    if the book does not know all of them, their order there decides.
+    A variant (another seed, say) has its model's colour, thin and dashed, without markers.
+    `family`: the models of the figure; if the book does not know all of them, their order there
+    decides.
     """
-    base, family = base_model(name), tuple(dict.fromkeys(map(base_model, family or (name,))))
-    order = next((known for known in (MINI, PYTHIA) if set(family) | {base} <= set(known)), family)
-    k = order.index(base) if base in order else 0
-    size = k / max(1, len(order) - 1)
+    base = base_model(name)
+    bases = tuple(dict.fromkeys(map(base_model, family or (name,))))
+    order = next((known for known in (MINI, PYTHIA) if {*bases, base} <= set(known)), bases)
+    rank = order.index(base) if base in order else 0
+    size = rank / max(1, len(order) - 1)
     colour = mpl.colormaps["plasma"](0.58 - 0.56 * size) if order is PYTHIA else SIZES(size)
     if base != name:
         return {"color": colour, "linestyle": (0, (4, 2)), "linewidth": 1.0, "alpha": 0.8}
-    return {"color": colour, "marker": MARKERS[k % len(MARKERS)]}
+    return {"color": colour, "marker": MARKERS[rank % len(MARKERS)]}
 
 
-def tokens_axis(ax, tokens) -> None:
+def tokens_axis(ax: Axes, tokens: Iterable[float]) -> None:
     """A log axis of tokens seen, which also has room for step 0 at its left end."""
+    tokens = list(tokens)
     first = min((t for t in tokens if t > 0), default=None)
     if first is None:  # a model before training, alone
         ax.set_xticks([0], ["0"])
@@ -124,7 +120,7 @@ def tokens_axis(ax, tokens) -> None:
     ax.set_xlabel("tokens seen")
 
 
-def log_axis(axis) -> None:
+def log_axis(axis: XAxis | YAxis) -> None:
     """A log axis that is labelled at 1, 2 and 5 times the powers of ten, in plain numbers."""
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -133,9 +129,18 @@ def log_axis(axis) -> None:
 
 
 def curve(
-    ax, frame: pd.DataFrame, value: str, name: str, band: pd.DataFrame | None = None, **style
+    ax: Axes,
+    frame: pd.DataFrame,
+    value: str,
+    name: str,
+    band: pd.DataFrame | None = None,
+    **style: Any,
 ) -> None:
-    """One model's curve: `frame` has tokens_seen and `value`; `band` has low and high for the same rows."""
+    """One model's curve.
+
+    frame: columns tokens_seen and `value`; band: low and high of the same rows. style: what shall
+    differ from `model_style(name)`.
+    """
     style = model_style(name) | style
     ax.plot(frame["tokens_seen"], frame[value], label=name, **style)
     if band is not None:

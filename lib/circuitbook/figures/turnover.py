@@ -1,115 +1,105 @@
-"""Pictures of how much of a circuit turns over, and of its size against the model's (see `stability`)."""
+"""Pictures of how much of a circuit turns over, and of its size against the model's."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from circuitbook.figures.abilities import _legend
+from circuitbook.figures.panels import PAGE, handles_in, model_legend, panel_grid, say_inside
 from circuitbook.figures.showing import nothing
-from circuitbook.figures.style import CURVES, TASK_SHORT, log_axis, model_style, short_number
+from circuitbook.figures.style import CURVES, TASK_SHORT, log_axis, model_style
 from circuitbook.studies.seeds import COMPARED
+from circuitbook.wording import short_number
+
+TASK_MARKERS = "osD^"
 
 
 def between_bounds(
-    table: pd.DataFrame, tasks: list[str], models: list[str], what: str = "edges"
-) -> plt.Figure:
-    """Similarity of neighbouring checkpoints between its ceiling and its floors: a row of panels per task, one per model."""
+    table: pd.DataFrame, tasks: Sequence[str], models: Sequence[str], what: str = "edges"
+) -> Figure:
+    """Similarity of neighbouring checkpoints between its ceiling and its floors.
+
+    A row of panels per task, one per model. table: see `stability.turnover`; what: "edges" or
+    "nodes".
+    """
     if not table["model"].isin(models).any():
         return nothing("no model has circuits at two checkpoints")
-    fig, axes = plt.subplots(
-        len(tasks),
+    fig, axes = panel_grid(
+        len(tasks) * len(models),
         len(models),
-        figsize=(8.4, 1.75 * len(tasks)),
+        (PAGE / len(models), 1.75),
         sharex=True,
         sharey=True,
-        squeeze=False,
     )
-    for line, task in zip(axes, tasks):
-        for ax, name in zip(line, models):
-            part = table[(table["task"] == task) & (table["model"] == name)].sort_values(
-                "tokens_seen"
-            )
-            x = part["tokens_seen"]
-            ax.fill_between(
-                x,
-                part[f"{what}_floor"],
-                part[f"{what}_ceiling"],
-                color="#cccccc",
-                alpha=0.4,
-                linewidth=0,
-            )
-            ax.plot(
-                x,
-                part[f"{what}_ceiling"],
-                color="#555555",
-                linestyle="--",
-                linewidth=1,
-                label="ceiling: other prompts",
-            )
-            ax.plot(
-                x,
-                part[f"{what}_degree"],
-                color="#d55e00",
-                linestyle="-.",
-                linewidth=1,
-                label="random, same degrees",
-            )
-            ax.plot(
-                x,
-                part[f"{what}_floor"],
-                color="#d55e00",
-                linestyle=":",
-                linewidth=1.2,
-                label="floor: random, same size",
-            )
-            ax.plot(
-                x,
-                part[what],
-                marker="o",
-                markersize=3.5,
-                color="#0072b2",
-                label="the checkpoint before",
-            )
-            if part.empty:
-                ax.text(
-                    0.5,
-                    0.5,
-                    "no two circuits",
-                    ha="center",
-                    transform=ax.transAxes,
-                    color="#555555",
-                    fontsize=8,
-                )
-            ax.set_ylim(-0.03, 1.05)
-            ax.set_xscale("log")
-    for ax, name in zip(axes[0], models):
+    for line, task in zip(axes, tasks, strict=True):
+        for ax, name in zip(line, models, strict=True):
+            part = table[(table["task"] == task) & (table["model"] == name)]
+            _between(ax, part.sort_values("tokens_seen"), what)
+    for ax, name in zip(axes[0], models, strict=True):
         ax.set_title(name, fontsize=9.5)
-    for ax, task in zip(axes[:, 0], tasks):
+    for ax, task in zip(axes[:, 0], tasks, strict=True):
         ax.set_ylabel(TASK_SHORT[task], fontsize=9)
     for ax in axes[-1]:
         ax.xaxis.set_major_formatter(short_number)
-        ax.xaxis.set_minor_formatter(lambda v, _: short_number(v) if f"{v:.0e}"[0] in "25" else "")
+        ax.xaxis.set_minor_formatter(_two_and_five)
         ax.tick_params(axis="x", which="both", labelsize=7, rotation=60)
     fig.supxlabel("tokens seen", fontsize=10)
     fig.supylabel(f"Jaccard similarity of {what}", fontsize=10)
-    handles = {}
-    for ax in axes.flat:
-        handles |= dict(zip(*reversed(ax.get_legend_handles_labels())))
-    fig.legend(handles.values(), handles, loc="outside upper center", ncols=4, fontsize=8.5)
+    handles = handles_in(axes.flat)
+    fig.legend(
+        list(handles.values()), list(handles), loc="outside upper center", ncols=4, fontsize=8.5
+    )
     return fig
 
 
-def similarity_by_ratio(table: pd.DataFrame, tasks: list[str], models: list[str]) -> plt.Figure:
-    """Jaccard of any two checkpoints against the ratio of their tokens (see `stability.by_ratio`): means per model and bin."""
+def _between(ax: Axes, part: pd.DataFrame, what: str) -> None:
+    """Draws the similarity of a model's checkpoints on a task with its bounds."""
+    tokens = part["tokens_seen"]
+    floor, ceiling = part[f"{what}_floor"], part[f"{what}_ceiling"]
+    ax.fill_between(tokens, floor, ceiling, color="#cccccc", alpha=0.4, linewidth=0)
+    lines = [
+        (ceiling, "ceiling: other prompts", "#555555", "--", 1.0),
+        (part[f"{what}_degree"], "random, same degrees", "#d55e00", "-.", 1.0),
+        (floor, "floor: random, same size", "#d55e00", ":", 1.2),
+    ]
+    for values, label, colour, dashes, width in lines:
+        ax.plot(tokens, values, color=colour, linestyle=dashes, linewidth=width, label=label)
+    ax.plot(
+        tokens,
+        part[what],
+        marker="o",
+        markersize=3.5,
+        color="#0072b2",
+        label="the checkpoint before",
+    )
+    if part.empty:
+        say_inside(ax, "no two circuits", fontsize=8)
+    ax.set_ylim(-0.03, 1.05)
+    ax.set_xscale("log")
+
+
+def _two_and_five(value: float, _: int | None = None) -> str:
+    """A label for 2 and 5 times the powers of ten alone."""
+    return short_number(value) if f"{value:.0e}"[0] in "25" else ""
+
+
+def similarity_by_ratio(table: pd.DataFrame, tasks: Sequence[str], models: Sequence[str]) -> Figure:
+    """Similarity of any two checkpoints against the ratio of their tokens: means per model and bin.
+
+    table: see `stability.by_ratio`.
+    """
     if table.empty:
         return nothing("no model has circuits at two checkpoints")
-    fig, axes = plt.subplots(1, len(tasks), figsize=(8.4, 2.7), sharey=True, squeeze=False)
+    fig, axes = panel_grid(len(tasks), len(tasks), (PAGE / len(tasks), 2.7), sharey=True)
     middle = 2.0 ** np.arange(0, np.log2(max(4.0, table["ratio"].max())) + 0.5, 0.5)
     edges = np.append(middle[0], middle) * 2.0**0.25  # half a step to either side of 1, 1.41, 2 ...
     edges[0] = 1.0
-    for ax, task in zip(axes[0], tasks):
+    for ax, task in zip(axes[0], tasks, strict=True):
         for name in models:
             part = table[(table["task"] == task) & (table["model"] == name)]
             mean = part.groupby(np.digitize(part["ratio"], edges) - 1)["edges"].mean()
@@ -121,35 +111,34 @@ def similarity_by_ratio(table: pd.DataFrame, tasks: list[str], models: list[str]
         ax.set_title(TASK_SHORT[task], fontsize=9.5)
     axes[0, 0].set_ylabel("Jaccard of edges")
     fig.supxlabel("tokens of the later over tokens of the earlier checkpoint", fontsize=10)
-    _legend(fig, axes, models)
+    model_legend(fig, axes, models)
     return fig
 
 
-def sizes_against_models(panels: dict[str, pd.DataFrame], tasks: list[str]) -> plt.Figure:
-    """Mean circuit size against model size, a panel per table {title: columns model, size, task, nodes}, a line per task.
+def sizes_against_models(panels: Mapping[str, pd.DataFrame], tasks: Sequence[str]) -> Figure:
+    """Mean circuit size against model size: a panel per table, a line per task.
 
-    Tables without rows have no panel."""
-    panels = {title: table for title, table in panels.items() if len(table)}
+    panels: {title: columns model, size, task, nodes}; tables without rows have no panel.
+    """
+    panels = {title: frame for title, frame in panels.items() if len(frame)}
     if not panels:
         return nothing("no circuits")
-    fig, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.1), squeeze=False)
-    markers = "osD^"
-    for ax, (title, frame) in zip(axes[0], panels.items()):
+    fig, axes = panel_grid(len(panels), len(panels), (PAGE / 2, 3.1))
+    for ax, (title, frame) in zip(axes[0], panels.items(), strict=True):
         for i, task in enumerate(tasks):
             part = frame[frame["task"] == task].sort_values("size")
             ax.plot(
                 part["size"],
                 part["nodes"],
                 color=CURVES[i % len(CURVES)],
-                marker=markers[i % 4],
+                marker=TASK_MARKERS[i % len(TASK_MARKERS)],
                 label=TASK_SHORT[task],
             )
         ax.set_xscale("log")
         ax.set_ylim(bottom=0)
-        places = frame.drop_duplicates("model").sort_values("size")
-        ax.set_xticks(
-            places["size"], [f"{m}" for m in places["model"]], fontsize=7.5, rotation=30, ha="right"
-        )
+        models = frame.drop_duplicates("model").sort_values("size")
+        names = models["model"].astype(str).tolist()
+        ax.set_xticks(models["size"], names, fontsize=7.5, rotation=30, ha="right")
         ax.minorticks_off()
         ax.set_title(title, fontsize=9.5)
         ax.set_xlabel("model, by parameters (log)")
@@ -158,77 +147,73 @@ def sizes_against_models(panels: dict[str, pd.DataFrame], tasks: list[str]) -> p
     return fig
 
 
-def comparison_dots(table: pd.DataFrame, tasks: list[str]) -> plt.Figure:
-    """What a circuit is as similar as (see `stability.likeness`): means with all pairs behind them."""
-    order = [like for like in COMPARED if (table["like"] == like).any()]
-    if not order:
+def comparison_dots(table: pd.DataFrame, tasks: Sequence[str]) -> Figure:
+    """What a circuit is as similar as: means, with all pairs behind them.
+
+    table: see `seeds.comparisons`.
+    """
+    kinds = [kind for kind in COMPARED if (table["like"] == kind).any()]
+    if not kinds:
         return nothing("nothing to compare")
-    fig, axes = plt.subplots(
-        1, len(tasks), figsize=(8.4, 0.8 + 0.36 * len(order)), sharey=True, squeeze=False
-    )
-    for ax, task in zip(axes[0], tasks):
-        for y, like in enumerate(order):
-            values = table.loc[(table["task"] == task) & (table["like"] == like), "edges"].dropna()
-            colour = "#d55e00" if "random" in like else "#0072b2" if "seed" in like else "#555555"
-            ax.plot(values, [y] * len(values), "|", color=colour, alpha=0.4, markersize=9)
-            if len(values):
-                ax.plot(
-                    values.mean(),
-                    y,
-                    marker="D" if "seed" in like else "o",
-                    color=colour,
-                    markersize=6,
-                )
+    size = (PAGE / len(tasks), 0.8 + 0.36 * len(kinds))
+    fig, axes = panel_grid(len(tasks), len(tasks), size, sharey=True)
+    for ax, task in zip(axes[0], tasks, strict=True):
+        for y, kind in enumerate(kinds):
+            pairs = table.loc[(table["task"] == task) & (table["like"] == kind), "edges"].dropna()
+            colour, marker = _look_of(kind)
+            ax.plot(pairs, [y] * len(pairs), "|", color=colour, alpha=0.4, markersize=9)
+            if len(pairs):
+                ax.plot(pairs.mean(), y, marker=marker, color=colour, markersize=6)
         ax.set_xlim(-0.03, 1.05)
         ax.set_title(TASK_SHORT[task], fontsize=9.5)
-    axes[0, 0].set_yticks(range(len(order)), order)
+    axes[0, 0].set_yticks(range(len(kinds)), kinds)
     axes[0, 0].invert_yaxis()
     fig.supxlabel("Jaccard similarity of edges", fontsize=10)
     return fig
 
 
+def _look_of(kind: str) -> tuple[str, str]:
+    """Colour and marker of a kind of comparison (see `seeds.COMPARED`)."""
+    marker = "D" if "seed" in kind else "o"
+    if "random" in kind:
+        return "#d55e00", marker
+    return ("#0072b2" if "seed" in kind else "#555555"), marker
+
+
 def published_series(
     edge_counts: pd.DataFrame, jaccard: pd.DataFrame, raw: pd.DataFrame, copy_scores: pd.DataFrame
-) -> plt.Figure:
-    """The paper's series, as the paper's: circuit sizes, moving averages of Jaccard, one raw series with ours, copy scores."""
-    fig, axes = plt.subplots(2, 2, figsize=(8.4, 6.0))
+) -> Figure:
+    """The paper's series, as the paper's.
+
+    edge_counts  circuit sizes: columns model, tokens_seen, value
+    jaccard      moving averages of Jaccard: also task
+    raw          one raw series of it, with ours in `ours` and begun at step 1,000 in `late`
+    copy_scores  columns head, tokens_seen, value
+    """
+    fig, axes = plt.subplots(2, 2, figsize=(PAGE, 6.0))
+    sizes, averages, single, copying = axes.flat
     for name, part in edge_counts.groupby("model", sort=False):
-        axes[0, 0].plot(
-            part["tokens_seen"],
-            part["value"],
-            label=name,
-            **(model_style(name) | {"markersize": 2.5}),
-        )
-    axes[0, 0].set_ylabel("edges")
-    axes[0, 0].set_title("IOI circuit", fontsize=10)
+        style = model_style(name) | {"markersize": 2.5}
+        sizes.plot(part["tokens_seen"], part["value"], label=name, **style)
+    sizes.set_ylabel("edges")
+    sizes.set_title("IOI circuit", fontsize=10)
     for (name, task), part in jaccard.groupby(["model", "task"], sort=False):
-        style = (
-            model_style(name)
-            | {"markersize": 2.5}
-            | ({} if task == "gendered_pronoun" else {"linestyle": ":"})
-        )
-        axes[0, 1].plot(
-            part["tokens_seen"],
-            part["value"],
-            label=f"{name}{'' if task == 'gendered_pronoun' else ', ' + TASK_SHORT[task]}",
-            **style,
-        )
-    axes[0, 1].set_title("EWMA of Jaccard, Pronoun (and SVA)", fontsize=10)
+        style = model_style(name) | {"markersize": 2.5}
+        label = name
+        if task != "gendered_pronoun":
+            style["linestyle"] = ":"
+            label = f"{name}, {TASK_SHORT[task]}"
+        averages.plot(part["tokens_seen"], part["value"], label=label, **style)
+    averages.set_title("EWMA of Jaccard, Pronoun (and SVA)", fontsize=10)
     for name, part in raw.groupby("model", sort=False):
-        axes[1, 0].plot(
-            part["tokens_seen"], part["value"], ".", color="#767676", label=f"{name}, raw"
-        )
-        axes[1, 0].plot(part["tokens_seen"], part["ours"], color="#d55e00", label="our EWMA of it")
-        axes[1, 0].plot(
-            part["tokens_seen"],
-            part["late"],
-            color="#0072b2",
-            linestyle="--",
-            label="begun at step 1,000",
-        )
-    axes[1, 0].set_title("Jaccard, SVA", fontsize=10)
+        tokens = part["tokens_seen"]
+        single.plot(tokens, part["value"], ".", color="#767676", label=f"{name}, raw")
+        single.plot(tokens, part["ours"], color="#d55e00", label="our EWMA of it")
+        late = {"color": "#0072b2", "linestyle": "--", "label": "begun at step 1,000"}
+        single.plot(tokens, part["late"], **late)
+    single.set_title("Jaccard, SVA", fontsize=10)
     for i, (head, part) in enumerate(copy_scores.groupby("head", sort=False)):
-        axes[1, 1].plot(
+        copying.plot(
             part["tokens_seen"],
             part["value"],
             label=head,
@@ -237,7 +222,7 @@ def published_series(
             markersize=2.2,
             linewidth=1,
         )
-    axes[1, 1].set_title("Copy scores (%), heads of pythia-410m", fontsize=10)
+    copying.set_title("Copy scores (%), heads of pythia-410m", fontsize=10)
     for ax in axes.flat:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(short_number)

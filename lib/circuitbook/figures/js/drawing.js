@@ -1,0 +1,204 @@
+// The drawing of a model: all its nodes, and the edges of the circuit between them.
+
+import { largestScore, modelOf, rolesOf } from "./circuit-data.js";
+import { svg } from "./dom.js";
+import { INPUT_NAMES, isHead, nodeLabel, spokenName } from "./graph.js";
+import { layOut, MARGIN, route } from "./layout.js";
+import { box, circle, classShape, pale, textOffset } from "./shapes.js";
+import { count, signed, wrapped } from "./words.js";
+
+const HELP =
+  "the circuit, input below and logits on top; " +
+  "arrow keys move from node to node, Enter selects one, Escape lets go";
+
+/** Draws all nodes of the model that is shown, still without edges, and gives what changes later:
+ *  nodes: Map of node -> its elements and place; lines: Map of edge number -> elements; inside: Map
+ *  of node -> edges in and out; stop: the node that the Tab key comes to. */
+export function drawModel(view) {
+  const laid = layOut(modelOf(view));
+  const [edges, nodes, message] = [svg("g"), svg("g"), svg("g", { "aria-hidden": "true" })];
+  const picture = svg("svg", {
+    viewBox: `0 0 ${laid.width} ${laid.height}`,
+    role: "group",
+    "aria-label": HELP,
+  });
+  const narrowest = Math.min(laid.width, Math.max(260, laid.width * 0.62));
+  picture.style.minWidth = `${narrowest}px`;
+  picture.style.maxWidth = `${laid.width * 1.2}px`;
+  view.parts.canvas.style.flexBasis = `${Math.max(350, narrowest)}px`; // a wide one: a row
+  picture.append(...layerLines(laid, modelOf(view).layers), edges, nodes, message);
+  const elements = new Map();
+  for (const [node, place] of laid.nodes) {
+    const drawn = nodeElements(node, place);
+    nodes.append(drawn.group);
+    elements.set(node, { ...drawn, ...place });
+  }
+  view.parts.canvas.replaceChildren(picture);
+  return {
+    width: laid.width,
+    height: laid.height,
+    model: view.state.model,
+    edges,
+    message,
+    nodes: elements,
+    lines: new Map(),
+    inside: new Map(),
+    stop: null,
+  };
+}
+
+function layerLines({ nodes, width, rowHeight }, layers) {
+  return Array.from({ length: layers }, (_, layer) => {
+    const y = nodes.get(`m${layer}`).y + 4;
+    const below = y + rowHeight / 2;
+    return [
+      svg("line", { class: "rule", x1: MARGIN - 8, x2: width, y1: below, y2: below }),
+      svg("text", { class: "layer", x: 2, y: y + 4 }, `layer ${layer}`),
+    ];
+  }).flat();
+}
+
+function nodeElements(node, { x, y }) {
+  const title = svg("title");
+  const shape = svg("path", { class: "shape" });
+  const text = svg("text", { y: 4 }, nodeLabel(node));
+  const attributes = {
+    class: "node",
+    transform: `translate(${x} ${y})`,
+    "data-node": node,
+    role: "button",
+  };
+  return { title, shape, text, group: svg("g", attributes, title, shape, text) };
+}
+
+export function drawEdges(view, shown) {
+  const { lines, edges } = view.drawing;
+  const widest = largestScore(view);
+  const stay = new Set(shown.map((edge) => edge.id));
+  for (const [id, line] of lines) {
+    if (stay.has(id)) continue;
+    line.group.remove();
+    lines.delete(id);
+  }
+  for (const edge of shown) {
+    if (!lines.has(edge.id)) lines.set(edge.id, edgeElements(view, edge));
+  }
+  const groups = shown.map((edge) => lines.get(edge.id).group);
+  edges.append(...groups.reverse()); // the first in order on top
+  if (!view.stillness.matches) edges.getBoundingClientRect(); // so that new ones grow from nothing
+  for (const edge of shown) drawEdge(edge, lines.get(edge.id), view.state.node, widest);
+}
+
+/** The elements of an edge, still of no width. */
+function edgeElements({ drawing, inputs }, edge) {
+  const d = route(drawing.nodes.get(edge.from), drawing.nodes.get(edge.to), edge.kind);
+  const [colour] = inputs[edge.kind];
+  const title = svg("title");
+  const path = svg("path", { class: "edge", d, stroke: colour, "stroke-width": 0 });
+  const hit = svg("path", { class: "hit", d }, title); // wider than the line, for the pointer
+  return { path, title, group: svg("g", { "data-edge": edge.name }, path, hit) };
+}
+
+function drawEdge(edge, { path, title, group }, selected, widest) {
+  const width = 1 + (6 * Math.abs(edge.score)) / widest;
+  const touched = selected === null || edge.from === selected || edge.to === selected;
+  path.setAttribute("stroke-width", width.toFixed(2));
+  path.style.strokeWidth = `${width.toFixed(2)}px`;
+  path.setAttribute("stroke-dasharray", edge.score < 0 ? `${4 + width} ${2 + width}` : "none");
+  group.setAttribute("class", touched ? "" : "dim");
+  title.textContent = edgeTitle(edge);
+}
+
+function edgeTitle({ from, to, kind, score }) {
+  const input = kind && ` (${INPUT_NAMES[kind]})`;
+  return `${nodeLabel(from)} \u2192 ${nodeLabel(to)}${input}: ${signed(score)}`;
+}
+
+export function drawNodes(view, shown) {
+  const { drawing, state } = view;
+  const neighbours = new Set([state.node]);
+  drawing.inside = new Map();
+  for (const edge of shown) {
+    tally(drawing.inside, edge.from).out++;
+    tally(drawing.inside, edge.to).in++;
+    if (edge.from === state.node) neighbours.add(edge.to);
+    if (edge.to === state.node) neighbours.add(edge.from);
+  }
+  if (!drawing.inside.has(drawing.stop)) drawing.stop = firstStop(drawing, state.node);
+  for (const [node, elements] of drawing.nodes) {
+    const dim = state.node !== null && !neighbours.has(node);
+    drawNode(view, node, elements, dim);
+  }
+}
+
+function tally(inside, node) {
+  if (!inside.has(node)) inside.set(node, { in: 0, out: 0 });
+  return inside.get(node);
+}
+
+function firstStop({ inside, nodes }, selected) {
+  if (inside.has(selected)) return selected;
+  return [...nodes.keys()].find((node) => inside.has(node)) ?? null;
+}
+
+function drawNode(view, node, { group, shape, text, title, w, h }, dim) {
+  const { drawing, state, classes } = view;
+  const edges = drawing.inside.get(node);
+  const roles = rolesOf(view, node);
+  const names = Object.keys(classes);
+  const described = [spokenName(node), ...roles.map((role) => names[role])].join(", ");
+  const flags = { ghost: !edges, selected: node === state.node, dim };
+  const outline = outlineOf(node, edges, roles, w, h);
+  group.setAttribute(
+    "class",
+    ["node", ...Object.keys(flags).filter((flag) => flags[flag])].join(" "),
+  );
+  shape.setAttribute("d", outline);
+  shape.setAttribute("fill", fillOf(node, edges, classes[names[roles[0]]]));
+  text.setAttribute("y", textOffset(outline));
+  if (edges) {
+    title.textContent = `${described}: ${edges.in} in, ${edges.out} out`;
+    group.setAttribute("tabindex", node === drawing.stop ? 0 : -1);
+    group.setAttribute("aria-pressed", node === state.node);
+    group.setAttribute(
+      "aria-label",
+      `${described}: ${count(edges.in, "edge")} in, ${edges.out} out`,
+    );
+    group.removeAttribute("aria-hidden");
+  } else {
+    title.textContent = `${described}: not in the circuit`;
+    for (const name of ["tabindex", "aria-pressed", "aria-label"]) group.removeAttribute(name);
+    group.setAttribute("aria-hidden", "true");
+  }
+}
+
+function outlineOf(node, edges, roles, w, h) {
+  if (!isHead(node)) return box(w, h);
+  if (!edges) return circle(12);
+  return roles.length ? classShape(roles[0]) : circle(19);
+}
+
+function fillOf(node, edges, classColour) {
+  if (!edges) return "#fff";
+  if (classColour) return pale(classColour);
+  return isHead(node) ? "#fff" : "#ececec";
+}
+
+/** A message in the middle of the drawing; none if there are no paragraphs. */
+export function drawMessage({ drawing: { message, width, height } }, paragraphs) {
+  const lines = paragraphs.flatMap((text) => wrapped(text, Math.floor(width / 7.2)));
+  const y = height / 2 - 9 * lines.length;
+  const ground = svg("rect", {
+    x: 6,
+    y: y - 20,
+    width: width - 12,
+    height: 18 * lines.length + 16,
+    fill: "#fff",
+    stroke: "#bbb",
+    rx: 5,
+  });
+  const texts = lines.map((line, i) =>
+    svg("text", { class: "absent", x: width / 2, y: y + 18 * i }, line),
+  );
+  message.replaceChildren(...(lines.length ? [ground, ...texts] : []));
+}

@@ -1,0 +1,84 @@
+// The list beside the drawing: all edges, or what belongs to the node that is selected.
+
+import { notesOf, rolesOf } from "./circuit-data.js";
+import { button } from "./controls.js";
+import { html } from "./dom.js";
+import { INPUT_NAMES, nodeLabel, spokenName } from "./graph.js";
+import { edgeSample } from "./shapes.js";
+import { capitalised, signed, twoDigits } from "./words.js";
+
+/** view.select(node) is called when a name is clicked, view.select(null) for all edges. */
+export function drawList(view, shown) {
+  const byScore = shown.slice().sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
+  const { list } = view.parts;
+  list.replaceChildren(
+    ...(view.state.node === null ? edgesByScore(view, byScore) : edgesOfNode(view, byScore)),
+  );
+  list.scrollTop = 0;
+}
+
+function edgesByScore(view, edges) {
+  if (!edges.length) return [];
+  return section(view, "All edges, by score", edges, (edge) => [edge.from, edge.to]);
+}
+
+function edgesOfNode(view, edges) {
+  const { node } = view.state;
+  const names = Object.keys(view.classes);
+  const roles = rolesOf(view, node).map((role) => names[role]);
+  const all = button("none", "Show all");
+  all.addEventListener("click", () => {
+    view.select(null);
+    view.parts.list.focus({ preventScroll: true });
+  });
+  const title = capitalised(spokenName(node)) + (roles.length ? `: ${roles.join(", ")}` : "");
+  const parts = [html("h4", {}, title), all];
+  if (view.drawing.inside.has(node)) {
+    const into = edges.filter((edge) => edge.to === node);
+    const out = edges.filter((edge) => edge.from === node);
+    if (into.length) parts.push(...section(view, "In", into, (edge) => [edge.from]));
+    if (out.length) parts.push(...section(view, "Out", out, (edge) => [edge.to]));
+  } else parts.push(html("p", {}, "Not in the circuit at this checkpoint and size."));
+  return [...parts, ...measured(view, node)];
+}
+
+/** A title and the edges below it; ends(edge): the nodes that are named. */
+function section(view, title, edges, ends) {
+  const items = edges.map((edge) => listItem(view, edge, ends(edge)));
+  return [html("h4", {}, `${title} (${edges.length})`), html("ul", {}, ...items)];
+}
+
+function listItem(view, edge, ends) {
+  const text = html("span");
+  ends.forEach((node, i) => {
+    if (i) text.append(" \u2192 ");
+    text.append(nodeButton(view, node));
+  });
+  if (edge.kind) text.append(` ${INPUT_NAMES[edge.kind]}`);
+  return html(
+    "li",
+    { "data-edge": edge.name },
+    edgeSample(view.inputs[edge.kind][0], edge.score < 0),
+    text,
+    html("span", {}, signed(edge.score)),
+  );
+}
+
+function nodeButton(view, node) {
+  const name = html("button", { type: "button" }, nodeLabel(node));
+  name.addEventListener("click", () => {
+    view.drawing.stop = node;
+    view.select(node);
+    view.drawing.nodes.get(node).group.focus({ preventScroll: true });
+  });
+  return name;
+}
+
+function measured(view, node) {
+  const values = notesOf(view, node);
+  if (!values) return [];
+  const rows = view.data.columns.flatMap((column, i) =>
+    values[i] === null ? [] : [html("dt", {}, column), html("dd", {}, twoDigits(values[i]))],
+  );
+  return [html("h4", {}, "Measured at this checkpoint"), html("dl", {}, ...rows)];
+}

@@ -1,0 +1,48 @@
+// Draws the views of a page that are not drawn yet, each once its scripts are there. It stands in
+// the page after every view. In the book the scripts lie in _static and are shared; anywhere else a
+// view has brought its own, just before.
+//
+// A view is an empty element and, right after it, its data as JSON: <script type="application/json"
+// data-view="HeadBrowser" data-scripts="plotly.js head-browser.js" data-globals="Plotly
+// HeadBrowser">
+
+function drawViews() {
+  const blocks = document.querySelectorAll('script[type="application/json"][data-view]');
+  for (const block of blocks) {
+    if (block.dataset.drawn) continue;
+    block.dataset.drawn = "yes";
+    draw(block);
+  }
+}
+
+async function draw(block) {
+  const place = block.previousElementSibling;
+  const names = block.dataset.globals.split(" ");
+  await Promise.all(block.dataset.scripts.split(" ").map((file, i) => loaded(file, names[i])));
+  place.replaceChildren(); // what is there for a page without scripts
+  globalThis[block.dataset.view].render(place, JSON.parse(block.textContent));
+}
+
+/** Resolves when the file has put its name into the page's globals. */
+function loaded(file, name) {
+  return new Promise((resolve, reject) => {
+    if (globalThis[name]) {
+      resolve();
+      return;
+    }
+    const script = document.querySelector(`script[data-file="${file}"]`) ?? request(file);
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", () => reject(new Error(`${script.src} cannot be loaded`)));
+  });
+}
+
+function request(file) {
+  const script = document.createElement("script");
+  const top = document.documentElement.dataset.content_root || "../"; // as Sphinx writes it
+  script.dataset.file = file;
+  script.src = `${top}_static/${file}`;
+  document.head.append(script);
+  return script;
+}
+
+drawViews();

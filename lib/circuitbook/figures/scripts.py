@@ -1,0 +1,112 @@
+"""The scripts that interactive views draw with: shared by the site, none from another host.
+
+Our own are ES modules in `js/`, small enough to read and to lint. A browser gets each view's
+modules joined into one plain script: a page opened from disk may not load modules, an output in a
+notebook has no files beside it, and a bundler would ask every reader for Node.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from circuitbook.paths import PACKAGE
+
+MODULES = PACKAGE / "figures" / "js"
+_IMPORT = re.compile(r'^import \{[^{}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=function|const)", re.MULTILINE)
+_OTHER = re.compile(r"^(import|export)\b.*", re.MULTILINE)
+
+
+@cache
+def joined(entry: str) -> str:
+    """The module `entry` and all that it imports as one script, each after those it needs.
+
+    Modules may say `import { name, ... } from "./module.js";`, `export function` and `export
+    const`. They share one scope: what one declares at its top level no other may declare.
+    """
+    sources = "\n".join(_source(module) for module in _in_order(entry))
+    return f'(() => {{\n"use strict";\n{sources}}})();\n'
+
+
+def _in_order(entry: str) -> list[str]:
+    """Names of the module and of all that it imports, each after those it needs."""
+    order: list[str] = []
+
+    def visit(module: str, importers: tuple[str, ...]) -> None:
+        if module in importers:
+            raise ValueError(f"modules import each other: {' -> '.join([*importers, module])}")
+        if module not in order:
+            for needed in _IMPORT.findall(_text(module)):
+                visit(needed, (*importers, module))
+            order.append(module)
+
+    visit(entry, ())
+    return order
+
+
+def _source(module: str) -> str:
+    """What a module declares and does, without its imports and the word `export`."""
+    source = _EXPORT.sub("", _IMPORT.sub("", _text(module)))
+    if other := _OTHER.search(source):
+        raise ValueError(f"{module} cannot be joined with others: {other[0]}")
+    return source
+
+
+def _text(module: str) -> str:
+    return (MODULES / module).read_text(encoding="utf8")
+
+
+def stylesheet(name: str) -> str:
+    """A style sheet of `js/`."""
+    return _text(name)
+
+
+def _circuitsvis() -> str:
+    return (files("circuitsvis") / "dist" / "cdn" / "iife.js").read_text(encoding="utf8")
+
+
+def _plotly() -> str:
+    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf8")
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script file: its text, and the name that it puts into the page's globals."""
+
+    read: Callable[[], str]
+    global_name: str
+    ours: bool = True
+
+
+_SCRIPTS = {
+    "circuitsvis.js": Script(_circuitsvis, "CircuitsVis", ours=False),
+    "plotly.js": Script(_plotly, "Plotly", ours=False),
+    "attention-heads.js": Script(lambda: joined("attention-heads.js"), "AttentionHeads"),
+    "circuit-explorer.js": Script(lambda: joined("explorer.js"), "CircuitExplorer"),
+    "head-browser.js": Script(lambda: joined("head-browser.js"), "HeadBrowser"),
+}
+
+# What `build.stage` puts into _static of the book.
+SCRIPTS = {name: script.read for name, script in _SCRIPTS.items()}
+
+
+def global_name(file: str) -> str:
+    """The name that a script of SCRIPTS puts into the page's globals."""
+    return _SCRIPTS[file].global_name
+
+
+def brought(file: str) -> str:
+    """The script as a view brings it in its own script element, where there is no _static.
+
+    A library declares its name with `var`, which in some notebooks is a function's own: so it is
+    put into the globals.
+    """
+    script = _SCRIPTS[file]
+    text = script.read().replace("</script", "<\\/script")
+    if script.ours:
+        return text
+    return f"{text};\nwindow.{script.global_name} = {script.global_name};\n"

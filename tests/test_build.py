@@ -17,7 +17,6 @@ from circuitbook.paths import PACKAGE
 from circuitbook.publishing.build import (
     build_book,
     execute_chapters,
-    fingerprint,
     parse_parameters,
     stage,
 )
@@ -29,6 +28,7 @@ from circuitbook.publishing.execute import (
     duration,
     execute_notebook,
 )
+from circuitbook.publishing.fingerprints import fingerprint
 from circuitbook.publishing.kernel import measurements
 
 REPOSITORY = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ def frozen_package(tmp_path_factory, monkeypatch):
     """The package's own files count in what is up to date; here they stand still, whoever edits them meanwhile."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "build.py").touch()
-    monkeypatch.setattr("circuitbook.publishing.build.PACKAGE", folder)
+    monkeypatch.setattr("circuitbook.publishing.fingerprints.PACKAGE", folder)
 
 
 # ---- parameters
@@ -367,7 +367,7 @@ def test_fingerprint_knows_the_package_and_folders_named_by_parameters(tmp_path,
     package = tmp_path / "package"
     package.mkdir()
     (package / "code.py").write_text("x = 1")
-    monkeypatch.setattr("circuitbook.publishing.build.PACKAGE", package)
+    monkeypatch.setattr("circuitbook.publishing.fingerprints.PACKAGE", package)
     seen = [fingerprint(root, notebook, {"SUITE": "models/mini"})]
     notebook.cells[0]["outputs"] = [nbformat.v4.new_output("stream", text="x")]
     notebook.cells[0]["execution_count"] = 3

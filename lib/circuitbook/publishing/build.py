@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -21,10 +19,8 @@ from pathlib import Path
 import filelock
 import nbformat
 import yaml
-from nbformat import NotebookNode
 
 from circuitbook.figures.views import SCRIPTS
-from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import (
     METADATA,
@@ -34,10 +30,12 @@ from circuitbook.publishing.execute import (
     execute_notebook,
 )
 from circuitbook.publishing.executions import PLACE, execution_record, record_of
+from circuitbook.publishing.fingerprints import files_in, fingerprint
 from circuitbook.publishing.publish import configuration
-from circuitbook.publishing.site import _contents, _files, _say, _short, build_site
+from circuitbook.publishing.site import build_site
+from circuitbook.publishing.terminal import say, short_path
 from circuitbook.store.files import write_atomically
-from circuitbook.store.provenance import versions
+from circuitbook.weights.hash_memory import HASHES
 
 __all__ = ["BuildError", "build_book", "execute_notebook", "parse_parameters"]
 
@@ -68,16 +66,17 @@ def build_book(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
-            execute_chapters(root, out, chapters, parameters or {}, notebooks, force)
+            with HASHES.kept_in(out / "hashes.json"):
+                execute_chapters(root, out, chapters, parameters or {}, notebooks, force)
             stage(root, out / "src", chapters)
             index = build_site(out)
     except filelock.Timeout:
         raise BuildError(
             f"another build is at work in {out}; wait for it, or pass another --out"
         ) from None
-    _say(
+    say(
         f"\nThe book is ready ({duration(time.perf_counter() - begun)}): {index}\n"
-        f"Open it in a browser, or serve it: python3 -m http.server -d {_short(index.parent)} 8000"
+        f"Open it in a browser, or serve it: python3 -m http.server -d {short_path(index.parent)} 8000"
     )
     return index
 
@@ -123,11 +122,11 @@ def execute_chapters(
         current, before = fingerprint(root, notebook, mine), record_of(target)
         named = only is None or Path(chapter).name in only
         if before and not (named and (force or before.get("fingerprint") != current)):
-            _say(
+            say(
                 f"{title}: {'up to date' if named else 'left as it is'} (executed {before['date'][:10]})"
             )
             continue
-        _say(f"{title}: executing")
+        say(f"{title}: executing")
         executed = execute_notebook(
             root / f"{chapter}.ipynb",
             target,
@@ -140,42 +139,17 @@ def execute_chapters(
         )
         made = executed.metadata[METADATA]
         uses = made["measurements"]
-        _say(
+        say(
             f"{title}: {duration(made['seconds'])}, {uses['measured']} measurements made, "
             f"{uses['used'] - uses['measured']} read from the store"
         )
-
-
-def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object]) -> str:
-    """Hash of what determines an executed copy: change any of it and the notebook is executed again."""
-    cells = [
-        (cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells
-    ]
-    named = [root / value for value in parameters.values() if isinstance(value, str) and value]
-    parts = {
-        "cells": cells,
-        "parameters": parameters,
-        "package": _contents(PACKAGE),
-        "models": _contents(root / "models"),
-        "requirements": [
-            _contents(root / name) for name in ("requirements.txt", "requirements.lock")
-        ],
-        "versions": versions(),
-        # a parameter may be a folder of big checkpoints: its files' sizes and times will do
-        "folders": [
-            [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path)]
-            for path in named
-            if path.exists()
-        ],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()
 
 
 def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
     """Makes `src` mirror what the site is built from; the executed chapters are there already and stay."""
     chapters = list(chapters)
     wanted = {Path(f"{chapter}.ipynb") for chapter in chapters}
-    for file in [root / "_toc.yml", *_files(root / "book"), *_files(root / "notebooks")]:
+    for file in [root / "_toc.yml", *files_in(root / "book"), *files_in(root / "notebooks")]:
         name = file.relative_to(root)
         if name.suffix != ".ipynb" or name.parts[0] == "book":
             content = file.read_bytes()
@@ -189,7 +163,7 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
             _put(src / script, read().encode())
             wanted.add(script)
     _put(src / "_config.yml", configuration(root).encode())
-    for file in _files(src):
+    for file in files_in(src):
         if file.relative_to(src) not in wanted | {Path("_config.yml")}:
             file.unlink()
 

@@ -29,17 +29,26 @@ NAMED_VERSIONS = ("torch", "transformer_lens")  # in a chapter's last line; the 
 
 def declared_parameters(notebook: NotebookNode) -> list[str]:
     """Names assigned in the cells tagged `parameters`, in order."""
-    names = []
+    return list(default_parameters(notebook))
+
+
+def default_parameters(notebook: NotebookNode) -> dict[str, object]:
+    """{name: value} assigned in the cells tagged `parameters`, in order; None where it is not a literal."""
+    values: dict[str, object] = {}
     for cell in notebook.cells:
-        if cell.cell_type == "code" and "parameters" in _tags(cell):
-            for node in ast.parse(cell.source).body:
-                targets = (
-                    node.targets
-                    if isinstance(node, ast.Assign)
-                    else [getattr(node, "target", None)]
-                )
-                names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return names
+        if cell.cell_type != "code" or "parameters" not in _tags(cell):
+            continue
+        for statement in ast.parse(cell.source).body:
+            if isinstance(statement, ast.Assign):
+                targets = statement.targets
+            elif isinstance(statement, ast.AnnAssign):
+                targets = [statement.target]
+            else:
+                continue
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    values[target.id] = _literal(statement.value)
+    return values
 
 
 def check_parameters(parameters: dict[str, object], notebooks: dict[str, NotebookNode]) -> None:
@@ -184,6 +193,13 @@ def _closing_cell(record: dict) -> NotebookNode:
 
 def _many(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _literal(value: ast.expr | None) -> object:
+    try:
+        return None if value is None else ast.literal_eval(value)
+    except ValueError:
+        return None
 
 
 def _tags(cell: NotebookNode) -> list[str]:

@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import duration
+from circuitbook.publishing.fingerprints import contents, package_contents
 from circuitbook.publishing.links import check_site, listed
 from circuitbook.publishing.publish import finish
+from circuitbook.publishing.terminal import say
 from circuitbook.store.provenance import versions
 
 
@@ -28,12 +29,12 @@ def build_site(out: Path) -> Path:
         out / "site",
         out / "logs" / "jupyter-book.log",
     )
-    made_of = (_contents(out / "src"), versions(), _contents(PACKAGE))
+    made_of = (contents(out / "src"), versions(), package_contents())
     current = hashlib.sha256(repr(made_of).encode()).hexdigest()
     if (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == current:
-        _say("site: up to date")
+        say("site: up to date")
         return html / "index.html"
-    _say("site: jupyter-book at work")
+    say("site: jupyter-book at work")
     begun = time.perf_counter()
     # always from nothing: a page read in an earlier, failed build would keep its warnings to itself
     shutil.rmtree(work, ignore_errors=True)
@@ -99,32 +100,5 @@ def build_site(out: Path) -> Path:
     built.rename(html)
     stamp.write_text(current)
     shutil.rmtree(work)
-    _say(f"site: {duration(time.perf_counter() - begun)}")
+    say(f"site: {duration(time.perf_counter() - begun)}")
     return html / "index.html"
-
-
-def _files(path: Path) -> list[Path]:
-    """The file, or all files of the folder, in order, without caches and hidden ones."""
-    if path.is_file():
-        return [path]
-    inside = ((f, f.relative_to(path).parts) for f in sorted(path.rglob("*")) if f.is_file())
-    return [
-        f
-        for f, parts in inside
-        if "__pycache__" not in parts and not any(part.startswith(".") for part in parts)
-    ]
-
-
-def _contents(path: Path) -> list[tuple[str, str]]:
-    return [
-        (f.relative_to(path.parent).as_posix(), hashlib.sha256(f.read_bytes()).hexdigest())
-        for f in _files(path)
-    ]
-
-
-def _short(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

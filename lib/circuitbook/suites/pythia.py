@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from circuitbook.model.shape import Shape
 
 # ---- Pythia ----------------------------------------------------------------------------------------------------------
@@ -89,3 +91,9 @@ MISTYPED_PARAMETERS = PYTHIA_PARAMETERS | {
     "1.4b": 14e9,
     "2.8b": 28e9,
 }  # as the authors' correlation has them
+
+
+def size_of(model: str) -> str | None:
+    """The size in a Pythia's name, None for other models.  size_of("pythia-1.4b-deduped") -> "1.4b" """
+    named = re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)
+    return named[1] if named and named[1] in PYTHIA_SHAPES else None

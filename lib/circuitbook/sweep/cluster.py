@@ -127,7 +127,8 @@ def run_on(
             time.sleep(2)
 
 
-def _gpus() -> int:
+def gpu_count() -> int:
+    """How many GPUs torch sees."""
     import torch
 
     return torch.cuda.device_count()

@@ -29,12 +29,16 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import execute_notebook
+from circuitbook.publishing.fingerprints import checkpoint_identity, contents, package_contents
 from circuitbook.store.files import write_atomically
 from circuitbook.store.provenance import versions
+
+if TYPE_CHECKING:  # imports torch
+    from circuitbook.studies.parameters import Selection
 
 SECTIONS = (
     "abilities",
@@ -65,8 +69,9 @@ class Shard:
     parameters: dict = field(hash=False)
     root: str  # the folder with notebooks/
     out: str
-    store: str
     budget_gb: float | None = None  # what downloaded checkpoints may take on a worker's disk
+    identities: tuple[dict[str, str], ...] = field(default=(), hash=False)
+    """Of each step, as planned: hashes of weights, config.json and tokenizer; of a hub's, the revision's name."""
 
     @property
     def name(self) -> str:
@@ -82,12 +87,18 @@ class Shard:
 
     @property
     def fingerprint(self) -> str:
-        """What decides whether a shard that is done is this one: its checkpoints, notebooks, parameters and the library."""
-        sources = {
-            name: _sha256(Path(self.root) / "notebooks" / f"{name}.ipynb")
-            for name in self.notebooks
-        }
-        what = [self.model, self.steps, sources, self.parameters, package_hash(), versions()]
+        """What decides whether a shard that is done is this one: its checkpoints and what is in them, its
+        notebooks and parameters, and the library."""
+        notebooks = [Path(self.root) / "notebooks" / f"{name}.ipynb" for name in self.notebooks]
+        what = [
+            self.model,
+            self.steps,
+            self.identities,
+            [contents(notebook) for notebook in notebooks],
+            self.parameters,
+            package_contents(),
+            versions(),
+        ]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -103,18 +114,6 @@ class Outcome:
     fingerprint: str = ""
 
 
-def package_hash() -> str:
-    """sha256 over the library's source files."""
-    digest = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        digest.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 # ------------------------------------------------------------------ what there is to do
 
 
@@ -122,9 +121,10 @@ def plan(
     root: Path,
     out: Path,
     store: Path,
-    selection,
+    selection: Selection,
     notebooks: Sequence[str],
-    parameters: dict,
+    parameters: dict[str, object],
+    *,
     per_shard: int = PER_SHARD,
     budget_gb: float | None = None,
 ) -> list[Shard]:
@@ -135,15 +135,19 @@ def plan(
     for model, steps in selection.steps.items():
         for i in range(0, len(steps), per_shard):
             some = tuple(steps[i : i + per_shard])
-            mine = parameters | {
-                "SUITE": parameters["SUITE"],
-                "MODELS": [model],
-                "STEPS": list(some),
-                "STORE": str(store),
-            }
+            of_shard = {"MODELS": [model], "STEPS": list(some), "STORE": str(store)}
             shards.append(
                 Shard(
-                    model, some, tuple(notebooks), mine, str(root), str(out), str(store), budget_gb
+                    model=model,
+                    steps=some,
+                    notebooks=tuple(notebooks),
+                    parameters=parameters | of_shard,
+                    root=str(root),
+                    out=str(out),
+                    budget_gb=budget_gb,
+                    identities=tuple(
+                        checkpoint_identity(selection.suite, model, step) for step in some
+                    ),
                 )
             )
     return shards

@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import re
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from html.parser import HTMLParser
@@ -39,7 +40,7 @@ class Page:
     ids: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     links: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
     faults: list[tuple[str, int]] = dataclasses.field(default_factory=list)
-    base: str = ""
+    canonical: str = ""  # the page's own address, where it says that
 
 
 class _Reader(HTMLParser):
@@ -52,10 +53,10 @@ class _Reader(HTMLParser):
         self.page.ids.update(
             filter(None, {found.get("id"), found.get("name") if tag == "a" else None})
         )
-        if tag == "base":
-            self.page.base = found.get("href") or ""
-        elif tag == "link" and {"canonical", "alternate"} & set((found.get("rel") or "").split()):
-            pass  # says where the page is at home; a browser does not load it
+        rel = set((found.get("rel") or "").split()) if tag == "link" else set()
+        if {"canonical", "alternate"} & rel:  # a browser does not load it
+            if "canonical" in rel:
+                self.page.canonical = found.get("href") or ""
         elif tag in LINKS and found.get(LINKS[tag]) is not None:
             self.page.links.append((tag, found[LINKS[tag]].strip(), line))
         elif tag == "meta" and (found.get("http-equiv") or "").lower() == "refresh":
@@ -81,6 +82,13 @@ def read_page(text: str) -> Page:
     return reader.page
 
 
+def top_of(page: Page, name: str) -> str:
+    """The path of the site on its host, by the page's canonical address: "/book/" of
+    "https://me.github.io/book/a/b.html" for the page a/b.html; "/" where the page has none."""
+    path = urllib.parse.unquote(urllib.parse.urlsplit(page.canonical).path)
+    return path.removesuffix(name) if path.startswith("/") and path.endswith(f"/{name}") else "/"
+
+
 def check_site(site: Path, external: bool = False) -> list[str]:
     """One line per fault of the site in folder `site`: "page.html:12: ...", in order; empty if all is well.
 
@@ -98,6 +106,7 @@ def check_site(site: Path, external: bool = False) -> list[str]:
     faults, outside = [], {}
     for file, page in pages.items():
         name = file.relative_to(site).as_posix()
+        top = top_of(page, name)
         faults += [f"{name}:{line}: {fault}" for fault, line in page.faults]
         for tag, address, line in page.links:
             parts = urllib.parse.urlsplit(address)
@@ -107,22 +116,21 @@ def check_site(site: Path, external: bool = False) -> list[str]:
                 else:
                     outside.setdefault(parts._replace(fragment="").geturl(), f"{name}:{line}")
             elif not parts.scheme:  # not data:, mailto:, javascript:
-                fault = _inside(site, file, page.base, parts, pages)
+                fault = _inside(site, file, top, parts, pages)
                 faults += [f"{name}:{line}: {fault}"] if fault else []
     return faults + (_outside(outside) if external else [])
 
 
 def _inside(
-    site: Path, file: Path, base: str, parts: urllib.parse.SplitResult, pages: dict[Path, Page]
+    site: Path, file: Path, top: str, parts: urllib.parse.SplitResult, pages: dict[Path, Page]
 ) -> str | None:
     path, anchor = urllib.parse.unquote(parts.path), urllib.parse.unquote(parts.fragment)
     if not path:
         target = file
     elif path.startswith("/"):  # from the top of the site, wherever that is served
-        top = urllib.parse.urlsplit(base).path
-        target = site / path.removeprefix(top if len(top) > 1 else "/").lstrip("/")
+        target = site / path.removeprefix(top).lstrip("/")
     else:
-        target = (site if base else file.parent) / path
+        target = file.parent / path
     target = target.resolve()
     if path and not target.is_relative_to(site):
         return f"the link to {path} leads out of the site"

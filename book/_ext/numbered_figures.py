@@ -1,7 +1,8 @@
 """Gives every figure of a chapter a number, a caption and an anchor, so that prose can refer to it.
 
-A figure is an output that is an image with an alt text, or an interactive view with a label (``<img alt="...">`` or
-``<div role="group" aria-label="...">``). Notebooks stay as they are, and read well where this extension is not:
+A figure is an output that is an image with an alt text, or an interactive view with a label (``<img
+alt="...">`` or ``<div role="group" aria-label="...">``). Notebooks stay as they are, and read well
+where this extension is not:
 
 - The paragraph right after the figure is its caption if it begins in italics; it moves into the figure. Else the alt
   text is the caption, with its first letter in upper case.
@@ -104,7 +105,8 @@ def _caption_after(output, cell):
 
 
 def _remove(paragraph, until):
-    """Takes the paragraph away, and the output it was all of: not only its Markdown, also its plain text."""
+    """Takes the paragraph away, and the output it was all of: not only its Markdown, also its plain
+    text."""
     gone = paragraph
     while (
         gone.parent is not until

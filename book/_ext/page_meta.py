@@ -1,7 +1,9 @@
-"""Says in each page's head what the page is about, for search engines and for previews of shared links.
+"""Says in each page's head what the page is about, for search engines and for previews of shared
+links.
 
-The description is the page's first paragraph that is long enough to say something. Addresses are absolute, so those of the
-page and of a picture are there only where the site's own address is known (html_baseurl).
+The description is the page's first paragraph that is long enough to say something. Addresses are
+absolute, so those of the page and of a picture are there only where the site's own address is known
+(html_baseurl).
 """
 
 import html
@@ -15,7 +17,8 @@ PICTURE = "preview.png"  # in a folder of html_static_path
 
 
 def description(doctree, least=80, most=200):
-    """The first paragraph of `least` characters or more, shortened to `most`; "" where there is none."""
+    """The first paragraph of `least` characters or more, shortened to `most`; "" where there is
+    none."""
     for paragraph in doctree.findall(nodes.paragraph):
         text = " ".join(paragraph.astext().split())
         if len(text) >= least:

@@ -1,4 +1,5 @@
-"""Two tables of the page for teachers, made when the site is: what takes how long, and what learners get wrong.
+"""Two tables of the page for teachers, made when the site is: what takes how long, and what
+learners get wrong.
 
     ```{chapter-times}
     ```
@@ -35,7 +36,8 @@ class Table(SphinxDirective):
 
 
 class ChapterTimes(Table):
-    """Every executed notebook with exercises or a model to train: its exercises, how long it ran, and what it measured."""
+    """Every executed notebook with exercises or a model to train: its exercises, how long it ran,
+    and what it measured."""
 
     def lines(self):
         yield from (

@@ -1,6 +1,7 @@
 """Leaves out of every page the script of sphinx-thebe, which jupyter-book always loads.
 
-The book runs no code in the page; the script would only name a server of others and complain in the console.
+The book runs no code in the page; the script would only name a server of others and complain in the
+console.
 """
 
 

@@ -1,4 +1,5 @@
-"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it, sweep over checkpoints, make course versions."""
+"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it,
+sweep over checkpoints, make course versions."""
 
 from __future__ import annotations
 

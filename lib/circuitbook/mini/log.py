@@ -32,9 +32,10 @@ def training_log(
 ) -> pd.DataFrame:
     """One row per `LOSS_WINDOW` updates and per checkpoint.
 
-    Columns: step; tokens_seen; training_loss (nats per token, mean of the updates since the row before); and at
-    checkpoints fresh_loss (documents of another seed) and, on held-out items, the mean of every task's own metric
-    with its accuracy, and of the gain in log probability on repeated random words.
+    Columns: step; tokens_seen; training_loss (nats per token, mean of the updates since the row
+    before); and at checkpoints fresh_loss (documents of another seed) and, on held-out items, the
+    mean of every task's own metric with its accuracy, and of the gain in log probability on
+    repeated random words.
     """
     steps = set(suite.steps(name))
     marks = sorted(steps | set(range(0, len(losses) + 1, LOSS_WINDOW)))

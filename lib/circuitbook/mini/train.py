@@ -1,8 +1,9 @@
 """Training of the mini suite: GPT-NeoX models from a seed, saved along the way.
 
-`train("mini-m")` gives the weights that are shipped, bit for bit on one kind of machine with one thread count. A run
-can be stopped at any moment and goes on from its last saved state to the same result: batches are a function of the
-step alone, there is no dropout, and the optimizer's state is kept.
+`train("mini-m")` gives the weights that are shipped, bit for bit on one kind of machine with one
+thread count. A run can be stopped at any moment and goes on from its last saved state to the same
+result: batches are a function of the step alone, there is no dropout, and the optimizer's state is
+kept.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def build_model(plan: Plan):
 
 @lru_cache(maxsize=2)
 def _block(seed: int, block: int, passages: tuple[str, ...] | None) -> torch.Tensor:
-    """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>, cut into rows."""
+    """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>,
+    cut into rows."""
     rng = World(f"circuitbook mini {seed} {block}")
     ids = {word: i for i, word in enumerate(vocabulary())}
     stream: list[int] = []
@@ -130,12 +132,14 @@ def _block(seed: int, block: int, passages: tuple[str, ...] | None) -> torch.Ten
 
 
 def batch(seed: int, step: int, passages: tuple[str, ...] | None = None) -> torch.Tensor:
-    """The tokens int64 [32, 64] that update number `step` learns from (the first update is step 0)."""
+    """The tokens int64 [32, 64] that update number `step` learns from (the first update is step
+    0)."""
     return _block(seed, step // BLOCK, passages)[step % BLOCK]
 
 
 def some_document(rng: World, passages: tuple[str, ...], words: int = 60) -> str:
-    """A document as `grammar.document` draws it, of these kinds of passages alone, in the shares they have among themselves."""
+    """A document as `grammar.document` draws it, of these kinds of passages alone, in the shares
+    they have among themselves."""
     families, cumulative = _weights()
     weights = dict(zip((family.__name__ for family in families), np.diff([0.0, *cumulative])))
     if unknown := [name for name in passages if name not in weights]:
@@ -162,7 +166,8 @@ def learning_rate(plan: Plan, step: int) -> float:
 
 
 def save_checkpoint(model, folder: Path) -> None:
-    """A transformers checkpoint in float16, with its tokenizer; the folder appears whole or not at all."""
+    """A transformers checkpoint in float16, with its tokenizer; the folder appears whole or not at
+    all."""
     partial = folder.with_name(folder.name + f".partial{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     copy.deepcopy(model).half().save_pretrained(partial)
@@ -174,7 +179,8 @@ def save_checkpoint(model, folder: Path) -> None:
 
 
 def fingerprint(plan: Plan, data_seed: int) -> str:
-    """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is noticed)."""
+    """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is
+    noticed)."""
     first = batch(data_seed, 0, *([] if plan.passages is None else [plan.passages]))
     text = hashlib.sha256(repr((vocabulary(), first.tolist())).encode()).hexdigest()
     return json.dumps({**asdict(plan), "text": text[:16]})
@@ -183,10 +189,12 @@ def fingerprint(plan: Plan, data_seed: int) -> str:
 def train(
     name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu", progress: bool = True
 ) -> Path:
-    """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json` beside them.
+    """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json`
+    beside them.
 
-    The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on from there. The
-    result does not depend on interruptions. Set `torch.set_num_threads` before: it is part of what makes runs equal.
+    The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on
+    from there. The result does not depend on interruptions. Set `torch.set_num_threads` before: it
+    is part of what makes runs equal.
     """
     folder, state_file = Path(out) / name, Path(state_dir) / f"{name}.pt"
     if (folder / "losses.json").exists() and (folder / f"step{plan.steps}").exists():

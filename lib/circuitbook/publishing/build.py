@@ -2,9 +2,10 @@
 
     notebooks/*.ipynb --papermill--> _build/src/notebooks/*.ipynb --jupyter-book--> _build/html
 
-`_build/src` mirrors the repository: configuration, prose, and the executed chapters in place of their sources, which
-stay clean. What is up to date is kept: a chapter is executed again only if something that determines it has changed
-(its cells, the parameters, the package, the models, the requirements), so a build that was stopped goes on from there.
+`_build/src` mirrors the repository: configuration, prose, and the executed chapters in place of
+their sources, which stay clean. What is up to date is kept: a chapter is executed again only if
+something that determines it has changed (its cells, the parameters, the package, the models, the
+requirements), so a build that was stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ def build_book(
     notebooks: Sequence[str] | None = None,
     force: bool = False,
 ) -> Path:
-    """Builds the book of `root` into `out` (relative to root) and returns the path of its index.html.
+    """Builds the book of `root` into `out` (relative to root) and returns the path of its
+    index.html.
 
-    parameters: given to every notebook that declares them. notebooks: bring only these up to date ("abilities"); the
-    others keep the copy they have. force: execute again what is up to date, too.
+    parameters: given to every notebook that declares them. notebooks: bring only these up to date
+    ("abilities"); the others keep the copy they have. force: execute again what is up to date, too.
     Errors: BuildError in plain words; what was built before stays as it was.
     """
     root, begun = Path(root).resolve(), time.perf_counter()
@@ -82,7 +84,8 @@ def build_book(
 
 
 def chapters_of(root: Path) -> list[str]:
-    """The notebooks that _toc.yml names, without ending, in its order: ["notebooks/abilities", ...]."""
+    """The notebooks that _toc.yml names, without ending, in its order: ["notebooks/abilities",
+    ...]."""
     from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 
     toc = root / "_toc.yml"
@@ -146,7 +149,8 @@ def execute_chapters(
 
 
 def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
-    """Makes `src` mirror what the site is built from; the executed chapters are there already and stay."""
+    """Makes `src` mirror what the site is built from; the executed chapters are there already and
+    stay."""
     chapters = list(chapters)
     wanted = {Path(f"{chapter}.ipynb") for chapter in chapters}
     for file in [root / "_toc.yml", *files_in(root / "book"), *files_in(root / "notebooks")]:
@@ -169,7 +173,8 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
 
 
 def parse_parameters(items: Iterable[str]) -> dict[str, object]:
-    """Parameters as they are typed in a shell: Python where it is Python, else YAML, which spares the quotes.
+    """Parameters as they are typed in a shell: Python where it is Python, else YAML, which spares
+    the quotes.
 
     parse_parameters(["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None"])
     -> {"N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None}
@@ -217,7 +222,8 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build_from_arguments(args: argparse.Namespace) -> None:
-    """Builds as `add_build_arguments` says; SystemExit with one message where the book cannot be built."""
+    """Builds as `add_build_arguments` says; SystemExit with one message where the book cannot be
+    built."""
     try:
         build_book(args.root, args.out, parse_parameters(args.parameter), args.only, args.force)
     except BuildError as error:

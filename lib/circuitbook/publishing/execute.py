@@ -1,4 +1,5 @@
-"""Runs one notebook with papermill, in this very interpreter, into an executed copy that says how it was made."""
+"""Runs one notebook with papermill, in this very interpreter, into an executed copy that says how
+it was made."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def declared_parameters(notebook: NotebookNode) -> list[str]:
 
 
 def default_parameters(notebook: NotebookNode) -> dict[str, object]:
-    """{name: value} assigned in the cells tagged `parameters`, in order; None where it is not a literal."""
+    """{name: value} assigned in the cells tagged `parameters`, in order; None where it is not a
+    literal."""
     values: dict[str, object] = {}
     for cell in notebook.cells:
         if cell.cell_type != "code" or "parameters" not in _tags(cell):
@@ -79,15 +81,18 @@ def execute_notebook(
     record: dict[str, object] | None = None,
     without: Sequence[str] = ("instructor",),
 ) -> NotebookNode:
-    """Executes `source` in `root` (default: the current folder); writes the executed copy to `target`, whole or not.
+    """Executes `source` in `root` (default: the current folder); writes the executed copy to
+    `target`, whole or not.
 
-    parameters: injected after the cell tagged `parameters`; those that this notebook does not declare are left out.
-    partial: where the copy grows, cell by cell; it stays there if the notebook fails. log: the notebook's output and,
-    if it fails, the full traceback. record: what else to keep in the copy's metadata, under "circuitbook". without: cells
-    with one of these tags are left out; notes for instructors always are, by default.
+    parameters: injected after the cell tagged `parameters`; those that this notebook does not
+    declare are left out. partial: where the copy grows, cell by cell; it stays there if the
+    notebook fails. log: the notebook's output and, if it fails, the full traceback. record: what
+    else to keep in the copy's metadata, under "circuitbook". without: cells with one of these tags
+    are left out; notes for instructors always are, by default.
 
-    The copy's last cell says how long it took and on what; the cells with parameters have their code folded. Errors:
-    BuildError with the failing cell's error in one line. KeyboardInterrupt on Ctrl-C.
+    The copy's last cell says how long it took and on what; the cells with parameters have their
+    code folded. Errors: BuildError with the failing cell's error in one line. KeyboardInterrupt on
+    Ctrl-C.
     """
     root, target = Path(root or Path.cwd()).resolve(), Path(target).resolve()
     partial = Path(partial or target.with_suffix(".partial.ipynb")).resolve()

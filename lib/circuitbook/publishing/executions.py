@@ -1,4 +1,5 @@
-"""The page that says how each chapter was made: time, measurements, machine, date and versions, from the executed copies."""
+"""The page that says how each chapter was made: time, measurements, machine, date and versions,
+from the executed copies."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ PLACE = "% the execution record is put here by the build"
 
 
 def execution_record(src: Path, chapters: Iterable[str]) -> str:
-    """Markdown for the executed copies `src`/<chapter>.ipynb: one table, and what it was all made on and with.
+    """Markdown for the executed copies `src`/<chapter>.ipynb: one table, and what it was all made
+    on and with.
 
-    A machine or a set of versions that all chapters share is said once, below the table; else each row says its own.
+    A machine or a set of versions that all chapters share is said once, below the table; else each
+    row says its own.
     """
     made = {
         chapter: record for chapter in chapters if (record := record_of(src / f"{chapter}.ipynb"))
@@ -68,7 +71,8 @@ def execution_record(src: Path, chapters: Iterable[str]) -> str:
 
 
 def record_of(executed: Path) -> dict | None:
-    """What `execute_notebook` wrote down in this executed copy; None where there is none that can be read."""
+    """What `execute_notebook` wrote down in this executed copy; None where there is none that can
+    be read."""
     try:
         return json.loads(executed.read_text(encoding="utf8"))["metadata"][METADATA]
     except (OSError, ValueError, LookupError):
@@ -85,7 +89,8 @@ def _day(date: str) -> str:
 
 
 def _versions(made: dict[str, dict]) -> list[str]:
-    """A sentence for each set of versions, the first with all of them, the others with what differs from it."""
+    """A sentence for each set of versions, the first with all of them, the others with what differs
+    from it."""
     sets: dict[str, list[str]] = {}
     for chapter, record in made.items():
         sets.setdefault(json.dumps(record["versions"], sort_keys=True), []).append(chapter)

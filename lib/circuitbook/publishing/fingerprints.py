@@ -23,7 +23,8 @@ WRITTEN_TO = (
 
 
 def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object]) -> str:
-    """Hash of what determines an executed copy: change any of it and the notebook is executed again."""
+    """Hash of what determines an executed copy: change any of it and the notebook is executed
+    again."""
     parts = {
         "cells": [
             (cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells
@@ -42,7 +43,8 @@ def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object
 
 def named_by_parameters(root: Path, parameters: dict[str, object]) -> dict[str, object]:
     """{parameter: what is on disk under the name that it gives}: of a folder of checkpoints their
-    identities, of a file or another folder its contents. Folders that are written to do not count."""
+    identities, of a file or another folder its contents. Folders that are written to do not
+    count."""
     named = {}
     for name, value in parameters.items():
         if name in WRITTEN_TO or not isinstance(value, str) or not value:
@@ -56,8 +58,8 @@ def named_by_parameters(root: Path, parameters: dict[str, object]) -> dict[str, 
 
 
 def identities(folder: Path) -> list[object]:
-    """What determines the numbers of every checkpoint in the folder, and its suite.json; empty where
-    the folder holds no checkpoints."""
+    """What determines the numbers of every checkpoint in the folder, and its suite.json; empty
+    where the folder holds no checkpoints."""
     try:
         suite = load_suite(str(folder))
     except (ValueError, OSError):
@@ -74,9 +76,9 @@ def identities(folder: Path) -> list[object]:
 
 
 def checkpoint_identity(suite: Suite, model: str, step: int) -> dict[str, str]:
-    """In a folder: hashes of weights, config.json and tokenizer. On a hub: the revision's name, since to
-    ask for more takes a network. A damaged checkpoint is told by what is wrong with it; to complain is
-    left to what loads it."""
+    """In a folder: hashes of weights, config.json and tokenizer. On a hub: the revision's name,
+    since to ask for more takes a network. A damaged checkpoint is told by what is wrong with it; to
+    complain is left to what loads it."""
     if not isinstance(suite.source, Folder):
         return {"revision": suite.source.revision(model, step)}
     try:

@@ -1,4 +1,5 @@
-"""Checks a built site: every link, anchor, image and script leads somewhere, and every image has a text.
+"""Checks a built site: every link, anchor, image and script leads somewhere, and every image has a
+text.
 
 Without a network: links to other hosts are asked only where `external` says so.
 """
@@ -90,11 +91,13 @@ def top_of(page: Page, name: str) -> str:
 
 
 def check_site(site: Path, external: bool = False) -> list[str]:
-    """One line per fault of the site in folder `site`: "page.html:12: ...", in order; empty if all is well.
+    """One line per fault of the site in folder `site`: "page.html:12: ...", in order; empty if all
+    is well.
 
-    A fault is a link to a page, file or anchor that is not there (or an anchor that is there twice), an image without alt
-    text (alt="" is one: it says that the image tells nothing), or a script, style or image from another host. `external`:
-    also ask the hosts of links that lead out; that needs a network and takes as long as they take.
+    A fault is a link to a page, file or anchor that is not there (or an anchor that is there
+    twice), an image without alt text (alt="" is one: it says that the image tells nothing), or a
+    script, style or image from another host. `external`: also ask the hosts of links that lead out;
+    that needs a network and takes as long as they take.
     """
     site = site.resolve()
     files = sorted(

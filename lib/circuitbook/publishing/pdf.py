@@ -1,4 +1,5 @@
-"""The whole book as one PDF: Sphinx puts all pages into one, headless Chromium prints it. No LaTeX is needed."""
+"""The whole book as one PDF: Sphinx puts all pages into one, headless Chromium prints it. No LaTeX
+is needed."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 def make_pdf(src: Path, target: Path, browser: str | None = None, seconds: int = 600) -> Path:
     """Prints the book that is staged in `src` (see `build.stage`) to `target`, and returns it.
 
-    browser: a Chromium or Chrome; the first of BROWSERS that is on the path where it is not given. Errors: BuildError in
-    plain words; a `target` that was there stays as it was.
+    browser: a Chromium or Chrome; the first of BROWSERS that is on the path where it is not given.
+    Errors: BuildError in plain words; a `target` that was there stays as it was.
     """
     browser = browser or next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser or not shutil.which(browser):

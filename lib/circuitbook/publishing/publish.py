@@ -1,7 +1,7 @@
 """What a site needs to be found and shared: links to its repository and to Colab, and a sitemap.
 
-All of it comes from the checkout's origin. Where that is not on GitHub, the site has no such links and
-is complete without.
+All of it comes from the checkout's origin. Where that is not on GitHub, the site has no such links
+and is complete without.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ NOT_LISTED = ["404.html", "genindex.html", "index.html", "search.html"]  # in th
 
 
 def configuration(root: Path) -> str:
-    """_config.yml; with buttons to the repository, to Colab and to Binder where the checkout's origin is
-    on GitHub, and with a sitemap where the site's address is known.
+    """_config.yml; with buttons to the repository, to Colab and to Binder where the checkout's
+    origin is on GitHub, and with a sitemap where the site's address is known.
 
     The buttons of a chapter lead to its notebook on the branch that is checked out. The site's own
-    address, for sitemap and canonical links, is that of GitHub Pages unless _config.yml says another
-    (html: baseurl).
+    address, for sitemap and canonical links, is that of GitHub Pages unless _config.yml says
+    another (html: baseurl).
     """
     text = (root / "_config.yml").read_text(encoding="utf8")
     settings = yaml.safe_load(text)
@@ -48,7 +48,8 @@ def configuration(root: Path) -> str:
 
 
 def _add_sitemap(settings: dict, address: str) -> None:
-    """Adds sphinx-sitemap to the settings, and for sphinx-notfound-page the site's path on its host."""
+    """Adds sphinx-sitemap to the settings, and for sphinx-notfound-page the site's path on its
+    host."""
     sphinx = settings.setdefault("sphinx", {})
     sphinx["extra_extensions"] = [*sphinx.get("extra_extensions", []), "sphinx_sitemap"]
     sphinx["config"] = sphinx.get("config", {}) | {
@@ -60,7 +61,8 @@ def _add_sitemap(settings: dict, address: str) -> None:
 
 
 def repository(root: Path) -> str | None:
-    """The address of the origin of this checkout, without user and password; None where it is not on GitHub."""
+    """The address of the origin of this checkout, without user and password; None where it is not
+    on GitHub."""
     origin = _git(root, "remote", "get-url", "origin")
     named = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(\.git)?/?$", origin)
     return f"https://github.com/{named[1]}" if named else None
@@ -79,8 +81,8 @@ def pages_address(url: str) -> str:
 
 
 def finish(site: Path, config: str) -> None:
-    """Adds what Sphinx does not make: a title for the front door, and robots.txt where the site's address
-    is known."""
+    """Adds what Sphinx does not make: a title for the front door, and robots.txt where the site's
+    address is known."""
     settings = yaml.safe_load(config)
     _name_front_door(site / "index.html", settings["title"])
     if address := (settings.get("html") or {}).get("baseurl"):
@@ -89,7 +91,8 @@ def finish(site: Path, config: str) -> None:
 
 
 def _name_front_door(index: Path, title: str) -> None:
-    """Gives the redirect that jupyter-book writes a title and a link, for who is not led on by itself."""
+    """Gives the redirect that jupyter-book writes a title and a link, for who is not led on by
+    itself."""
     target = re.search(r"url=([^\"]+)\"", index.read_text(encoding="utf8"))
     if target is None:  # no redirect, but the front page itself
         return

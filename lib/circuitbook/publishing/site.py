@@ -21,8 +21,8 @@ from circuitbook.store.provenance import versions
 
 
 def build_site(out: Path) -> Path:
-    """jupyter-book over `out`/src, every warning and every dead link an error; the new site replaces `out`/html only when it
-    is whole."""
+    """jupyter-book over `out`/src, every warning and every dead link an error; the new site
+    replaces `out`/html only when it is whole."""
     html, stamp, work, log = (
         out / "html",
         out / "site.sha256",

@@ -21,7 +21,8 @@ PATIENCE = 600.0  # seconds to wait for a scheduler that went away
 
 @contextlib.contextmanager
 def local_cluster(workers: int, gpus: int = 0) -> Iterator[str]:
-    """A scheduler and workers on this machine; its address. With `gpus`, a worker for each of them that sees no other."""
+    """A scheduler and workers on this machine; its address. With `gpus`, a worker for each of them
+    that sees no other."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     def options(i: int) -> dict:
@@ -61,12 +62,14 @@ def run_on(
     say: Callable[[str], None] = print,
     patience: float = PATIENCE,
 ) -> None:
-    """Has the shards executed by the workers of a Dask scheduler, in their order, and calls `ended` for each.
+    """Has the shards executed by the workers of a Dask scheduler, in their order, and calls `ended`
+    for each.
 
-    `ended(outcome, running)` is also told how many shards are at work then. With `gpu` a shard takes one unit of the workers'
-    resource "GPU". A worker that dies has its shard given to another; a shard that kills several (Dask's allowed-failures) counts
-    as failed. If the scheduler goes away, it is waited for, and what had not ended is handed in again: what the lost workers had
-    measured is in the store.
+    `ended(outcome, running)` is also told how many shards are at work then. With `gpu` a shard
+    takes one unit of the workers' resource "GPU". A worker that dies has its shard given to
+    another; a shard that kills several (Dask's allowed-failures) counts as failed. If the scheduler
+    goes away, it is waited for, and what had not ended is handed in again: what the lost workers
+    had measured is in the store.
     """
     import distributed
 

@@ -16,8 +16,8 @@ from circuitbook.sweep.shards import Shard, outcome
 class Expectation:
     """What one shard is expected to cost.
 
-    download_gb: None where nothing is downloaded, or the size is not known. seconds: from the mean, per checkpoint of
-    the same model, of the shards of this sweep that are done; None where none is.
+    download_gb: None where nothing is downloaded, or the size is not known. seconds: from the mean,
+    per checkpoint of the same model, of the shards of this sweep that are done; None where none is.
     """
 
     shard: str
@@ -61,8 +61,8 @@ def _download_gb(shard: Shard) -> float | None:
 
 
 def memory_line(model: str, selection: Selection) -> str | None:
-    """What a Pythia needs on the device, and whether that is free; None for models whose shape is not
-    known beforehand."""
+    """What a Pythia needs on the device, and whether that is free; None for models whose shape is
+    not known beforehand."""
     import torch
 
     from circuitbook.model.memory import free_memory, plan_memory

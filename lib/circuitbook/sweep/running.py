@@ -54,10 +54,10 @@ def sweep(
 ) -> list[Outcome]:
     """Executes what is missing and returns how every shard ended, in order (see `sweep.shards`).
 
-    workers: of a cluster on this machine. scheduler: the address of another cluster, to be used instead. final: execute
-    the notebooks over everything, too, if all shards are done. patience: seconds to wait for a scheduler that is away.
-    Errors: BuildError if another sweep is at work in `out`; ValueError for parameters that no notebook has. What fails
-    in a shard is in its outcome.
+    workers: of a cluster on this machine. scheduler: the address of another cluster, to be used
+    instead. final: execute the notebooks over everything, too, if all shards are done. patience:
+    seconds to wait for a scheduler that is away. Errors: BuildError if another sweep is at work in
+    `out`; ValueError for parameters that no notebook has. What fails in a shard is in its outcome.
     """
     files = {name: root / "notebooks" / f"{name}.ipynb" for name in notebooks}
     check_parameters(
@@ -108,7 +108,8 @@ def sweep(
 
 
 class _Progress:
-    """Called for every shard that ended: puts its outcome among the results, and says how far the sweep is."""
+    """Called for every shard that ended: puts its outcome among the results, and says how far the
+    sweep is."""
 
     def __init__(self, results: dict[str, Outcome], total: int, say: Callable[[str], None]):
         self.results, self.total, self.say = results, total, say

@@ -2,10 +2,11 @@
 
     python -m circuitbook sweep --suite pythia --models pythia-160m --steps paper --notebooks all
 
-A shard is a few checkpoints of one model: one worker downloads them, executes every section notebook on them with
-papermill, and drops them again if the disk budget is spent. What the notebooks measure goes to the store, which all workers
-share. When the shards are done, the notebooks are executed once over everything: all is in the store by then, and what comes
-out is the tables and figures of the whole sweep.
+A shard is a few checkpoints of one model: one worker downloads them, executes every section
+notebook on them with papermill, and drops them again if the disk budget is spent. What the
+notebooks measure goes to the store, which all workers share. When the shards are done, the
+notebooks are executed once over everything: all is in the store by then, and what comes out is the
+tables and figures of the whole sweep.
 
 In the folder of a sweep (`--out`):
 
@@ -13,8 +14,9 @@ In the folder of a sweep (`--out`):
     notebooks/<shard>/<notebook>.ipynb                executed copies; of what failed, as far as it came
     <notebook>.ipynb                                  over everything
 
-Killed at any moment, the same command goes on: what is done is not done again. What failed stays failed, is listed with its
-reason, and is tried again with --retry-failed; the exit status tells. Nothing here needs the scheduler to survive.
+Killed at any moment, the same command goes on: what is done is not done again. What failed stays
+failed, is listed with its reason, and is tried again with --retry-failed; the exit status tells.
+Nothing here needs the scheduler to survive.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ PER_SHARD = 8  # checkpoints: a kernel takes seconds to start
 
 @dataclass(frozen=True)
 class Shard:
-    """Some checkpoints of one model and what is executed on them. Travels to the workers as it is."""
+    """Some checkpoints of one model and what is executed on them. Travels to the workers as it
+    is."""
 
     model: str
     steps: tuple[int, ...]
@@ -87,8 +90,8 @@ class Shard:
 
     @property
     def fingerprint(self) -> str:
-        """What decides whether a shard that is done is this one: its checkpoints and what is in them, its
-        notebooks and parameters, and the library."""
+        """What decides whether a shard that is done is this one: its checkpoints and what is in
+        them, its notebooks and parameters, and the library."""
         notebooks = [Path(self.root) / "notebooks" / f"{name}.ipynb" for name in self.notebooks]
         what = [
             self.model,
@@ -104,7 +107,8 @@ class Shard:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a shard ended. `state`: "done", "failed", or "missing" if it has not been executed (or something changed since)."""
+    """How a shard ended. `state`: "done", "failed", or "missing" if it has not been executed (or
+    something changed since)."""
 
     name: str
     state: str
@@ -183,9 +187,11 @@ def outcome(shard: Shard) -> Outcome:
 
 
 def run_shard(shard: Shard) -> Outcome:
-    """Executes a shard's notebooks one after the other and writes its record; never raises but for Ctrl-C.
+    """Executes a shard's notebooks one after the other and writes its record; never raises but for
+    Ctrl-C.
 
-    If a notebook fails, the others are tried all the same, for what they can still put into the store.
+    If a notebook fails, the others are tried all the same, for what they can still put into the
+    store.
     """
     begun, reasons, where = time.monotonic(), [], ""
     for name in shard.notebooks:

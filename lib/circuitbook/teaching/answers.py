@@ -9,7 +9,8 @@ import torch
 
 
 class Unreadable(Exception):
-    """A value that is not of the kind that was asked for; the message finishes the sentence "it returns ..."."""
+    """A value that is not of the kind that was asked for; the message finishes the sentence "it
+    returns ..."."""
 
 
 # ------------------------------------------------------------------ what a function may return

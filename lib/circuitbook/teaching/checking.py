@@ -1,7 +1,9 @@
-"""How an exercise is checked: the learner's function runs on several inputs, and its values are compared with the library's.
+"""How an exercise is checked: the learner's function runs on several inputs, and its values are
+compared with the library's.
 
-A check knows the typical mistakes, each as the function that makes it. Values that are a mistake's on every input are told
-by name; any other wrong value is only told to be wrong. A check says one sentence, raises nothing, and never says the answer.
+A check knows the typical mistakes, each as the function that makes it. Values that are a mistake's
+on every input are told by name; any other wrong value is only told to be wrong. A check says one
+sentence, raises nothing, and never says the answer.
 """
 
 from __future__ import annotations
@@ -63,8 +65,9 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Check:
-    """`takes`: the inputs, for people. `cases()`: made at the first use, since some need a model. `each`: {what: its number
-    in these inputs}, to tell a value per prompt from a mean over prompts."""
+    """`takes`: the inputs, for people. `cases()`: made at the first use, since some need a model.
+    `each`: {what: its number in these inputs}, to tell a value per prompt from a mean over
+    prompts."""
 
     title: str
     takes: tuple[str, ...]
@@ -204,7 +207,8 @@ def same(value: object, other: object) -> bool:
 
 
 def made(mistake: Mistake, case: Case) -> object:
-    """The mistake's value, read as the learner's is; nan where the mistake cannot be made on this input."""
+    """The mistake's value, read as the learner's is; nan where the mistake cannot be made on this
+    input."""
     with np.errstate(all="ignore"):
         try:
             value = mistake.gives(*copy.deepcopy(case.inputs))

@@ -1,9 +1,9 @@
 """Student and instructor versions of the chapters, from one source.
 
-Three tags say what a cell is: `exercise` (a stub and its check), `solution`, and `instructor` (notes,
-which never show in the book). The student version leaves out the last two, the instructor version keeps
-all; neither has outputs. What only the book can show (directives, roles) becomes plain Markdown, so that
-both read well in Jupyter and Colab.
+Three tags say what a cell is: `exercise` (a stub and its check), `solution`, and `instructor`
+(notes, which never show in the book). The student version leaves out the last two, the instructor
+version keeps all; neither has outputs. What only the book can show (directives, roles) becomes
+plain Markdown, so that both read well in Jupyter and Colab.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ LEFT_OUT = {"student": ("solution", "instructor"), "instructor": ()}  # {version
 
 
 def make_versions(root: Path, out: Path, names: Sequence[str] | None = None) -> list[Path]:
-    """Writes `out`/student/NAME.ipynb and `out`/instructor/NAME.ipynb of the notebooks in `root` that have
-    exercises, or of those that are named. ValueError if one of these has none, or does not exist."""
+    """Writes `out`/student/NAME.ipynb and `out`/instructor/NAME.ipynb of the notebooks in `root`
+    that have exercises, or of those that are named. ValueError if one of these has none, or does
+    not exist."""
     sources = {
         path.stem: nbformat.read(path, as_version=4)
         for path in sorted((root / "notebooks").glob("*.ipynb"))
@@ -69,8 +70,8 @@ def version_of(
 ) -> NotebookNode:
     """A copy without the cells that have a tag in `left_out`, without outputs, in plain Markdown.
 
-    titles: of the notebooks, for links. number: of the exercises, by label; by default they are counted
-    from 1.
+    titles: of the notebooks, for links. number: of the exercises, by label; by default they are
+    counted from 1.
     """
     made = copy.deepcopy(notebook)
     number = number or {label: i for i, label in enumerate(labels_of(notebook), 1)}

@@ -67,7 +67,8 @@ def _is_fence(block: Token) -> bool:
 
 
 def _options(block: Token) -> tuple[dict[str, str], str]:
-    """({option: value}, body) of a directive, whose options are lines like `:label: eap` at its top."""
+    """({option: value}, body) of a directive, whose options are lines like `:label: eap` at its
+    top."""
     options, lines = {}, block.content.split("\n")
     while lines and (option := re.fullmatch(r":([\w-]+):\s*(.*)", lines[0])):
         options[option[1]] = option[2]
@@ -81,7 +82,8 @@ def _equation(title: str, options: dict[str, str], body: str) -> str:
 
 
 def _without_roles(lines: list[str], titles: Mapping[str, str]) -> list[str]:
-    """The lines with {doc}, {term}, {ref}, {eq}, {numref}, {cite:t} and {math} as plain Markdown."""
+    """The lines with {doc}, {term}, {ref}, {eq}, {numref}, {cite:t} and {math} as plain
+    Markdown."""
 
     def role(match: re.Match) -> str:
         name, content = match.groups()

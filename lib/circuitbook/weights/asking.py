@@ -1,7 +1,8 @@
 """Asking a Hugging Face hub, asking again while there is hope, and one clear error in the end.
 
-huggingface_hub raises many kinds of errors, often one inside another. `ask` sorts them: what may pass (429, 5xx, a
-lost connection) is tried again with growing waits; what will not becomes a HubError that names the way out.
+huggingface_hub raises many kinds of errors, often one inside another. `ask` sorts them: what may
+pass (429, 5xx, a lost connection) is tried again with growing waits; what will not becomes a
+HubError that names the way out.
 """
 
 from __future__ import annotations
@@ -51,12 +52,14 @@ class HubError(RuntimeError):
 
 
 class HubUnreachable(HubError):
-    """The hub did not answer: no network, offline mode, or trouble that did not pass. A cached copy will do."""
+    """The hub did not answer: no network, offline mode, or trouble that did not pass. A cached copy
+    will do."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often and when to ask again: waits of about `base`, 2 `base`, 4 `base`, ... seconds, `tries` - 1 of them.
+    """How often and when to ask again: waits of about `base`, 2 `base`, 4 `base`, ... seconds,
+    `tries` - 1 of them.
 
     A wait that the hub asks for (Retry-After) counts instead, up to `longest` seconds.
     """
@@ -67,7 +70,8 @@ class Retry:
 
 
 def ask(call: Callable[[], T], repo: str, revision: str | None, retry: Retry) -> T:
-    """`call()`, again after errors that may pass; HubError in the end. Errors not from the hub go through unchanged."""
+    """`call()`, again after errors that may pass; HubError in the end. Errors not from the hub go
+    through unchanged."""
     if offline():
         raise HubUnreachable(_advice(OfflineModeIsEnabled(), repo, revision, None))
     for attempt in range(retry.tries):
@@ -95,7 +99,8 @@ def ask(call: Callable[[], T], repo: str, revision: str | None, retry: Retry) ->
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """The error and what it was raised from: huggingface_hub often wraps the telling one. The outermost comes first."""
+    """The error and what it was raised from: huggingface_hub often wraps the telling one. The
+    outermost comes first."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -118,7 +123,8 @@ def _from_the_hub(chain: list[BaseException]) -> bool:
 
 
 def _status(chain: list[BaseException]) -> tuple[int | None, float | None]:
-    """HTTP status of an error, and the seconds that the answer asked to wait (Retry-After, or the hub's RateLimit)."""
+    """HTTP status of an error, and the seconds that the answer asked to wait (Retry-After, or the
+    hub's RateLimit)."""
     for error in chain:
         response = getattr(error, "response", None)
         if response is not None:

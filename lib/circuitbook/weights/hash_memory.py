@@ -3,9 +3,9 @@
     with HASHES.kept_in(Path("_build/hashes.json")):      # from an earlier process, for a later one
         HASHES.sha256(path)
 
-Whoever writes to a file changes its ctime, which no program can set back; so a file whose size and mtime were kept is
-noticed too. What was changed in the last seconds is read again in any case: two changes within one tick of the clock
-leave the same times.
+Whoever writes to a file changes its ctime, which no program can set back; so a file whose size and
+mtime were kept is noticed too. What was changed in the last seconds is read again in any case: two
+changes within one tick of the clock leave the same times.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class HashMemory:
 
     @contextlib.contextmanager
     def kept_in(self, file: Path) -> Iterator[None]:
-        """Within: also what `file` knows. In the end `file` knows what is known then, of files that still exist."""
+        """Within: also what `file` knows. In the end `file` knows what is known then, of files that
+        still exist."""
         with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or not ours
             stored = json.loads(file.read_text(encoding="utf8"))
             self._known = {

@@ -1,10 +1,12 @@
-"""Checkpoints from a Hugging Face hub: a revision pinned to its commit, only the files that are needed, each checked.
+"""Checkpoints from a Hugging Face hub: a revision pinned to its commit, only the files that are
+needed, each checked.
 
-huggingface_hub does the work: cache, progress bars, log-in, and going on where a download was cut off (after a TCP
-reset it starts the file again). Added here: comparing what arrived with the size and hash that the hub announces, and,
-in hub_errors, trying again and one clear error in the end.
+huggingface_hub does the work: cache, progress bars, log-in, and going on where a download was cut
+off (after a TCP reset it starts the file again). Added here: comparing what arrived with the size
+and hash that the hub announces, and, in hub_errors, trying again and one clear error in the end.
 
-The usual settings hold: HF_ENDPOINT and HF_HUB_OFFLINE (also when set after the import), HF_TOKEN, HF_HOME.
+The usual settings hold: HF_ENDPOINT and HF_HUB_OFFLINE (also when set after the import), HF_TOKEN,
+HF_HOME.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file as the hub announces it. Large files (git-lfs) have a sha256, the others a git blob id."""
+    """A file as the hub announces it. Large files (git-lfs) have a sha256, the others a git blob
+    id."""
 
     name: str
     size: int | None
@@ -77,7 +80,8 @@ STEP_NAME = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(?:[-_]tokens\d+B)?")
 
 
 def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
-    """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those cached.
+    """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those
+    cached.
 
     ValueError if two of them are the same step.
     """
@@ -110,10 +114,12 @@ def by_step(names: Iterable[str], where: object) -> dict[int, str]:
 
 
 def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()) -> Path:
-    """Local folder with config.json, weights and tokenizer files of a revision, downloaded if need be.
+    """Local folder with config.json, weights and tokenizer files of a revision, downloaded if need
+    be.
 
-    `prefer` ("safetensors" or "pickle") decides when the revision has both. Other files, code above all, stay where
-    they are. When the hub cannot be reached, a complete copy in the cache is taken. HubError when there is no way.
+    `prefer` ("safetensors" or "pickle") decides when the revision has both. Other files, code above
+    all, stay where they are. When the hub cannot be reached, a complete copy in the cache is taken.
+    HubError when there is no way.
     """
     listing = _list_or_none(repo, revision, prefer, retry)
     if listing is None:
@@ -162,7 +168,8 @@ def weights_hash(
 def settings(
     repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()
 ) -> dict[str, str]:
-    """{name: id} of config.json and the tokenizer's files, as the hub announces them (see `files.settings_ids`)."""
+    """{name: id} of config.json and the tokenizer's files, as the hub announces them (see
+    `files.settings_ids`)."""
     listing = _list_or_none(repo, revision, prefer, retry)
     if listing is None:
         cached = _cached(repo, revision, prefer)
@@ -173,7 +180,8 @@ def settings(
 
 
 def _list_or_none(repo: str, revision: str, prefer: str, retry: Retry) -> Listing | None:
-    """None when the hub cannot be reached but the cache has the revision; then there is no point in asking often."""
+    """None when the hub cannot be reached but the cache has the revision; then there is no point in
+    asking often."""
     cached = _cached(repo, revision, prefer)
     try:
         return list_files(repo, revision, Retry(1, 0, 0) if cached else retry)
@@ -196,7 +204,8 @@ def _cached(repo: str, revision: str, prefer: str) -> Path | None:
 
 
 def _download(listing: Listing, name: str, retry: Retry) -> Path:
-    """One file of a commit: from the cache, or from the hub and then compared with what the hub announced."""
+    """One file of a commit: from the cache, or from the hub and then compared with what the hub
+    announced."""
     repo, commit = listing.repo, listing.commit
     if name not in listing.files:
         raise HubError(
@@ -228,7 +237,8 @@ def _download(listing: Listing, name: str, retry: Retry) -> Path:
 
 
 def _fault(path: Path, announced: HubFile, whole: bool) -> str | None:
-    """What is wrong with a file, or None. `whole` reads it to compare its hash, else only the size counts."""
+    """What is wrong with a file, or None. `whole` reads it to compare its hash, else only the size
+    counts."""
     size = path.stat().st_size
     if announced.size not in (None, size):
         return f"{size} bytes instead of {announced.size}"
@@ -247,7 +257,8 @@ def _fault(path: Path, announced: HubFile, whole: bool) -> str | None:
 
 
 def drop_beyond(budget: float, model: str, names: Collection[str]) -> int:
-    """Drops these revisions of a model from the cache if it takes more than `budget` bytes; bytes that were freed.
+    """Drops these revisions of a model from the cache if it takes more than `budget` bytes; bytes
+    that were freed.
 
     Nothing else is dropped: another worker may be reading it.
     """

@@ -2,9 +2,10 @@
 
     check_faithfulness(my_function)  ->  Not right yet: Your value is the ratio m / b: ... (Seen on 4 inputs.)
 
-Inputs are plain tensors, lists and sets; the values compared with are the library's own, on shipped checkpoints where the
-exercise is about a model. Every check takes a function of the inputs that its docstring lists, in that order, and returns a
-`checking.Feedback`. `CHECKS` lists them with their typical mistakes. What a book's build runs is the same.
+Inputs are plain tensors, lists and sets; the values compared with are the library's own, on shipped
+checkpoints where the exercise is about a model. Every check takes a function of the inputs that its
+docstring lists, in that order, and returns a `checking.Feedback`. `CHECKS` lists them with their
+typical mistakes. What a book's build runs is the same.
 """
 
 from circuitbook.teaching.exercises.abilities import check_emergence, check_logit_difference

@@ -76,7 +76,8 @@ _register(
 
 
 def check_logit_difference(function: Callable) -> Feedback:
-    """function(logits [prompt, token], right [prompt], wrong [prompt]) -> the mean logit difference."""
+    """function(logits [prompt, token], right [prompt], wrong [prompt]) -> the mean logit
+    difference."""
     return CHECKS["logit_difference"].of(function)
 
 
@@ -166,6 +167,7 @@ _register(
 
 
 def check_emergence(function: Callable) -> Feedback:
-    """function(tokens, curve, share) -> the tokens at which the curve first reaches `share` of its last value, interpolated in
-    the logarithm of the tokens. tokens ascending, above 0; lists of numbers. Every curve starts below the level."""
+    """function(tokens, curve, share) -> the tokens at which the curve first reaches `share` of its
+    last value, interpolated in the logarithm of the tokens. tokens ascending, above 0; lists of
+    numbers. Every curve starts below the level."""
     return CHECKS["emergence"].of(function)

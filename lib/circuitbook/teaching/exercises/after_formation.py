@@ -71,7 +71,8 @@ _register(
 
 
 def check_balance(function: Callable) -> Feedback:
-    """function(scores [checkpoint, head]) -> the variance of the heads' sum over checkpoints, over the sum of their variances."""
+    """function(scores [checkpoint, head]) -> the variance of the heads' sum over checkpoints, over
+    the sum of their variances."""
     return CHECKS["balance"].of(function)
 
 
@@ -133,7 +134,9 @@ _register(
 
 
 def check_self_repair(function: Callable) -> Feedback:
-    """function(before [prompt], after [prompt], wrote [prompt]) -> the share of what the head wrote that is repaired.
+    """function(before [prompt], after [prompt], wrote [prompt]) -> the share of what the head wrote
+    that is repaired.
 
-    before, after: the metric before and after a head is taken out; wrote: what the head itself wrote to it."""
+    before, after: the metric before and after a head is taken out; wrote: what the head itself
+    wrote to it."""
     return CHECKS["self_repair"].of(function)

@@ -80,7 +80,8 @@ _register(
 
 
 def check_effect(function: Callable) -> Feedback:
-    """function(patched [prompt], clean [prompt], corrupted [prompt]) -> the effect e(h) of a head on the mean logit difference."""
+    """function(patched [prompt], clean [prompt], corrupted [prompt]) -> the effect e(h) of a head
+    on the mean logit difference."""
     return CHECKS["effect"].of(function)
 
 
@@ -150,6 +151,7 @@ _register(
 
 
 def check_class_share(function: Callable) -> Feedback:
-    """function(effects [head], in_class [head], in_circuit [head]) -> the share of the absolute effects of the heads in the
-    circuit that heads in a class make. The last two are true or false for each head."""
+    """function(effects [head], in_class [head], in_circuit [head]) -> the share of the absolute
+    effects of the heads in the circuit that heads in a class make. The last two are true or false
+    for each head."""
     return CHECKS["class_share"].of(function)

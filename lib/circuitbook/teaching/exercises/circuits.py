@@ -25,10 +25,12 @@ EDGE_POINTS = 5
 def edge_tensors(
     model, pairs, edge: str, t: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the score of one edge is made of: what its source writes on the clean and on the corrupted prompts, [n, pos, d] each,
-    and dL/dx at its destination with the embeddings at the points t, [point, n, pos, d].
+    """What the score of one edge is made of: what its source writes on the clean and on the
+    corrupted prompts, [n, pos, d] each, and dL/dx at its destination with the embeddings at the
+    points t, [point, n, pos, d].
 
-    From transformers' own network, by hooks. Sources: input, heads, MLPs; destinations: MLPs and logits.
+    From transformers' own network, by hooks. Sources: input, heads, MLPs; destinations: MLPs and
+    logits.
     """
     net, (source, _, target) = model.hf_model, edge.partition("->")
     body, kept = net.base_model, {}
@@ -169,9 +171,11 @@ _register(
 
 
 def check_edge_score(function: Callable) -> Feedback:
-    """function(a_clean [prompt, pos, d], a_corrupted [prompt, pos, d], gradients [point, prompt, pos, d]) -> the EAP-IG score.
+    """function(a_clean [prompt, pos, d], a_corrupted [prompt, pos, d], gradients [point, prompt,
+    pos, d]) -> the EAP-IG score.
 
-    a: what the edge's source writes; gradients: of the loss, with respect to what its destination reads, at each point."""
+    a: what the edge's source writes; gradients: of the loss, with respect to what its destination
+    reads, at each point."""
     return CHECKS["edge_score"].of(function)
 
 
@@ -230,7 +234,8 @@ _register(
 
 
 def check_faithfulness(function: Callable) -> Feedback:
-    """function(circuit [prompt], clean [prompt], corrupted [prompt]) -> normalised faithfulness, of the three metrics."""
+    """function(circuit [prompt], clean [prompt], corrupted [prompt]) -> normalised faithfulness, of
+    the three metrics."""
     return CHECKS["faithfulness"].of(function)
 
 
@@ -326,5 +331,6 @@ _register(
 
 
 def check_dead_edges(function: Callable) -> Feedback:
-    """function(edges) -> the edges on a path from input to logits. edges: a list of names such as "a0.h1->a1.h0<q>"."""
+    """function(edges) -> the edges on a path from input to logits. edges: a list of names such as
+    "a0.h1->a1.h0<q>"."""
     return CHECKS["dead_edges"].of(function)

@@ -80,5 +80,6 @@ _register(
 
 
 def check_jaccard(function: Callable) -> Feedback:
-    """function(a, b) -> the Jaccard similarity of two circuits, sets of edge names; 0 if both are empty."""
+    """function(a, b) -> the Jaccard similarity of two circuits, sets of edge names; 0 if both are
+    empty."""
     return CHECKS["jaccard"].of(function)

@@ -45,7 +45,8 @@ def _induction_cases() -> list[Case]:
 
 
 def _along(pattern: torch.Tensor, offset: int) -> torch.Tensor:
-    """[sequence, entries]: attention to the token `offset` places back, from all positions that have one."""
+    """[sequence, entries]: attention to the token `offset` places back, from all positions that
+    have one."""
     return pattern.diagonal(-offset, 1, 2)
 
 
@@ -98,7 +99,8 @@ _register(
 
 
 def check_induction_score(function: Callable) -> Feedback:
-    """function(pattern [sequence, to, from], length) -> one head's induction score, on random words said twice.
+    """function(pattern [sequence, to, from], length) -> one head's induction score, on random words
+    said twice.
 
     The lines have 2 * length tokens; row i of a pattern is how much token i looks at each token."""
     return CHECKS["induction_score"].of(function)
@@ -178,8 +180,9 @@ _register(
 
 
 def check_copy_score(function: Callable) -> Feedback:
-    """function(written [prompt, 3, d], unembedding [token, d], names [prompt, 3]) -> one head's copy score.
+    """function(written [prompt, 3, d], unembedding [token, d], names [prompt, 3]) -> one head's
+    copy score.
 
-    written: what the head would write if it looked at the name of each place alone; the score is the share of the places whose
-    name is among the five tokens with the highest logit."""
+    written: what the head would write if it looked at the name of each place alone; the score is
+    the share of the places whose name is among the five tokens with the highest logit."""
     return CHECKS["copy_score"].of(function)

@@ -89,7 +89,8 @@ _register(
 
 
 def check_weighted_jaccard(function: Callable) -> Feedback:
-    """function(a [source, destination], b [source, destination]) -> the weighted similarity of two circuits' scores."""
+    """function(a [source, destination], b [source, destination]) -> the weighted similarity of two
+    circuits' scores."""
     return CHECKS["weighted_jaccard"].of(function)
 
 
@@ -140,6 +141,6 @@ _register(
 
 
 def check_ewma(function: Callable) -> Feedback:
-    """function(values, alpha) -> the exponentially weighted moving average after each value: s_0 = x_0, then
-    s_t = alpha x_t + (1 - alpha) s_{t-1}."""
+    """function(values, alpha) -> the exponentially weighted moving average after each value: s_0 =
+    x_0, then s_t = alpha x_t + (1 - alpha) s_{t-1}."""
     return CHECKS["ewma"].of(function)

@@ -19,7 +19,15 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
-from circuitbook.weights.asking import HubError, HubUnreachable, Retry, ask, endpoint
+from circuitbook.weights.asking import (
+    ONCE,
+    USUAL,
+    HubError,
+    HubUnreachable,
+    Retry,
+    ask,
+    endpoint,
+)
 from circuitbook.weights.files import (
     CONFIG,
     TOKENIZER_FILES,
@@ -56,7 +64,7 @@ class Listing:
     files: dict[str, HubFile]
 
 
-def list_files(repo: str, revision: str, retry: Retry = Retry()) -> Listing:
+def list_files(repo: str, revision: str, retry: Retry = USUAL) -> Listing:
     """Commit and files of a revision (branch, tag or commit)."""
     api = HfApi(endpoint=endpoint())
     info = ask(
@@ -79,7 +87,7 @@ def list_files(repo: str, revision: str, retry: Retry = Retry()) -> Listing:
 STEP_NAME = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(?:[-_]tokens\d+B)?")
 
 
-def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
+def list_steps(repo: str, retry: Retry = USUAL) -> dict[int, str]:
     """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those
     cached.
 
@@ -89,9 +97,7 @@ def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
     cache = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
     cached = [path.name for path in cache.glob("*") if STEP_NAME.fullmatch(path.name)]
     try:
-        refs = ask(
-            lambda: api.list_repo_refs(repo), repo, None, Retry(1, 0, 0) if cached else retry
-        )
+        refs = ask(lambda: api.list_repo_refs(repo), repo, None, ONCE if cached else retry)
         names = [ref.name for ref in [*refs.branches, *refs.tags]]
     except HubUnreachable:
         if not cached:
@@ -113,7 +119,7 @@ def by_step(names: Iterable[str], where: object) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()) -> Path:
+def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL) -> Path:
     """Local folder with config.json, weights and tokenizer files of a revision, downloaded if need
     be.
 
@@ -146,7 +152,7 @@ def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = 
 
 
 def weights_hash(
-    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()
+    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL
 ) -> str:
     """`join_hashes` of the weight files as the hub announces them: nothing large is downloaded."""
     listing = _list_or_none(repo, revision, prefer, retry)
@@ -166,7 +172,7 @@ def weights_hash(
 
 
 def settings(
-    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()
+    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL
 ) -> dict[str, str]:
     """{name: id} of config.json and the tokenizer's files, as the hub announces them (see
     `files.settings_ids`)."""
@@ -184,7 +190,7 @@ def _list_or_none(repo: str, revision: str, prefer: str, retry: Retry) -> Listin
     asking often."""
     cached = _cached(repo, revision, prefer)
     try:
-        return list_files(repo, revision, Retry(1, 0, 0) if cached else retry)
+        return list_files(repo, revision, ONCE if cached else retry)
     except HubUnreachable:
         if cached:
             return None

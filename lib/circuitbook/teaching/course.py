@@ -34,7 +34,8 @@ def make_versions(root: Path, out: Path, names: Sequence[str] | None = None) -> 
     }
     if not sources:
         raise ValueError(
-            f"there are no notebooks in {root / 'notebooks'}: run this in the book's folder, or pass --root"
+            f"there are no notebooks in {root / 'notebooks'}: "
+            "run this in the book's folder, or pass --root"
         )
     with_exercises = [
         name

@@ -15,7 +15,8 @@ WEIGHT_FILES = {
 }
 
 
-# What else than the weights determines a model's numbers; of a tokenizer, what a hub has and what folders may hold besides.
+# What else than the weights determines a model's numbers; of a tokenizer, what a hub has and what
+# folders may hold besides.
 CONFIG = "config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",

@@ -19,7 +19,8 @@ LOSS_WINDOW = 32  # updates that one row's training loss is the mean of
 
 def fresh_text(tokenizer, rows: int = 64, seed: int = 7) -> torch.Tensor:
     """Documents that no training run has seen (their own seed), as token ids int64 [rows, 64]."""
-    rng, stream = World(f"circuitbook mini held-out {seed}"), []
+    rng = World(f"circuitbook mini held-out {seed}")
+    stream: list[str] = []
     while len(stream) < rows * CONTEXT:
         stream += [EOS, *split(document(rng))]
     return torch.tensor(tokenizer.convert_tokens_to_ids(stream[: rows * CONTEXT])).view(

@@ -2,7 +2,7 @@
 suite.
 
     plan = own_plan(steps=700, layers=3, width=64, heads=4)
-    suite, name = grow(plan, "_build/grow-your-own")         # goes on where it was stopped; done at once the second time
+    suite, name = grow(plan, "_build/grow-your-own")   # goes on where it was stopped
 
 The mini suite's models read the whole mixture and need thousands of steps for IOI. One kind of
 passage alone is learned sooner.
@@ -40,7 +40,8 @@ def own_plan(
     long as the run: what forms late needs a rate that is still high."""
     if width % heads or width // heads % 2:
         raise ValueError(
-            f"a width of {width} cannot be shared among {heads} heads: each needs an even number of dimensions"
+            f"a width of {width} cannot be shared among {heads} heads: "
+            "each needs an even number of dimensions"
         )
     if steps < CHECKPOINTS:
         raise ValueError(
@@ -48,9 +49,9 @@ def own_plan(
         )
     marks = tuple(sorted({round(steps * i / CHECKPOINTS) for i in range(CHECKPOINTS + 1)}))
     return Plan(
-        layers,
-        width,
-        heads,
+        layers=layers,
+        width=width,
+        heads=heads,
         lr=lr,
         seed=seed,
         steps=steps,

@@ -41,7 +41,7 @@ BLOCK = 32  # steps whose text is generated together
 SAVE_EVERY = 250  # steps between saved states of a run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What determines a training run."""
 
@@ -72,19 +72,19 @@ class Plan:
         2896,
         3906,
     )
-    passages: tuple[str, ...] | None = (
-        None  # read these kinds of the language alone (see `own`); None: the mixture
-    )
+    # read these kinds of the language alone (see `own`); None: the mixture
+    passages: tuple[str, ...] | None = None
 
 
 PLANS = {
-    # Two layers find induction only while the rate is high: with a decay over 3,906 steps they end without it.
-    "mini-xs": Plan(2, 64, 4, lr=5e-3, rotary=1.0, decay_steps=7812),
-    "mini-s": Plan(3, 96, 4, lr=4e-3),
-    "mini-m": Plan(4, 96, 4, lr=4e-3),
-    "mini-l": Plan(6, 128, 4, lr=2.5e-3, init_std=0.05),
-    "mini-s-seed2": Plan(3, 96, 4, lr=4e-3, seed=2),
-    "mini-s-seed3": Plan(3, 96, 4, lr=4e-3, seed=3),
+    # Two layers find induction only while the rate is high: with a decay over 3,906 steps they end
+    # without it.
+    "mini-xs": Plan(layers=2, width=64, heads=4, lr=5e-3, rotary=1.0, decay_steps=7812),
+    "mini-s": Plan(layers=3, width=96, heads=4, lr=4e-3),
+    "mini-m": Plan(layers=4, width=96, heads=4, lr=4e-3),
+    "mini-l": Plan(layers=6, width=128, heads=4, lr=2.5e-3, init_std=0.05),
+    "mini-s-seed2": Plan(layers=3, width=96, heads=4, lr=4e-3, seed=2),
+    "mini-s-seed3": Plan(layers=3, width=96, heads=4, lr=4e-3, seed=3),
 }
 
 
@@ -138,10 +138,11 @@ def batch(seed: int, step: int, passages: tuple[str, ...] | None = None) -> torc
 
 
 def some_document(rng: World, passages: tuple[str, ...], words: int = 60) -> str:
-    """A document as `grammar.document` draws it, of these kinds of passages alone, in the shares
+    """A document as `documents.document` draws it, of these kinds of passages alone, in the shares
     they have among themselves."""
     families, cumulative = _weights()
-    weights = dict(zip((family.__name__ for family in families), np.diff([0.0, *cumulative])))
+    names = [family.__name__ for family in families]
+    weights = dict(zip(names, np.diff([0.0, *cumulative]), strict=True))
     if unknown := [name for name in passages if name not in weights]:
         raise ValueError(
             f"the story language has no passages {unknown[0]!r}; it has {', '.join(weights)}"
@@ -224,8 +225,8 @@ def train(
         state = torch.load(state_file, map_location=device, weights_only=True)
         if state["run"] != run:
             raise ValueError(
-                f"{state_file} is the state of another run of {name} (its plan or its text differs); "
-                "remove it to train from step 0"
+                f"{state_file} is the state of another run of {name} "
+                "(its plan or its text differs); remove it to train from step 0"
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

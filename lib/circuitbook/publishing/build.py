@@ -46,6 +46,7 @@ def build_book(
     out: str | os.PathLike = "_build",
     parameters: dict[str, object] | None = None,
     notebooks: Sequence[str] | None = None,
+    *,
     force: bool = False,
 ) -> Path:
     """Builds the book of `root` into `out` (relative to root) and returns the path of its
@@ -58,18 +59,14 @@ def build_book(
     root, begun = Path(root).resolve(), time.perf_counter()
     out = (root / out).resolve()
     chapters = chapters_of(root)
-    unknown = [
-        name for name in notebooks or () if name not in {Path(chapter).name for chapter in chapters}
-    ]
-    if unknown:
-        raise BuildError(
-            f"the book has no notebook {unknown[0]}; it has {', '.join(Path(c).name for c in chapters)}"
-        )
+    names = [Path(chapter).name for chapter in chapters]
+    if unknown := [name for name in notebooks or () if name not in names]:
+        raise BuildError(f"the book has no notebook {unknown[0]}; it has {', '.join(names)}")
     out.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
             with HASHES.kept_in(out / "hashes.json"):
-                execute_chapters(root, out, chapters, parameters or {}, notebooks, force)
+                execute_chapters(root, out, chapters, parameters or {}, only=notebooks, force=force)
             stage(root, out / "src", chapters)
             index = build_site(out)
     except filelock.Timeout:
@@ -78,7 +75,8 @@ def build_book(
         ) from None
     say(
         f"\nThe book is ready ({duration(time.perf_counter() - begun)}): {index}\n"
-        f"Open it in a browser, or serve it: python3 -m http.server -d {short_path(index.parent)} 8000"
+        "Open it in a browser, or serve it: "
+        f"python3 -m http.server -d {short_path(index.parent)} 8000"
     )
     return index
 
@@ -107,43 +105,43 @@ def execute_chapters(
     out: Path,
     chapters: list[str],
     parameters: dict[str, object],
+    *,
     only: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Brings the executed copies in `out`/src up to date, one after the other."""
+    """Brings the executed copies in `out`/src up to date, one after the other.
+
+    only: names of the notebooks to bring up to date; the others keep the copy they have.
+    """
     sources = {
         chapter: nbformat.read(root / f"{chapter}.ipynb", as_version=4) for chapter in chapters
     }
     check_parameters(parameters, sources)
     for number, (chapter, notebook) in enumerate(sources.items(), 1):
         title, target = f"[{number}/{len(chapters)}] {chapter}", out / "src" / f"{chapter}.ipynb"
-        mine = {
-            name: value
-            for name, value in parameters.items()
-            if name in declared_parameters(notebook)
-        }
-        current, before = fingerprint(root, notebook, mine), record_of(target)
+        declared = declared_parameters(notebook)
+        given = {name: value for name, value in parameters.items() if name in declared}
+        current, before = fingerprint(root, notebook, given), record_of(target)
         named = only is None or Path(chapter).name in only
         if before and not (named and (force or before.get("fingerprint") != current)):
-            say(
-                f"{title}: {'up to date' if named else 'left as it is'} (executed {before['date'][:10]})"
-            )
+            state = "up to date" if named else "left as it is"
+            say(f"{title}: {state} (executed {before['date'][:10]})")
             continue
         say(f"{title}: executing")
         executed = execute_notebook(
             root / f"{chapter}.ipynb",
             target,
-            mine,
+            given,
             root=root,
             title=title,
             record={"fingerprint": current},
             partial=out / "partial" / f"{chapter}.ipynb",
             log=out / "logs" / f"{Path(chapter).name}.log",
         )
-        made = executed.metadata[METADATA]
-        uses = made["measurements"]
+        record = executed.metadata[METADATA]
+        uses = record["measurements"]
         say(
-            f"{title}: {duration(made['seconds'])}, {uses['measured']} measurements made, "
+            f"{title}: {duration(record['seconds'])}, {uses['measured']} measurements made, "
             f"{uses['used'] - uses['measured']} read from the store"
         )
 
@@ -162,8 +160,8 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
             _put(src / name, content)
             wanted.add(name)
     if (root / "book" / "_static").is_dir():
-        for name, read in SCRIPTS.items():
-            script = Path("book", "_static", name)
+        for file_name, read in SCRIPTS.items():
+            script = Path("book", "_static", file_name)
             _put(src / script, read().encode())
             wanted.add(script)
     _put(src / "_config.yml", configuration(root).encode())
@@ -184,7 +182,8 @@ def parse_parameters(items: Iterable[str]) -> dict[str, object]:
         name, equals, text = item.partition("=")
         if not equals or not name.strip().isidentifier():
             raise BuildError(
-                f"cannot read the parameter {item!r}: write NAME=VALUE, such as MODELS=[mini-s,mini-m]"
+                f"cannot read the parameter {item!r}: "
+                "write NAME=VALUE, such as MODELS=[mini-s,mini-m]"
             )
         try:
             value = ast.literal_eval(text.strip())
@@ -225,7 +224,8 @@ def build_from_arguments(args: argparse.Namespace) -> None:
     """Builds as `add_build_arguments` says; SystemExit with one message where the book cannot be
     built."""
     try:
-        build_book(args.root, args.out, parse_parameters(args.parameter), args.only, args.force)
+        parameters = parse_parameters(args.parameter)
+        build_book(args.root, args.out, parameters, args.only, force=args.force)
     except BuildError as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -222,10 +222,11 @@ def _fold_parameters(cell: NotebookNode, injected: bool) -> None:
 
 
 def _failure(source: Path, error: PapermillExecutionError, partial: Path, log: Path) -> str:
-    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip() or "(no message)"
-    first = next((line for line in str(error.source).splitlines() if line.strip()), "")
+    message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip() or "(no message)"
+    lines = [line.strip() for line in str(error.source).splitlines() if line.strip()] or [""]
     return (
-        f"{source.name} stopped in cell [{error.exec_count}], which begins {first.strip()[:60]!r}:\n"
-        f"    {error.ename}: {said}\n"
+        f"{source.name} stopped in cell [{error.exec_count}], "
+        f"which begins {lines[0][:60]!r}:\n"
+        f"    {error.ename}: {message}\n"
         f"  executed so far: {partial}\n  full traceback:  {log}"
     )

@@ -45,7 +45,7 @@ def named_by_parameters(root: Path, parameters: dict[str, object]) -> dict[str, 
     """{parameter: what is on disk under the name that it gives}: of a folder of checkpoints their
     identities, of a file or another folder its contents. Folders that are written to do not
     count."""
-    named = {}
+    named: dict[str, object] = {}
     for name, value in parameters.items():
         if name in WRITTEN_TO or not isinstance(value, str) or not value:
             continue

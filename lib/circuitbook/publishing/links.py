@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import re
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
@@ -50,21 +51,21 @@ class _Reader(HTMLParser):
         self.page, self.script = Page(), False
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found, line = dict(attributes), self.getpos()[0]
+        given, line = dict(attributes), self.getpos()[0]
         self.page.ids.update(
-            filter(None, {found.get("id"), found.get("name") if tag == "a" else None})
+            filter(None, {given.get("id"), given.get("name") if tag == "a" else None})
         )
-        rel = set((found.get("rel") or "").split()) if tag == "link" else set()
+        rel = set((given.get("rel") or "").split()) if tag == "link" else set()
         if {"canonical", "alternate"} & rel:  # a browser does not load it
             if "canonical" in rel:
-                self.page.canonical = found.get("href") or ""
-        elif tag in LINKS and found.get(LINKS[tag]) is not None:
-            self.page.links.append((tag, found[LINKS[tag]].strip(), line))
-        elif tag == "meta" and (found.get("http-equiv") or "").lower() == "refresh":
-            self.page.links.append(("a", (found.get("content") or "").partition("url=")[2], line))
-        if tag == "img" and "alt" not in found:
+                self.page.canonical = given.get("href") or ""
+        elif tag in LINKS and (address := given.get(LINKS[tag])) is not None:
+            self.page.links.append((tag, address.strip(), line))
+        elif tag == "meta" and (given.get("http-equiv") or "").lower() == "refresh":
+            self.page.links.append(("a", (given.get("content") or "").partition("url=")[2], line))
+        if tag == "img" and "alt" not in given:
             self.page.faults.append(("an image has no alt text", line))
-        self.script = tag == "script" and not found.get("src")
+        self.script = tag == "script" and not given.get("src")
 
     def handle_endtag(self, tag: str) -> None:
         self.script = self.script and tag != "script"
@@ -106,7 +107,8 @@ def check_site(site: Path, external: bool = False) -> list[str]:
     if not files:
         raise ValueError(f"there is no page in {site}: build the book first (make book)")
     pages = {file: read_page(file.read_text(encoding="utf8")) for file in files}
-    faults, outside = [], {}
+    faults: list[str] = []
+    outside: dict[str, str] = {}
     for file, page in pages.items():
         name = file.relative_to(site).as_posix()
         top = top_of(page, name)
@@ -141,13 +143,20 @@ def _inside(
         target /= "index.html"
     if not target.is_file():
         return f"there is no {path[:120]}"
-    if anchor and target in pages and (count := pages[target].ids[anchor]) != 1 and anchor != "top":
-        return f"#{anchor} is {'not' if not count else f'{count} times'} in {target.relative_to(site).as_posix()}"
-    return None
+    if anchor in ("", "top") or target not in pages:
+        return None
+    count = pages[target].ids[anchor]
+    if count == 1:
+        return None
+    often = f"{count} times" if count else "not"
+    return f"#{anchor} is {often} in {target.relative_to(site).as_posix()}"
 
 
 def _outside(links: dict[str, str], timeout: float = 20) -> list[str]:
+    """The faults of links {address: where it stands} that lead to other hosts."""
+
     def ask(address: str) -> str | None:
+        fault = None
         for method in ("HEAD", "GET"):  # some hosts answer GET alone
             request = urllib.request.Request(
                 address, method=method, headers={"User-Agent": "Mozilla/5.0 (link check)"}
@@ -156,27 +165,27 @@ def _outside(links: dict[str, str], timeout: float = 20) -> list[str]:
                 with urllib.request.urlopen(request, timeout=timeout):
                     return None
             except urllib.error.HTTPError as error:
-                said = f"answers {error.code}"
+                fault = f"answers {error.code}"
                 if error.code in (401, 403, 429):  # there, but not for a program
                     return None
             except (OSError, ValueError) as error:
-                said = f"cannot be reached ({getattr(error, 'reason', error)})"
-        return said
+                fault = f"cannot be reached ({getattr(error, 'reason', error)})"
+        return fault
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         return [
-            f"{links[address]}: {address} {said}"
-            for address, said in zip(links, pool.map(ask, links))
-            if said
+            f"{links[address]}: {address} {fault}"
+            for address, fault in zip(links, pool.map(ask, links), strict=True)
+            if fault
         ]
 
 
 def listed(faults: Iterable[str], most: int = 40) -> str:
     """The faults as the lines of a message, no more than `most`."""
-    faults = list(faults)
-    return "\n  ".join(
-        faults[:most] + ([f"... and {len(faults) - most} more"] if len(faults) > most else [])
-    )
+    lines = list(faults)
+    if len(lines) > most:
+        lines[most:] = [f"... and {len(lines) - most} more"]
+    return "\n  ".join(lines)
 
 
 def add_links_arguments(parser: argparse.ArgumentParser) -> None:

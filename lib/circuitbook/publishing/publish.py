@@ -98,7 +98,8 @@ def _name_front_door(index: Path, title: str) -> None:
         return
     title = html.escape(title)
     index.write_text(
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<title>{title}</title>\n"
         f'<meta http-equiv="refresh" content="0; url={target[1]}">\n'
         f'<link rel="canonical" href="{target[1]}">\n'
         f'</head>\n<body><a href="{target[1]}">{title}</a></body>\n</html>\n',

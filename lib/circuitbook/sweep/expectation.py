@@ -72,7 +72,8 @@ def memory_line(model: str, selection: Selection) -> str | None:
         return None
     needs = plan_memory(shape, selection.dtype)
     free = free_memory(torch.device(selection.device))
-    line = f"{model}: {needs.minimum / 1e9:.1f} GB at least ({needs.weights / 1e9:.1f} for the weights)"
+    line = f"{model}: {needs.minimum / 1e9:.1f} GB at least "
+    line += f"({needs.weights / 1e9:.1f} for the weights)"
     if free is None:
         return line
     line += f"; {free / 1e9:.1f} GB are free on {selection.device}"

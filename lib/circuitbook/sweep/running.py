@@ -102,7 +102,8 @@ def sweep(
                 )
     except filelock.Timeout:
         raise BuildError(
-            f"another sweep is at work in {out}; wait for it, or give another --out (they can share a store)"
+            f"another sweep is at work in {out}; wait for it, or give another --out "
+            "(they can share a store)"
         ) from None
     return [results[shard.name] for shard in shards]
 
@@ -122,10 +123,12 @@ class _Progress:
         self.bar.update()
         failed = sum(other.state == "failed" for other in self.results.values())
         per_shard = (time.monotonic() - self.begun) / self.finished
+        left = duration(per_shard * (self.total - self.finished))
         reason = f" ({result.reason})" if result.reason else ""
         self.say(
-            f"[{self.finished}/{self.total}] {result.name}: {result.state} in {duration(result.seconds)}{reason}; "
-            f"{running} running, {failed} failed, about {duration(per_shard * (self.total - self.finished))} left"
+            f"[{self.finished}/{self.total}] {result.name}: {result.state} in "
+            f"{duration(result.seconds)}{reason}; "
+            f"{running} running, {failed} failed, about {left} left"
         )
 
 

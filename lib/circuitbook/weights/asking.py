@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, stop_any
+from tenacity import RetryCallState, Retrying, retry_if_exception
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ T = TypeVar("T")
 PASSING = (408, 429, 500, 502, 503, 504)  # HTTP states that pass
 
 
-# huggingface_hub's HTTP library differs between its versions (httpx, httpx2); this is the root of its
-# errors.
+# huggingface_hub's HTTP library differs between its versions (httpx, httpx2); this is the root of
+# its errors.
 HTTP_ERROR = [
     kind for kind in HfHubHTTPError.__bases__[0].__mro__ if kind.__module__ != "builtins"
 ][-1]
@@ -89,8 +89,8 @@ def ask(call: Callable[[], T], repo: str, revision: str | None, retry: Retry) ->
     again = Retrying(
         retry=retry_if_exception(_may_pass),
         wait=lambda state: _wait(state, retry),
-        stop=stop_any(
-            stop_after_attempt(retry.tries), lambda state: state.upcoming_sleep > retry.longest
+        stop=lambda state: (
+            state.attempt_number >= retry.tries or state.upcoming_sleep > retry.longest
         ),
         before_sleep=lambda state: log.warning(
             "%s: %s; asking again in %.1f s", repo, _short(_error(state)), state.upcoming_sleep
@@ -141,8 +141,8 @@ def _from_the_hub(error: BaseException) -> bool:
 
 
 def _status(error: BaseException | None) -> tuple[int | None, float | None]:
-    """HTTP status of an error, and the seconds that the answer asked to wait (Retry-After, or the hub's
-    RateLimit)."""
+    """HTTP status of an error, and the seconds that the answer asked to wait (Retry-After, or the
+    hub's RateLimit)."""
     for cause in _chain(error):
         response = getattr(cause, "response", None)
         if response is not None:
@@ -203,8 +203,8 @@ def _advice(error: BaseException, repo: str, revision: str | None) -> str:
         )
     if _is_any(error, RepositoryNotFoundError):
         return (
-            f"{repo} was not found on {hub}: check the name, and whether it should be a local folder "
-            "(there is none of that name); if the repository is private, log in first "
+            f"{repo} was not found on {hub}: check the name, and whether it should be a local "
+            "folder (there is none of that name); if the repository is private, log in first "
             "(`hf auth login`, or set HF_TOKEN)"
         )
     if status in (401, 403):

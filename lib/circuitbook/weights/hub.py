@@ -190,8 +190,8 @@ def settings(
 
 
 def _listing_or_cache(repo: str, revision: str, prefer: str, retry: Retry) -> Listing | Path:
-    """The hub's listing; or, when the hub cannot be reached, the revision's folder in the cache. With
-    that at hand there is no point in asking often."""
+    """The hub's listing; or, when the hub cannot be reached, the revision's folder in the cache.
+    With that at hand there is no point in asking often."""
     cached = _cached(repo, revision, prefer)
     try:
         return list_files(repo, revision, ONCE if cached else retry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def edge_tensors(
     logits.
     """
     network = model.hf_model
-    body = network.base_model
+    body: Any = network.base_model
     source, _, target = edge.partition("->")
     kept: dict[str, torch.Tensor] = {}
     if target == "logits":

@@ -25,8 +25,10 @@ def _faithfulness_cases() -> list[Case]:
         clean, noise = 3 + _random(n, seed=n), _random(n, seed=n + 20)
         corrupted = shift * clean + 0.3 * noise
         circuit = corrupted + kept * (clean - corrupted) + 0.4 * _random(n, seed=n + 40)
-        means = (float(part.mean()) for part in (circuit, clean, corrupted))
-        right = faithfulness(*means, "normalised")
+        kept_mean, clean_mean, corrupted_mean = (
+            float(part.mean()) for part in (circuit, clean, corrupted)
+        )
+        right = faithfulness(kept_mean, clean_mean, corrupted_mean, "normalised")
         cases.append(Case(about, (circuit, clean, corrupted), right))
     return cases
 

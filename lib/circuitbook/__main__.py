@@ -96,11 +96,10 @@ def colab_command(args: argparse.Namespace) -> None:
     from circuitbook.publishing.colab import write_repository
 
     changed = write_repository(args.notebooks, args.repository)
-    print(
-        f"{len(changed)} notebooks in {args.notebooks} now install from {args.repository}"
-        if changed
-        else "nothing to change"
-    )
+    if changed:
+        print(f"{len(changed)} notebooks in {args.notebooks} now install from {args.repository}")
+    else:
+        print("nothing to change")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -55,10 +55,8 @@ def training_log(
             row["fresh_loss"] = -logp.gather(2, text[:, 1:, None]).mean().item()
             for task in TASKS:
                 answers = task_performance(model, task, n=n, seed=seed)
-                row[task], row[f"{task}_accuracy"] = (
-                    answers["metric"].mean(),
-                    answers["accuracy"].mean(),
-                )
+                row[task] = answers["metric"].mean()
+                row[f"{task}_accuracy"] = answers["accuracy"].mean()
             row["repetition"] = repetition(model, seed=seed)["metric"].mean()
         rows.append(row)
     return pd.DataFrame(rows)

@@ -214,13 +214,12 @@ def train(
         betas=(0.9, 0.98),
     )
     data_seed = plan.seed if plan.data_seed is None else plan.data_seed
-    read = (
-        partial(batch, data_seed)
-        if plan.passages is None
-        else partial(batch, data_seed, passages=plan.passages)
-    )
+    read = partial(batch, data_seed)
+    if plan.passages is not None:
+        read = partial(read, passages=plan.passages)
     run = fingerprint(plan, data_seed)
-    start, losses = 0, []
+    start = 0
+    losses: list[float] = []
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
         if state["run"] != run:

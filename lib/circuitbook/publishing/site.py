@@ -23,7 +23,8 @@ from circuitbook.store.provenance import versions
 def build_site(out: Path) -> Path:
     """jupyter-book over `out`/src, every warning and every dead link an error; the new site
     replaces `out`/html only when it is whole."""
-    html, stamp, work = out / "html", out / "site.sha256", out / "site"
+    html, work = out / "html", out / "site"
+    stamp = out / "site.sha256"
     made_of = (contents(out / "src"), versions(), package_contents())
     current = hashlib.sha256(repr(made_of).encode()).hexdigest()
     if (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == current:

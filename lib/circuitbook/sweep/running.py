@@ -113,8 +113,11 @@ class _Progress:
     sweep is."""
 
     def __init__(self, results: dict[str, Outcome], total: int, say: Callable[[str], None]):
-        self.results, self.total, self.say = results, total, say
-        self.finished, self.begun = 0, time.monotonic()
+        self.results = results
+        self.total = total
+        self.say = say
+        self.finished = 0
+        self.begun = time.monotonic()
         self.bar = tqdm(total=total, desc="shards", unit="shard", disable=not sys.stderr.isatty())
 
     def __call__(self, result: Outcome, running: int) -> None:

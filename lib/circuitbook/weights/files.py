@@ -81,11 +81,9 @@ def sha256(path: Path) -> str:
 def join_hashes(hashes: Collection[str]) -> str:
     """One hash for the weights: the file's own or, for shards in the order of their names, the hash
     of their hashes."""
-    return (
-        next(iter(hashes))
-        if len(hashes) == 1
-        else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    )
+    if len(hashes) == 1:
+        return next(iter(hashes))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def tokenizer_folder(folder: Path) -> Path | None:

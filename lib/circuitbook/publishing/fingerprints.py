@@ -16,10 +16,8 @@ from circuitbook.suites.sources import Folder
 from circuitbook.suites.suite import Suite
 from circuitbook.weights.hash_memory import HASHES
 
-WRITTEN_TO = (
-    "STORE",
-    "FOLDER",
-)  # parameters that name where results go: that it fills is no reason to begin anew
+# Parameters that name where results go: that it fills is no reason to begin anew.
+WRITTEN_TO = ("STORE", "FOLDER")
 
 
 def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object]) -> str:

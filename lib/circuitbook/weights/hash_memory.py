@@ -45,16 +45,18 @@ class HashMemory:
     def kept_in(self, file: Path) -> Iterator[None]:
         """Within: also what `file` knows. In the end `file` knows what is known then, of files that
         still exist."""
-        with contextlib.suppress(OSError, ValueError, TypeError):  # none yet, or not ours
+        # none yet, or not ours
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
             stored = json.loads(file.read_text(encoding="utf8"))
-            self._known = {
-                name: (entry[0], entry[1]) for name, entry in stored.items()
-            } | self._known
+            earlier = {name: (entry[0], entry[1]) for name, entry in stored.items()}
+            self._known = earlier | self._known
         before = dict(self._known)
-        yield
-        if self._known != before:
-            kept = {name: entry for name, entry in self._known.items() if os.path.exists(name)}
-            write_atomically(file, json.dumps(kept, indent=0).encode())
+        try:
+            yield
+        finally:
+            if self._known != before:
+                kept = {name: entry for name, entry in self._known.items() if os.path.exists(name)}
+                write_atomically(file, json.dumps(kept, indent=0).encode())
 
 
 def _state(path: Path) -> list[int]:

@@ -20,6 +20,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from circuitbook.publishing.links import read_page, top_of
+
 ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "_build/html"
 WIDTHS = (390, 820, 1280)  # a phone, a tablet, a laptop
@@ -52,7 +54,13 @@ def pages() -> list[str]:
 def served(folder: Path) -> Iterator[str]:
     """Serves the folder on loopback; gives its address."""
 
+    lost = folder / "404.html"  # its links begin with the path that the site has on its host
+    prefix = top_of(read_page(lost.read_text("utf8")), lost.name) if lost.is_file() else "/"
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        def translate_path(self, path: str) -> str:
+            return super().translate_path("/" + path.removeprefix(prefix).lstrip("/"))
+
         log_message = lambda *_: None
 
     with http.server.ThreadingHTTPServer(

@@ -1,5 +1,6 @@
 """The book's build: with a trivial notebook (no torch), real papermill runs, and a real site behind `slow`."""
 
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,6 @@ from circuitbook.paths import PACKAGE
 from circuitbook.publishing.build import (
     build_book,
     execute_chapters,
-    fingerprint,
     parse_parameters,
     stage,
 )
@@ -29,6 +29,7 @@ from circuitbook.publishing.execute import (
     duration,
     execute_notebook,
 )
+from circuitbook.publishing.fingerprints import fingerprint
 from circuitbook.publishing.kernel import measurements
 
 REPOSITORY = Path(__file__).parents[1]
@@ -89,7 +90,7 @@ def frozen_package(tmp_path_factory, monkeypatch):
     """The package's own files count in what is up to date; here they stand still, whoever edits them meanwhile."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "build.py").touch()
-    monkeypatch.setattr("circuitbook.publishing.build.PACKAGE", folder)
+    monkeypatch.setattr("circuitbook.publishing.fingerprints.PACKAGE", folder)
 
 
 # ---- parameters
@@ -367,19 +368,84 @@ def test_fingerprint_knows_the_package_and_folders_named_by_parameters(tmp_path,
     package = tmp_path / "package"
     package.mkdir()
     (package / "code.py").write_text("x = 1")
-    monkeypatch.setattr("circuitbook.publishing.build.PACKAGE", package)
+    monkeypatch.setattr("circuitbook.publishing.fingerprints.PACKAGE", package)
     seen = [fingerprint(root, notebook, {"SUITE": "models/mini"})]
     notebook.cells[0]["outputs"] = [nbformat.v4.new_output("stream", text="x")]
     notebook.cells[0]["execution_count"] = 3
     assert fingerprint(root, notebook, {"SUITE": "models/mini"}) == seen[0]
     (package / "code.py").write_text("x = 2")
     seen.append(fingerprint(root, notebook, {"SUITE": "models/mini"}))
-    (root / "own/step0").mkdir(parents=True)
-    (root / "own/step0/weights").write_text("1")
+    (root / "own").mkdir()
+    (root / "own/notes").write_text("1")
     seen.append(fingerprint(root, notebook, {"SUITE": "own"}))
-    (root / "own/step0/weights").write_text("12")
+    (root / "own/notes").write_text("2")
     seen.append(fingerprint(root, notebook, {"SUITE": "own"}))
     assert len(set(seen)) == 4
+    store = fingerprint(root, notebook, {"STORE": "own"})
+    (root / "own/notes").write_text("3")
+    assert fingerprint(root, notebook, {"STORE": "own"}) == store  # what is measured is no new work
+
+
+def change_unnoticed(file):
+    """Changes the file's last byte but leaves its size and mtime."""
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+
+
+@pytest.mark.parametrize("said_by", ["a parameter", "the notebook"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_fingerprint_knows_every_byte_of_a_folder_of_checkpoints(tmp_path, name, said_by):
+    from conftest import save_checkpoint
+
+    root = book_of(tmp_path / "root")
+    folder = save_checkpoint(root / "own/small/step0")
+    suite = str(root / "own") if said_by == "the notebook" else "own"
+    notebook = notebook_of(f"#| parameters\nSUITE = {suite!r}")
+    parameters = {} if said_by == "the notebook" else {"SUITE": suite}
+    before = fingerprint(root, notebook, parameters)
+    (folder / "pytorch_model.bin").write_bytes(b"not read beside model.safetensors")
+    assert fingerprint(root, notebook, parameters) == before
+    change_unnoticed(folder / name)
+    changed = fingerprint(root, notebook, parameters)
+    assert changed != before
+    (root / "own/suite.json").write_text('{"tokens_per_step": 3}')
+    assert fingerprint(root, notebook, parameters) not in (before, changed)
+
+
+def test_unchanged_files_are_hashed_once_and_changed_ones_again(tmp_path, monkeypatch):
+    from circuitbook.weights import hash_memory
+
+    read = []
+
+    def counted(path):
+        read.append(path.name)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(hash_memory, "sha256", counted)
+    monkeypatch.setattr(hash_memory, "SETTLED", -60.0)  # what was written just now counts as old
+    memory, file, kept = hash_memory.HashMemory(), tmp_path / "weights", tmp_path / "hashes.json"
+    file.write_bytes(b"first")
+    with memory.kept_in(kept):
+        assert memory.sha256(file) == memory.sha256(file) == hashlib.sha256(b"first").hexdigest()
+    assert read == ["weights"]
+    later = hash_memory.HashMemory()  # another process
+    with later.kept_in(kept):
+        assert later.sha256(file) == memory.sha256(file) and read == ["weights"]
+        time.sleep(0.02)  # a tick of the file system's clock
+        change_unnoticed(file)
+        assert (
+            later.sha256(file) == hashlib.sha256(file.read_bytes()).hexdigest() and len(read) == 2
+        )
+    kept.write_text("damaged")
+    with hash_memory.HashMemory().kept_in(kept):
+        pass
+    monkeypatch.setattr(hash_memory, "SETTLED", 60.0)  # changed just now: read again in any case
+    fresh = hash_memory.HashMemory()
+    assert fresh.sha256(file) == fresh.sha256(file) and len(read) == 4
 
 
 # ---- staging

@@ -10,7 +10,7 @@ import torch
 from circuitbook.teaching import exercises
 from circuitbook.teaching.answers import names, number
 from circuitbook.teaching.checking import Case, Check, Mistake
-from circuitbook.teaching.exercises.circuits import _edge_cases
+from circuitbook.teaching.exercises.circuit_edges import _edge_cases
 from circuitbook.teaching.exercises.common import CHECKS
 
 ROOT = Path(__file__).resolve().parents[1]

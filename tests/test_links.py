@@ -62,12 +62,12 @@ def test_each_fault_is_found_on_its_line(site, text, said):
     assert check_site(site) == [f"book/page.html:2: {said}"]
 
 
-def test_a_page_with_a_base_links_from_the_top(site):
-    links = (
-        '<a href="book/index.html"><a href="/a-book/book/other.html#there"><a href="index.html">'
+def test_links_from_the_top_begin_with_the_path_that_the_canonical_address_tells(site):
+    (site / "404.html").write_text(
+        '<link rel="canonical" href="https://me.example/a-book/404.html">'
+        '<a href="/a-book/book/other.html#there"><a href="/a-book/gone.html">'
     )
-    (site / "book/deep.html").write_text(f'<base href="/a-book/">{links}')
-    assert check_site(site) == ["book/deep.html:1: there is no index.html"]
+    assert check_site(site) == ["404.html:1: there is no /a-book/gone.html"]
 
 
 def test_other_hosts_are_asked_only_on_demand(site):

@@ -1,9 +1,7 @@
 """What the checkout's origin does to the site: buttons and addresses where it is on GitHub, nothing where it is not."""
 
-import re
 import shutil
 import subprocess
-import xml.etree.ElementTree as ET
 
 import pytest
 import yaml
@@ -76,50 +74,29 @@ def test_addresses_of_github_pages():
     assert pages_address("https://github.com/Me/me.github.io") == "https://me.github.io/"
 
 
-@pytest.fixture
-def site(tmp_path):
-    for name in (
-        "book/index.html",
-        "notebooks/a b.html",
-        "search.html",
-        "genindex.html",
-        "_static/demo.html",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("<p>")
-    (tmp_path / "index.html").write_text(
-        '<meta http-equiv="Refresh" content="0; url=book/index.html" />'
-    )
-    return tmp_path
+@needs_git
+def test_a_sitemap_only_where_the_address_is_known(tmp_path):
+    config = "title: A\nsphinx: {extra_extensions: [sphinx_exercise], config: {numfig: true}}\n"
+    root = checkout(tmp_path, config=config)
+    assert configuration(root) == config
+    own = config + "html: {baseurl: 'https://example.org/b'}\n"
+    (root / "_config.yml").write_text(own)
+    sphinx = yaml.safe_load(configuration(root))["sphinx"]
+    assert sphinx["extra_extensions"] == ["sphinx_exercise", "sphinx_sitemap"]
+    assert sphinx["config"]["site_url"] == "https://example.org/b/"
+    assert sphinx["config"]["notfound_urls_prefix"] == "/b/" and sphinx["config"]["numfig"] is True
 
 
-def test_a_site_with_an_address_has_a_sitemap_and_a_page_for_the_lost(site):
-    finish(site, "title: Cats & Dogs\nhtml: {baseurl: 'https://me.github.io/book'}\n")
-    places = [
-        place.text
-        for place in ET.parse(site / "sitemap.xml").iter(
-            "{http://www.sitemaps.org/schemas/sitemap/0.9}loc"
-        )
-    ]
-    assert places == [
-        "https://me.github.io/book/book/index.html",
-        "https://me.github.io/book/notebooks/a%20b.html",
-    ]
-    assert "Sitemap: https://me.github.io/book/sitemap.xml" in (site / "robots.txt").read_text()
-    lost = (site / "404.html").read_text()
-    assert (
-        '<base href="/book/">' in lost
-        and 'href="book/index.html"' in lost
-        and "Cats &amp; Dogs" in lost
-    )
-    assert "<title>Cats &amp; Dogs</title>" in (site / "index.html").read_text()
-    assert check_site(site) == []
-    (site / "book/index.html").unlink()
-    assert [fault for fault in check_site(site) if fault.startswith("404.html")]
-
-
-def test_a_site_without_an_address_has_none_of_its_own(site):
-    finish(site, "title: A Book\n")
-    assert not (site / "sitemap.xml").exists() and not (site / "robots.txt").exists()
-    assert not re.search(r"<base|https?:", (site / "404.html").read_text())
-    assert check_site(site) == []
+def test_the_front_door_has_a_title_and_robots_are_told_the_sitemap(tmp_path):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/index.html").write_text("<p>")
+    index = tmp_path / "index.html"
+    index.write_text('<meta http-equiv="Refresh" content="0; url=book/index.html" />')
+    finish(tmp_path, "title: Cats & Dogs\n")
+    assert "<title>Cats &amp; Dogs</title>" in index.read_text() and check_site(tmp_path) == []
+    assert not (tmp_path / "robots.txt").exists()
+    finish(tmp_path, "title: A\nhtml: {baseurl: 'https://me.github.io/book'}\n")
+    robots = (tmp_path / "robots.txt").read_text()
+    assert "Sitemap: https://me.github.io/book/sitemap.xml" in robots
+    (tmp_path / "book/index.html").unlink()
+    assert [fault for fault in check_site(tmp_path) if fault.startswith("index.html")]

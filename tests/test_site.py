@@ -4,6 +4,7 @@ import html
 import re
 import shutil
 import subprocess
+import xml.etree.ElementTree as ET
 
 import nbformat
 import pytest
@@ -150,4 +151,11 @@ def test_buttons_lead_to_the_notebook_on_this_branch(tmp_path):
         r'<meta name="description" content="(This book is about small things[^"]*)">', begins
     )[1]
     assert about.endswith("...") and len(html.unescape(about)) <= 200
-    assert (site / "sitemap.xml").is_file() and (site / "404.html").is_file()
+    names = "{http://www.sitemaps.org/schemas/sitemap/0.9}loc"
+    listed = {place.text for place in ET.parse(site / "sitemap.xml").iter(names)}
+    address = "https://me.github.io/book"
+    assert listed == {f"{address}/book/index.html", f"{address}/notebooks/one.html"}
+    lost = (site / "404.html").read_text()
+    assert "There is no such page" in lost and 'href="/book/notebooks/one.html"' in lost
+    asked = re.findall(r'<(?:a|link|script|img)\b[^>]* (?:href|src)="([^"#]+)', lost)
+    assert len(asked) > 10 and all(link.startswith(("/book/", "https://")) for link in asked)

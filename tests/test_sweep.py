@@ -41,7 +41,7 @@ SLOW = 0
 import os, time
 import numpy as np, pandas as pd, torch
 from pathlib import Path
-from circuitbook.parameters import select
+from circuitbook.studies.parameters import select
 from circuitbook.store import Store, measurement_key
 chosen, store = select(SUITE, MODELS, STEPS, None, DEVICE, DTYPE), Store(STORE)
 if NOTE:
@@ -163,6 +163,38 @@ def test_shards_cover_every_checkpoint_once(place):
         chosen_notebooks(["speed"], folder)
     with pytest.raises(ValueError, match="there is no .*circuits-over-training.ipynb"):
         chosen_notebooks("all", folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_shard_knows_every_byte_of_its_checkpoints(tmp_path, name):
+    """One byte changes, size and mtime stay: the shard with that checkpoint is new work, the other is not."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/abilities.ipynb").write_text("{}")
+    for step in (0, 1):
+        save_checkpoint(tmp_path / f"suite/small/step{step}", seed=step)
+    (tmp_path / "suite/suite.json").write_text('{"tokens_per_step": 5}')
+
+    def fingerprints():
+        selection = select(str(tmp_path / "suite"), device="cpu", keep_doubles=True)
+        parameters = {"SUITE": str(tmp_path / "suite")}
+        shards = plan(
+            tmp_path, tmp_path, tmp_path, selection, ("abilities",), parameters, per_shard=1
+        )
+        return [shard.fingerprint for shard in shards]
+
+    before = fingerprints()
+    assert fingerprints() == before
+    file = tmp_path / "suite/small/step1" / name
+    status, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_size == status.st_size and file.stat().st_mtime_ns == status.st_mtime_ns
+    after = fingerprints()
+    assert after[0] == before[0] and after[1] != before[1]
+    # a checkpoint without weights is planned as well, and left to fail in its shard
+    (tmp_path / "suite/small/step0/model.safetensors").unlink()
+    assert fingerprints()[0] != before[0] and fingerprints()[1] == after[1]
 
 
 def test_a_dry_run_says_what_it_costs_and_does_nothing(place, capsys):

@@ -11,13 +11,13 @@ from circuitbook.publishing.execute import execute_notebook
 from circuitbook.teaching import exercises
 from circuitbook.teaching.checking import Feedback
 from circuitbook.teaching.course import (
-    VERSIONS,
+    LEFT_OUT,
     labels_of,
     make_versions,
-    plain_markdown,
     tags_of,
     version_of,
 )
+from circuitbook.teaching.plain_markdown import plain_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = (
@@ -159,6 +159,18 @@ def test_plain_markdown_reads_without_the_book():
     )
 
 
+def test_plain_markdown_leaves_code_as_it_is_and_reads_directives_in_directives():
+    code = "```text\n:::{solution} a\n{doc}`/x`\n:::\n```"
+    inside = f"See {{term}}`edge`.\n\n```{{math}}\nx\n```\n\n{code}\n\nEnd."
+    plain = f"See edge.\n\n$$\nx\n$$\n\n{code}\n\nEnd."
+    assert plain_markdown(inside, {}, {}) == plain
+    inside, plain = (
+        text.replace(":::{solution} a\n", "").replace(":::\n", "") for text in (inside, plain)
+    )
+    asked = f":::{{exercise}} A\n:label: a\n\n{inside}\n:::\n\nAfter."
+    assert plain_markdown(asked, {"a": 7}, {}) == f"### Exercise 7: A\n\n{plain}\n\n\nAfter."
+
+
 def test_exercises_have_the_numbers_that_the_book_gives_them(versions):
     """sphinx-exercise counts through the whole book, in the order of its table of contents."""
     expected = 0
@@ -215,4 +227,4 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
         match="error: there are no notebooks in .*notebooks: run this in the book's folder",
     ):
         main(["teach", "--root", str(tmp_path), "--out", str(tmp_path)])
-    assert VERSIONS["instructor"] == ()
+    assert LEFT_OUT["instructor"] == ()

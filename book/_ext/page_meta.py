@@ -1,7 +1,9 @@
-"""Says in each page's head what the page is about, for search engines and for previews of shared links.
+"""Says in each page's head what the page is about, for search engines and for previews of shared
+links.
 
-The description is the page's first paragraph that is long enough to say something. Addresses are absolute, so those of the
-page and of a picture are there only where the site's own address is known (html_baseurl).
+The description is the page's first paragraph that is long enough to say something. Addresses are
+absolute, so those of the page and of a picture are there only where the site's own address is known
+(html_baseurl).
 """
 
 import html
@@ -10,12 +12,14 @@ import textwrap
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.application import Sphinx
 
 PICTURE = "preview.png"  # in a folder of html_static_path
 
 
-def description(doctree, least=80, most=200):
-    """The first paragraph of `least` characters or more, shortened to `most`; "" where there is none."""
+def description(doctree: nodes.document, *, least: int = 80, most: int = 200) -> str:
+    """The first paragraph of `least` characters or more, shortened to `most`; "" where there is
+    none."""
     for paragraph in doctree.findall(nodes.paragraph):
         text = " ".join(paragraph.astext().split())
         if len(text) >= least:
@@ -23,13 +27,14 @@ def description(doctree, least=80, most=200):
     return ""
 
 
-def add(app, pagename, templatename, context, doctree):
+def add(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None
+) -> None:
+    """Adds the tags to the page's head."""
     if doctree is None:  # search, index: nothing to say
         return
-    base, title = (
-        app.config.html_baseurl,
-        next(iter(doctree.findall(nodes.title)), nodes.title()).astext(),
-    )
+    base = app.config.html_baseurl
+    title = next(iter(doctree.findall(nodes.title)), nodes.title()).astext()
     about = description(doctree) or app.config.html_title or title
     tags = {
         "og:title": title,
@@ -52,6 +57,6 @@ def add(app, pagename, templatename, context, doctree):
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)
 
 
-def setup(app):
+def setup(app: Sphinx) -> dict[str, object]:
     app.connect("html-page-context", add)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,5 @@
-"""Two tables of the page for teachers, made when the site is: what takes how long, and what learners get wrong.
+"""Two tables of the page for teachers, made when the site is: what takes how long, and what
+learners get wrong.
 
     ```{chapter-times}
     ```
@@ -10,36 +11,33 @@ Times are those of the executed copies; mistakes are the ones that the exercises
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from docutils.statemachine import StringList
+from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 
 class Table(SphinxDirective):
-    def run(self):
+    """A directive in whose place stands the Markdown that `lines` gives."""
+
+    def run(self) -> list[nodes.Node]:
         self.env.note_dependency(__file__)
-        lines = list(self.lines())
-        return (
-            self.parse_text_to_nodes("\n".join(lines))
-            if hasattr(self, "parse_text_to_nodes")
-            else self._parsed(lines)
-        )
+        return self.parse_text_to_nodes("\n".join(self.lines()))
 
-    def _parsed(self, lines):
-        from docutils import nodes
-
-        node = nodes.container()
-        self.state.nested_parse(StringList(lines), self.content_offset, node)
-        return node.children
+    def lines(self) -> Iterator[str]:
+        raise NotImplementedError
 
 
 class ChapterTimes(Table):
-    """Every executed notebook with exercises or a model to train: its exercises, how long it ran, and what it measured."""
+    """Every executed notebook with exercises or a model to train: its exercises, how long it ran,
+    and what it measured."""
 
-    def lines(self):
+    def lines(self) -> Iterator[str]:
         yield from (
-            "| notebook | exercises | to wait, if its measurements are shared | to add the first time |",
+            "| notebook | exercises | to wait, if its measurements are shared "
+            "| to add the first time |",
             "|---|---|---|---|",
         )
         for path in chapters(Path(self.env.srcdir)):
@@ -49,14 +47,15 @@ class ChapterTimes(Table):
             made = notebook["metadata"].get("circuitbook")
             if made and (asked or path.stem == "grow-your-own"):
                 uses = made["measurements"]
-                anew = said(uses["seconds"]) if uses["used"] else "nothing"
-                yield f"| {{doc}}`/notebooks/{path.stem}` | {asked or ''} | {said(made['seconds'])} | {anew} |"
+                anew = short_duration(uses["seconds"]) if uses["used"] else "nothing"
+                wait = short_duration(made["seconds"])
+                yield f"| {{doc}}`/notebooks/{path.stem}` | {asked or ''} | {wait} | {anew} |"
 
 
 class TypicalMistakes(Table):
     """What each check tells by name."""
 
-    def lines(self):
+    def lines(self) -> Iterator[str]:
         from circuitbook.teaching.exercises.common import CHECKS
 
         for name, check in CHECKS.items():
@@ -73,12 +72,12 @@ def chapters(source: Path) -> list[Path]:
     return [path for name in named if (path := source / f"{name}.ipynb").exists()]
 
 
-def said(seconds: float) -> str:
-    """said(95) -> "2 min" """
+def short_duration(seconds: float) -> str:
+    """short_duration(95) -> "2 min" """
     return f"{max(1, round(seconds))} s" if seconds < 60 else f"{round(seconds / 60)} min"
 
 
-def setup(app):
+def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("chapter-times", ChapterTimes)
     app.add_directive("typical-mistakes", TypicalMistakes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

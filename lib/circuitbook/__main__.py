@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from circuitbook.publishing.build import add_build_arguments, build_from_arguments
@@ -40,6 +41,7 @@ def _train_one(name: str, out: Path, state: Path, threads: int, device: str) -> 
 
 
 def train_command(args: argparse.Namespace) -> None:
+    """Trains the models that are named, one after the other or side by side."""
     from circuitbook.mini.train import PLANS
 
     names = list(PLANS) if args.models == ["all"] else args.models
@@ -56,43 +58,34 @@ def train_command(args: argparse.Namespace) -> None:
 
 def _train_side_by_side(names: list[str], args: argparse.Namespace) -> None:
     """One process a run, `args.jobs` at a time; a run does not know that it has neighbours."""
-    command = [
-        sys.executable,
-        "-m",
-        "circuitbook",
-        "train",
-        "--out",
-        str(args.out),
-        "--state",
-        str(args.state),
-        "--threads",
-        str(args.threads),
-        "--device",
-        args.device,
-    ]
-    waiting, running, failed = list(names), {}, []
-    try:
-        while waiting or running:
-            while waiting and len(running) < args.jobs:
-                name, line = (
-                    waiting.pop(0),
-                    min(set(range(args.jobs)) - {line for _, line in running.values()}),
-                )
-                run = subprocess.Popen(
-                    [*command, name], env=os.environ | {"TQDM_POSITION": str(line)}
-                )
-                running[run] = (name, line)
-            for run in [run for run in running if run.poll() is not None]:
-                name, _ = running.pop(run)
-                failed += [name] if run.returncode else []
-            time.sleep(0.2)
-    except BaseException:
-        for run in running:  # Ctrl-C at a terminal reaches them too, but not a signal to us alone
-            run.send_signal(signal.SIGINT)
-        for run in running:
-            run.wait()
-        raise
-    if failed:
+    options = ["out", "state", "threads", "device"]
+    command = [sys.executable, "-m", "circuitbook", "train"]
+    command += [f"--{option}={getattr(args, option)}" for option in options]
+    lines: queue.SimpleQueue[int] = queue.SimpleQueue()  # of the terminal, for progress bars
+    for line in range(args.jobs):
+        lines.put(line)
+    running: set[subprocess.Popen] = set()
+
+    def run(name: str) -> int:
+        line = lines.get()
+        process = subprocess.Popen([*command, name], env=os.environ | {"TQDM_POSITION": str(line)})
+        running.add(process)
+        try:
+            return process.wait()
+        finally:
+            running.remove(process)
+            lines.put(line)
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        try:
+            codes = list(pool.map(run, names))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            # Ctrl-C at a terminal reaches them too, but not a signal to us alone
+            for process in list(running):
+                process.send_signal(signal.SIGINT)
+            raise
+    if failed := [name for name, code in zip(names, codes, strict=True) if code]:
         raise SystemExit(
             f"training failed for {', '.join(failed)}: see above; the same command tries again"
         )
@@ -111,6 +104,7 @@ def colab_command(args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
     top = argparse.ArgumentParser(prog="python -m circuitbook", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     train = commands.add_parser(
@@ -187,17 +181,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs the command; the exit status."""
     args = parser().parse_args(argv)
     try:
         args.run(args)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except (
-        ValueError,
-        FileNotFoundError,
-        BuildError,
-    ) as error:  # the library's one clear line; anything else is a bug
+    # the library's one clear line; anything else is a bug
+    except (ValueError, FileNotFoundError, BuildError) as error:
         raise SystemExit(f"error: {error}") from None
     return 0
 

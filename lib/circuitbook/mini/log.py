@@ -19,7 +19,8 @@ LOSS_WINDOW = 32  # updates that one row's training loss is the mean of
 
 def fresh_text(tokenizer, rows: int = 64, seed: int = 7) -> torch.Tensor:
     """Documents that no training run has seen (their own seed), as token ids int64 [rows, 64]."""
-    rng, stream = World(f"circuitbook mini held-out {seed}"), []
+    rng = World(f"circuitbook mini held-out {seed}")
+    stream: list[str] = []
     while len(stream) < rows * CONTEXT:
         stream += [EOS, *split(document(rng))]
     return torch.tensor(tokenizer.convert_tokens_to_ids(stream[: rows * CONTEXT])).view(
@@ -32,9 +33,10 @@ def training_log(
 ) -> pd.DataFrame:
     """One row per `LOSS_WINDOW` updates and per checkpoint.
 
-    Columns: step; tokens_seen; training_loss (nats per token, mean of the updates since the row before); and at
-    checkpoints fresh_loss (documents of another seed) and, on held-out items, the mean of every task's own metric
-    with its accuracy, and of the gain in log probability on repeated random words.
+    Columns: step; tokens_seen; training_loss (nats per token, mean of the updates since the row
+    before); and at checkpoints fresh_loss (documents of another seed) and, on held-out items, the
+    mean of every task's own metric with its accuracy, and of the gain in log probability on
+    repeated random words.
     """
     steps = set(suite.steps(name))
     marks = sorted(steps | set(range(0, len(losses) + 1, LOSS_WINDOW)))
@@ -53,10 +55,8 @@ def training_log(
             row["fresh_loss"] = -logp.gather(2, text[:, 1:, None]).mean().item()
             for task in TASKS:
                 answers = task_performance(model, task, n=n, seed=seed)
-                row[task], row[f"{task}_accuracy"] = (
-                    answers["metric"].mean(),
-                    answers["accuracy"].mean(),
-                )
+                row[task] = answers["metric"].mean()
+                row[f"{task}_accuracy"] = answers["accuracy"].mean()
             row["repetition"] = repetition(model, seed=seed)["metric"].mean()
         rows.append(row)
     return pd.DataFrame(rows)

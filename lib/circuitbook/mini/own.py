@@ -1,9 +1,11 @@
-"""A model of one's own: trained in minutes on part of the story language, in a folder that is a suite.
+"""A model of one's own: trained in minutes on part of the story language, in a folder that is a
+suite.
 
     plan = own_plan(steps=700, layers=3, width=64, heads=4)
-    suite, name = grow(plan, "_build/grow-your-own")         # goes on where it was stopped; done at once the second time
+    suite, name = grow(plan, "_build/grow-your-own")   # goes on where it was stopped
 
-The mini suite's models read the whole mixture and need thousands of steps for IOI. One kind of passage alone is learned sooner.
+The mini suite's models read the whole mixture and need thousands of steps for IOI. One kind of
+passage alone is learned sooner.
 """
 
 from __future__ import annotations
@@ -34,11 +36,12 @@ def own_plan(
     passages: Sequence[str] | None = ("meeting",),
     seed: int = 1,
 ) -> Plan:
-    """A training run with checkpoints at equal distances. The learning rate's cosine is twice as long as the run: what forms
-    late needs a rate that is still high."""
+    """A training run with checkpoints at equal distances. The learning rate's cosine is twice as
+    long as the run: what forms late needs a rate that is still high."""
     if width % heads or width // heads % 2:
         raise ValueError(
-            f"a width of {width} cannot be shared among {heads} heads: each needs an even number of dimensions"
+            f"a width of {width} cannot be shared among {heads} heads: "
+            "each needs an even number of dimensions"
         )
     if steps < CHECKPOINTS:
         raise ValueError(
@@ -46,9 +49,9 @@ def own_plan(
         )
     marks = tuple(sorted({round(steps * i / CHECKPOINTS) for i in range(CHECKPOINTS + 1)}))
     return Plan(
-        layers,
-        width,
-        heads,
+        layers=layers,
+        width=width,
+        heads=heads,
         lr=lr,
         seed=seed,
         steps=steps,
@@ -60,7 +63,8 @@ def own_plan(
 
 
 def name_of(plan: Plan) -> str:
-    """The run's folder: another plan is another run.  name_of(own_plan(700)) -> "own-3x64-700-" and six digits"""
+    """The run's folder: another plan is another run.  name_of(own_plan(700)) -> "own-3x64-700-" and
+    six digits"""
     digest = hashlib.sha256(json.dumps(asdict(plan), sort_keys=True).encode()).hexdigest()
     return f"own-{plan.layers}x{plan.width}-{plan.steps}-{digest[:6]}"
 
@@ -68,7 +72,8 @@ def name_of(plan: Plan) -> str:
 def grow(
     plan: Plan, folder: str | Path, device: str = "cpu", progress: bool = True
 ) -> tuple[Suite, str]:
-    """Trains `plan` in `folder` and gives (the folder as a suite, the model's name). Stopped, the next call goes on.
+    """Trains `plan` in `folder` and gives (the folder as a suite, the model's name). Stopped, the
+    next call goes on.
 
     One thread: the result depends on how many there are.
     """

@@ -1,8 +1,9 @@
 """The word-level tokenizer of the story language.
 
-A token is a word with its leading space (" Mary" and "Mary" are two tokens, as for Pythia), a mark, a clitic
-(" isn't" -> " isn" "'t") or two digits (" 1732" -> " 17" "32"); decoding is joining. No begin-of-sequence token is
-put in front, in training or anywhere else; documents are parted by <|endoftext|>.
+A token is a word with its leading space (" Mary" and "Mary" are two tokens, as for Pythia), a mark,
+a clitic (" isn't" -> " isn" "'t") or two digits (" 1732" -> " 17" "32"); decoding is joining. No
+begin-of-sequence token is put in front, in training or anywhere else; documents are parted by
+<|endoftext|>.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def split(text: str) -> list[str]:
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """All tokens, in the order of their ids: <|endoftext|>, <unk>, then alphabetically. The same on every machine."""
+    """All tokens, in the order of their ids: <|endoftext|>, <unk>, then alphabetically. The same on
+    every machine."""
     rng = World(20241)
     words = {f"{n:02d}" for n in range(100)} | {f" {c}" for c in range(11, 19)}
     words |= {" " + w for w in RECITABLE} | {" " + w for w in SURNAMES}
@@ -49,7 +51,8 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def build_tokenizer(words: tuple[str, ...] | None = None):
-    """A `PreTrainedTokenizerFast` over `words` (default: `vocabulary()`), which AutoTokenizer loads once it is saved."""
+    """A `PreTrainedTokenizerFast` over `words` (default: `vocabulary()`), which AutoTokenizer loads
+    once it is saved."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,8 +1,9 @@
 """Training of the mini suite: GPT-NeoX models from a seed, saved along the way.
 
-`train("mini-m")` gives the weights that are shipped, bit for bit on one kind of machine with one thread count. A run
-can be stopped at any moment and goes on from its last saved state to the same result: batches are a function of the
-step alone, there is no dropout, and the optimizer's state is kept.
+`train("mini-m")` gives the weights that are shipped, bit for bit on one kind of machine with one
+thread count. A run can be stopped at any moment and goes on from its last saved state to the same
+result: batches are a function of the step alone, there is no dropout, and the optimizer's state is
+kept.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ BLOCK = 32  # steps whose text is generated together
 SAVE_EVERY = 250  # steps between saved states of a run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What determines a training run."""
 
@@ -71,19 +72,19 @@ class Plan:
         2896,
         3906,
     )
-    passages: tuple[str, ...] | None = (
-        None  # read these kinds of the language alone (see `own`); None: the mixture
-    )
+    # read these kinds of the language alone (see `own`); None: the mixture
+    passages: tuple[str, ...] | None = None
 
 
 PLANS = {
-    # Two layers find induction only while the rate is high: with a decay over 3,906 steps they end without it.
-    "mini-xs": Plan(2, 64, 4, lr=5e-3, rotary=1.0, decay_steps=7812),
-    "mini-s": Plan(3, 96, 4, lr=4e-3),
-    "mini-m": Plan(4, 96, 4, lr=4e-3),
-    "mini-l": Plan(6, 128, 4, lr=2.5e-3, init_std=0.05),
-    "mini-s-seed2": Plan(3, 96, 4, lr=4e-3, seed=2),
-    "mini-s-seed3": Plan(3, 96, 4, lr=4e-3, seed=3),
+    # Two layers find induction only while the rate is high: with a decay over 3,906 steps they end
+    # without it.
+    "mini-xs": Plan(layers=2, width=64, heads=4, lr=5e-3, rotary=1.0, decay_steps=7812),
+    "mini-s": Plan(layers=3, width=96, heads=4, lr=4e-3),
+    "mini-m": Plan(layers=4, width=96, heads=4, lr=4e-3),
+    "mini-l": Plan(layers=6, width=128, heads=4, lr=2.5e-3, init_std=0.05),
+    "mini-s-seed2": Plan(layers=3, width=96, heads=4, lr=4e-3, seed=2),
+    "mini-s-seed3": Plan(layers=3, width=96, heads=4, lr=4e-3, seed=3),
 }
 
 
@@ -117,7 +118,8 @@ def build_model(plan: Plan):
 
 @lru_cache(maxsize=2)
 def _block(seed: int, block: int, passages: tuple[str, ...] | None) -> torch.Tensor:
-    """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>, cut into rows."""
+    """Token ids int64 [BLOCK, BATCH, CONTEXT] of `BLOCK` steps: documents joined by <|endoftext|>,
+    cut into rows."""
     rng = World(f"circuitbook mini {seed} {block}")
     ids = {word: i for i, word in enumerate(vocabulary())}
     stream: list[int] = []
@@ -130,14 +132,17 @@ def _block(seed: int, block: int, passages: tuple[str, ...] | None) -> torch.Ten
 
 
 def batch(seed: int, step: int, passages: tuple[str, ...] | None = None) -> torch.Tensor:
-    """The tokens int64 [32, 64] that update number `step` learns from (the first update is step 0)."""
+    """The tokens int64 [32, 64] that update number `step` learns from (the first update is step
+    0)."""
     return _block(seed, step // BLOCK, passages)[step % BLOCK]
 
 
 def some_document(rng: World, passages: tuple[str, ...], words: int = 60) -> str:
-    """A document as `grammar.document` draws it, of these kinds of passages alone, in the shares they have among themselves."""
+    """A document as `documents.document` draws it, of these kinds of passages alone, in the shares
+    they have among themselves."""
     families, cumulative = _weights()
-    weights = dict(zip((family.__name__ for family in families), np.diff([0.0, *cumulative])))
+    names = [family.__name__ for family in families]
+    weights = dict(zip(names, np.diff([0.0, *cumulative]), strict=True))
     if unknown := [name for name in passages if name not in weights]:
         raise ValueError(
             f"the story language has no passages {unknown[0]!r}; it has {', '.join(weights)}"
@@ -162,7 +167,8 @@ def learning_rate(plan: Plan, step: int) -> float:
 
 
 def save_checkpoint(model, folder: Path) -> None:
-    """A transformers checkpoint in float16, with its tokenizer; the folder appears whole or not at all."""
+    """A transformers checkpoint in float16, with its tokenizer; the folder appears whole or not at
+    all."""
     partial = folder.with_name(folder.name + f".partial{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     copy.deepcopy(model).half().save_pretrained(partial)
@@ -174,7 +180,8 @@ def save_checkpoint(model, folder: Path) -> None:
 
 
 def fingerprint(plan: Plan, data_seed: int) -> str:
-    """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is noticed)."""
+    """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is
+    noticed)."""
     first = batch(data_seed, 0, *([] if plan.passages is None else [plan.passages]))
     text = hashlib.sha256(repr((vocabulary(), first.tolist())).encode()).hexdigest()
     return json.dumps({**asdict(plan), "text": text[:16]})
@@ -183,10 +190,12 @@ def fingerprint(plan: Plan, data_seed: int) -> str:
 def train(
     name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu", progress: bool = True
 ) -> Path:
-    """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json` beside them.
+    """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json`
+    beside them.
 
-    The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on from there. The
-    result does not depend on interruptions. Set `torch.set_num_threads` before: it is part of what makes runs equal.
+    The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on
+    from there. The result does not depend on interruptions. Set `torch.set_num_threads` before: it
+    is part of what makes runs equal.
     """
     folder, state_file = Path(out) / name, Path(state_dir) / f"{name}.pt"
     if (folder / "losses.json").exists() and (folder / f"step{plan.steps}").exists():
@@ -205,19 +214,18 @@ def train(
         betas=(0.9, 0.98),
     )
     data_seed = plan.seed if plan.data_seed is None else plan.data_seed
-    read = (
-        partial(batch, data_seed)
-        if plan.passages is None
-        else partial(batch, data_seed, passages=plan.passages)
-    )
+    read = partial(batch, data_seed)
+    if plan.passages is not None:
+        read = partial(read, passages=plan.passages)
     run = fingerprint(plan, data_seed)
-    start, losses = 0, []
+    start = 0
+    losses: list[float] = []
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
         if state["run"] != run:
             raise ValueError(
-                f"{state_file} is the state of another run of {name} (its plan or its text differs); "
-                "remove it to train from step 0"
+                f"{state_file} is the state of another run of {name} "
+                "(its plan or its text differs); remove it to train from step 0"
             )
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

@@ -2,17 +2,16 @@
 
     notebooks/*.ipynb --papermill--> _build/src/notebooks/*.ipynb --jupyter-book--> _build/html
 
-`_build/src` mirrors the repository: configuration, prose, and the executed chapters in place of their sources, which
-stay clean. What is up to date is kept: a chapter is executed again only if something that determines it has changed
-(its cells, the parameters, the package, the models, the requirements), so a build that was stopped goes on from there.
+`_build/src` mirrors the repository: configuration, prose, and the executed chapters in place of
+their sources, which stay clean. What is up to date is kept: a chapter is executed again only if
+something that determines it has changed (its cells, the parameters, the package, the models, the
+requirements), so a build that was stopped goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -21,10 +20,8 @@ from pathlib import Path
 import filelock
 import nbformat
 import yaml
-from nbformat import NotebookNode
 
 from circuitbook.figures.views import SCRIPTS
-from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import (
     METADATA,
@@ -34,10 +31,12 @@ from circuitbook.publishing.execute import (
     execute_notebook,
 )
 from circuitbook.publishing.executions import PLACE, execution_record, record_of
+from circuitbook.publishing.fingerprints import files_in, fingerprint
 from circuitbook.publishing.publish import configuration
-from circuitbook.publishing.site import _contents, _files, _say, _short, build_site
+from circuitbook.publishing.site import build_site
+from circuitbook.publishing.terminal import say, short_path
 from circuitbook.store.files import write_atomically
-from circuitbook.store.provenance import versions
+from circuitbook.weights.hash_memory import HASHES
 
 __all__ = ["BuildError", "build_book", "execute_notebook", "parse_parameters"]
 
@@ -47,43 +46,44 @@ def build_book(
     out: str | os.PathLike = "_build",
     parameters: dict[str, object] | None = None,
     notebooks: Sequence[str] | None = None,
+    *,
     force: bool = False,
 ) -> Path:
-    """Builds the book of `root` into `out` (relative to root) and returns the path of its index.html.
+    """Builds the book of `root` into `out` (relative to root) and returns the path of its
+    index.html.
 
-    parameters: given to every notebook that declares them. notebooks: bring only these up to date ("abilities"); the
-    others keep the copy they have. force: execute again what is up to date, too.
+    parameters: given to every notebook that declares them. notebooks: bring only these up to date
+    ("abilities"); the others keep the copy they have. force: execute again what is up to date, too.
     Errors: BuildError in plain words; what was built before stays as it was.
     """
     root, begun = Path(root).resolve(), time.perf_counter()
     out = (root / out).resolve()
     chapters = chapters_of(root)
-    unknown = [
-        name for name in notebooks or () if name not in {Path(chapter).name for chapter in chapters}
-    ]
-    if unknown:
-        raise BuildError(
-            f"the book has no notebook {unknown[0]}; it has {', '.join(Path(c).name for c in chapters)}"
-        )
+    names = [Path(chapter).name for chapter in chapters]
+    if unknown := [name for name in notebooks or () if name not in names]:
+        raise BuildError(f"the book has no notebook {unknown[0]}; it has {', '.join(names)}")
     out.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
-            execute_chapters(root, out, chapters, parameters or {}, notebooks, force)
+            with HASHES.kept_in(out / "hashes.json"):
+                execute_chapters(root, out, chapters, parameters or {}, only=notebooks, force=force)
             stage(root, out / "src", chapters)
             index = build_site(out)
     except filelock.Timeout:
         raise BuildError(
             f"another build is at work in {out}; wait for it, or pass another --out"
         ) from None
-    _say(
+    say(
         f"\nThe book is ready ({duration(time.perf_counter() - begun)}): {index}\n"
-        f"Open it in a browser, or serve it: python3 -m http.server -d {_short(index.parent)} 8000"
+        "Open it in a browser, or serve it: "
+        f"python3 -m http.server -d {short_path(index.parent)} 8000"
     )
     return index
 
 
 def chapters_of(root: Path) -> list[str]:
-    """The notebooks that _toc.yml names, without ending, in its order: ["notebooks/abilities", ...]."""
+    """The notebooks that _toc.yml names, without ending, in its order: ["notebooks/abilities",
+    ...]."""
     from sphinx_external_toc.parsing import MalformedError, parse_toc_yaml
 
     toc = root / "_toc.yml"
@@ -105,77 +105,53 @@ def execute_chapters(
     out: Path,
     chapters: list[str],
     parameters: dict[str, object],
+    *,
     only: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Brings the executed copies in `out`/src up to date, one after the other."""
+    """Brings the executed copies in `out`/src up to date, one after the other.
+
+    only: names of the notebooks to bring up to date; the others keep the copy they have.
+    """
     sources = {
         chapter: nbformat.read(root / f"{chapter}.ipynb", as_version=4) for chapter in chapters
     }
     check_parameters(parameters, sources)
     for number, (chapter, notebook) in enumerate(sources.items(), 1):
         title, target = f"[{number}/{len(chapters)}] {chapter}", out / "src" / f"{chapter}.ipynb"
-        mine = {
-            name: value
-            for name, value in parameters.items()
-            if name in declared_parameters(notebook)
-        }
-        current, before = fingerprint(root, notebook, mine), record_of(target)
+        declared = declared_parameters(notebook)
+        given = {name: value for name, value in parameters.items() if name in declared}
+        current, before = fingerprint(root, notebook, given), record_of(target)
         named = only is None or Path(chapter).name in only
         if before and not (named and (force or before.get("fingerprint") != current)):
-            _say(
-                f"{title}: {'up to date' if named else 'left as it is'} (executed {before['date'][:10]})"
-            )
+            state = "up to date" if named else "left as it is"
+            say(f"{title}: {state} (executed {before['date'][:10]})")
             continue
-        _say(f"{title}: executing")
+        say(f"{title}: executing")
         executed = execute_notebook(
             root / f"{chapter}.ipynb",
             target,
-            mine,
+            given,
             root=root,
             title=title,
             record={"fingerprint": current},
             partial=out / "partial" / f"{chapter}.ipynb",
             log=out / "logs" / f"{Path(chapter).name}.log",
         )
-        made = executed.metadata[METADATA]
-        uses = made["measurements"]
-        _say(
-            f"{title}: {duration(made['seconds'])}, {uses['measured']} measurements made, "
+        record = executed.metadata[METADATA]
+        uses = record["measurements"]
+        say(
+            f"{title}: {duration(record['seconds'])}, {uses['measured']} measurements made, "
             f"{uses['used'] - uses['measured']} read from the store"
         )
 
 
-def fingerprint(root: Path, notebook: NotebookNode, parameters: dict[str, object]) -> str:
-    """Hash of what determines an executed copy: change any of it and the notebook is executed again."""
-    cells = [
-        (cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells
-    ]
-    named = [root / value for value in parameters.values() if isinstance(value, str) and value]
-    parts = {
-        "cells": cells,
-        "parameters": parameters,
-        "package": _contents(PACKAGE),
-        "models": _contents(root / "models"),
-        "requirements": [
-            _contents(root / name) for name in ("requirements.txt", "requirements.lock")
-        ],
-        "versions": versions(),
-        # a parameter may be a folder of big checkpoints: its files' sizes and times will do
-        "folders": [
-            [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path)]
-            for path in named
-            if path.exists()
-        ],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=repr).encode()).hexdigest()
-
-
 def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
-    """Makes `src` mirror what the site is built from; the executed chapters are there already and stay."""
+    """Makes `src` mirror what the site is built from; the executed chapters are there already and
+    stay."""
     chapters = list(chapters)
     wanted = {Path(f"{chapter}.ipynb") for chapter in chapters}
-    for file in [root / "_toc.yml", *_files(root / "book"), *_files(root / "notebooks")]:
+    for file in [root / "_toc.yml", *files_in(root / "book"), *files_in(root / "notebooks")]:
         name = file.relative_to(root)
         if name.suffix != ".ipynb" or name.parts[0] == "book":
             content = file.read_bytes()
@@ -184,18 +160,19 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
             _put(src / name, content)
             wanted.add(name)
     if (root / "book" / "_static").is_dir():
-        for name, read in SCRIPTS.items():
-            script = Path("book", "_static", name)
+        for file_name, read in SCRIPTS.items():
+            script = Path("book", "_static", file_name)
             _put(src / script, read().encode())
             wanted.add(script)
     _put(src / "_config.yml", configuration(root).encode())
-    for file in _files(src):
+    for file in files_in(src):
         if file.relative_to(src) not in wanted | {Path("_config.yml")}:
             file.unlink()
 
 
 def parse_parameters(items: Iterable[str]) -> dict[str, object]:
-    """Parameters as they are typed in a shell: Python where it is Python, else YAML, which spares the quotes.
+    """Parameters as they are typed in a shell: Python where it is Python, else YAML, which spares
+    the quotes.
 
     parse_parameters(["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None"])
     -> {"N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None}
@@ -205,7 +182,8 @@ def parse_parameters(items: Iterable[str]) -> dict[str, object]:
         name, equals, text = item.partition("=")
         if not equals or not name.strip().isidentifier():
             raise BuildError(
-                f"cannot read the parameter {item!r}: write NAME=VALUE, such as MODELS=[mini-s,mini-m]"
+                f"cannot read the parameter {item!r}: "
+                "write NAME=VALUE, such as MODELS=[mini-s,mini-m]"
             )
         try:
             value = ast.literal_eval(text.strip())
@@ -243,9 +221,11 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build_from_arguments(args: argparse.Namespace) -> None:
-    """Builds as `add_build_arguments` says; SystemExit with one message where the book cannot be built."""
+    """Builds as `add_build_arguments` says; SystemExit with one message where the book cannot be
+    built."""
     try:
-        build_book(args.root, args.out, parse_parameters(args.parameter), args.only, args.force)
+        parameters = parse_parameters(args.parameter)
+        build_book(args.root, args.out, parameters, args.only, force=args.force)
     except BuildError as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -1,4 +1,5 @@
-"""Runs one notebook with papermill, in this very interpreter, into an executed copy that says how it was made."""
+"""Runs one notebook with papermill, in this very interpreter, into an executed copy that says how
+it was made."""
 
 from __future__ import annotations
 
@@ -29,17 +30,27 @@ NAMED_VERSIONS = ("torch", "transformer_lens")  # in a chapter's last line; the 
 
 def declared_parameters(notebook: NotebookNode) -> list[str]:
     """Names assigned in the cells tagged `parameters`, in order."""
-    names = []
+    return list(default_parameters(notebook))
+
+
+def default_parameters(notebook: NotebookNode) -> dict[str, object]:
+    """{name: value} assigned in the cells tagged `parameters`, in order; None where it is not a
+    literal."""
+    values: dict[str, object] = {}
     for cell in notebook.cells:
-        if cell.cell_type == "code" and "parameters" in _tags(cell):
-            for node in ast.parse(cell.source).body:
-                targets = (
-                    node.targets
-                    if isinstance(node, ast.Assign)
-                    else [getattr(node, "target", None)]
-                )
-                names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return names
+        if cell.cell_type != "code" or "parameters" not in _tags(cell):
+            continue
+        for statement in ast.parse(cell.source).body:
+            if isinstance(statement, ast.Assign):
+                targets = statement.targets
+            elif isinstance(statement, ast.AnnAssign):
+                targets = [statement.target]
+            else:
+                continue
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    values[target.id] = _literal(statement.value)
+    return values
 
 
 def check_parameters(parameters: dict[str, object], notebooks: dict[str, NotebookNode]) -> None:
@@ -70,15 +81,18 @@ def execute_notebook(
     record: dict[str, object] | None = None,
     without: Sequence[str] = ("instructor",),
 ) -> NotebookNode:
-    """Executes `source` in `root` (default: the current folder); writes the executed copy to `target`, whole or not.
+    """Executes `source` in `root` (default: the current folder); writes the executed copy to
+    `target`, whole or not.
 
-    parameters: injected after the cell tagged `parameters`; those that this notebook does not declare are left out.
-    partial: where the copy grows, cell by cell; it stays there if the notebook fails. log: the notebook's output and,
-    if it fails, the full traceback. record: what else to keep in the copy's metadata, under "circuitbook". without: cells
-    with one of these tags are left out; notes for instructors always are, by default.
+    parameters: injected after the cell tagged `parameters`; those that this notebook does not
+    declare are left out. partial: where the copy grows, cell by cell; it stays there if the
+    notebook fails. log: the notebook's output and, if it fails, the full traceback. record: what
+    else to keep in the copy's metadata, under "circuitbook". without: cells with one of these tags
+    are left out; notes for instructors always are, by default.
 
-    The copy's last cell says how long it took and on what; the cells with parameters have their code folded. Errors:
-    BuildError with the failing cell's error in one line. KeyboardInterrupt on Ctrl-C.
+    The copy's last cell says how long it took and on what; the cells with parameters have their
+    code folded. Errors: BuildError with the failing cell's error in one line. KeyboardInterrupt on
+    Ctrl-C.
     """
     root, target = Path(root or Path.cwd()).resolve(), Path(target).resolve()
     partial = Path(partial or target.with_suffix(".partial.ipynb")).resolve()
@@ -186,6 +200,13 @@ def _many(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def _literal(value: ast.expr | None) -> object:
+    try:
+        return None if value is None else ast.literal_eval(value)
+    except ValueError:
+        return None
+
+
 def _tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
@@ -201,10 +222,11 @@ def _fold_parameters(cell: NotebookNode, injected: bool) -> None:
 
 
 def _failure(source: Path, error: PapermillExecutionError, partial: Path, log: Path) -> str:
-    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip() or "(no message)"
-    first = next((line for line in str(error.source).splitlines() if line.strip()), "")
+    message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip() or "(no message)"
+    lines = [line.strip() for line in str(error.source).splitlines() if line.strip()] or [""]
     return (
-        f"{source.name} stopped in cell [{error.exec_count}], which begins {first.strip()[:60]!r}:\n"
-        f"    {error.ename}: {said}\n"
+        f"{source.name} stopped in cell [{error.exec_count}], "
+        f"which begins {lines[0][:60]!r}:\n"
+        f"    {error.ename}: {message}\n"
         f"  executed so far: {partial}\n  full traceback:  {log}"
     )

@@ -21,7 +21,8 @@ from circuitbook.paths import PACKAGE
 
 
 def measurements(trace: Path) -> dict[str, float]:
-    """What a trace of the store says: {"used", "measured", "seconds"}, seconds being what all of them took once."""
+    """What a trace of the store says: {"used", "measured", "seconds"}, seconds being what all of
+    them took once."""
     seconds, new = {}, set()
     with contextlib.suppress(FileNotFoundError):
         for line in trace.read_text(encoding="utf8").splitlines(keepends=True):
@@ -35,7 +36,8 @@ def measurements(trace: Path) -> dict[str, float]:
 
 
 def _kernel_environment(trace: Path) -> dict[str, str]:
-    """Makes the kernel the same for everybody: this package, no start-up files of the user, figures in the page."""
+    """Makes the kernel the same for everybody: this package, no start-up files of the user, figures
+    in the page."""
     library = str(PACKAGE.parent)
     return {
         "PYTHONPATH": os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")])),
@@ -49,7 +51,8 @@ def _kernel_environment(trace: Path) -> dict[str, str]:
 
 
 def _bar(title: str) -> dict[str, object]:
-    """papermill's progress bar; off a terminal it is drawn nowhere and `_ticking` prints lines instead."""
+    """papermill's progress bar; off a terminal it is drawn nowhere and `_ticking` prints lines
+    instead."""
     layout = "{desc} {bar:24} {n_fmt}/{total_fmt} cells, {elapsed}{postfix}"
     style = {"desc": title, "bar_format": layout, "leave": False}
     return style if sys.stderr.isatty() else style | {"file": io.StringIO()}
@@ -57,7 +60,8 @@ def _bar(title: str) -> dict[str, object]:
 
 @contextlib.contextmanager
 def _ticking(bar, trace: Path, title: str) -> Iterator[None]:
-    """Shows time and measurements while a long cell runs: on the bar each second, or as a line every half minute."""
+    """Shows time and measurements while a long cell runs: on the bar each second, or as a line
+    every half minute."""
     stop, terminal = threading.Event(), sys.stderr.isatty()
 
     def tick() -> None:
@@ -82,7 +86,8 @@ def _ticking(bar, trace: Path, title: str) -> Iterator[None]:
 
 
 def _this_python(environment: dict[str, str], output: TextIO) -> type[AsyncKernelManager]:
-    """A kernel manager for the interpreter that runs the build: no kernel spec of the user can win."""
+    """A kernel manager for the interpreter that runs the build: no kernel spec of the user can
+    win."""
     command = [
         sys.executable,
         "-Xfrozen_modules=off",

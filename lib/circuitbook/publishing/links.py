@@ -1,4 +1,5 @@
-"""Checks a built site: every link, anchor, image and script leads somewhere, and every image has a text.
+"""Checks a built site: every link, anchor, image and script leads somewhere, and every image has a
+text.
 
 Without a network: links to other hosts are asked only where `external` says so.
 """
@@ -10,6 +11,8 @@ import collections
 import concurrent.futures
 import dataclasses
 import re
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 from html.parser import HTMLParser
@@ -39,7 +42,7 @@ class Page:
     ids: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     links: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
     faults: list[tuple[str, int]] = dataclasses.field(default_factory=list)
-    base: str = ""
+    canonical: str = ""  # the page's own address, where it says that
 
 
 class _Reader(HTMLParser):
@@ -48,21 +51,21 @@ class _Reader(HTMLParser):
         self.page, self.script = Page(), False
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        found, line = dict(attributes), self.getpos()[0]
+        given, line = dict(attributes), self.getpos()[0]
         self.page.ids.update(
-            filter(None, {found.get("id"), found.get("name") if tag == "a" else None})
+            filter(None, {given.get("id"), given.get("name") if tag == "a" else None})
         )
-        if tag == "base":
-            self.page.base = found.get("href") or ""
-        elif tag == "link" and {"canonical", "alternate"} & set((found.get("rel") or "").split()):
-            pass  # says where the page is at home; a browser does not load it
-        elif tag in LINKS and found.get(LINKS[tag]) is not None:
-            self.page.links.append((tag, found[LINKS[tag]].strip(), line))
-        elif tag == "meta" and (found.get("http-equiv") or "").lower() == "refresh":
-            self.page.links.append(("a", (found.get("content") or "").partition("url=")[2], line))
-        if tag == "img" and "alt" not in found:
+        rel = set((given.get("rel") or "").split()) if tag == "link" else set()
+        if {"canonical", "alternate"} & rel:  # a browser does not load it
+            if "canonical" in rel:
+                self.page.canonical = given.get("href") or ""
+        elif tag in LINKS and (address := given.get(LINKS[tag])) is not None:
+            self.page.links.append((tag, address.strip(), line))
+        elif tag == "meta" and (given.get("http-equiv") or "").lower() == "refresh":
+            self.page.links.append(("a", (given.get("content") or "").partition("url=")[2], line))
+        if tag == "img" and "alt" not in given:
             self.page.faults.append(("an image has no alt text", line))
-        self.script = tag == "script" and not found.get("src")
+        self.script = tag == "script" and not given.get("src")
 
     def handle_endtag(self, tag: str) -> None:
         self.script = self.script and tag != "script"
@@ -81,12 +84,21 @@ def read_page(text: str) -> Page:
     return reader.page
 
 
-def check_site(site: Path, external: bool = False) -> list[str]:
-    """One line per fault of the site in folder `site`: "page.html:12: ...", in order; empty if all is well.
+def top_of(page: Page, name: str) -> str:
+    """The path of the site on its host, by the page's canonical address: "/book/" of
+    "https://me.github.io/book/a/b.html" for the page a/b.html; "/" where the page has none."""
+    path = urllib.parse.unquote(urllib.parse.urlsplit(page.canonical).path)
+    return path.removesuffix(name) if path.startswith("/") and path.endswith(f"/{name}") else "/"
 
-    A fault is a link to a page, file or anchor that is not there (or an anchor that is there twice), an image without alt
-    text (alt="" is one: it says that the image tells nothing), or a script, style or image from another host. `external`:
-    also ask the hosts of links that lead out; that needs a network and takes as long as they take.
+
+def check_site(site: Path, external: bool = False) -> list[str]:
+    """One line per fault of the site in folder `site`: "page.html:12: ...", in order; empty if all
+    is well.
+
+    A fault is a link to a page, file or anchor that is not there (or an anchor that is there
+    twice), an image without alt text (alt="" is one: it says that the image tells nothing), or a
+    script, style or image from another host. `external`: also ask the hosts of links that lead out;
+    that needs a network and takes as long as they take.
     """
     site = site.resolve()
     files = sorted(
@@ -95,9 +107,11 @@ def check_site(site: Path, external: bool = False) -> list[str]:
     if not files:
         raise ValueError(f"there is no page in {site}: build the book first (make book)")
     pages = {file: read_page(file.read_text(encoding="utf8")) for file in files}
-    faults, outside = [], {}
+    faults: list[str] = []
+    outside: dict[str, str] = {}
     for file, page in pages.items():
         name = file.relative_to(site).as_posix()
+        top = top_of(page, name)
         faults += [f"{name}:{line}: {fault}" for fault, line in page.faults]
         for tag, address, line in page.links:
             parts = urllib.parse.urlsplit(address)
@@ -107,22 +121,21 @@ def check_site(site: Path, external: bool = False) -> list[str]:
                 else:
                     outside.setdefault(parts._replace(fragment="").geturl(), f"{name}:{line}")
             elif not parts.scheme:  # not data:, mailto:, javascript:
-                fault = _inside(site, file, page.base, parts, pages)
+                fault = _inside(site, file, top, parts, pages)
                 faults += [f"{name}:{line}: {fault}"] if fault else []
     return faults + (_outside(outside) if external else [])
 
 
 def _inside(
-    site: Path, file: Path, base: str, parts: urllib.parse.SplitResult, pages: dict[Path, Page]
+    site: Path, file: Path, top: str, parts: urllib.parse.SplitResult, pages: dict[Path, Page]
 ) -> str | None:
     path, anchor = urllib.parse.unquote(parts.path), urllib.parse.unquote(parts.fragment)
     if not path:
         target = file
     elif path.startswith("/"):  # from the top of the site, wherever that is served
-        top = urllib.parse.urlsplit(base).path
-        target = site / path.removeprefix(top if len(top) > 1 else "/").lstrip("/")
+        target = site / path.removeprefix(top).lstrip("/")
     else:
-        target = (site if base else file.parent) / path
+        target = file.parent / path
     target = target.resolve()
     if path and not target.is_relative_to(site):
         return f"the link to {path} leads out of the site"
@@ -130,13 +143,20 @@ def _inside(
         target /= "index.html"
     if not target.is_file():
         return f"there is no {path[:120]}"
-    if anchor and target in pages and (count := pages[target].ids[anchor]) != 1 and anchor != "top":
-        return f"#{anchor} is {'not' if not count else f'{count} times'} in {target.relative_to(site).as_posix()}"
-    return None
+    if anchor in ("", "top") or target not in pages:
+        return None
+    count = pages[target].ids[anchor]
+    if count == 1:
+        return None
+    often = f"{count} times" if count else "not"
+    return f"#{anchor} is {often} in {target.relative_to(site).as_posix()}"
 
 
 def _outside(links: dict[str, str], timeout: float = 20) -> list[str]:
+    """The faults of links {address: where it stands} that lead to other hosts."""
+
     def ask(address: str) -> str | None:
+        fault = None
         for method in ("HEAD", "GET"):  # some hosts answer GET alone
             request = urllib.request.Request(
                 address, method=method, headers={"User-Agent": "Mozilla/5.0 (link check)"}
@@ -145,27 +165,27 @@ def _outside(links: dict[str, str], timeout: float = 20) -> list[str]:
                 with urllib.request.urlopen(request, timeout=timeout):
                     return None
             except urllib.error.HTTPError as error:
-                said = f"answers {error.code}"
+                fault = f"answers {error.code}"
                 if error.code in (401, 403, 429):  # there, but not for a program
                     return None
             except (OSError, ValueError) as error:
-                said = f"cannot be reached ({getattr(error, 'reason', error)})"
-        return said
+                fault = f"cannot be reached ({getattr(error, 'reason', error)})"
+        return fault
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         return [
-            f"{links[address]}: {address} {said}"
-            for address, said in zip(links, pool.map(ask, links))
-            if said
+            f"{links[address]}: {address} {fault}"
+            for address, fault in zip(links, pool.map(ask, links), strict=True)
+            if fault
         ]
 
 
 def listed(faults: Iterable[str], most: int = 40) -> str:
     """The faults as the lines of a message, no more than `most`."""
-    faults = list(faults)
-    return "\n  ".join(
-        faults[:most] + ([f"... and {len(faults) - most} more"] if len(faults) > most else [])
-    )
+    lines = list(faults)
+    if len(lines) > most:
+        lines[most:] = [f"... and {len(lines) - most} more"]
+    return "\n  ".join(lines)
 
 
 def add_links_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,83 +11,30 @@ import sys
 import time
 from pathlib import Path
 
-from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import duration
+from circuitbook.publishing.fingerprints import contents, package_contents
 from circuitbook.publishing.links import check_site, listed
 from circuitbook.publishing.publish import finish
+from circuitbook.publishing.terminal import say
 from circuitbook.store.provenance import versions
 
 
 def build_site(out: Path) -> Path:
-    """jupyter-book over `out`/src, every warning and every dead link an error; the new site replaces `out`/html only when it
-    is whole."""
-    html, stamp, work, log = (
-        out / "html",
-        out / "site.sha256",
-        out / "site",
-        out / "logs" / "jupyter-book.log",
-    )
-    made_of = (_contents(out / "src"), versions(), _contents(PACKAGE))
+    """jupyter-book over `out`/src, every warning and every dead link an error; the new site
+    replaces `out`/html only when it is whole."""
+    html, work = out / "html", out / "site"
+    stamp = out / "site.sha256"
+    made_of = (contents(out / "src"), versions(), package_contents())
     current = hashlib.sha256(repr(made_of).encode()).hexdigest()
     if (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == current:
-        _say("site: up to date")
+        say("site: up to date")
         return html / "index.html"
-    _say("site: jupyter-book at work")
+    say("site: jupyter-book at work")
     begun = time.perf_counter()
     # always from nothing: a page read in an earlier, failed build would keep its warnings to itself
     shutil.rmtree(work, ignore_errors=True)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-Wignore",
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        str(out / "src"),
-        "--path-output",
-        str(work),
-        "-W",
-        "-n",
-        "--keep-going",
-    ]
-    environment = os.environ | {
-        "NO_COLOR": "1",
-        "JUPYTER_PLATFORM_DIRS": "1",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    done = subprocess.run(
-        command,
-        env=environment,
-        cwd=out,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf8",
-    )
-    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
-    log.write_text(output, encoding="utf8")
-    built = work / "_build" / "html"
-    if done.returncode or not (built / "index.html").is_file():
-        said = [
-            line.replace(f"{out / 'src'}/", "")
-            for line in output.splitlines()
-            if re.search("WARNING|ERROR", line)
-        ]
-        shown = (
-            said[:20] + ([f"... and {len(said) - 20} more"] if len(said) > 20 else [])
-            or output.splitlines()[-10:]
-        )
-        raise BuildError(
-            "\n  ".join(
-                [
-                    "jupyter-book is not content, and each warning counts as an error:",
-                    *shown,
-                    f"its whole output: {log}",
-                ]
-            )
-        )
+    built = _built_by_jupyter_book(out, work)
     finish(built, (out / "src/_config.yml").read_text(encoding="utf8"))
     if faults := check_site(built):
         raise BuildError(
@@ -99,32 +46,50 @@ def build_site(out: Path) -> Path:
     built.rename(html)
     stamp.write_text(current)
     shutil.rmtree(work)
-    _say(f"site: {duration(time.perf_counter() - begun)}")
+    say(f"site: {duration(time.perf_counter() - begun)}")
     return html / "index.html"
 
 
-def _files(path: Path) -> list[Path]:
-    """The file, or all files of the folder, in order, without caches and hidden ones."""
-    if path.is_file():
-        return [path]
-    inside = ((f, f.relative_to(path).parts) for f in sorted(path.rglob("*")) if f.is_file())
-    return [
-        f
-        for f, parts in inside
-        if "__pycache__" not in parts and not any(part.startswith(".") for part in parts)
-    ]
+def jupyter_book(
+    src: Path, out: Path, *options: str, log: Path
+) -> subprocess.CompletedProcess[str]:
+    """Runs jupyter-book of this environment over `src` into `out`; all that it says goes to `log`,
+    too."""
+    command = [sys.executable, "-Wignore", "-c", "from jupyter_book.cli.main import main; main()"]
+    command += ["build", str(src), "--path-output", str(out), "-n", *options]
+    environment = os.environ | {
+        "NO_COLOR": "1",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    for folder in (out, log.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    process = subprocess.run(
+        command,
+        env=environment,
+        cwd=out,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf8",
+    )
+    process.stdout = re.sub(r"\x1b\[[0-9;]*m", "", process.stdout)
+    log.write_text(process.stdout, encoding="utf8")
+    return process
 
 
-def _contents(path: Path) -> list[tuple[str, str]]:
-    return [
-        (f.relative_to(path.parent).as_posix(), hashlib.sha256(f.read_bytes()).hexdigest())
-        for f in _files(path)
-    ]
-
-
-def _short(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
+def _built_by_jupyter_book(out: Path, work: Path) -> Path:
+    """The folder of the new site. BuildError with the warnings, if there are any."""
+    src, log = out / "src", out / "logs" / "jupyter-book.log"
+    process = jupyter_book(src, work, "-W", "--keep-going", log=log)
+    built = work / "_build" / "html"
+    if process.returncode == 0 and (built / "index.html").is_file():
+        return built
+    lines = process.stdout.splitlines()
+    warnings = [line.replace(f"{src}/", "") for line in lines if re.search("WARNING|ERROR", line)]
+    told = listed(warnings or lines[-10:], 20)
+    raise BuildError(
+        "jupyter-book is not content, and each warning counts as an error:\n"
+        f"  {told}\n  its whole output: {log}"
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ import scipy.stats
 
 from circuitbook.model.memory import neox_parameters
 from circuitbook.model.shape import count_parameters
-from circuitbook.suites.pythia import PYTHIA_PARAMETERS, PYTHIA_SHAPES
+from circuitbook.suites.pythia import PYTHIA_PARAMETERS, PYTHIA_SHAPES, size_of
 from circuitbook.suites.suite import Suite
 
 # ------------------------------------------------------------------ size
@@ -45,30 +43,16 @@ def correlation(sizes: Sequence[float], counts: Sequence[float]) -> Correlation:
         raise ValueError(f"{len(x)} model sizes cannot be correlated with {len(y)} circuit sizes")
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(len(x), *[np.nan] * 6)
-    found = scipy.stats.pearsonr(x, y)
-    low, high = found.confidence_interval() if len(x) > 3 else (np.nan, np.nan)
-    if len(x) <= 7:
-        every = np.array(
-            [
-                np.corrcoef(x, y[list(order)])[0, 1]
-                for order in itertools.permutations(range(len(x)))
-            ]
-        )
-        p = min(
-            1.0,
-            2
-            * min(
-                (every >= found.statistic - 1e-12).mean(), (every <= found.statistic + 1e-12).mean()
-            ),
-        )
-    else:
-        p = float(found.pvalue)
+    # up to seven models scipy takes every pairing; beyond, its closed form is accurate
+    all_pairings = scipy.stats.PermutationMethod() if len(x) <= 7 else None
+    pearson = scipy.stats.pearsonr(x, y, method=all_pairings)
+    low, high = pearson.confidence_interval() if len(x) > 3 else (np.nan, np.nan)
     return Correlation(
         len(x),
-        float(found.statistic),
+        float(pearson.statistic),
         float(low),
         float(high),
-        float(p),
+        float(pearson.pvalue),
         float(scipy.stats.pearsonr(np.log10(x), y).statistic),
         float(scipy.stats.spearmanr(x, y).statistic),
     )
@@ -78,11 +62,8 @@ def model_size(suite: Suite, model: str) -> float:
     """Parameters of a model: Pythia's by name (nominal ones from 70m on), else counted from its
     configuration; weights are not read.
     """
-    named = re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)
-    if named and named[1] in PYTHIA_PARAMETERS:
-        return PYTHIA_PARAMETERS[named[1]]
-    if named and named[1] in PYTHIA_SHAPES:
-        return float(neox_parameters(PYTHIA_SHAPES[named[1]]))
+    if size := size_of(model):
+        return PYTHIA_PARAMETERS.get(size) or float(neox_parameters(PYTHIA_SHAPES[size]))
     folder = Path(suite.checkpoint(model, suite.steps(model)[-1]).fetch())
     return float(count_parameters(json.loads((folder / "config.json").read_text(encoding="utf8"))))
 

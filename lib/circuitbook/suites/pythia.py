@@ -5,6 +5,8 @@ Biderman et al. 2023; the seeds: van der Wal et al. 2025.
 
 from __future__ import annotations
 
+import re
+
 from circuitbook.model.shape import Shape
 
 PYTHIA_TOKENS_PER_STEP = 2_097_152  # 1024 sequences of 2048 tokens
@@ -102,3 +104,13 @@ PYTHIA_PARAMETERS = {  # nominal: what the names say
 
 # As the authors' correlation has them
 MISTYPED_PARAMETERS = PYTHIA_PARAMETERS | {"1.4b": 14e9, "2.8b": 28e9}
+
+
+def size_of(model: str) -> str | None:
+    """The size in a Pythia's name, None for other models.
+
+    >>> size_of("pythia-1.4b-deduped")
+    '1.4b'
+    """
+    named = re.fullmatch(r"pythia-([\d.]+[mb])(-.*)?", model)
+    return named[1] if named and named[1] in PYTHIA_SHAPES else None

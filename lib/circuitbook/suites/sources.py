@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from circuitbook.weights import hub
 from circuitbook.weights.asking import Retry
-from circuitbook.weights.files import join_hashes, settings_ids, sha256, weight_files
+from circuitbook.weights.files import join_hashes, settings_ids, weight_files
+from circuitbook.weights.hash_memory import HASHES
 from circuitbook.weights.hub import by_step
 
 
@@ -31,7 +32,7 @@ class Folder:
 
     def weights_hash(self, model: str, step: int) -> str:
         return join_hashes(
-            [sha256(path) for path in weight_files(self.fetch(model, step), self.prefer)]
+            [HASHES.sha256(path) for path in weight_files(self.fetch(model, step), self.prefer)]
         )
 
     def settings(self, model: str, step: int) -> dict[str, str]:

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from circuitbook.publishing.execute import duration
-from circuitbook.store.files import write_atomically
-from circuitbook.sweep.shards import Outcome, Shard, outcome, run_shard
+from circuitbook.sweep.shards import Outcome, Shard, outcome, run_shard, write_record
 
 PATIENCE = 600.0  # seconds to wait for a scheduler that went away
 
 
-# ------------------------------------------------------------------ on Dask
-
-
 @contextlib.contextmanager
 def local_cluster(workers: int, gpus: int = 0) -> Iterator[str]:
-    """A scheduler and workers on this machine; its address. With `gpus`, a worker for each of them that sees no other."""
+    """A scheduler and workers on this machine; its address. With `gpus`, a worker for each of them
+    that sees no other."""
     from distributed import Nanny, Scheduler, SpecCluster
 
-    def options(i: int) -> dict:
-        environment = (
-            {"CUDA_VISIBLE_DEVICES": str(i)}
-            if gpus
-            else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
-        )
+    threads = max(1, (os.cpu_count() or 1) // workers)
+
+    def options(number: int) -> dict:
+        if gpus:
+            environment = {"CUDA_VISIBLE_DEVICES": str(number)}
+        else:
+            environment = {"OMP_NUM_THREADS": str(threads)}
         return {
             "cls": Nanny,
             "options": {
@@ -41,7 +37,7 @@ def local_cluster(workers: int, gpus: int = 0) -> Iterator[str]:
             },
         }
 
-    specification = {i: options(i) for i in range(gpus or workers)}
+    specification = {number: options(number) for number in range(gpus or workers)}
     with SpecCluster(
         workers=specification,
         scheduler={
@@ -61,17 +57,19 @@ def run_on(
     say: Callable[[str], None] = print,
     patience: float = PATIENCE,
 ) -> None:
-    """Has the shards executed by the workers of a Dask scheduler, in their order, and calls `ended` for each.
+    """Has the shards executed by the workers of a Dask scheduler, in their order, and calls `ended`
+    for each.
 
-    `ended(outcome, running)` is also told how many shards are at work then. With `gpu` a shard takes one unit of the workers'
-    resource "GPU". A worker that dies has its shard given to another; a shard that kills several (Dask's allowed-failures) counts
-    as failed. If the scheduler goes away, it is waited for, and what had not ended is handed in again: what the lost workers had
-    measured is in the store.
+    `ended(outcome, running)` is also told how many shards are at work then. With `gpu` a shard
+    takes one unit of the workers' resource "GPU". A worker that dies has its shard given to
+    another; a shard that kills several (Dask's allowed-failures) counts as failed. If the scheduler
+    goes away, it is waited for, and what had not ended is handed in again: what the lost workers
+    had measured is in the store.
     """
     import distributed
 
     waiting = {shard.name: shard for shard in shards}
-    away = None  # since when the scheduler has been away
+    away: float | None = None  # since when the scheduler has been away
     while waiting:
         try:
             with distributed.Client(address, timeout=10) as client:
@@ -92,20 +90,13 @@ def run_on(
                     shard = futures[future]
                     if future.status == "finished":
                         result = future.result()
-                    elif (
-                        future.status == "error"
-                    ):  # its workers died, again and again, or it could not be sent
+                    elif future.status == "error":
+                        # its workers died, again and again, or it could not be sent
+                        reason = f"the worker was lost ({type(future.exception()).__name__})"
                         result = Outcome(
-                            shard.name,
-                            "failed",
-                            reason=f"the worker was lost ({type(future.exception()).__name__})",
-                            fingerprint=shard.fingerprint,
+                            shard.name, "failed", reason=reason, fingerprint=shard.fingerprint
                         )
-                        with contextlib.suppress(OSError):
-                            write_atomically(
-                                shard.record,
-                                json.dumps(dataclasses.asdict(result), indent=1).encode(),
-                            )
+                        write_record(shard, result)
                     else:  # cancelled or lost: the scheduler went away
                         continue
                     del waiting[shard.name]
@@ -114,20 +105,21 @@ def run_on(
                     raise OSError("the scheduler went away")
         except (OSError, TimeoutError, distributed.comm.CommClosedError) as error:
             for shard in list(waiting.values()):  # what ended while nobody listened is on disk
-                if (found := outcome(shard)).state != "missing":
+                if (result := outcome(shard)).state != "missing":
                     del waiting[shard.name]
-                    ended(found, 0)
+                    ended(result, 0)
             away = away or time.monotonic()
             if time.monotonic() - away > patience:
                 raise ValueError(
-                    f"the scheduler at {address} has been away for {duration(patience)} ({error}); start it again and repeat the command: it goes on "
-                    "where it stopped"
+                    f"the scheduler at {address} has been away for {duration(patience)} ({error}); "
+                    "start it again and repeat the command: it goes on where it stopped"
                 ) from None
             say(f"the scheduler at {address} is away; waiting for it")
             time.sleep(2)
 
 
-def _gpus() -> int:
+def gpu_count() -> int:
+    """How many GPUs torch sees."""
     import torch
 
     return torch.cuda.device_count()

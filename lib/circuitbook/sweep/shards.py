@@ -2,19 +2,23 @@
 
     python -m circuitbook sweep --suite pythia --models pythia-160m --steps paper --notebooks all
 
-A shard is a few checkpoints of one model: one worker downloads them, executes every section notebook on them with
-papermill, and drops them again if the disk budget is spent. What the notebooks measure goes to the store, which all workers
-share. When the shards are done, the notebooks are executed once over everything: all is in the store by then, and what comes
-out is the tables and figures of the whole sweep.
+A shard is a few checkpoints of one model: one worker downloads them, executes every section
+notebook on them with papermill, and drops them again if the disk budget is spent. What the
+notebooks measure goes to the store, which all workers share. When the shards are done, the
+notebooks are executed once over everything: all is in the store by then, and what comes out is the
+tables and figures of the whole sweep.
 
 In the folder of a sweep (`--out`):
 
-    shards/<model>-<first step>-<last step>.json      one file a shard, written whole when it ends: done, or failed and why
-    notebooks/<shard>/<notebook>.ipynb                executed copies; of what failed, as far as it came
+    shards/<model>-<first step>-<last step>.json      one file a shard, written whole when it ends:
+                                                      done, or failed and why
+    notebooks/<shard>/<notebook>.ipynb                executed copies; of what failed, as far as it
+                                                      came
     <notebook>.ipynb                                  over everything
 
-Killed at any moment, the same command goes on: what is done is not done again. What failed stays failed, is listed with its
-reason, and is tried again with --retry-failed; the exit status tells. Nothing here needs the scheduler to survive.
+Killed at any moment, the same command goes on: what is done is not done again. What failed stays
+failed, is listed with its reason, and is tried again with --retry-failed; the exit status tells.
+Nothing here needs the scheduler to survive.
 """
 
 from __future__ import annotations
@@ -29,12 +33,16 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import execute_notebook
+from circuitbook.publishing.fingerprints import checkpoint_identity, contents, package_contents
 from circuitbook.store.files import write_atomically
 from circuitbook.store.provenance import versions
+
+if TYPE_CHECKING:  # imports torch
+    from circuitbook.studies.parameters import Selection
 
 SECTIONS = (
     "abilities",
@@ -55,45 +63,56 @@ TEACHING = ("instructor", "exercise", "solution")  # cells that measure nothing 
 PER_SHARD = 8  # checkpoints: a kernel takes seconds to start
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shard:
-    """Some checkpoints of one model and what is executed on them. Travels to the workers as it is."""
+    """Some checkpoints of one model and what is executed on them. Travels to the workers as it is.
+
+    identities: of each step, as planned: hashes of weights, config.json and tokenizer; on a hub,
+    the revision's name. root: the folder with notebooks/. budget_gb: what downloaded checkpoints
+    may take on a worker's disk.
+    """
 
     model: str
     steps: tuple[int, ...]
+    identities: tuple[dict[str, str], ...] = field(hash=False)
     notebooks: tuple[str, ...]
-    parameters: dict = field(hash=False)
-    root: str  # the folder with notebooks/
+    parameters: dict[str, object] = field(hash=False)
+    root: str
     out: str
-    store: str
-    budget_gb: float | None = None  # what downloaded checkpoints may take on a worker's disk
+    budget_gb: float | None = None
 
     @property
     def name(self) -> str:
-        return (
-            f"{self.model}-{self.steps[0]}-{self.steps[-1]}"
-            if len(self.steps) > 1
-            else f"{self.model}-{self.steps[0]}"
-        )
+        """pythia-160m-0-512, or pythia-160m-512 of a single step."""
+        ends = dict.fromkeys([self.steps[0], self.steps[-1]])
+        return "-".join([self.model, *map(str, ends)])
 
     @property
     def record(self) -> Path:
+        """The file that says how it ended."""
         return Path(self.out) / "shards" / f"{self.name}.json"
 
     @property
     def fingerprint(self) -> str:
-        """What decides whether a shard that is done is this one: its checkpoints, notebooks, parameters and the library."""
-        sources = {
-            name: _sha256(Path(self.root) / "notebooks" / f"{name}.ipynb")
-            for name in self.notebooks
-        }
-        what = [self.model, self.steps, sources, self.parameters, package_hash(), versions()]
+        """What decides whether a shard that is done is this one: its checkpoints and what is in
+        them, its notebooks and parameters, and the library."""
+        notebooks = [Path(self.root) / "notebooks" / f"{name}.ipynb" for name in self.notebooks]
+        what = [
+            self.model,
+            self.steps,
+            self.identities,
+            [contents(notebook) for notebook in notebooks],
+            self.parameters,
+            package_contents(),
+            versions(),
+        ]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a shard ended. `state`: "done", "failed", or "missing" if it has not been executed (or something changed since)."""
+    """How a shard ended. `state`: "done", "failed", or "missing" if it has not been executed (or
+    something changed since)."""
 
     name: str
     state: str
@@ -103,18 +122,6 @@ class Outcome:
     fingerprint: str = ""
 
 
-def package_hash() -> str:
-    """sha256 over the library's source files."""
-    digest = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        digest.update(file.relative_to(PACKAGE).as_posix().encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 # ------------------------------------------------------------------ what there is to do
 
 
@@ -122,9 +129,10 @@ def plan(
     root: Path,
     out: Path,
     store: Path,
-    selection,
+    selection: Selection,
     notebooks: Sequence[str],
-    parameters: dict,
+    parameters: dict[str, object],
+    *,
     per_shard: int = PER_SHARD,
     budget_gb: float | None = None,
 ) -> list[Shard]:
@@ -135,15 +143,19 @@ def plan(
     for model, steps in selection.steps.items():
         for i in range(0, len(steps), per_shard):
             some = tuple(steps[i : i + per_shard])
-            mine = parameters | {
-                "SUITE": parameters["SUITE"],
-                "MODELS": [model],
-                "STEPS": list(some),
-                "STORE": str(store),
-            }
+            own = {"MODELS": [model], "STEPS": list(some), "STORE": str(store)}
             shards.append(
                 Shard(
-                    model, some, tuple(notebooks), mine, str(root), str(out), str(store), budget_gb
+                    model=model,
+                    steps=some,
+                    notebooks=tuple(notebooks),
+                    parameters=parameters | own,
+                    root=str(root),
+                    out=str(out),
+                    budget_gb=budget_gb,
+                    identities=tuple(
+                        checkpoint_identity(selection.suite, model, step) for step in some
+                    ),
                 )
             )
     return shards
@@ -157,33 +169,45 @@ def chosen_notebooks(names: str | Sequence[str], root: Path) -> tuple[str, ...]:
     for name in names:
         if name not in SECTIONS:
             raise ValueError(
-                f"no section notebook {name!r} to sweep over; there are: {', '.join(SECTIONS)}, or all"
+                f"no section notebook {name!r} to sweep over; "
+                f"there are: {', '.join(SECTIONS)}, or all"
             )
         if not (root / "notebooks" / f"{name}.ipynb").is_file():
             raise ValueError(
-                f"there is no {root / 'notebooks' / name}.ipynb: run this in the book's folder, or pass --root"
+                f"there is no {root / 'notebooks' / name}.ipynb: "
+                "run this in the book's folder, or pass --root"
             )
     return tuple(names)
 
 
 def outcome(shard: Shard) -> Outcome:
     """What the disk says of a shard."""
+    missing = Outcome(shard.name, "missing")
     try:
-        found = Outcome(**json.loads(shard.record.read_text(encoding="utf8")))
-    except (OSError, ValueError, TypeError):  # nothing there, or a file that is not ours
-        return Outcome(shard.name, "missing")
-    return found if found.fingerprint == shard.fingerprint else Outcome(shard.name, "missing")
+        recorded = Outcome(**json.loads(shard.record.read_text(encoding="utf8")))
+    except (OSError, ValueError, TypeError):  # no file, or not ours
+        return missing
+    return recorded if recorded.fingerprint == shard.fingerprint else missing
+
+
+def write_record(shard: Shard, ended: Outcome) -> None:
+    """Writes down how a shard ended; if the disk is full, the sweep still hears of it."""
+    with contextlib.suppress(OSError):
+        write_atomically(shard.record, json.dumps(dataclasses.asdict(ended), indent=1).encode())
 
 
 # ------------------------------------------------------------------ one shard, on a worker
 
 
 def run_shard(shard: Shard) -> Outcome:
-    """Executes a shard's notebooks one after the other and writes its record; never raises but for Ctrl-C.
+    """Executes a shard's notebooks one after the other and writes its record; never raises but for
+    Ctrl-C.
 
-    If a notebook fails, the others are tried all the same, for what they can still put into the store.
+    If a notebook fails, the others are tried all the same, for what they can still put into the
+    store.
     """
-    begun, reasons, where = time.monotonic(), [], ""
+    begun, fingerprint = time.monotonic(), shard.fingerprint
+    reasons, first_failed = [], ""
     for name in shard.notebooks:
         target = Path(shard.out) / "notebooks" / shard.name / f"{name}.ipynb"
         try:
@@ -197,45 +221,42 @@ def run_shard(shard: Shard) -> Outcome:
             )
         except BuildError as error:
             reasons.append(_reason(name, str(error)))
-            where = where or str(target.with_suffix(".partial.ipynb"))
-        except (
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # a full disk, a kernel that does not start
-            reasons.append(
-                f"{name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else traceback.format_exc(1)}"
-            )
-            where = where or str(target)
+            first_failed = first_failed or str(target.with_suffix(".partial.ipynb"))
+        # a full disk, a kernel that does not start
+        except (OSError, RuntimeError, ValueError) as error:
+            told = str(error).splitlines() or [traceback.format_exc(1)]
+            reasons.append(f"{name}: {type(error).__name__}: {told[0]}")
+            first_failed = first_failed or str(target)
     if shard.budget_gb is not None:
-        with contextlib.suppress(
-            Exception
-        ):  # a cache that cannot be tidied is no reason to lose a result
-            from circuitbook.suites.finding import load_suite
-            from circuitbook.suites.sources import Folder
-            from circuitbook.weights.hub import drop_beyond
-
-            if not isinstance(source := load_suite(shard.parameters["SUITE"]).source, Folder):
-                drop_beyond(
-                    shard.budget_gb * 1e9,
-                    shard.model,
-                    {source.revision(shard.model, step) for step in shard.steps},
-                )
-    done = Outcome(
-        shard.name,
-        "failed" if reasons else "done",
-        round(time.monotonic() - begun, 2),
-        "; ".join(reasons),
-        where,
-        shard.fingerprint,
+        # a cache that cannot be tidied is no reason to lose a result
+        with contextlib.suppress(Exception):
+            _tidy_cache(shard, shard.budget_gb)
+    ended = Outcome(
+        name=shard.name,
+        state="failed" if reasons else "done",
+        seconds=round(time.monotonic() - begun, 2),
+        reason="; ".join(reasons),
+        notebook=first_failed,
+        fingerprint=fingerprint,
     )
-    with contextlib.suppress(OSError):  # if the disk is full, the sweep still hears of it
-        write_atomically(shard.record, json.dumps(dataclasses.asdict(done), indent=1).encode())
-    return done
+    write_record(shard, ended)
+    return ended
+
+
+def _tidy_cache(shard: Shard, budget_gb: float) -> None:
+    """Drops the shard's checkpoints from the hub's cache, if that takes more than the budget."""
+    from circuitbook.suites.finding import load_suite
+    from circuitbook.suites.sources import Folder
+    from circuitbook.weights.hub import drop_beyond
+
+    source = load_suite(str(shard.parameters["SUITE"])).source
+    if not isinstance(source, Folder):
+        revisions = {source.revision(shard.model, step) for step in shard.steps}
+        drop_beyond(budget_gb * 1e9, shard.model, revisions)
 
 
 def _reason(notebook: str, message: str) -> str:
     """One line of a BuildError: the notebook and what its cell said."""
     lines = [line.strip() for line in message.splitlines()]
-    said = next((line for line in lines[1:] if re.match(r"[\w.]+: ", line)), lines[0])
-    return f"{notebook}: {said}"
+    raised = next((line for line in lines[1:] if re.match(r"[\w.]+: ", line)), lines[0])
+    return f"{notebook}: {raised}"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 
 class Unreadable(Exception):
-    """A value that is not of the kind that was asked for; the message finishes the sentence "it returns ..."."""
-
-
-# ------------------------------------------------------------------ what a function may return
+    """A value that is not of the kind that was asked for; the message finishes the sentence "it
+    returns ..."."""
 
 
 def number(value: object) -> float:
@@ -31,29 +31,25 @@ def number(value: object) -> float:
 
 def series(value: object) -> np.ndarray:
     """A number for each element, float64 [n]."""
-    try:
-        values = np.asarray([number(one) for one in value], dtype=float)
-    except (TypeError, Unreadable):
-        raise Unreadable(f"{_described(value)}, and a list of numbers is wanted") from None
-    return values
+    if isinstance(value, Iterable):
+        with contextlib.suppress(TypeError, Unreadable):  # a tensor without dimensions
+            return np.array([number(element) for element in value], dtype=np.float64)
+    raise Unreadable(f"{_described(value)}, and a list of numbers is wanted")
 
 
 def names(value: object) -> frozenset[str]:
     """A collection of names, in any order."""
-    many = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-    if isinstance(value, str) or not all(isinstance(one, str) for one in many):
-        raise Unreadable(f"{_described(value)}, and a collection of edge names is wanted")
-    return frozenset(many)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        elements = list(value)
+        if all(isinstance(element, str) for element in elements):
+            return frozenset(elements)
+    raise Unreadable(f"{_described(value)}, and a collection of edge names is wanted")
 
 
 def _kind(value: object) -> str:
-    return (
-        "tensor"
-        if isinstance(value, torch.Tensor)
-        else "array"
-        if isinstance(value, np.ndarray)
-        else type(value).__name__
-    )
+    if isinstance(value, torch.Tensor):
+        return "tensor"
+    return "array" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _described(value: object) -> str:

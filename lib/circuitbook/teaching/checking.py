@@ -1,7 +1,9 @@
-"""How an exercise is checked: the learner's function runs on several inputs, and its values are compared with the library's.
+"""How an exercise is checked: the learner's function runs on several inputs, and its values are
+compared with the library's.
 
-A check knows the typical mistakes, each as the function that makes it. Values that are a mistake's on every input are told
-by name; any other wrong value is only told to be wrong. A check says one sentence, raises nothing, and never says the answer.
+A check knows the typical mistakes, each as the function that makes it. Values that are a mistake's
+on every input are told by name; any other wrong value is only told to be wrong. A check says one
+sentence, raises nothing, and never says the answer.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +50,7 @@ class Case:
 
     about: str
     inputs: tuple
-    right: object
+    right: Any
 
 
 @dataclass(frozen=True)
@@ -58,40 +61,44 @@ class Mistake:
     gives: Callable
 
 
-# ------------------------------------------------------------------ a check
-
-
 @dataclass(frozen=True)
 class Check:
-    """`takes`: the inputs, for people. `cases()`: made at the first use, since some need a model. `each`: {what: its number
-    in these inputs}, to tell a value per prompt from a mean over prompts."""
+    """An exercise's check.
+
+    takes: the inputs, for people. cases(): made at the first use, since some need a model. read:
+    makes of what the function returns what is compared. each(*inputs): {what: its number in these
+    inputs}, to tell a value per prompt from a mean over prompts.
+    """
 
     title: str
     takes: tuple[str, ...]
     cases: Callable[[], Sequence[Case]]
     mistakes: tuple[Mistake, ...]
     read: Callable = number
-    each: Callable[..., dict[str, int]] = lambda *inputs: {}
+    each: Callable[..., dict[str, int]] | None = None
 
     def of(self, function: Callable) -> Feedback:
         """What is wrong with the learner's function, in one sentence."""
         if not callable(function):
             return Feedback(
                 False,
-                f"this is {_described(function)}, not a function; pass the function itself, without a call.",
+                f"this is {_described(function)}, not a function; "
+                "pass the function itself, without a call.",
             )
         name = getattr(function, "__name__", "your function")
-        if wrong := self._signature(function, name):
-            return Feedback(False, wrong)
-        cases, values = list(self.cases()), []
+        if misfit := self._misfit(function, name):
+            return Feedback(False, misfit)
+        cases = list(self.cases())
+        values = []
         for case in cases:
-            value, wrong = self._called(function, name, case)
-            if wrong is not None:
-                return wrong
+            value = self._called(function, name, case)
+            if isinstance(value, Feedback):
+                return value
             values.append(value)
         return self._judged(name, cases, values)
 
-    def _signature(self, function: Callable, name: str) -> str:
+    def _misfit(self, function: Callable, name: str) -> str:
+        """Why the function cannot take the inputs; "" if it can."""
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # some functions written in C tell nothing: try them
@@ -100,111 +107,113 @@ class Check:
             signature.bind(*self.takes)
         except TypeError:
             return (
-                f"{name}{signature} cannot be called with the {len(self.takes)} inputs of this exercise, which are "
-                f"({', '.join(self.takes)}), in this order."
+                f"{name}{signature} cannot be called with the {len(self.takes)} inputs of this "
+                f"exercise, which are ({', '.join(self.takes)}), in this order."
             )
         return ""
 
-    def _called(self, function: Callable, name: str, case: Case) -> tuple[object, Feedback | None]:
-        """(the value, None), or (None, what is wrong)."""
+    def _called(self, function: Callable, name: str, case: Case) -> object:
+        """The value that the function gives, read; a Feedback where it gives none that can be
+        compared."""
+        inputs = copy.deepcopy(case.inputs)  # what it writes into them is its own affair
         try:
-            value = function(
-                *copy.deepcopy(case.inputs)
-            )  # what it writes into its inputs is its own affair
+            value = function(*inputs)
         except NotImplementedError:
-            return None, Feedback(
+            return Feedback(
                 None, f"{name} raises NotImplementedError; write it, and run the check again."
             )
         except Exception as error:  # whatever a learner's function raises is told, not raised
-            where = [
-                frame
-                for frame in traceback.extract_tb(error.__traceback__)
-                if frame.filename != __file__
-            ]
-            line = f" in its line {where[0].line!r}" if where and where[0].line else ""
-            said = str(error).strip().splitlines()
-            return None, Feedback(
-                False,
-                f"{name} stops{line} with {type(error).__name__}{': ' + said[0] if said else ''}; "
-                f"the input was {case.about}.",
-            )
+            return Feedback(False, f"{name} stops{_told(error)}; the input was {case.about}.")
         if value is None or value is Ellipsis:
-            return None, Feedback(
+            return Feedback(
                 None,
-                f"{name} returns nothing; write it (or is the return missing?), and run the check again.",
+                f"{name} returns nothing; write it (or is the return missing?), "
+                "and run the check again.",
             )
         try:
             read = self.read(value)
-        except Unreadable as wrong:
-            return None, Feedback(
-                False,
-                f"{name} returns {wrong}{self._missing_mean(value, case)}; the input was {case.about}.",
-            )
-        wrong = ""
-        if self.read is not names and not np.isfinite(read).all():
-            wrong = f"gives {'nan' if np.isnan(read).any() else 'infinity'}"
-        elif self.read is series and len(read) != len(case.right):
-            wrong = f"returns {len(read)} numbers where {len(case.right)} are wanted"
-        if wrong:
-            return None, Feedback(False, f"{name} {wrong}; the input was {case.about}.")
-        return read, None
+        except Unreadable as unreadable:
+            fault = f"returns {unreadable}{self._missing_mean(value, case)}"
+        else:
+            fault = self._fault(read, case)
+        if fault:
+            return Feedback(False, f"{name} {fault}; the input was {case.about}.")
+        return read
+
+    def _fault(self, read: Any, case: Case) -> str:
+        """Why a value cannot be compared with the right one; "" if it can."""
+        if self.read is names:
+            return ""
+        if not np.isfinite(read).all():
+            return f"gives {'nan' if np.isnan(read).any() else 'infinity'}"
+        if self.read is series and np.shape(read) != np.shape(case.right):
+            return f"returns {len(read)} numbers where {len(case.right)} are wanted"
+        return ""
 
     def _missing_mean(self, value: object, case: Case) -> str:
-        shape = (
-            list(value.shape)
-            if hasattr(value, "shape")
-            else [len(value)]
-            if isinstance(value, (list, tuple))
-            else []
-        )
-        whose = [what for what, size in self.each(*case.inputs).items() if shape == [size]]
-        return (
-            f": one for each {whose[0]}, so that the mean over the {whose[0]}s is missing"
-            if whose
-            else ""
-        )
+        """That a mean is missing, where the value has as many elements as the inputs have prompts,
+        heads, ..."""
+        if self.each is None:
+            return ""
+        shape = list(getattr(value, "shape", []))
+        if isinstance(value, (list, tuple)):
+            shape = [len(value)]
+        for what, size in self.each(*case.inputs).items():
+            if shape == [size]:
+                return f": one for each {what}, so that the mean over the {what}s is missing"
+        return ""
 
     def _judged(self, name: str, cases: Sequence[Case], values: Sequence[object]) -> Feedback:
-        good = [same(value, case.right) for value, case in zip(values, cases)]
+        good = [same(value, case.right) for value, case in zip(values, cases, strict=True)]
+        inputs = f"{len(cases)} inputs"
         where = "; ".join(case.about for case in cases)
         if all(good):
-            return Feedback(
-                True, f"{name} gives what the library gives on {len(cases)} inputs ({where})."
-            )
+            return Feedback(True, f"{name} gives what the library gives on {inputs} ({where}).")
         for mistake in self.mistakes:
-            if all(same(value, made(mistake, case)) for value, case in zip(values, cases)):
-                return Feedback(False, f"{mistake.says} (Seen on {len(cases)} inputs.)")
-        bad = [case.about for case, fine in zip(cases, good) if not fine]
+            if all(
+                same(value, made(mistake, case)) for value, case in zip(values, cases, strict=True)
+            ):
+                return Feedback(False, f"{mistake.says} (Seen on {inputs}.)")
         if any(good):
+            bad = [case.about for case, fine in zip(cases, good, strict=True) if not fine]
             return Feedback(
                 False,
-                f"{name} is right on {sum(good)} of {len(cases)} inputs, but not on {'; '.join(bad)}.",
+                f"{name} is right on {sum(good)} of {inputs}, but not on {'; '.join(bad)}.",
             )
         if self.read is number and _proportional(values, [case.right for case in cases]):
             return Feedback(
                 False,
-                f"the values of {name} are off by one constant factor on all {len(cases)} inputs ({where}).",
+                f"the values of {name} are off by one constant factor on all {inputs} ({where}).",
             )
         return Feedback(
             False,
-            f"{name} differs from the library on all {len(cases)} inputs ({where}), and by no mistake that "
+            f"{name} differs from the library on all {inputs} ({where}), and by no mistake that "
             "this check knows; try it on an input small enough to do by hand.",
         )
+
+
+def _told(error: Exception) -> str:
+    """_told(KeyError(3)) -> " in its line 'return {}[x]' with KeyError: 3" """
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
+    ]
+    line = f" in its line {frames[0].line!r}" if frames and frames[0].line else ""
+    message = str(error).strip().splitlines()
+    return f"{line} with {type(error).__name__}{': ' + message[0] if message else ''}"
 
 
 def same(value: object, other: object) -> bool:
     """Equal, for numbers and series up to rounding."""
     if isinstance(other, frozenset) or isinstance(value, frozenset):
         return value == other
-    value, other = np.asarray(value, dtype=float), np.asarray(other, dtype=float)
-    slack = 1e-9 + TOLERANCE * np.abs(other).max(initial=0)
-    return value.shape == other.shape and bool(
-        np.allclose(value, other, rtol=TOLERANCE, atol=slack)
-    )
+    a, b = np.asarray(value, dtype=float), np.asarray(other, dtype=float)
+    slack = 1e-9 + TOLERANCE * np.abs(b).max(initial=0)
+    return a.shape == b.shape and np.allclose(a, b, rtol=TOLERANCE, atol=slack)
 
 
 def made(mistake: Mistake, case: Case) -> object:
-    """The mistake's value, read as the learner's is; nan where the mistake cannot be made on this input."""
+    """The mistake's value, read as the learner's is; nan where the mistake cannot be made on this
+    input."""
     with np.errstate(all="ignore"):
         try:
             value = mistake.gives(*copy.deepcopy(case.inputs))
@@ -214,13 +223,9 @@ def made(mistake: Mistake, case: Case) -> object:
     return read(value)
 
 
-def _proportional(values: Sequence[float], right: Sequence[float]) -> bool:
-    values, right = np.asarray(values), np.asarray(right)
-    if (
-        len(values) < 2
-        or min(np.abs(right).min(), np.abs(values).min()) < 1e-9
-        or same(right, np.full(len(right), right[0]))
-    ):
+def _proportional(values: Sequence[object], right: Sequence[object]) -> bool:
+    """Whether the values are one factor times the right ones, which are not all the same."""
+    a, b = np.asarray(values, dtype=float), np.asarray(right, dtype=float)
+    if len(a) < 2 or min(np.abs(a).min(), np.abs(b).min()) < 1e-9:
         return False
-    ratio = values / right
-    return same(ratio, np.full(len(ratio), ratio[0]))
+    return bool(not same(b, np.full_like(b, b[0])) and same(a / b, np.full_like(b, a[0] / b[0])))

@@ -1,7 +1,8 @@
 """Asking a Hugging Face hub, asking again while there is hope, and one clear error in the end.
 
-huggingface_hub raises many kinds of errors, often one inside another. `ask` sorts them: what may pass (429, 5xx, a
-lost connection) is tried again with growing waits; what will not becomes a HubError that names the way out.
+huggingface_hub raises many kinds of errors, often one inside another. `ask` sorts them: what may
+pass (429, 5xx, a lost connection) is tried again with growing waits; what will not becomes a
+HubError that names the way out.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from random import SystemRandom
@@ -26,6 +27,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from tenacity import RetryCallState, Retrying, retry_if_exception
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,8 @@ T = TypeVar("T")
 PASSING = (408, 429, 500, 502, 503, 504)  # HTTP states that pass
 
 
-# huggingface_hub's HTTP library differs between its versions (httpx, httpx2); this is the root of its errors.
+# huggingface_hub's HTTP library differs between its versions (httpx, httpx2); this is the root of
+# its errors.
 HTTP_ERROR = [
     kind for kind in HfHubHTTPError.__bases__[0].__mro__ if kind.__module__ != "builtins"
 ][-1]
@@ -51,12 +54,14 @@ class HubError(RuntimeError):
 
 
 class HubUnreachable(HubError):
-    """The hub did not answer: no network, offline mode, or trouble that did not pass. A cached copy will do."""
+    """The hub did not answer: no network, offline mode, or trouble that did not pass. A cached copy
+    will do."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often and when to ask again: waits of about `base`, 2 `base`, 4 `base`, ... seconds, `tries` - 1 of them.
+    """How often and when to ask again: waits of about `base`, 2 `base`, 4 `base`, ... seconds,
+    `tries` - 1 of them.
 
     A wait that the hub asks for (Retry-After) counts instead, up to `longest` seconds.
     """
@@ -65,37 +70,57 @@ class Retry:
     base: float = 1.0
     longest: float = 300.0
 
+    def __post_init__(self) -> None:
+        if self.tries < 1:
+            raise ValueError(f"Retry.tries is {self.tries}; at least 1 is needed")
+
+
+USUAL = Retry()
+ONCE = Retry(tries=1)
+
 
 def ask(call: Callable[[], T], repo: str, revision: str | None, retry: Retry) -> T:
-    """`call()`, again after errors that may pass; HubError in the end. Errors not from the hub go through unchanged."""
+    """`call()`, again after errors that may pass; HubError in the end.
+
+    Errors that are not the hub's, such as a full disk, go through unchanged.
+    """
     if offline():
-        raise HubUnreachable(_advice(OfflineModeIsEnabled(), repo, revision, None))
-    for attempt in range(retry.tries):
-        try:
-            return call()
-        except Exception as error:
-            chain = _chain(error)
-            if not _from_the_hub(chain):
-                raise  # a full disk, a bug
-            status, asked = _status(chain)
-            wait = (
-                asked
-                if asked is not None
-                else retry.base * 2**attempt * SystemRandom().uniform(0.5, 1.5)
-            )
-            passing = _may_pass(chain, status)
-            if not passing or attempt + 1 == retry.tries or wait > retry.longest:
-                kind = (
-                    HubUnreachable if passing or _is_any(chain, OfflineModeIsEnabled) else HubError
-                )
-                raise kind(_advice(chain[0], repo, revision, status, asked)) from error
-            log.warning("%s: %s; asking again in %.1f s", repo, _short(chain), wait)
-            time.sleep(wait)
-    raise ValueError(f"Retry.tries is {retry.tries}; at least 1 is needed")
+        raise HubUnreachable(_advice(OfflineModeIsEnabled(), repo, revision))
+    again = Retrying(
+        retry=retry_if_exception(_may_pass),
+        wait=lambda state: _wait(state, retry),
+        stop=lambda state: (
+            state.attempt_number >= retry.tries or state.upcoming_sleep > retry.longest
+        ),
+        before_sleep=lambda state: log.warning(
+            "%s: %s; asking again in %.1f s", repo, _short(_error(state)), state.upcoming_sleep
+        ),
+        reraise=True,
+    )
+    try:
+        return again(call)
+    except Exception as error:
+        if not _from_the_hub(error):
+            raise
+        away = _may_pass(error) or _is_any(error, OfflineModeIsEnabled)
+        raise (HubUnreachable if away else HubError)(_advice(error, repo, revision)) from error
+
+
+def _wait(state: RetryCallState, retry: Retry) -> float:
+    """Seconds until the next attempt: what the hub asks for, or twice as long as before, spread."""
+    _, asked = _status(_error(state))
+    if asked is not None:
+        return asked
+    return retry.base * 2 ** (state.attempt_number - 1) * SystemRandom().uniform(0.5, 1.5)
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """The error and what it was raised from: huggingface_hub often wraps the telling one. The outermost comes first."""
+    """The error and what it was raised from: huggingface_hub often wraps the telling one. The
+    outermost comes first."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -103,30 +128,29 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
-def _is_any(chain: list[BaseException], kind: type | tuple[type, ...]) -> bool:
-    return any(isinstance(error, kind) for error in chain)
+def _is_any(error: BaseException | None, *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in _chain(error))
 
 
-def _from_the_hub(chain: list[BaseException]) -> bool:
+def _from_the_hub(error: BaseException) -> bool:
     """Whether the error came from talking to the hub, as opposed to the disk or to a bug."""
-    if _is_any(chain, (*NETWORK_ERRORS, EntryNotFoundError)):
+    if _is_any(error, *NETWORK_ERRORS, EntryNotFoundError):
         return True
-    outer = chain[0]
-    return isinstance(outer, json.JSONDecodeError) or (
-        isinstance(outer, OSError) and outer.errno is None
-    )
+    without_number = isinstance(error, OSError) and error.errno is None
+    return isinstance(error, json.JSONDecodeError) or without_number
 
 
-def _status(chain: list[BaseException]) -> tuple[int | None, float | None]:
-    """HTTP status of an error, and the seconds that the answer asked to wait (Retry-After, or the hub's RateLimit)."""
-    for error in chain:
-        response = getattr(error, "response", None)
+def _status(error: BaseException | None) -> tuple[int | None, float | None]:
+    """HTTP status of an error, and the seconds that the answer asked to wait (Retry-After, or the
+    hub's RateLimit)."""
+    for cause in _chain(error):
+        response = getattr(cause, "response", None)
         if response is not None:
             return response.status_code, _asked_wait(response.headers)
     return None, None
 
 
-def _asked_wait(headers) -> float | None:
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
     after = (headers.get("Retry-After") or "").strip()
     if after.isdigit():
         return float(after)
@@ -135,57 +159,72 @@ def _asked_wait(headers) -> float | None:
             return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
         except (TypeError, ValueError):
             pass
-    limit = re.search(
-        r"\br=0;\s*t=(\d+)", headers.get("RateLimit") or ""
-    )  # "api";r=0;t=55: none left for 55 s
+    # such as "api";r=0;t=55: none left for 55 s
+    limit = re.search(r"\br=0;\s*t=(\d+)", headers.get("RateLimit") or "")
     return float(limit[1]) if limit else None
 
 
-def _may_pass(chain: list[BaseException], status: int | None) -> bool:
+def _may_pass(error: BaseException) -> bool:
+    if not _from_the_hub(error):
+        return False
+    status, _ = _status(error)
     if status is not None:
         return status in PASSING
-    if _is_any(chain, OfflineModeIsEnabled):
+    if _is_any(error, OfflineModeIsEnabled):
         return False
-    return _is_any(chain, NETWORK_ERRORS) or "Consistency check failed" in str(chain[0])
+    return _is_any(error, *NETWORK_ERRORS) or "Consistency check failed" in str(error)
 
 
-def _short(chain: list[BaseException]) -> str:
-    return (str(chain[-1]).strip() or type(chain[-1]).__name__).splitlines()[0]
+def _short(error: BaseException | None) -> str:
+    """The first line of what the innermost error says."""
+    innermost = _chain(error)[-1]
+    return (str(innermost).strip() or type(innermost).__name__).splitlines()[0]
 
 
-def _advice(
-    error: BaseException,
-    repo: str,
-    revision: str | None,
-    status: int | None,
-    asked: float | None = None,
-) -> str:
+def _advice(error: BaseException, repo: str, revision: str | None) -> str:
     """What went wrong with `repo`, and the way out."""
     hub = endpoint() or constants.ENDPOINT
     what = f"{repo} at {revision}" if revision else repo
-    chain = _chain(error)
-    if _is_any(chain, OfflineModeIsEnabled):
-        return f"{what} is not in the cache and HF_HUB_OFFLINE is set: unset it, or download it once with network"
-    if _is_any(chain, RevisionNotFoundError):
-        return f"{repo} has no revision {revision} on {hub}: see which steps it has with circuitbook.hub.list_steps"
-    if _is_any(chain, GatedRepoError):
-        return f"{repo} is gated: accept its terms on {hub}/{repo}, then log in (`hf auth login`, or set HF_TOKEN)"
-    if _is_any(chain, RepositoryNotFoundError):
+    status, asked = _status(error)
+    if _is_any(error, OfflineModeIsEnabled):
         return (
-            f"{repo} was not found on {hub}: check the name, and whether it should be a local folder (there is none of "
-            "that name); if the repository is private, log in first (`hf auth login`, or set HF_TOKEN)"
+            f"{what} is not in the cache and HF_HUB_OFFLINE is set: "
+            "unset it, or download it once with network"
+        )
+    if _is_any(error, RevisionNotFoundError):
+        return (
+            f"{repo} has no revision {revision} on {hub}: "
+            "see which steps it has with circuitbook.weights.hub.list_steps"
+        )
+    if _is_any(error, GatedRepoError):
+        return (
+            f"{repo} is gated: accept its terms on {hub}/{repo}, "
+            "then log in (`hf auth login`, or set HF_TOKEN)"
+        )
+    if _is_any(error, RepositoryNotFoundError):
+        return (
+            f"{repo} was not found on {hub}: check the name, and whether it should be a local "
+            "folder (there is none of that name); if the repository is private, log in first "
+            "(`hf auth login`, or set HF_TOKEN)"
         )
     if status in (401, 403):
-        return f"{hub} refuses access to {what} ({status}): log in as one who may read it (`hf auth login`, HF_TOKEN)"
+        return (
+            f"{hub} refuses access to {what} ({status}): "
+            "log in as one who may read it (`hf auth login`, HF_TOKEN)"
+        )
     if status == 429:
         wait = f" It asks to wait {asked:.0f} s." if asked else ""
-        return f"{hub} has had too many requests from here to serve {what}.{wait} Wait, or log in for a higher limit"
+        return (
+            f"{hub} has had too many requests from here to serve {what}.{wait} "
+            "Wait, or log in for a higher limit"
+        )
     if status is not None:
         return f"{hub} answers {status} for {what}: try again later (5xx is trouble on its side)"
     if "Consistency check failed" in str(error):
-        return f"a file of {what} kept arriving truncated: {str(error).splitlines()[0]} Try again later"
+        first = str(error).splitlines()[0]
+        return f"a file of {what} kept arriving truncated: {first} Try again later"
     return (
-        f"{hub} cannot be reached for {what} ({_short(chain)}): check the network and HF_ENDPOINT. "
+        f"{hub} cannot be reached for {what} ({_short(error)}): check the network and HF_ENDPOINT. "
         "What was downloaded once stays in the cache, and the mini suite needs no network"
     )
 

@@ -15,7 +15,8 @@ WEIGHT_FILES = {
 }
 
 
-# What else than the weights determines a model's numbers; of a tokenizer, what a hub has and what folders may hold besides.
+# What else than the weights determines a model's numbers; of a tokenizer, what a hub has and what
+# folders may hold besides.
 CONFIG = "config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -27,7 +28,8 @@ OTHER_TOKENIZER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.mod
 
 
 def choose_weights(names: Collection[str], prefer: str = "safetensors") -> str | None:
-    """The file that the weights start from: the only one, or the index of a sharded set; None when there is none.
+    """The file that the weights start from: the only one, or the index of a sharded set; None when
+    there is none.
 
     choose_weights({"pytorch_model.bin", "model.safetensors"}) -> "model.safetensors"
     """
@@ -63,7 +65,8 @@ def weight_files(folder: Path, prefer: str = "safetensors") -> tuple[Path, ...]:
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes. In huggingface_hub's cache a large file's name is its hash: no need to read it."""
+    """Hex sha256 of a file's bytes. In huggingface_hub's cache a large file's name is its hash: no
+    need to read it."""
     if path.is_symlink():
         target = Path(os.readlink(path))
         if target.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", target.name):
@@ -76,25 +79,27 @@ def sha256(path: Path) -> str:
 
 
 def join_hashes(hashes: Collection[str]) -> str:
-    """One hash for the weights: the file's own or, for shards in the order of their names, the hash of their hashes."""
-    return (
-        next(iter(hashes))
-        if len(hashes) == 1
-        else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    )
+    """One hash for the weights: the file's own or, for shards in the order of their names, the hash
+    of their hashes."""
+    if len(hashes) == 1:
+        return next(iter(hashes))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def tokenizer_folder(folder: Path) -> Path | None:
-    """Where the tokenizer of a checkpoint's folder is: beside the weights, or in the folder above; None if in neither."""
+    """Where the tokenizer of a checkpoint's folder is: beside the weights, or in the folder above;
+    None if in neither."""
     return next(
         (place for place in (folder, folder.parent) if (place / TOKENIZER_FILES[0]).exists()), None
     )
 
 
 def settings_ids(folder: Path) -> dict[str, str]:
-    """{name: git's id of the content} of config.json and the tokenizer's files, as far as there are any.
+    """{name: git's id of the content} of config.json and the tokenizer's files, as far as there are
+    any.
 
-    A hub announces the same ids. Of large files it keeps the sha256; in its cache a file's name tells which.
+    A hub announces the same ids. Of large files it keeps the sha256; in its cache a file's name
+    tells which.
     """
     place = tokenizer_folder(folder) or folder
     files = [
@@ -113,7 +118,8 @@ def content_id(path: Path) -> str:
 
 
 def git_id(data: bytes) -> str:
-    """The id that git gives to this content.  git_id(b"") -> "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391" """
+    """The id that git gives to this content.  git_id(b"") ->
+    "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391" """
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 

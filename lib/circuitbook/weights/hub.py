@@ -1,10 +1,12 @@
-"""Checkpoints from a Hugging Face hub: a revision pinned to its commit, only the files that are needed, each checked.
+"""Checkpoints from a Hugging Face hub: a revision pinned to its commit, only the files that are
+needed, each checked.
 
-huggingface_hub does the work: cache, progress bars, log-in, and going on where a download was cut off (after a TCP
-reset it starts the file again). Added here: comparing what arrived with the size and hash that the hub announces, and,
-in hub_errors, trying again and one clear error in the end.
+huggingface_hub does the work: cache, progress bars, log-in, and going on where a download was cut
+off (after a TCP reset it starts the file again). Added here: comparing what arrived with the size
+and hash that the hub announces, and, in hub_errors, trying again and one clear error in the end.
 
-The usual settings hold: HF_ENDPOINT and HF_HUB_OFFLINE (also when set after the import), HF_TOKEN, HF_HOME.
+The usual settings hold: HF_ENDPOINT and HF_HUB_OFFLINE (also when set after the import), HF_TOKEN,
+HF_HOME.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
-from circuitbook.weights.asking import HubError, HubUnreachable, Retry, ask, endpoint
+from circuitbook.weights.asking import (
+    ONCE,
+    USUAL,
+    HubError,
+    HubUnreachable,
+    Retry,
+    ask,
+    endpoint,
+)
 from circuitbook.weights.files import (
     CONFIG,
     TOKENIZER_FILES,
@@ -35,7 +45,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file as the hub announces it. Large files (git-lfs) have a sha256, the others a git blob id."""
+    """A file as the hub announces it. Large files (git-lfs) have a sha256, the others a git blob
+    id."""
 
     name: str
     size: int | None
@@ -53,7 +64,7 @@ class Listing:
     files: dict[str, HubFile]
 
 
-def list_files(repo: str, revision: str, retry: Retry = Retry()) -> Listing:
+def list_files(repo: str, revision: str, retry: Retry = USUAL) -> Listing:
     """Commit and files of a revision (branch, tag or commit)."""
     api = HfApi(endpoint=endpoint())
     info = ask(
@@ -69,15 +80,17 @@ def list_files(repo: str, revision: str, retry: Retry = Retry()) -> Listing:
         files[sibling.rfilename] = HubFile(
             sibling.rfilename, size, lfs.sha256 if lfs else None, sibling.blob_id
         )
-    return Listing(repo, revision, info.sha, files)
+    return Listing(repo, revision, info.sha or revision, files)
 
 
-# How checkpoints are called: step1000, step-1000, step1000-tokens4B (OLMo), checkpoint-500 (a Trainer's), ckpt_10
+# How checkpoints are called: step1000, step-1000, step1000-tokens4B (OLMo), checkpoint-500 (a
+# Trainer's), ckpt_10
 STEP_NAME = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(?:[-_]tokens\d+B)?")
 
 
-def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
-    """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those cached.
+def list_steps(repo: str, retry: Retry = USUAL) -> dict[int, str]:
+    """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those
+    cached.
 
     ValueError if two of them are the same step.
     """
@@ -85,9 +98,7 @@ def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
     cache = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
     cached = [path.name for path in cache.glob("*") if STEP_NAME.fullmatch(path.name)]
     try:
-        refs = ask(
-            lambda: api.list_repo_refs(repo), repo, None, Retry(1, 0, 0) if cached else retry
-        )
+        refs = ask(lambda: api.list_repo_refs(repo), repo, None, ONCE if cached else retry)
         names = [ref.name for ref in [*refs.branches, *refs.tags]]
     except HubUnreachable:
         if not cached:
@@ -98,56 +109,62 @@ def list_steps(repo: str, retry: Retry = Retry()) -> dict[int, str]:
 
 def by_step(names: Iterable[str], where: object) -> dict[int, str]:
     """by_step({"step512", "main", "step-64"}, "a/b") -> {64: "step-64", 512: "step512"}"""
-    found: dict[int, str] = {}
+    names_of_steps: dict[int, str] = {}
     for name in sorted(names):
-        if match := STEP_NAME.fullmatch(name):
-            if (other := found.setdefault(int(match[1]), name)) != name:
-                raise ValueError(
-                    f"{where} has two checkpoints of step {int(match[1])}, {other} and {name}; copy those that are meant "
-                    "into a folder <model>/step<N>/ and give that folder"
-                )
-    return dict(sorted(found.items()))
+        match = STEP_NAME.fullmatch(name)
+        if match is None:
+            continue
+        step = int(match[1])
+        if (other := names_of_steps.setdefault(step, name)) != name:
+            raise ValueError(
+                f"{where} has two checkpoints of step {step}, {other} and {name}; copy those that "
+                "are meant into a folder <model>/step<N>/ and give that folder"
+            )
+    return dict(sorted(names_of_steps.items()))
 
 
-def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()) -> Path:
-    """Local folder with config.json, weights and tokenizer files of a revision, downloaded if need be.
+def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL) -> Path:
+    """Local folder with config.json, weights and tokenizer files of a revision, downloaded if need
+    be.
 
-    `prefer` ("safetensors" or "pickle") decides when the revision has both. Other files, code above all, stay where
-    they are. When the hub cannot be reached, a complete copy in the cache is taken. HubError when there is no way.
+    `prefer` ("safetensors" or "pickle") decides when the revision has both. Other files, code above
+    all, stay where they are. When the hub cannot be reached, a complete copy in the cache is taken.
+    HubError when there is no way.
     """
-    listing = _list_or_none(repo, revision, prefer, retry)
-    if listing is None:
-        return _cached(repo, revision, prefer)
-    if (
-        "config.json" not in listing.files
-        or (weights := choose_weights(listing.files, prefer)) is None
-    ):
+    listing = _listing_or_cache(repo, revision, prefer, retry)
+    if isinstance(listing, Path):
+        return listing
+    weights = choose_weights(listing.files, prefer)
+    if CONFIG not in listing.files or weights is None:
         raise HubError(
-            f"{repo} at {revision} holds no model (config.json and weights): choose another step or model"
+            f"{repo} at {revision} holds no model (config.json and weights): "
+            "choose another step or model"
         )
-    wanted = ["config.json", *(name for name in TOKENIZER_FILES if name in listing.files), weights]
+    wanted = [CONFIG, *(name for name in TOKENIZER_FILES if name in listing.files), weights]
     for name in wanted:
         path = _download(listing, name, retry)
         if name.endswith(".index.json"):
             wanted += shards(path)  # the loop goes on with them
-    if try_to_load_from_cache(repo, "config.json", revision=revision) != str(
-        path.parent / "config.json"
-    ):
-        # Lets the cache know which commit the revision's name stands for, so that it can be found without network.
-        by_name = {"revision": revision, "endpoint": endpoint()}
-        ask(lambda: hf_hub_download(repo, "config.json", **by_name), repo, revision, retry)
-    return path.parent
+    folder = path.parent
+    if try_to_load_from_cache(repo, CONFIG, revision=revision) != str(folder / CONFIG):
+        # Lets the cache know which commit the revision's name stands for, so that it can be found
+        # without network.
+        ask(
+            lambda: hf_hub_download(repo, CONFIG, revision=revision, endpoint=endpoint()),
+            repo,
+            revision,
+            retry,
+        )
+    return folder
 
 
 def weights_hash(
-    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()
+    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL
 ) -> str:
     """`join_hashes` of the weight files as the hub announces them: nothing large is downloaded."""
-    listing = _list_or_none(repo, revision, prefer, retry)
-    if listing is None:
-        return join_hashes(
-            [sha256(path) for path in weight_files(_cached(repo, revision, prefer), prefer)]
-        )
+    listing = _listing_or_cache(repo, revision, prefer, retry)
+    if isinstance(listing, Path):
+        return join_hashes([sha256(path) for path in weight_files(listing, prefer)])
     if (weights := choose_weights(listing.files, prefer)) is None:
         raise HubError(f"{repo} at {revision} holds no weights: choose another step or model")
 
@@ -160,32 +177,33 @@ def weights_hash(
 
 
 def settings(
-    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = Retry()
+    repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL
 ) -> dict[str, str]:
-    """{name: id} of config.json and the tokenizer's files, as the hub announces them (see `files.settings_ids`)."""
-    listing = _list_or_none(repo, revision, prefer, retry)
-    if listing is None:
-        cached = _cached(repo, revision, prefer)
-        assert cached is not None
-        return settings_ids(cached)
-    there = [listing.files[name] for name in (CONFIG, *TOKENIZER_FILES) if name in listing.files]
-    return {file.name: file.sha256 or file.git_id or "" for file in there}
+    """{name: id} of config.json and the tokenizer's files, as the hub announces them (see
+    `files.settings_ids`)."""
+    listing = _listing_or_cache(repo, revision, prefer, retry)
+    if isinstance(listing, Path):
+        return settings_ids(listing)
+    names = [name for name in (CONFIG, *TOKENIZER_FILES) if name in listing.files]
+    files = [listing.files[name] for name in names]
+    return {file.name: file.sha256 or file.git_id or "" for file in files}
 
 
-def _list_or_none(repo: str, revision: str, prefer: str, retry: Retry) -> Listing | None:
-    """None when the hub cannot be reached but the cache has the revision; then there is no point in asking often."""
+def _listing_or_cache(repo: str, revision: str, prefer: str, retry: Retry) -> Listing | Path:
+    """The hub's listing; or, when the hub cannot be reached, the revision's folder in the cache.
+    With that at hand there is no point in asking often."""
     cached = _cached(repo, revision, prefer)
     try:
-        return list_files(repo, revision, Retry(1, 0, 0) if cached else retry)
+        return list_files(repo, revision, ONCE if cached else retry)
     except HubUnreachable:
         if cached:
-            return None
+            return cached
         raise
 
 
 def _cached(repo: str, revision: str, prefer: str) -> Path | None:
     """The revision's folder in the cache, if its weights are complete."""
-    config = try_to_load_from_cache(repo, "config.json", revision=revision)
+    config = try_to_load_from_cache(repo, CONFIG, revision=revision)
     if not isinstance(config, str):
         return None
     try:
@@ -196,24 +214,30 @@ def _cached(repo: str, revision: str, prefer: str) -> Path | None:
 
 
 def _download(listing: Listing, name: str, retry: Retry) -> Path:
-    """One file of a commit: from the cache, or from the hub and then compared with what the hub announced."""
+    """One file of a commit: from the cache, or from the hub and then compared with what the hub
+    announced."""
     repo, commit = listing.repo, listing.commit
     if name not in listing.files:
         raise HubError(
-            f"{repo} at {listing.revision} lacks {name}, which its index of shards names: choose another step"
+            f"{repo} at {listing.revision} lacks {name}, which its index of shards names: "
+            "choose another step"
         )
     cached = try_to_load_from_cache(repo, name, revision=commit)
     if isinstance(cached, str) and _fault(Path(cached), listing.files[name], whole=False) is None:
         return Path(cached)
-    again = isinstance(cached, str)
-    for _ in range(retry.tries):
-        how = {"revision": commit, "endpoint": endpoint(), "force_download": again}
-        path = ask(
-            lambda how=how: hf_hub_download(repo, name, **how), repo, listing.revision, retry
+    damaged = isinstance(cached, str)
+
+    def download() -> str:
+        return hf_hub_download(
+            repo, name, revision=commit, endpoint=endpoint(), force_download=damaged
         )
-        fault, again = _fault(Path(path), listing.files[name], whole=True), True
+
+    for _ in range(retry.tries):
+        path = Path(ask(download, repo, listing.revision, retry))
+        fault = _fault(path, listing.files[name], whole=True)
         if fault is None:
-            return Path(path)
+            return path
+        damaged = True
         log.warning(
             "%s of %s at %s arrived damaged (%s); fetching it again",
             name,
@@ -227,8 +251,9 @@ def _download(listing: Listing, name: str, retry: Retry) -> Path:
     )
 
 
-def _fault(path: Path, announced: HubFile, whole: bool) -> str | None:
-    """What is wrong with a file, or None. `whole` reads it to compare its hash, else only the size counts."""
+def _fault(path: Path, announced: HubFile, *, whole: bool) -> str | None:
+    """What is wrong with a file, or None. `whole` reads it to compare its hash, else only the size
+    counts."""
     size = path.stat().st_size
     if announced.size not in (None, size):
         return f"{size} bytes instead of {announced.size}"
@@ -239,15 +264,14 @@ def _fault(path: Path, announced: HubFile, whole: bool) -> str | None:
     )  # not the cache's link, whose name promises the hash that is to be checked
     if announced.sha256 is not None:
         return None if sha256(data) == announced.sha256 else "its sha256 differs from the hub's"
-    return (
-        None
-        if announced.git_id in (None, git_id(data.read_bytes()))
-        else "its git id differs from the hub's"
-    )
+    if announced.git_id in (None, git_id(data.read_bytes())):
+        return None
+    return "its git id differs from the hub's"
 
 
 def drop_beyond(budget: float, model: str, names: Collection[str]) -> int:
-    """Drops these revisions of a model from the cache if it takes more than `budget` bytes; bytes that were freed.
+    """Drops these revisions of a model from the cache if it takes more than `budget` bytes; bytes
+    that were freed.
 
     Nothing else is dropped: another worker may be reading it.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,6 @@ from circuitbook.stats import crossing
 from circuitbook.tasks.metrics import logit_difference
 from circuitbook.teaching.checking import Case, Feedback, Mistake
 from circuitbook.teaching.exercises.common import CHECKS, _random, _register
-
-# ------------------------------------------------------------------ abilities
 
 
 def _logit_cases() -> list[Case]:
@@ -43,32 +41,40 @@ _register(
     _logit_cases,
     (
         Mistake(
-            "Your score has the wrong sign: it is the right answer's logit less the wrong one's, not the other way round.",
-            lambda l, r, w: (_picked(l, w) - _picked(l, r)).mean(),
+            "Your score has the wrong sign: it is the right answer's logit less the wrong "
+            "one's, not the other way round.",
+            lambda logits, right, wrong: (_picked(logits, wrong) - _picked(logits, right)).mean(),
         ),
         Mistake(
             "You sum over the prompts: take the mean, or the score grows with their number.",
-            lambda l, r, w: (_picked(l, r) - _picked(l, w)).sum(),
+            lambda logits, right, wrong: (_picked(logits, right) - _picked(logits, wrong)).sum(),
         ),
         Mistake(
             "You score the first prompt alone: average over all of them.",
-            lambda l, r, w: (_picked(l, r) - _picked(l, w))[0],
+            lambda logits, right, wrong: (_picked(logits, right) - _picked(logits, wrong))[0],
         ),
         Mistake(
             "You subtract probabilities: the logits themselves are wanted, without a softmax.",
-            lambda l, r, w: (_picked(l.softmax(1), r) - _picked(l.softmax(1), w)).mean(),
+            lambda logits, right, wrong: (
+                _picked(logits.softmax(1), right) - _picked(logits.softmax(1), wrong)
+            ).mean(),
         ),
         Mistake(
-            "You take the right answer's logit alone: subtract the wrong answer's, since all logits may move together.",
-            lambda l, r, w: _picked(l, r).mean(),
+            "You take the right answer's logit alone: subtract the wrong answer's, since all "
+            "logits may move together.",
+            lambda logits, right, wrong: _picked(logits, right).mean(),
         ),
         Mistake(
-            "You compare with the wrong token: subtract the logit of the wrong answer, not the largest logit.",
-            lambda l, r, w: (_picked(l, r) - l.amax(1)).mean(),
+            "You compare with the wrong token: subtract the logit of the wrong answer, not the "
+            "largest logit.",
+            lambda logits, right, wrong: (_picked(logits, right) - logits.amax(1)).mean(),
         ),
         Mistake(
-            "You take the size of each difference: a prompt that the model gets wrong must count as negative.",
-            lambda l, r, w: (_picked(l, r) - _picked(l, w)).abs().mean(),
+            "You take the size of each difference: a prompt that the model gets wrong must "
+            "count as negative.",
+            lambda logits, right, wrong: (_picked(logits, right) - _picked(logits, wrong))
+            .abs()
+            .mean(),
         ),
     ),
     each=lambda logits, right, wrong: {"prompt": len(logits)},
@@ -76,11 +82,12 @@ _register(
 
 
 def check_logit_difference(function: Callable) -> Feedback:
-    """function(logits [prompt, token], right [prompt], wrong [prompt]) -> the mean logit difference."""
+    """function(logits [prompt, token], right [prompt], wrong [prompt]) -> the mean logit
+    difference."""
     return CHECKS["logit_difference"].of(function)
 
 
-def _crossing(tokens, curve, level):
+def _crossing(tokens: Sequence[float], curve: Sequence[float], level: float) -> float:
     return float(crossing(np.asarray(tokens, float), np.asarray(curve, float), level))
 
 
@@ -107,16 +114,23 @@ def _emergence_cases() -> list[Case]:
     ]
 
 
-def _interpolated(tokens, curve, share, i=None) -> float:
+def _first_at_level(curve: Sequence[float], share: float) -> int:
+    """Number of the first checkpoint at or above the level."""
+    return next(i for i, value in enumerate(curve) if value >= share * curve[-1])
+
+
+def _interpolated_in_tokens(tokens: Sequence[float], curve: Sequence[float], share: float) -> float:
+    after = _first_at_level(curve, share)
+    around = slice(after - 1, after + 1)
+    return float(np.interp(share * curve[-1], curve[around], tokens[around]))
+
+
+def _last_crossing(tokens: Sequence[float], curve: Sequence[float], share: float) -> float:
     level = share * curve[-1]
-    i = next(j for j, value in enumerate(curve) if value >= level) if i is None else i
-    part = (level - curve[i - 1]) / (curve[i] - curve[i - 1])
-    return float(np.exp(np.log(tokens[i - 1]) + part * np.log(tokens[i] / tokens[i - 1])))
-
-
-def _last_crossing(tokens, curve, share) -> float:
-    below = [j for j, value in enumerate(curve) if value < share * curve[-1]]
-    return _interpolated(tokens, curve, share, below[-1] + 1)
+    after = max(i for i, value in enumerate(curve) if value < level) + 1
+    part = (level - curve[after - 1]) / (curve[after] - curve[after - 1])
+    ratio = tokens[after] / tokens[after - 1]
+    return float(np.exp(np.log(tokens[after - 1]) + part * np.log(ratio)))
 
 
 _register(
@@ -126,31 +140,23 @@ _register(
     _emergence_cases,
     (
         Mistake(
-            "You interpolate in tokens: the axis is logarithmic, so interpolate in the logarithm of the tokens.",
-            lambda t, c, s: float(
-                np.interp(
-                    s * c[-1],
-                    *zip(
-                        *[
-                            (c[i + j], t[i + j])
-                            for i in [next(k for k, v in enumerate(c) if v >= s * c[-1]) - 1]
-                            for j in (0, 1)
-                        ]
-                    ),
-                )
-            ),
+            "You interpolate in tokens: the axis is logarithmic, so interpolate in the "
+            "logarithm of the tokens.",
+            _interpolated_in_tokens,
         ),
         Mistake(
-            "You give the first checkpoint at or above the level: interpolate between it and the one before.",
-            lambda t, c, s: t[next(i for i, v in enumerate(c) if v >= s * c[-1])],
+            "You give the first checkpoint at or above the level: interpolate between it and "
+            "the one before.",
+            lambda tokens, curve, share: tokens[_first_at_level(curve, share)],
         ),
         Mistake(
-            "You give the last checkpoint below the level: interpolate between it and the one after.",
-            lambda t, c, s: t[next(i for i, v in enumerate(c) if v >= s * c[-1]) - 1],
+            "You give the last checkpoint below the level: interpolate between it and the one "
+            "after.",
+            lambda tokens, curve, share: tokens[_first_at_level(curve, share) - 1],
         ),
         Mistake(
             "You take the share of the largest value: the share of the last value is wanted.",
-            lambda t, c, s: _crossing(t, c, s * max(c)),
+            lambda tokens, curve, share: _crossing(tokens, curve, share * max(curve)),
         ),
         Mistake(
             "You give the last time the curve crosses the level: the first one is wanted.",
@@ -158,7 +164,7 @@ _register(
         ),
         Mistake(
             "You take the share as the level itself: the level is the share times the last value.",
-            lambda t, c, s: _crossing(t, c, s),
+            lambda tokens, curve, share: _crossing(tokens, curve, share),
         ),
     ),
     each=lambda tokens, curve, share: {"checkpoint": len(tokens)},
@@ -166,6 +172,7 @@ _register(
 
 
 def check_emergence(function: Callable) -> Feedback:
-    """function(tokens, curve, share) -> the tokens at which the curve first reaches `share` of its last value, interpolated in
-    the logarithm of the tokens. tokens ascending, above 0; lists of numbers. Every curve starts below the level."""
+    """function(tokens, curve, share) -> the tokens at which the curve first reaches `share` of its
+    last value, interpolated in the logarithm of the tokens. tokens ascending, above 0; lists of
+    numbers. Every curve starts below the level."""
     return CHECKS["emergence"].of(function)

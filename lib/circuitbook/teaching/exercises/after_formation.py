@@ -14,8 +14,6 @@ from circuitbook.tasks.registry import get_task
 from circuitbook.teaching.checking import Case, Feedback, Mistake
 from circuitbook.teaching.exercises.common import CHECKS, _model, _random, _register
 
-# ------------------------------------------------------------------ after formation
-
 
 def _balance_cases() -> list[Case]:
     wave = torch.linspace(0, 2, 7, dtype=torch.float64).sin()[:, None]
@@ -31,8 +29,8 @@ def _balance_cases() -> list[Case]:
     ]
 
 
-def _var(x, dim=0):
-    return x.var(dim, unbiased=False)
+def _variance(values: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    return values.var(dim, unbiased=False)
 
 
 _register(
@@ -43,27 +41,29 @@ _register(
     (
         Mistake(
             "You turned the fraction over: the variance of the sum stands above the line.",
-            lambda x: _var(x).sum() / _var(x.sum(1)),
+            lambda scores: _variance(scores).sum() / _variance(scores.sum(1)),
         ),
         Mistake(
-            "You take variances over the heads: how the scores change over the checkpoints is wanted.",
-            lambda x: _var(x.sum(0)) / _var(x, 1).sum(),
+            "You take variances over the heads: how the scores change over the checkpoints is "
+            "wanted.",
+            lambda scores: _variance(scores.sum(0)) / _variance(scores, 1).sum(),
         ),
         Mistake(
-            "You use standard deviations: variances are wanted, since only they add up for what is independent.",
-            lambda x: _var(x.sum(1)).sqrt() / _var(x).sqrt().sum(),
+            "You use standard deviations: variances are wanted, since only they add up for what "
+            "is independent.",
+            lambda scores: _variance(scores.sum(1)).sqrt() / _variance(scores).sqrt().sum(),
         ),
         Mistake(
             "You take the mean of the heads' variances: divide by their sum.",
-            lambda x: _var(x.sum(1)) / _var(x).mean(),
+            lambda scores: _variance(scores.sum(1)) / _variance(scores).mean(),
         ),
         Mistake(
             "You take the variance of the heads' mean: that of their sum is wanted.",
-            lambda x: _var(x.mean(1)) / _var(x).sum(),
+            lambda scores: _variance(scores.mean(1)) / _variance(scores).sum(),
         ),
         Mistake(
             "You give the variance of the sum alone: divide by the sum of the heads' variances.",
-            lambda x: _var(x.sum(1)),
+            lambda scores: _variance(scores.sum(1)),
         ),
     ),
     each=lambda scores: {"checkpoint": len(scores), "head": scores.shape[1]},
@@ -71,7 +71,8 @@ _register(
 
 
 def check_balance(function: Callable) -> Feedback:
-    """function(scores [checkpoint, head]) -> the variance of the heads' sum over checkpoints, over the sum of their variances."""
+    """function(scores [checkpoint, head]) -> the variance of the heads' sum over checkpoints, over
+    the sum of their variances."""
     return CHECKS["balance"].of(function)
 
 
@@ -102,30 +103,34 @@ _register(
     lambda: _repair_cases(),
     (
         Mistake(
-            "Your share has the wrong sign: where less is lost than the head wrote, something was repaired, and the share is "
+            "Your share has the wrong sign: where less is lost than the head wrote, something "
+            "was repaired, and the share is "
             "positive.",
-            lambda b, a, w: -(a - (b - w)).mean() / w.mean(),
+            lambda before, after, wrote: -(after - (before - wrote)).mean() / wrote.mean(),
         ),
         Mistake(
             "You give the share that is lost: what is repaired is the rest, one less that.",
-            lambda b, a, w: (b - a).mean() / w.mean(),
+            lambda before, after, wrote: (before - after).mean() / wrote.mean(),
         ),
         Mistake(
-            "You divide by the metric before: divide by what the head wrote, which is all that can be repaired.",
-            lambda b, a, w: (a - (b - w)).mean() / b.mean(),
+            "You divide by the metric before: divide by what the head wrote, which is all that "
+            "can be repaired.",
+            lambda before, after, wrote: (after - (before - wrote)).mean() / before.mean(),
         ),
         Mistake(
-            "You average a share of each prompt: take the means over the prompts first, since a head may write next to "
+            "You average a share of each prompt: take the means over the prompts first, since a "
+            "head may write next to "
             "nothing on one.",
-            lambda b, a, w: ((a - (b - w)) / w).mean(),
+            lambda before, after, wrote: ((after - (before - wrote)) / wrote).mean(),
         ),
         Mistake(
             "You give logits: divide by what the head wrote, to have a share.",
-            lambda b, a, w: (a - (b - w)).mean(),
+            lambda before, after, wrote: (after - (before - wrote)).mean(),
         ),
         Mistake(
-            "You give what is left of the metric, after over before: compare what is lost with what the head wrote.",
-            lambda b, a, w: a.mean() / b.mean(),
+            "You give what is left of the metric, after over before: compare what is lost with "
+            "what the head wrote.",
+            lambda before, after, wrote: after.mean() / before.mean(),
         ),
     ),
     each=lambda before, after, wrote: {"prompt": len(before)},
@@ -133,7 +138,9 @@ _register(
 
 
 def check_self_repair(function: Callable) -> Feedback:
-    """function(before [prompt], after [prompt], wrote [prompt]) -> the share of what the head wrote that is repaired.
+    """function(before [prompt], after [prompt], wrote [prompt]) -> the share of what the head wrote
+    that is repaired.
 
-    before, after: the metric before and after a head is taken out; wrote: what the head itself wrote to it."""
+    before, after: the metric before and after a head is taken out; wrote: what the head itself
+    wrote to it."""
     return CHECKS["self_repair"].of(function)

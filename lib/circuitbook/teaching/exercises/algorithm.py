@@ -11,8 +11,6 @@ from circuitbook.studies.head_classes import CLASSES, HeadClasses
 from circuitbook.teaching.checking import Case, Feedback, Mistake
 from circuitbook.teaching.exercises.common import CHECKS, _random, _register
 
-# ------------------------------------------------------------------ the algorithm
-
 
 def _effect_cases() -> list[Case]:
     cases = []
@@ -29,25 +27,32 @@ def _effect_cases() -> list[Case]:
 
 
 def _head_classes(
-    patched, clean, corrupted, members=None, inside=None, min_effect=0.0
+    patched: torch.Tensor,
+    clean: torch.Tensor,
+    corrupted: torch.Tensor,
+    *,
+    in_class: torch.Tensor | None = None,
+    in_circuit: torch.Tensor | None = None,
 ) -> HeadClasses:
+    """Heads patched at the stage "direct", [head, prompt], as the library's HeadClasses."""
     n = len(patched)
-    rows = {name: np.zeros(n, bool) for name in CLASSES}
-    rows |= {} if members is None else {"name mover": members.numpy()}
+    classes = {name: np.zeros(n, bool) for name in CLASSES}
+    if in_class is not None:
+        classes["name mover"] = in_class.numpy()
     return HeadClasses(
-        "",
-        0,
-        0,
-        n,
-        clean.numpy(),
-        corrupted.numpy(),
-        {"direct": patched.numpy()},
-        rows,
-        np.ones(n, bool) if inside is None else inside.numpy(),
-        {},
-        np.full((n, 3), np.nan),
-        min_effect,
-        {},
+        model="",
+        step=0,
+        tokens_seen=0,
+        n_heads=n,
+        clean=clean.numpy(),
+        corrupted=corrupted.numpy(),
+        patched={"direct": patched.numpy()},
+        classes=classes,
+        in_circuit=np.ones(n, bool) if in_circuit is None else in_circuit.numpy(),
+        receivers={},
+        signals=np.full((n, 3), np.nan),
+        min_effect=0.0,
+        why={},
     )
 
 
@@ -58,35 +63,44 @@ _register(
     _effect_cases,
     (
         Mistake(
-            "Your effect has the wrong sign: patched less clean, so that a head that helps is negative.",
-            lambda p, c, x: (c - p).mean() / (c - x).mean(),
+            "Your effect has the wrong sign: patched less clean, so that a head that helps is "
+            "negative.",
+            lambda patched, clean, corrupted: (clean - patched).mean() / (clean - corrupted).mean(),
         ),
         Mistake(
-            "You divide by the clean metric: divide by clean less corrupted, all that there is to lose.",
-            lambda p, c, x: (p - c).mean() / c.mean(),
+            "You divide by the clean metric: divide by clean less corrupted, all that there is "
+            "to lose.",
+            lambda patched, clean, corrupted: (patched - clean).mean() / clean.mean(),
         ),
         Mistake(
             "You average a ratio of each prompt: take the means over the prompts first.",
-            lambda p, c, x: ((p - c) / (c - x)).mean(),
+            lambda patched, clean, corrupted: ((patched - clean) / (clean - corrupted)).mean(),
         ),
         Mistake(
             "You compare with the corrupted metric: the change from the clean one is wanted.",
-            lambda p, c, x: (p - x).mean() / (c - x).mean(),
+            lambda patched, clean, corrupted: (patched - corrupted).mean()
+            / (clean - corrupted).mean(),
         ),
-        Mistake("You give logits: divide by clean less corrupted.", lambda p, c, x: (p - c).mean()),
+        Mistake(
+            "You give logits: divide by clean less corrupted.",
+            lambda patched, clean, corrupted: (patched - clean).mean(),
+        ),
     ),
     each=lambda patched, clean, corrupted: {"prompt": len(patched)},
 )
 
 
 def check_effect(function: Callable) -> Feedback:
-    """function(patched [prompt], clean [prompt], corrupted [prompt]) -> the effect e(h) of a head on the mean logit difference."""
+    """function(patched [prompt], clean [prompt], corrupted [prompt]) -> the effect e(h) of a head
+    on the mean logit difference."""
     return CHECKS["effect"].of(function)
 
 
 def _share_cases() -> list[Case]:
+    clean = torch.full((2,), 3.0, dtype=torch.float64)
+    corrupted = torch.full((2,), -2.0, dtype=torch.float64)
     cases = []
-    for about, e, members, inside in (
+    for about, effect_of_each, class_of_each, circuit_of_each in (
         (
             "five heads, one of them not in the circuit",
             [-0.5, 0.1, -0.2, -0.4, 0.05],
@@ -96,17 +110,11 @@ def _share_cases() -> list[Case]:
         ("four heads, one of which harms", [-0.6, 0.3, -0.25, -0.1], [1, 1, 0, 0], [1, 1, 1, 0]),
         ("three heads, none in a class", [-0.6, 0.3, -0.2], [0, 0, 0], [1, 1, 1]),
     ):
-        effects, members, inside = (
-            torch.tensor(e, dtype=torch.float64),
-            torch.tensor(members) > 0,
-            torch.tensor(inside) > 0,
-        )
-        clean, corrupted = (
-            torch.full((2,), 3.0, dtype=torch.float64),
-            torch.full((2,), -2.0, dtype=torch.float64),
-        )
-        anatomy = _head_classes(clean + effects[:, None] * 5, clean, corrupted, members, inside)
-        cases.append(Case(about, (effects, members, inside), float(anatomy.share("direct"))))
+        effects = torch.tensor(effect_of_each, dtype=torch.float64)
+        in_class, in_circuit = torch.tensor(class_of_each) > 0, torch.tensor(circuit_of_each) > 0
+        patched = clean + effects[:, None] * (clean - corrupted)
+        heads = _head_classes(patched, clean, corrupted, in_class=in_class, in_circuit=in_circuit)
+        cases.append(Case(about, (effects, in_class, in_circuit), float(heads.share("direct"))))
     return cases
 
 
@@ -117,32 +125,43 @@ _register(
     _share_cases,
     (
         Mistake(
-            "You sum effects with their signs: heads that help and heads that harm cancel then; sum absolute values.",
-            lambda e, c, i: e[c & i].sum() / e[i].sum(),
+            "You sum effects with their signs: heads that help and heads that harm cancel then; "
+            "sum absolute values.",
+            lambda effects, in_class, in_circuit: effects[in_class & in_circuit].sum()
+            / effects[in_circuit].sum(),
         ),
         Mistake(
             "You sum over all heads: only heads in the circuit count, above and below the line.",
-            lambda e, c, i: e[c].abs().sum() / e.abs().sum(),
+            lambda effects, in_class, in_circuit: effects[in_class].abs().sum()
+            / effects.abs().sum(),
         ),
         Mistake(
-            "You count heads outside the circuit above the line: only heads in the circuit count there, too.",
-            lambda e, c, i: e[c].abs().sum() / e[i].abs().sum(),
+            "You count heads outside the circuit above the line: only heads in the circuit "
+            "count there, too.",
+            lambda effects, in_class, in_circuit: effects[in_class].abs().sum()
+            / effects[in_circuit].abs().sum(),
         ),
         Mistake(
-            "You count heads outside the circuit below the line: only heads in the circuit count there, too.",
-            lambda e, c, i: e[c & i].abs().sum() / e.abs().sum(),
+            "You count heads outside the circuit below the line: only heads in the circuit "
+            "count there, too.",
+            lambda effects, in_class, in_circuit: effects[in_class & in_circuit].abs().sum()
+            / effects.abs().sum(),
         ),
         Mistake(
             "You count heads: the share is of their effects.",
-            lambda e, c, i: (c & i).double().sum() / i.double().sum(),
+            lambda effects, in_class, in_circuit: (in_class & in_circuit).double().sum()
+            / in_circuit.double().sum(),
         ),
         Mistake(
             "You divide mean effects: divide sums, or the number of heads drops out.",
-            lambda e, c, i: e[c & i].abs().sum() / max(int((c & i).sum()), 1) / e[i].abs().mean(),
+            lambda effects, in_class, in_circuit: effects[in_class & in_circuit].abs().sum()
+            / max(int((in_class & in_circuit).sum()), 1)
+            / effects[in_circuit].abs().mean(),
         ),
         Mistake(
             "You give the share that the classes do not explain: one less that is wanted.",
-            lambda e, c, i: 1 - e[c & i].abs().sum() / e[i].abs().sum(),
+            lambda effects, in_class, in_circuit: 1
+            - effects[in_class & in_circuit].abs().sum() / effects[in_circuit].abs().sum(),
         ),
     ),
     each=lambda effects, in_class, in_circuit: {"head": len(effects)},
@@ -150,6 +169,7 @@ _register(
 
 
 def check_class_share(function: Callable) -> Feedback:
-    """function(effects [head], in_class [head], in_circuit [head]) -> the share of the absolute effects of the heads in the
-    circuit that heads in a class make. The last two are true or false for each head."""
+    """function(effects [head], in_class [head], in_circuit [head]) -> the share of the absolute
+    effects of the heads in the circuit that heads in a class make. The last two are true or false
+    for each head."""
     return CHECKS["class_share"].of(function)

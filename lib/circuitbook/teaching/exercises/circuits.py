@@ -1,178 +1,17 @@
-"""Exercises of the chapter on what a circuit is."""
+"""Exercises of the chapter on what a circuit is: faithfulness, dead edges."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-import torch
 
-from circuitbook.circuits.attribution import attribute
 from circuitbook.circuits.circuit import circuit_of
 from circuitbook.circuits.faithfulness import faithfulness
 from circuitbook.model.graph import Graph
-from circuitbook.tasks.registry import get_task
 from circuitbook.teaching.answers import names
 from circuitbook.teaching.checking import Case, Feedback, Mistake
-from circuitbook.teaching.exercises.common import CHECKS, _model, _random, _register
-
-# ------------------------------------------------------------------ circuits
-
-EDGE_POINTS = 5
-
-
-def edge_tensors(
-    model, pairs, edge: str, t: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the score of one edge is made of: what its source writes on the clean and on the corrupted prompts, [n, pos, d] each,
-    and dL/dx at its destination with the embeddings at the points t, [point, n, pos, d].
-
-    From transformers' own network, by hooks. Sources: input, heads, MLPs; destinations: MLPs and logits.
-    """
-    net, (source, _, target) = model.hf_model, edge.partition("->")
-    body, kept = net.base_model, {}
-    layer, head = (
-        (int(part.strip("amh")) for part in (source.split(".") + ["0"])[:2])
-        if source != "input"
-        else (0, 0)
-    )
-    norm = (
-        body.final_layer_norm
-        if target == "logits"
-        else body.layers[int(target[1:])].post_attention_layernorm
-    )
-
-    def writes(tokens: torch.Tensor) -> torch.Tensor:
-        if source == "input":
-            return body.embed_in(tokens)
-        block = body.layers[layer]
-        place = block.mlp if source[0] == "m" else block.attention.dense
-        hook = place.register_forward_hook(
-            lambda _, inputs, output: kept.update(z=inputs[0], out=output)
-        )
-        net(tokens, use_cache=False)
-        hook.remove()
-        columns = slice(head * model.shape.d_head, (head + 1) * model.shape.d_head)
-        return (
-            kept["out"]
-            if source[0] == "m"
-            else kept["z"][..., columns] @ place.weight[:, columns].T
-        )
-
-    def read(_, inputs):
-        kept["x"] = inputs[0].detach().requires_grad_()
-        # the value is x, the gradient is that of this destination alone
-        kept["here"] = inputs[0] + (kept["x"] - kept["x"].detach())
-        return (kept["here"],)
-
-    with torch.no_grad():
-        clean, corrupted = writes(pairs.clean), writes(pairs.corrupted)
-        begin, end = body.embed_in(pairs.clean), body.embed_in(pairs.corrupted)
-    gradients = []
-    for point in t.tolist():
-        hook = norm.register_forward_pre_hook(read)
-        logits = net(inputs_embeds=begin + point * (end - begin), use_cache=False).logits
-        hook.remove()
-        loss = -pairs.metric(logits[torch.arange(len(pairs)), pairs.end]).sum()
-        gradients.append(torch.autograd.grad(loss, kept["x"])[0])
-    return clean.detach(), corrupted.detach(), torch.stack(gradients)
-
-
-@cache
-def _edge_cases() -> list[Case]:
-    cases, model = [], _model("mini-xs")
-    pairs = get_task("ioi").prompts(model.tokenizer, n=6, seed=3)
-    t = (torch.arange(EDGE_POINTS, dtype=torch.float64) + 0.5) / EDGE_POINTS
-    scores = attribute(model, pairs, rule="midpoint", points=EDGE_POINTS)
-    largest = [
-        edge
-        for edge, score in scores.largest(scores.graph.n_edges)
-        if not edge.endswith(">") and abs(score) > 1e-6
-    ]
-    sort_of = (
-        lambda edge: edge.split("->")[0][0] + edge.split("->")[1][0]
-    )  # "im", from input to an MLP
-    for edge in {
-        sort_of(edge): edge for edge in reversed(largest)
-    }.values():  # the largest of each sort
-        cases.append(
-            Case(f"{edge} of mini-xs", edge_tensors(model, pairs, edge, t), scores.of(edge))
-        )
-    return cases
-
-
-def _products(a, b, g):
-    """[point, n, pos, d] of (corrupted - clean) * gradient."""
-    return (b - a)[None] * g
-
-
-_register(
-    "edge_score",
-    "The score of one edge",
-    (
-        "a_clean [prompt, pos, d]",
-        "a_corrupted [prompt, pos, d]",
-        "gradients [point, prompt, pos, d]",
-    ),
-    lambda: _edge_cases(),
-    (
-        Mistake(
-            "Your score has the wrong sign: it is (corrupted - clean) times the gradient of the loss; are clean and corrupted "
-            "swapped?",
-            lambda a, b, g: -_products(a, b, g).mean((0, 1)).sum(),
-        ),
-        Mistake(
-            "You sum over the prompts: take the mean, or the score grows with their number.",
-            lambda a, b, g: _products(a, b, g).mean(0).sum(),
-        ),
-        Mistake(
-            "You sum over the interpolation points: take their mean, since they approximate an integral from 0 to 1.",
-            lambda a, b, g: _products(a, b, g).mean(1).sum(),
-        ),
-        Mistake(
-            "You sum over prompts and over points: take the mean of both.",
-            lambda a, b, g: _products(a, b, g).sum(),
-        ),
-        Mistake(
-            "You average over the positions: the score is the sum over them.",
-            lambda a, b, g: _products(a, b, g).mean((0, 1, 2)).sum(),
-        ),
-        Mistake(
-            "You average over everything, components of the vectors too: the product of two vectors is a sum over "
-            "components, and positions are summed.",
-            lambda a, b, g: _products(a, b, g).mean(),
-        ),
-        Mistake(
-            "You use the gradient at the first point alone, nearly EAP: average it over all points.",
-            lambda a, b, g: _products(a, b, g)[0].mean(0).sum(),
-        ),
-        Mistake(
-            "You use the gradient at the last point alone, near the corrupted prompt: average it over all points.",
-            lambda a, b, g: _products(a, b, g)[-1].mean(0).sum(),
-        ),
-        Mistake(
-            "You use the last position alone: sum over all positions.",
-            lambda a, b, g: _products(a, b, g)[:, :, -1].mean((0, 1)).sum(),
-        ),
-        Mistake(
-            "You leave out the clean output: the difference of the corrupted and the clean one is wanted.",
-            lambda a, b, g: (b[None] * g).mean((0, 1)).sum(),
-        ),
-        Mistake(
-            "You take absolute values before summing: products of both signs belong to one score.",
-            lambda a, b, g: _products(a, b, g).abs().mean((0, 1)).sum(),
-        ),
-    ),
-    each=lambda a, b, g: {"prompt": len(a), "point": len(g)},
-)
-
-
-def check_edge_score(function: Callable) -> Feedback:
-    """function(a_clean [prompt, pos, d], a_corrupted [prompt, pos, d], gradients [point, prompt, pos, d]) -> the EAP-IG score.
-
-    a: what the edge's source writes; gradients: of the loss, with respect to what its destination reads, at each point."""
-    return CHECKS["edge_score"].of(function)
+from circuitbook.teaching.exercises.common import CHECKS, _random, _register
 
 
 def _faithfulness_cases() -> list[Case]:
@@ -186,9 +25,10 @@ def _faithfulness_cases() -> list[Case]:
         clean, noise = 3 + _random(n, seed=n), _random(n, seed=n + 20)
         corrupted = shift * clean + 0.3 * noise
         circuit = corrupted + kept * (clean - corrupted) + 0.4 * _random(n, seed=n + 40)
-        right = faithfulness(
-            *(float(part.mean()) for part in (circuit, clean, corrupted)), "normalised"
+        kept_mean, clean_mean, corrupted_mean = (
+            float(part.mean()) for part in (circuit, clean, corrupted)
         )
+        right = faithfulness(kept_mean, clean_mean, corrupted_mean, "normalised")
         cases.append(Case(about, (circuit, clean, corrupted), right))
     return cases
 
@@ -200,29 +40,35 @@ _register(
     _faithfulness_cases,
     (
         Mistake(
-            "Your value is the ratio m / b: normalise it, by what is left when everything is corrupted.",
-            lambda m, b, c: m.mean() / b.mean(),
+            "Your value is the ratio m / b: normalise it, by what is left when everything is "
+            "corrupted.",
+            lambda circuit, clean, corrupted: circuit.mean() / clean.mean(),
         ),
         Mistake(
-            "You average a ratio of each prompt: take the means over the prompts first, then one ratio, since a prompt with "
+            "You average a ratio of each prompt: take the means over the prompts first, then "
+            "one ratio, since a prompt with "
             "a small difference would decide everything.",
-            lambda m, b, c: ((m - c) / (b - c)).mean(),
+            lambda circuit, clean, corrupted: ((circuit - corrupted) / (clean - corrupted)).mean(),
         ),
         Mistake(
-            "You give what is lost: are clean and corrupted swapped? The full model gets 1, the corrupted prompts 0.",
-            lambda m, b, c: (m - b).mean() / (c - b).mean(),
+            "You give what is lost: are clean and corrupted swapped? The full model gets 1, the "
+            "corrupted prompts 0.",
+            lambda circuit, clean, corrupted: (circuit - clean).mean() / (corrupted - clean).mean(),
         ),
         Mistake(
-            "You subtract the corrupted metric above the line only: below it, too, or a perfect circuit does not get 1.",
-            lambda m, b, c: (m - c).mean() / b.mean(),
+            "You subtract the corrupted metric above the line only: below it, too, or a perfect "
+            "circuit does not get 1.",
+            lambda circuit, clean, corrupted: (circuit - corrupted).mean() / clean.mean(),
         ),
         Mistake(
-            "You subtract the corrupted metric below the line only: above it, too, or the empty circuit does not get 0.",
-            lambda m, b, c: m.mean() / (b - c).mean(),
+            "You subtract the corrupted metric below the line only: above it, too, or the empty "
+            "circuit does not get 0.",
+            lambda circuit, clean, corrupted: circuit.mean() / (clean - corrupted).mean(),
         ),
         Mistake(
             "You turned the fraction over: what the circuit keeps stands above the line.",
-            lambda m, b, c: (b - c).mean() / (m - c).mean(),
+            lambda circuit, clean, corrupted: (clean - corrupted).mean()
+            / (circuit - corrupted).mean(),
         ),
     ),
     each=lambda circuit, clean, corrupted: {"prompt": len(circuit)},
@@ -230,18 +76,23 @@ _register(
 
 
 def check_faithfulness(function: Callable) -> Feedback:
-    """function(circuit [prompt], clean [prompt], corrupted [prompt]) -> normalised faithfulness, of the three metrics."""
+    """function(circuit [prompt], clean [prompt], corrupted [prompt]) -> normalised faithfulness, of
+    the three metrics."""
     return CHECKS["faithfulness"].of(function)
 
 
 def _dead_cases() -> list[Case]:
     graph, cases = Graph(3, 2), []
     circuits = {
-        "a circuit in which every edge lives": "input->a0.h1<v> a0.h1->a1.h0<k> input->a1.h0<q> a1.h0->logits input->logits",
+        "a circuit in which every edge lives": (
+            "input->a0.h1<v> a0.h1->a1.h0<k> input->a1.h0<q> a1.h0->logits input->logits"
+        ),
         "a head that nobody reads": "input->m0 m0->logits input->a0.h0<q> m0->a1.h1<v>",
         "a head that reads nothing": "input->m0 m0->logits a1.h0->logits a0.h1->m1 m1->logits",
-        "chains of dead edges": "input->m0 m0->logits input->a0.h0<v> a0.h0->m1 m1->a2.h0<q> a0.h1->a1.h0<k> a1.h0->m2 "
-        "m2->logits",
+        "chains of dead edges": (
+            "input->m0 m0->logits input->a0.h0<v> a0.h0->m1 m1->a2.h0<q> "
+            "a0.h1->a1.h0<k> a1.h0->m2 m2->logits"
+        ),
         "no path at all": "input->a0.h0<q> m1->logits",
     }
     for about, text in circuits.items():
@@ -258,29 +109,33 @@ def _ends(edge: str) -> tuple[str, str]:
     return source, target.split("<")[0]
 
 
-def _reached(edges, start, forward: bool) -> set[str]:
+def _reached(edges: Iterable[str], start: str, *, forward: bool) -> set[str]:
     """Nodes that can be reached from `start`, or from which it can."""
-    found, before = {start}, set()
-    while found != before:
-        before = set(found)
+    reached: set[str] = {start}
+    before: set[str] = set()
+    while reached != before:
+        before = set(reached)
         for edge in edges:
             source, target = _ends(edge)
-            if (source if forward else target) in found:
-                found.add(target if forward else source)
-    return found
+            if (source if forward else target) in reached:
+                reached.add(target if forward else source)
+    return reached
 
 
-def _fed(edges) -> list[str]:
-    reached = _reached(edges, "input", True)
+def _fed(edges: Sequence[str]) -> list[str]:
+    """The edges whose source the input reaches."""
+    reached = _reached(edges, "input", forward=True)
     return [edge for edge in edges if _ends(edge)[0] in reached]
 
 
-def _leads(edges) -> list[str]:
-    reached = _reached(edges, "logits", False)
+def _leads(edges: Sequence[str]) -> list[str]:
+    """The edges whose destination reaches the logits."""
+    reached = _reached(edges, "logits", forward=False)
     return [edge for edge in edges if _ends(edge)[1] in reached]
 
 
-def _one_round(edges) -> list[str]:
+def _one_round(edges: Sequence[str]) -> list[str]:
+    """The edges whose ends are neither fed by nothing nor lead nowhere, taken once."""
     sources, targets = {_ends(edge)[0] for edge in edges}, {_ends(edge)[1] for edge in edges}
     return [
         edge
@@ -308,11 +163,13 @@ _register(
             _leads,
         ),
         Mistake(
-            "You prune once: taking an edge out can leave another one dead, so repeat until nothing changes.",
+            "You prune once: taking an edge out can leave another one dead, so repeat until "
+            "nothing changes.",
             _one_round,
         ),
         Mistake(
-            "You take each input of a head for a node of its own: what reads its queries, keys or values feeds the whole "
+            "You take each input of a head for a node of its own: what reads its queries, keys "
+            "or values feeds the whole "
             "head, so cut <q>, <k> and <v> off.",
             lambda edges: _leads(_fed([edge for edge in edges if "<" not in edge])),
         ),
@@ -326,5 +183,6 @@ _register(
 
 
 def check_dead_edges(function: Callable) -> Feedback:
-    """function(edges) -> the edges on a path from input to logits. edges: a list of names such as "a0.h1->a1.h0<q>"."""
+    """function(edges) -> the edges on a path from input to logits. edges: a list of names such as
+    "a0.h1->a1.h0<q>"."""
     return CHECKS["dead_edges"].of(function)

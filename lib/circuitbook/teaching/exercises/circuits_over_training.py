@@ -12,8 +12,6 @@ from circuitbook.model.graph import Graph
 from circuitbook.teaching.checking import Case, Feedback, Mistake
 from circuitbook.teaching.exercises.common import CHECKS, _register
 
-# ------------------------------------------------------------------ circuits over training
-
 
 def _jaccard_cases() -> list[Case]:
     graph = Graph(2, 4)
@@ -27,9 +25,13 @@ def _jaccard_cases() -> list[Case]:
         "two empty circuits": ([], []),
         "a circuit and an empty one": (some[:7], []),
     }
-    mask = lambda edges: circuit_of(graph, edges).mask
     return [
-        Case(about, (set(a), set(b)), jaccard(mask(a), mask(b))) for about, (a, b) in sets.items()
+        Case(
+            about,
+            (set(a), set(b)),
+            jaccard(circuit_of(graph, a).mask, circuit_of(graph, b).mask),
+        )
+        for about, (a, b) in sets.items()
     ]
 
 
@@ -44,24 +46,29 @@ _register(
     _jaccard_cases,
     (
         Mistake(
-            "You divide by the size of the first circuit: that is the share that is kept; divide by the edges in either.",
+            "You divide by the size of the first circuit: that is the share that is kept; "
+            "divide by the edges in either.",
             lambda a, b: _over(len(a & b), len(a)),
         ),
         Mistake(
-            "You divide by the size of the second circuit: that is the share that was there; divide by the edges in either.",
+            "You divide by the size of the second circuit: that is the share that was there; "
+            "divide by the edges in either.",
             lambda a, b: _over(len(a & b), len(b)),
         ),
         Mistake(
-            "You divide by the sum of both sizes: shared edges are counted twice then; divide by the edges in either.",
+            "You divide by the sum of both sizes: shared edges are counted twice then; divide "
+            "by the edges in either.",
             lambda a, b: _over(len(a & b), len(a) + len(b)),
         ),
         Mistake(
-            "Your value is the Dice coefficient, twice the shared edges over both sizes: divide the shared edges by those in "
+            "Your value is the Dice coefficient, twice the shared edges over both sizes: divide "
+            "the shared edges by those in "
             "either.",
             lambda a, b: _over(2 * len(a & b), len(a) + len(b)),
         ),
         Mistake(
-            "You divide by the smaller circuit: then a circuit inside a larger one gets 1; divide by the edges in either.",
+            "You divide by the smaller circuit: then a circuit inside a larger one gets 1; "
+            "divide by the edges in either.",
             lambda a, b: _over(len(a & b), min(len(a), len(b))),
         ),
         Mistake(
@@ -80,5 +87,6 @@ _register(
 
 
 def check_jaccard(function: Callable) -> Feedback:
-    """function(a, b) -> the Jaccard similarity of two circuits, sets of edge names; 0 if both are empty."""
+    """function(a, b) -> the Jaccard similarity of two circuits, sets of edge names; 0 if both are
+    empty."""
     return CHECKS["jaccard"].of(function)

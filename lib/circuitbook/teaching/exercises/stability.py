@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,6 @@ from circuitbook.teaching.answers import series
 from circuitbook.teaching.checking import Case, Feedback, Mistake
 from circuitbook.teaching.exercises.common import CHECKS, _register
 
-# ------------------------------------------------------------------ stability
-
 
 def _weighted_cases() -> list[Case]:
     graph, cases = Graph(2, 2), []
@@ -27,7 +26,7 @@ def _weighted_cases() -> list[Case]:
         ("two circuits that share few edges", (5, 6), (2.0, 1.0)),
     ):
         parts = []
-        for size, factor in zip(sizes, scale):
+        for size, factor in zip(sizes, scale, strict=True):
             scores = np.zeros(graph.mask.shape)
             for src, dst in graph.edges[rng.permutation(graph.n_edges)[:size]]:
                 scores[src, dst] = factor * rng.normal()
@@ -44,11 +43,11 @@ def _weighted_cases() -> list[Case]:
     ]
 
 
-def _shares(x):
-    return x.abs() / x.abs().sum()
+def _shares(scores: torch.Tensor) -> torch.Tensor:
+    return scores.abs() / scores.abs().sum()
 
 
-def _alike(a, b):
+def _alike(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.minimum(a, b).sum() / torch.maximum(a, b).sum()
 
 
@@ -59,7 +58,8 @@ _register(
     _weighted_cases,
     (
         Mistake(
-            "You do not normalise: each circuit's absolute scores should sum to 1, or the larger scale decides.",
+            "You do not normalise: each circuit's absolute scores should sum to 1, or the "
+            "larger scale decides.",
             lambda a, b: _alike(a.abs(), b.abs()),
         ),
         Mistake(
@@ -71,7 +71,8 @@ _register(
             lambda a, b: _alike(a / a.sum(), b / b.sum()),
         ),
         Mistake(
-            "You divide each circuit by its largest score: by the sum of its absolute scores is wanted.",
+            "You divide each circuit by its largest score: by the sum of its absolute scores is "
+            "wanted.",
             lambda a, b: _alike(a.abs() / a.abs().max(), b.abs() / b.abs().max()),
         ),
         Mistake(
@@ -79,7 +80,8 @@ _register(
             lambda a, b: torch.minimum(_shares(a), _shares(b)).sum(),
         ),
         Mistake(
-            "You average minimum over maximum edge by edge: sum all minima, and divide by the sum of all maxima.",
+            "You average minimum over maximum edge by edge: sum all minima, and divide by the "
+            "sum of all maxima.",
             lambda a, b: (
                 torch.minimum(_shares(a), _shares(b)) / torch.maximum(_shares(a), _shares(b))
             )[(a != 0) | (b != 0)].mean(),
@@ -89,7 +91,8 @@ _register(
 
 
 def check_weighted_jaccard(function: Callable) -> Feedback:
-    """function(a [source, destination], b [source, destination]) -> the weighted similarity of two circuits' scores."""
+    """function(a [source, destination], b [source, destination]) -> the weighted similarity of two
+    circuits' scores."""
     return CHECKS["weighted_jaccard"].of(function)
 
 
@@ -113,26 +116,28 @@ _register(
     _ewma_cases,
     (
         Mistake(
-            "alpha weighs the past: it is the weight of the new value, and 1 - alpha that of the average so far.",
-            lambda x, alpha: ewma(x, 1 - alpha),
+            "alpha weighs the past: it is the weight of the new value, and 1 - alpha that of "
+            "the average so far.",
+            lambda values, alpha: ewma(values, 1 - alpha),
         ),
         Mistake(
             "You start from 0: the first average is the first value itself.",
-            lambda x, alpha: ewma(x, alpha, start=0.0),
+            lambda values, alpha: ewma(values, alpha, start=0.0),
         ),
         Mistake(
-            "Your weights are made to sum to 1 at each point, which is pandas' default (adjust=True): the recursion is wanted.",
-            lambda x, alpha: pd.Series(x).ewm(alpha=alpha, adjust=True).mean().to_numpy(),
+            "Your weights are made to sum to 1 at each point, which is pandas' default "
+            "(adjust=True): the recursion is wanted.",
+            lambda values, alpha: pd.Series(values).ewm(alpha=alpha, adjust=True).mean().to_numpy(),
         ),
         Mistake(
             "You mix each value with the one before it: mix it with the average so far.",
-            lambda x, alpha: np.array(
-                [x[0], *(alpha * b + (1 - alpha) * a for a, b in zip(x, x[1:]))]
+            lambda values, alpha: np.array(
+                [values[0], *(alpha * b + (1 - alpha) * a for a, b in itertools.pairwise(values))]
             ),
         ),
         Mistake(
             "Your value is the mean so far: old values should count less and less.",
-            lambda x, alpha: np.cumsum(x) / np.arange(1, len(x) + 1),
+            lambda values, alpha: np.cumsum(values) / np.arange(1, len(values) + 1),
         ),
     ),
     read=series,
@@ -140,6 +145,6 @@ _register(
 
 
 def check_ewma(function: Callable) -> Feedback:
-    """function(values, alpha) -> the exponentially weighted moving average after each value: s_0 = x_0, then
-    s_t = alpha x_t + (1 - alpha) s_{t-1}."""
+    """function(values, alpha) -> the exponentially weighted moving average after each value: s_0 =
+    x_0, then s_t = alpha x_t + (1 - alpha) s_{t-1}."""
     return CHECKS["ewma"].of(function)

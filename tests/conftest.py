@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import time
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from transformers import (
 )
 from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
-torch.set_num_threads(1)
+# One thread unless told otherwise: tests run beside each other, and small models are no faster on more.
+torch.set_num_threads(int(os.environ.get("CIRCUITBOOK_TEST_THREADS", "1")))
 
 TEXT = " when Mary and John went to the store gave a drink she he isn't"
 WORDS = ["<|endoftext|>", *(" " + word for word in TEXT.split())]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from closeness import assert_close
 from conftest import random_network
 from transformers import AutoModelForCausalLM
 
@@ -57,12 +58,12 @@ def test_performance_equals_one_prompt_at_a_time(stories, task):
                 for side in ("clean", "corrupted")
             )
         one = pairs.subset([i])
-        assert row["metric"] == pytest.approx(one.metric(clean).item(), abs=1e-4)
-        assert row["corrupted_metric"] == pytest.approx(one.metric(corrupted).item(), abs=1e-4)
+        size = clean.abs().max()
+        assert_close(row["metric"], one.metric(clean)[0], rounds=100, size=size)
+        assert_close(row["corrupted_metric"], one.metric(corrupted)[0], rounds=100, size=size)
         assert row["rank"] == one.measures(clean)["rank"].item()
-        assert row["answer_mass"] == pytest.approx(
-            one.measures(clean)["answer_mass"].item(), rel=1e-3
-        )
+        mass = one.measures(clean)["answer_mass"][0]
+        assert_close(row["answer_mass"], mass, rounds=100, size=mass * size)  # exp of the logits
 
 
 def copier(length, sharpness):
@@ -84,10 +85,10 @@ def copier(length, sharpness):
 def test_repetition_of_a_perfect_copier_has_its_closed_form():
     size, sharpness = len(vocabulary()), 7.0
     frame = repetition(copier(10, sharpness), n=5, length=10)
-    np.testing.assert_allclose(frame["first"], -np.log(size), rtol=1e-5)
+    assert_close(frame["first"], -np.log(size), rounds=100, dtype=torch.float32)
     expected = sharpness - np.log(np.exp(sharpness) + size - 1)
-    np.testing.assert_allclose(frame["second"], expected, rtol=1e-5)
-    np.testing.assert_allclose(frame["metric"], expected + np.log(size), rtol=1e-5)
+    assert_close(frame["second"], expected, rounds=100, dtype=torch.float32)
+    assert_close(frame["metric"], expected + np.log(size), rounds=100, dtype=torch.float32)
     assert (frame["accuracy"] == 1).all()
 
 

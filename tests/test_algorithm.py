@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from closeness import assert_close
 from conftest import save_checkpoint
 from test_patching import hooked
 from toys import toy_model, toy_pairs
@@ -242,9 +243,8 @@ def test_anatomy_is_its_path_patches(measured):
             .metric.double()
             .mean(1)
         )
-        np.testing.assert_allclose(
-            one.effects(stage)[[1, 4]], (literal - clean) / (clean - corrupted), atol=1e-5
-        )
+        effects = (literal - clean) / (clean - corrupted)
+        assert_close(one.effects(stage)[[1, 4]], effects, rounds=100, dtype=torch.float32)
     assert one.effects("steering")[4] < -0.3 and one.share("steering", "all heads") > 0.9
     assert np.isnan(one.share("tertiary")) and one.why == {}  # nothing matters to its values
     # the signal: who the subject is, not where it stood
@@ -257,9 +257,8 @@ def test_anatomy_is_its_path_patches(measured):
         sender_at="END",
         receiver_at="END",
     ).metric
-    assert one.signals[4, 2] == pytest.approx(
-        (float(through.double().mean()) - clean) / (clean - corrupted), abs=1e-5
-    )
+    signal = (float(through.double().mean()) - clean) / (clean - corrupted)
+    assert_close(one.signals[4, 2], signal, rounds=100, dtype=torch.float32)
     assert abs(one.signals[4, 1]) < 0.05 < abs(one.signals[4, 2])
 
 
@@ -369,8 +368,8 @@ def test_keeping_the_classes_alone_is_resampling_all_other_heads(toy):
             return pairs.metric(network(pairs.clean).logits[torch.arange(len(pairs)), pairs.end])
 
     got = evaluate_masks(model, pairs, [masks["heads"], masks["without"]])
-    torch.testing.assert_close(got[0], metric({1, 3, 4}), rtol=1e-8, atol=1e-9)
-    torch.testing.assert_close(got[1], metric(kept), rtol=1e-8, atol=1e-9)
+    assert_close(got[0], metric({1, 3, 4}), rounds=100)
+    assert_close(got[1], metric(kept), rounds=100)
     assert (got[0] - got[1]).abs().min() > 1e-4
 
 
@@ -448,9 +447,7 @@ def test_a_circuit_of_shuffled_heads_works_in_a_network_of_shuffled_heads(tmp_pa
     save_checkpoint(tmp_path / "other" / "step1", other, dtype=torch.float64)
     relabelled = load_suite(tmp_path).checkpoint("other", 1).load(dtype=torch.float64)
     expected = evaluate_circuit(model, pairs, Circuit(graph, mask))
-    torch.testing.assert_close(
-        evaluate_circuit(relabelled, pairs, Circuit(graph, moved)), expected, rtol=1e-8, atol=1e-9
-    )
+    assert_close(evaluate_circuit(relabelled, pairs, Circuit(graph, moved)), expected, rounds=100)
     assert (evaluate_circuit(model, pairs, Circuit(graph, moved)) - expected).abs().max() > 1e-4
 
 
@@ -509,9 +506,8 @@ def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
     diagonal = one[(one["source"] == one["target"]) & (one["source_step"] == one["target_step"])]
     assert len(diagonal) == len(ioi) == 4
     for _, row in diagonal.iterrows():
-        assert row["faithfulness"] == pytest.approx(
-            ioi[row["target"], row["target_step"]].faithfulness, abs=1e-5
-        )
+        there = ioi[row["target"], row["target_step"]]
+        assert_close(row["faithfulness"], there.faithfulness, rounds=100, dtype=torch.float32)
     away = one[(one["source"] == "mini-s") & (one["target"] == "mini-s-seed2")]
     assert away[["source_step", "target_step"]].to_numpy().tolist() == [[3906, 3906]]
     model = suite.checkpoint("mini-s-seed2", 3906).load()
@@ -521,9 +517,8 @@ def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
         pairs.metric(model.logits(t, pairs.end)).double().mean()
         for t in (pairs.clean, pairs.corrupted)
     )
-    assert away["faithfulness"].item() == pytest.approx(
-        float((kept - corrupted) / (clean - corrupted)), abs=1e-5
-    )
+    faithfulness = (kept - corrupted) / (clean - corrupted)
+    assert_close(away["faithfulness"].item(), faithfulness, rounds=100, dtype=torch.float32)
     assert {"classes", "other classes", "shuffled"} <= set(table["what"]) and "classes" not in set(
         table.loc[table["task"] != "ioi", "what"]
     )
@@ -539,9 +534,8 @@ def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
         > summary.loc[("ioi", "circuit", "other seed"), "mean"]
     )
     square = transfer_matrix(table, "ioi", "circuit")
-    assert square.loc["mini-s", "mini-s-seed2"] == pytest.approx(
-        away["faithfulness"].item()
-    ) and square.shape == (2, 2)
+    assert square.loc["mini-s", "mini-s-seed2"] == away["faithfulness"].item()
+    assert square.shape == (2, 2)
     assert transfer_matrix(table, "ioi", "circuit", "mini-s", str).shape == (2, 2)
 
 
@@ -562,14 +556,14 @@ def test_masks_are_measured_once_with_their_baselines(tmp_path, monkeypatch):
 
     metric = measured()
     # all edges: the clean run; none: the corrupted one
-    np.testing.assert_allclose(metric[2], metric[0], atol=1e-4)
-    np.testing.assert_allclose(metric[3], metric[1], atol=1e-4)
+    assert_close(metric[2], metric[0], rounds=100, dtype=torch.float32)
+    assert_close(metric[3], metric[1], rounds=100, dtype=torch.float32)
     assert metric.shape == (4, 10) and metric[0].mean() > 2
     assert (measured() == metric).all() and len(loads) == 1
     other = measured(corruption="abc")
     assert len(loads) == 2
-    np.testing.assert_allclose(other[0], metric[0], atol=1e-4)
-    assert not np.allclose(other[1], metric[1], atol=1e-2)
+    assert_close(other[0], metric[0], rounds=100, dtype=torch.float32)
+    assert np.abs(other[1] - metric[1]).max() > 0.1
 
 
 # ------------------------------------------------------------------ the other tasks
@@ -592,7 +586,7 @@ def test_readers_are_what_the_bridge_says():
             for head in range(4):
                 row = 4 * layer + head
                 pattern = cache["pattern", layer][i, head, end]
-                assert got["looks"][row, i] == pytest.approx(float(pattern[yy]), abs=1e-5)
+                assert_close(got["looks"][row, i], pattern[yy], rounds=100, size=1)
                 assert bool(got["peaks"][row, i]) == (int(pattern.argmax()) == yy)
                 wrote = cache["z", layer][i, end, head] @ model.bridge.W_O[layer, head]
                 year = int((years @ wrote).argmax())
@@ -602,12 +596,12 @@ def test_readers_are_what_the_bridge_says():
                 seen += bool(got["peaks"][row, i])
             lens = years @ cache["mlp_out", layer][i, end]
             after = torch.arange(100) > pairs.table["yy"][i]
-            assert got["above"][layer, i] == pytest.approx(
-                float(lens[after].mean() - lens[~after].mean()), abs=1e-3
-            )
+            above = lens[after].mean() - lens[~after].mean()
+            assert_close(got["above"][layer, i], above, rounds=100, size=lens.abs().max())
     assert 0 < seen < 56
     one = path_patch(model, pairs, [(1, 2)], ["logits"]).metric[0]
-    assert torch.allclose(got["direct"][6], one, atol=1e-5) and got["direct"].shape == (10, 7)
+    assert_close(got["direct"][6], one, rounds=100)
+    assert got["direct"].shape == (10, 7)
 
 
 def test_shares_of_readers_by_hand():

@@ -4,6 +4,7 @@ import pytest
 import test_heads
 import test_patching
 import torch
+from closeness import assert_close
 from conftest import random_network, save_checkpoint
 from literal import Literal
 from parts import exact, ungrouped
@@ -55,10 +56,10 @@ def test_logits_equal_transformers_and_the_bridge(kind, tmp_path):
             return net.logits(list(run(net, net.embed(tokens)[:, None]))[-1].out[:, 0])
 
         assert expected.std() > 0.5
-        torch.testing.assert_close(ours(), expected, atol=1e-4, rtol=0)
-        torch.testing.assert_close(model.logits(tokens), expected, atol=1e-4, rtol=0)
-        torch.testing.assert_close(model.bridge(tokens), expected, atol=1e-4, rtol=0)
-        torch.testing.assert_close(ours(), expected, atol=1e-4, rtol=0)  # with the bridge around it
+        assert_close(ours(), expected, rounds=100)
+        assert_close(model.logits(tokens), expected, rounds=100)
+        assert_close(model.bridge(tokens), expected, rounds=100)
+        assert_close(ours(), expected, rounds=100)  # with the bridge around it
     shape = model.shape
     assert (shape.n_layers, shape.n_heads, shape.d_model, shape.d_head, shape.d_mlp) == (
         2,
@@ -107,13 +108,10 @@ def test_circuits_equal_patching_every_absent_edge(toy, share):
     circuits = [random_circuit(graph, share, seed) for seed in range(2)]
     got = evaluate_masks(model, pairs, [circuit.mask for circuit in circuits])  # they share a batch
     for circuit, metric in zip(circuits, got):
-        torch.testing.assert_close(
-            metric, Literal(network).circuit(pairs, set(circuit.edges)), rtol=1e-8, atol=1e-9
-        )
-    clean = pairs.metric(network(pairs.clean).logits[torch.arange(4), pairs.end])
-    assert torch.allclose(
-        evaluate_circuit(model, pairs, Circuit(graph, graph.mask)).float(), clean, atol=1e-4
-    )
+        assert_close(metric, Literal(network).circuit(pairs, set(circuit.edges)), rounds=100)
+    logits = exact(network)(pairs.clean).logits[torch.arange(4), pairs.end]
+    whole = evaluate_circuit(model, pairs, Circuit(graph, graph.mask))
+    assert_close(whole, pairs.metric(logits), rounds=100)
 
 
 @pytest.mark.parametrize("receivers", [["logits"], ["a1.h0<k>", "a2.h1<v>", "m2"], ["m1"]])

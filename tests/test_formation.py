@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from closeness import assert_close
 from test_patching import hooked
 from toys import toy_model
 
@@ -181,12 +182,11 @@ def test_repair_over_text_is_its_definition(tmp_path):
             .flatten()
         )
         most = straight(wrote).topk(int(0.2 * 24)).indices
-        assert got["direct"][row] == pytest.approx(
-            float((straight(wrote) - straight(other @ w.T))[most].mean()), abs=1e-9
-        )
-        assert got["total"][row] == pytest.approx(
-            float((centred(clean) - centred(patched))[most].mean()), abs=1e-9
-        )
+        direct = (straight(wrote) - straight(other @ w.T))[most].mean()
+        total = (centred(clean) - centred(patched))[most].mean()
+        size = clean.abs().max()
+        assert_close(got["direct"][row], direct, rounds=100, size=size)
+        assert_close(got["total"][row], total, rounds=100, size=size)
     # in the last layer only the norm can repair; before it, more can
     assert (got["direct"] - got["total"]).abs().min() > 1e-6
 
@@ -215,13 +215,10 @@ def test_repair_and_swaps_over_training(tmp_path):
         swap_heads(network_of(loaded[0]), network_of(loaded[1]), [(1, 2)]), pairs
     ).mean()
     one = swaps[swaps["group"] == "carrier"].iloc[0]
-    assert (
-        one["metric"] == pytest.approx(float(literal), abs=1e-5)
-        and abs(one["metric"] - one["own"]) > 1e-3
-    )
-    assert one["own"] == pytest.approx(
-        float(pairs.metric(loaded[0].logits(pairs.clean, pairs.end)).mean()), abs=1e-3
-    )
+    own = pairs.metric(loaded[0].logits(pairs.clean, pairs.end)).mean()
+    assert_close(one["metric"], literal, rounds=100)
+    assert_close(one["own"], own, rounds=100)
+    assert abs(one["metric"] - one["own"]) > 1e-3
 
 
 def test_the_head_browser_holds_every_score_and_shares_its_script(monkeypatch):

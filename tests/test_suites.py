@@ -27,13 +27,19 @@ def test_pythia_steps_and_tokens():
 
 def test_pythia_models():
     suite = load_suite("pythia")
-    sizes = "14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b".split()
+    sizes = ["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"]
     assert suite.standard == suite.models[:10] == tuple(f"pythia-{size}" for size in sizes)
     assert len(suite.models) == len(set(suite.models)) == 10 + 10 + 45 + 6 + 3
-    for name in (
-        "pythia-6.9b-deduped pythia-14m-seed9 pythia-410m-seed1 pythia-160m-data-seed3 pythia-160m-weight-seed1 "
-        "pythia-160m-attndropout pythia-160m-hiddendropout pythia-160m-alldropout"
-    ).split():
+    for name in [
+        "pythia-6.9b-deduped",
+        "pythia-14m-seed9",
+        "pythia-410m-seed1",
+        "pythia-160m-data-seed3",
+        "pythia-160m-weight-seed1",
+        "pythia-160m-attndropout",
+        "pythia-160m-hiddendropout",
+        "pythia-160m-alldropout",
+    ]:
         assert suite.checkpoint(name, 512).model == name
     assert "pythia-1b-seed1" not in suite.models and "pythia-160m-seed10" not in suite.models
 

@@ -7,11 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from children import start, wait_for
 
 from circuitbook.paths import PACKAGE
 from circuitbook.publishing.build import (
@@ -262,25 +262,21 @@ def test_a_build_that_is_stopped_goes_on_where_it_was(tmp_path, how):
         root = build.Path(".").resolve()
         build.execute_chapters(root, root / "_build", ["notebooks/first", "notebooks/second"], {})"""
     run = {
-        "args": [sys.executable, "-c", code],
+        "command": [sys.executable, "-c", code],
         "cwd": root,
         "env": os.environ | {"PYTHONPATH": str(tmp_path / "lib")},
     }
-    worker = subprocess.Popen(**run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not ((root / "kernel").exists() and (root / "kernel").read_text()):
-        assert time.monotonic() < deadline and worker.poll() is None
-        time.sleep(0.05)
-    kernel = int((root / "kernel").read_text())
+    worker = start(**run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    told = root / "kernel"
+    wait_for(lambda: worker.poll() is not None or told.exists() and told.read_text())
+    kernel = int(told.read_text())
     worker.send_signal(how)
-    assert worker.wait(30) != 0
-    while alive(kernel):  # no kernel is left behind
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert worker.wait(60) != 0
+    wait_for(lambda: not alive(kernel))  # no kernel is left behind
     copies = root / "_build/src/notebooks"
     assert [file.name for file in copies.glob("*.ipynb")] == ["first.ipynb"]
     (root / "go").touch()
-    subprocess.run(**run, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    assert start(**run, stdout=subprocess.DEVNULL).wait(120) == 0
     assert (root / "first").read_text() == "x"  # not executed again
     assert "done" in text_of(nbformat.read(copies / "second.ipynb", as_version=4))
 

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
 import torch
+from children import start, wait_for
 
 from circuitbook.__main__ import main
 from circuitbook.mini import train as training
@@ -83,16 +83,11 @@ def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
         str(tmp_path / "state"),
     ]
     source = str(PACKAGE.parent)
-    run = subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True
-    )
+    run = start(command, env=os.environ | {"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True)
     both = [
         tmp_path / "out" / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")
     ]
-    end = time.monotonic() + 120
-    while not all(path.exists() for path in both) and time.monotonic() < end and run.poll() is None:
-        time.sleep(0.5)
-    time.sleep(2)
+    wait_for(lambda: all(path.exists() for path in both) or run.poll() is not None, seconds=120)
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=60)[1]
     assert all(path.exists() for path in both)

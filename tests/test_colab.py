@@ -80,7 +80,7 @@ def test_a_store_on_drive_mounts_it_once_and_needs_no_locks(tmp_path, monkeypatc
     google.colab, google.__path__ = module, []
     monkeypatch.setitem(sys.modules, "google", google)
     monkeypatch.setitem(sys.modules, "google.colab", module)
-    for where in ("circuitbook.colab.DRIVE", "circuitbook.store.DRIVE"):
+    for where in ("circuitbook.store.drive.DRIVE", "circuitbook.store.disk.DRIVE"):
         monkeypatch.setattr(where, drive)
     Store(tmp_path / "elsewhere")
     assert mounted == []

@@ -205,9 +205,7 @@ def test_repair_and_swaps_over_training(tmp_path):
     docs = documents(suite.checkpoint("mini-xs", steps["mini-xs"][1]).load(), 4, 61)
     assert docs.shape == (4, 61)
     groups = {"carrier": [(1, 2)], "all": [(l, h) for l in range(2) for h in range(4)]}
-    swaps = measure_swaps(
-        suite, "mini-xs", groups, store, steps["mini-xs"], prompts=20, progress=False
-    )
+    swaps = measure_swaps(suite, "mini-xs", groups, store, steps["mini-xs"], prompts=20)
     assert len(swaps) == 2
     loaded = [suite.checkpoint("mini-xs", step).load() for step in steps["mini-xs"]]
     pairs = get_task("ioi").prompts(loaded[0].tokenizer, n=20)

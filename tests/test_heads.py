@@ -446,14 +446,10 @@ def test_there_are_no_name_movers_before_the_task_is_done(tmp_path):
         steps={"mini-s-seed2": (0, suite.steps("mini-s-seed2")[-1])},
         progress=False,
     )
-    assert (
-        not found[0].does_ioi
-        and found[0].movers == []
-        and np.isnan(found[0].arrays["s_inhibition"]).all()
-    )
-    assert (
-        found[1].does_ioi and found[1].movers and np.isfinite(found[1].arrays["s_inhibition"]).all()
-    )
+    before, after = found
+    assert not before.does_ioi and before.movers == [] and "s_inhibition" not in before.arrays
+    assert before.table()["s_inhibition_through_q"].isna().all()
+    assert after.does_ioi and after.movers and len(after.arrays["s_inhibition"]) == 12
 
 
 def test_documents_in_pieces_change_nothing(toy, monkeypatch):

@@ -10,13 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 import torch
+from children import start, wait_for
 from conftest import as_on_pythia, random_network, save_checkpoint
 from hub_standin import Hub
 from nbformat.v4 import new_code_cell, new_notebook
@@ -41,7 +41,7 @@ SLOW = 0
 import os, time
 import numpy as np, pandas as pd, torch
 from pathlib import Path
-from circuitbook.parameters import select
+from circuitbook.studies.parameters import select
 from circuitbook.store import Store, measurement_key
 chosen, store = select(SUITE, MODELS, STEPS, None, DEVICE, DTYPE), Store(STORE)
 if NOTE:
@@ -114,13 +114,6 @@ def content(folder, store="store"):
     """What was measured, whatever else is said of it: {step: mean}."""
     tables = [pd.read_parquet(file) for file in sorted((folder / store).rglob("*.parquet"))]
     return dict(sorted((int(t["step"].iloc[0]), float(t["mean"].iloc[0])) for t in tables))
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
 
 
 # ------------------------------------------------------------------ without executing anything
@@ -286,7 +279,7 @@ def test_damage_nan_and_a_busy_hub_cost_only_their_own_shards(place, repos):
 def test_a_killed_worker_costs_nothing_but_time(place, monkeypatch):
     folder, _ = place
     note = folder / "note"
-    process = subprocess.Popen(
+    process = start(
         [
             sys.executable,
             "-m",
@@ -346,7 +339,7 @@ def _dask(port: int, folder: Path):
         "cwd": folder,
         "start_new_session": True,
     }
-    scheduler = subprocess.Popen(
+    scheduler = start(
         [
             sys.executable,
             "-m",
@@ -359,7 +352,7 @@ def _dask(port: int, folder: Path):
         ],
         **quiet,
     )
-    worker = subprocess.Popen(
+    worker = start(
         [
             sys.executable,
             "-m",

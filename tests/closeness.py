@@ -40,6 +40,7 @@ def assert_close(got, want, *, rounds: float, dtype: torch.dtype | None = None, 
         size = np.abs(b[finite]).max(initial=0)
     apart = np.zeros(a.shape)
     apart[finite] = np.abs(a[finite] - b[finite])
+    assert size >= 0, f"no size: {size}"
     _judge(apart, eps * float(size), rounds, a, b)
 
 

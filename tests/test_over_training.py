@@ -112,11 +112,11 @@ def test_patching_each_edge_and_node_equals_the_literal_twin(tmp_path):
     edges, nodes = patch_each(model, pairs, "edges"), patch_each(model, pairs, "nodes")
     for name in graph.edge_names[::5]:
         expected = clean - literal.circuit(pairs, names - {name}).mean()
-        assert_close(edges[graph.edge(name)], expected, rounds=100, size=clean)
+        assert_close(edges[graph.edge(name)], expected, rounds=100, size=clean.abs())
     for i, node in enumerate(graph.source_names):
         without = {n for n in names if not n.startswith(node + "->")}
         expected = clean - literal.circuit(pairs, without).mean()
-        assert_close(nodes[i], expected, rounds=100, size=clean)
+        assert_close(nodes[i], expected, rounds=100, size=clean.abs())
     assert np.abs(nodes).max() > 0.01
     with pytest.raises(ValueError, match="cannot patch each of 'heads'"):
         patch_each(model, pairs, "heads")

@@ -44,8 +44,8 @@ def measure_in(
                         store,
                         recipe,
                         {name: (step,)},
-                        device,
-                        dtype,
+                        device=device,
+                        dtype=dtype,
                         progress=False,
                     )
                 except FloatingPointError as error:

@@ -65,10 +65,11 @@ class Literal:
             out.append(-self.loss(pairs, i, self.embed(pairs.clean[i]), patch))
         return torch.stack(out)
 
-    def score(self, pairs, graph, points, epsilon=1e-4):
-        """Scores {edge name: mean over prompts} at the given points: each edge is shifted by +- epsilon times the
-        difference of its source's output, and the central difference of the loss is taken. No gradients."""
-        total = dict.fromkeys(graph.edge_names, 0.0)
+    def score(self, pairs, edges, points, epsilon=1e-4):
+        """Scores {edge name: mean over prompts} of `edges` (names) at the given points: each edge is
+        shifted by +- epsilon times the difference of its source's output, and the central
+        difference of the loss is taken. No gradients."""
+        total = dict.fromkeys(edges, 0.0)
         for i in range(len(pairs)):
             clean, corrupted = self.embed(pairs.clean[i]), self.embed(pairs.corrupted[i])
             before, after = self.run(clean)[0], self.run(corrupted)[0]

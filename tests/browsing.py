@@ -53,7 +53,8 @@ def served(folder: Path) -> Iterator[str]:
     """Serves the folder on loopback; gives its address."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        log_message = lambda *_: None
+        def log_message(self, *_):
+            pass
 
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))

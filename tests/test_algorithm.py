@@ -1,4 +1,5 @@
-"""The algorithm test: shares by hand, resampling against hooks, transfers against relabelled networks."""
+"""The algorithm test: shares by hand, resampling against hooks, transfers against relabelled
+networks."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ ROBUST = get_recipe("robust").algorithm
 
 
 def anatomy(effects, classes, in_circuit, least=0.0, stage="direct") -> HeadClasses:
-    """Clean 3, corrupted 1 on each of five prompts, so that a patched metric of 3 + 2e has effect e."""
+    """Clean 3, corrupted 1 on each of five prompts, so that a patched metric of 3 + 2e has effect
+    e."""
     effects = np.array(effects)
     patched = {stage: np.tile(3 + 2 * effects[:, None], (1, 5))}
     every = {name: np.isin(range(len(effects)), classes.get(name, [])) for name in CLASSES}
@@ -201,7 +203,8 @@ def test_what_turns_receivers_away():
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """mini-s-seed2, which has name movers and S-inhibition, and mini-s; two late checkpoints of each."""
+    """mini-s-seed2, which has name movers and S-inhibition, and mini-s; two late checkpoints of
+    each."""
     suite, store = load_suite("mini"), Store(tmp_path_factory.mktemp("store"))
     models, steps = (
         ["mini-s", "mini-s-seed2"],
@@ -342,25 +345,31 @@ def test_keeping_the_classes_alone_is_resampling_all_other_heads(toy):
         with (
             hooked(
                 [
-                    (b.attention.dense, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone()))
-                    for l, b in enumerate(layers)
+                    (
+                        b.attention.dense,
+                        True,
+                        lambda m, x, layer=layer: z.__setitem__(layer, x[0].clone()),
+                    )
+                    for layer, b in enumerate(layers)
                 ]
             ),
             torch.no_grad(),
         ):
             network(pairs.corrupted)
 
-        def hold(m, x, l):
+        def hold(m, x, layer):
             now = x[0].clone()
-            for h in (h for h in range(2) if 2 * l + h in held):
-                now[..., h * E_HEAD : (h + 1) * E_HEAD] = z[l][..., h * E_HEAD : (h + 1) * E_HEAD]
+            for h in (h for h in range(2) if 2 * layer + h in held):
+                now[..., h * E_HEAD : (h + 1) * E_HEAD] = z[layer][
+                    ..., h * E_HEAD : (h + 1) * E_HEAD
+                ]
             return (now,)
 
         with (
             hooked(
                 [
-                    (b.attention.dense, True, lambda m, x, l=l: hold(m, x, l))
-                    for l, b in enumerate(layers)
+                    (b.attention.dense, True, lambda m, x, layer=layer: hold(m, x, layer))
+                    for layer, b in enumerate(layers)
                 ]
             ),
             torch.no_grad(),
@@ -482,7 +491,8 @@ def test_patterns_of_classes_by_hand():
     others = [frozenset()] * 6
     others[0], others[3], others[5] = frozenset({"S"}), frozenset({"N"}), frozenset({"N", "S"})
     got = Circuit(there, instantiate(pattern, there, node_labels(there, others)))
-    # a0.h0 stands in the first layer, so that no MLP comes before it and it is fed by nothing: dead; m1 is fed by nothing, too
+    # a0.h0 stands in the first layer, so that no MLP comes before it and it is fed by nothing:
+    # dead; m1 is fed by nothing, too
     assert set(got.edges) == {
         "input->m0",
         "m0->a1.h0<v>",
@@ -683,7 +693,7 @@ def test_figures_of_the_algorithm_show_what_is_there():
             "model": ["m"],
             "step": [1],
             "tokens_seen": [1],
-            **dict(zip(FUNCTIONS, ([0.2], [0.5], [0.3]))),
+            **dict(zip(FUNCTIONS, ([0.2], [0.5], [0.3]), strict=True)),
         }
     )
     fig = stacked_shares(frame, FUNCTIONS, ["m"], "share")

@@ -1,4 +1,5 @@
-"""Every architecture beside Pythia's: the logits are transformers' own; scores, circuits, paths and heads equal brute force."""
+"""Every architecture beside Pythia's: the logits are transformers' own; scores, circuits, paths and
+heads equal brute force."""
 
 import pytest
 import test_heads
@@ -106,7 +107,7 @@ def test_circuits_equal_patching_every_absent_edge(toy, share):
     pairs, graph = toy_pairs(), graph_of(model)
     circuits = [random_circuit(graph, share, seed) for seed in range(2)]
     got = evaluate_masks(model, pairs, [circuit.mask for circuit in circuits])  # they share a batch
-    for circuit, metric in zip(circuits, got):
+    for circuit, metric in zip(circuits, got, strict=True):
         assert_close(metric, Literal(network).circuit(pairs, set(circuit.edges)), rounds=100)
     logits = exact(network)(pairs.clean).logits[torch.arange(4), pairs.end]
     whole = evaluate_circuit(model, pairs, Circuit(graph, graph.mask))

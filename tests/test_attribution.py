@@ -1,4 +1,5 @@
-"""EAP and EAP-IG against a literal twin, against hannamw/EAP-IG's numbers, against TransformerLens, and with themselves."""
+"""EAP and EAP-IG against a literal twin, against hannamw/EAP-IG's numbers, against TransformerLens,
+and with themselves."""
 
 import json
 import warnings
@@ -131,7 +132,7 @@ def test_plain_eap_equals_transformer_lens():
             model.bridge,
             one.corrupted[:, :stop],
             one.clean[:, :stop],
-            lambda logits: one.metric(logits[:, -1]).sum(),
+            lambda logits, one=one: one.metric(logits[:, -1]).sum(),
             lens.EdgeAttributionConfig(granularity="edge"),
         )
         table = {}

@@ -1,4 +1,5 @@
-"""The book's build: with a trivial notebook (no torch), real papermill runs, and a real site behind `slow`."""
+"""The book's build: with a trivial notebook (no torch), real papermill runs, and a real site behind
+`slow`."""
 
 import json
 import os
@@ -35,7 +36,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def notebook_of(*cells):
-    """Cells as text: markdown if it begins with "# %", else code; "#| a b" on the first line are its tags."""
+    """Cells as text: markdown if it begins with "# %", else code; "#| a b" on the first line are
+    its tags."""
     made = []
     for text in cells:
         if text.startswith("# %"):
@@ -86,7 +88,8 @@ def text_of(notebook):
 
 @pytest.fixture(autouse=True)
 def frozen_package(tmp_path_factory, monkeypatch):
-    """The package's own files count in what is up to date; here they stand still, whoever edits them meanwhile."""
+    """The package's own files count in what is up to date; here they stand still, whoever edits
+    them meanwhile."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "build.py").touch()
     monkeypatch.setattr("circuitbook.publishing.build.PACKAGE", folder)
@@ -125,7 +128,8 @@ def test_a_parameter_that_no_notebook_has_is_refused_with_a_way_out():
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """One real run, with another kernel called python3 registered by the user, who also has start-up files."""
+    """One real run, with another kernel called python3 registered by the user, who also has
+    start-up files."""
     root = book_of(tmp_path_factory.mktemp("executed {braces}"), small=notebook_of(*SMALL))
     hostile = root / "user"
     (hostile / "kernels/python3").mkdir(parents=True)

@@ -1,5 +1,7 @@
-"""Circuits: evaluation equals patching every absent edge, the search finds the smallest, files go round."""
+"""Circuits: evaluation equals patching every absent edge, the search finds the smallest, files go
+round."""
 
+import itertools
 import json
 
 import numpy as np
@@ -84,7 +86,10 @@ def test_equals_transformer_lens(mini):
     one = one.subset([0])
     stop = int(one.end[0]) + 1
     clean, corrupted = one.clean[:, :stop], one.corrupted[:, :stop]
-    metric = lambda logits: one.metric(logits[:, -1]).sum()
+
+    def metric(logits):
+        return one.metric(logits[:, -1]).sum()
+
     config = lens.EdgeAttributionConfig(granularity="edge")
     theirs = lens.attribution_patch(model.bridge, clean, corrupted, metric, config)
     circuit = Circuit(
@@ -108,7 +113,9 @@ def test_all_edges_are_the_clean_run_and_none_the_corrupted(toy):
     assert_close(evaluate_circuit(model, pairs, full), clean, rounds=100)
     assert_close(evaluate_circuit(model, pairs, empty), corrupted, rounds=100)
     assert (clean - corrupted).abs().min() > 0.01
-    for found, expected in zip(CorruptedRuns(model, pairs).baselines(), (clean, corrupted)):
+    for found, expected in zip(
+        CorruptedRuns(model, pairs).baselines(), (clean, corrupted), strict=True
+    ):
         assert_close(found, expected, rounds=100)
 
 
@@ -146,7 +153,7 @@ def test_every_size_finds_the_smallest_and_the_others_are_no_smaller(mini, form)
         evaluate_masks(model, pairs, [first_edges(order, graph, n) for n in sizes]).double().mean(1)
     )
     truth = metric / clean if form == "ratio" else (metric - corrupted) / (clean - corrupted)
-    smallest = next(n for n, f in zip(sizes, truth) if f >= 0.8)
+    smallest = next(n for n, f in zip(sizes, truth, strict=True) if f >= 0.8)
     every = find_circuit(
         model, pairs, scores, search="every", form=form, max_share=60 / graph.n_edges
     )
@@ -156,7 +163,7 @@ def test_every_size_finds_the_smallest_and_the_others_are_no_smaller(mini, form)
     assert (
         every.mask == first_edges(order, graph, smallest)
     ).all() and every.low < every.faithfulness < every.high
-    failing = [n for n, f in zip(sizes, truth) if f < 0.8]
+    failing = [n for n, f in zip(sizes, truth, strict=True) if f < 0.8]
     assert every.about["stays_from"] == max(failing) + 1
     for search in ("grid", "bisect"):
         found = find_circuit(model, pairs, scores, search=search, form=form)
@@ -191,20 +198,23 @@ def test_the_paper_search_is_a_literal_bisection(mini):
 
 
 def test_a_dip_is_found_by_the_grid(mini, monkeypatch):
-    """A curve that passes early, fails and passes again: the grid finds the early one and says where it stays."""
-    pass
-
+    """A curve that passes early, fails and passes again: the grid finds the early one and says
+    where it stays."""
     model, pairs, scores = mini
     clean = CorruptedRuns(model, pairs).baselines()[0]
-    passes = lambda edges: 20 <= edges <= 40 or edges >= 100
-    fake = lambda model, pairs, masks, runs: torch.stack(
-        [clean * (0.9 if passes(int(m.sum())) else 0.5) for m in masks]
-    )
+    order = edge_order(scores.values, scores.graph)
+
+    def passes(edges):
+        return 20 <= edges <= 40 or edges >= 100
+
+    def fake(model, pairs, masks, runs):
+        return torch.stack([clean * (0.9 if passes(int(m.sum())) else 0.5) for m in masks])
+
+    def edges(n):
+        return int(first_edges(order, scores.graph, n).sum())
+
     monkeypatch.setattr("circuitbook.circuits.faithfulness.evaluate_masks", fake)
     found = find_circuit(model, pairs, scores, search="grid")
-    edges = lambda n: int(
-        first_edges(edge_order(scores.values, scores.graph), scores.graph, n).sum()
-    )
     first = next(n for n in range(1, 250) if passes(edges(n)))
     assert found.about["size"] == first and found.n_edges >= 20
     assert found.about["stays_from"] > 90
@@ -270,10 +280,11 @@ def test_mib_areas_are_trapezoids_over_the_shares(mini):
         )
         for p in MIB_SHARES
     ]
-    steps = [b - a for a, b in zip(MIB_SHARES, MIB_SHARES[1:])]
+    steps = [b - a for a, b in itertools.pairwise(MIB_SHARES)]
+    parts = list(zip(steps, itertools.pairwise(f), strict=True))
     found = mib_metrics(model, pairs, scores)
-    cpr = sum(s * (a + b) / 2 for s, a, b in zip(steps, f, f[1:]))
-    cmd = sum(s * (abs(1 - a) + abs(1 - b)) / 2 for s, a, b in zip(steps, f, f[1:]))
+    cpr = sum(step * (a + b) / 2 for step, (a, b) in parts)
+    cmd = sum(step * (abs(1 - a) + abs(1 - b)) / 2 for step, (a, b) in parts)
     assert_close(found["cpr"], cpr, rounds=100)
     assert_close(found["cmd"], cmd, rounds=100, size=1)
     assert f[0] == 0

@@ -1,4 +1,5 @@
-"""The replication report: its rules at values on both sides, and a whole report over two real models."""
+"""The replication report: its rules at values on both sides, and a whole report over two real
+models."""
 
 from __future__ import annotations
 
@@ -91,7 +92,9 @@ def test_shares_hold_only_where_all_models_do(evidence):
 
 
 def test_correlations_need_more_than_four_sizes():
-    c = lambda r, p, high: Correlation(5, r, r - 0.5, high, p, r, r)
+    def c(r, p, high):
+        return Correlation(5, r, r - 0.5, high, p, r, r)
+
     assert (
         _correlated(c(0.9, 0.02, 0.99))[0] == "holds"
         and _correlated(c(0.9, 0.1, 0.99))[0] == "can't tell"
@@ -182,7 +185,9 @@ def test_similar_token_counts_by_the_interval(evidence):
 
 
 def test_claims_about_pythia_are_counted_apart():
-    one = lambda answer, measured: Claim("c", "s", "/notebooks/abilities", answer, measured)
+    def one(answer, measured):
+        return Claim("c", "s", "/notebooks/abilities", answer, measured)
+
     assert (
         about_pythia(
             table(

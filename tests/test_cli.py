@@ -100,7 +100,8 @@ def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
 
 
 def test_shipped_weights_come_from_this_code(tmp_path):
-    """The first steps of a run give the shipped checkpoint, up to what another processor rounds differently."""
+    """The first steps of a run give the shipped checkpoint, up to what another processor rounds
+    differently."""
     from dataclasses import replace
 
     from safetensors.torch import load_file

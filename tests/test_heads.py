@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -47,7 +48,8 @@ def turning(x, positions):
 def hand_made(
     values, outputs, embed, unembed, q=None, k=None, rotary=still, mlp=None, b_q=None, b_k=None
 ):
-    """One layer of heads: values, outputs [h, d, d], no attention bias unless q, k or their biases are given."""
+    """One layer of heads: values, outputs [h, d, d], no attention bias unless q, k or their biases
+    are given."""
     values, outputs = (torch.as_tensor(part, dtype=D) for part in (values, outputs))
     h, d, _ = values.shape
     e = d
@@ -178,7 +180,7 @@ def test_successor_is_its_definition(toy, norms):
     lists = [("one", pairs[:4], pairs[:4, 1]), ("two", pairs[4:], pairs[4:, 1])]
     got, parts = successor_hits(network_of(model), lists, norms), Parts(network)
     assert got.shape == (6, 6) and 0 < got.double().mean() < 1
-    for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
+    for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
         (w_v, b_v), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
         for j, (word, after) in enumerate(pairs.tolist()):
             x = parts.words.weight[word]
@@ -215,7 +217,7 @@ def test_copy_score_is_its_definition(toy, norms, monkeypatch):
         network(tokens)
     raised, lowered = copy_hits(network_of(model), tokens, places, norms)
     unembed, bias = parts.unembedding(), parts.unembed @ bias_of(parts.norm_final)
-    for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
+    for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
         (w_v, b_v), w_o, norm = (
             parts.read(layer, head, "v"),
             parts.write(layer, head),
@@ -239,7 +241,10 @@ def test_copy_score_is_its_definition(toy, norms, monkeypatch):
 
 def test_word_lists_of_the_story_language(mini):
     lists = {name: (pairs, targets) for name, pairs, targets in successor_pairs(mini.tokenizer)}
-    word = lambda i: mini.tokenizer.decode([int(i)])
+
+    def word(i):
+        return mini.tokenizer.decode([int(i)])
+
     assert set(lists) == {"days", "months", "number words", "ordinals", "letters"}
     assert [tuple(map(word, pair)) for pair in lists["days"][0][[0, -1]]] == [
         (" Monday", " Tuesday"),
@@ -252,17 +257,18 @@ def test_word_lists_of_the_story_language(mini):
 
 
 def literal_cspa(network, tokens, function, evaluate, share, as_published):
-    """Per head and document, from the definition: one destination and source at a time, whole vectors."""
+    """Per head and document, from the definition: one destination and source at a time, whole
+    vectors."""
     parts, n, length = Parts(network), evaluate, tokens.shape[1]
     z, streams, last = {}, {}, {}
     network.set_attn_implementation("eager")
     hooks = [
-        (out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone()))
-        for l, out in enumerate(parts.output)
+        (out, True, lambda m, x, layer=layer: z.__setitem__(layer, x[0].clone()))
+        for layer, out in enumerate(parts.output)
     ]
     hooks += [
-        (norm, True, lambda m, x, l=l: streams.__setitem__(l, x[0].clone()))
-        for l, norm in enumerate(parts.norm_attention)
+        (norm, True, lambda m, x, layer=layer: streams.__setitem__(layer, x[0].clone()))
+        for layer, norm in enumerate(parts.norm_attention)
     ]
     hooks += [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
     with hooked(hooks):
@@ -270,7 +276,7 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     network.set_attn_implementation("sdpa")
     unembed = parts.unembedding()
     kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
-    for row, (layer, head) in enumerate((l, h) for l in range(3) for h in range(2)):
+    for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
         (w_v, b_v), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
         wrote = z[layer][..., head * 8 : (head + 1) * 8] @ w_o.T
         mean = wrote.mean(0)
@@ -311,7 +317,9 @@ def test_copy_suppression_is_its_definition(toy, as_published):
     function = torch.zeros(15, dtype=torch.bool)
     function[[1, 5]] = True
     got = copy_suppression(network_of(model), tokens, function, 2, 0.3, as_published)
-    for ours, literal in zip(got, literal_cspa(network, tokens, function, 2, 0.3, as_published)):
+    for ours, literal in zip(
+        got, literal_cspa(network, tokens, function, 2, 0.3, as_published), strict=True
+    ):
         assert ours.shape == (6, 2)
         assert_close(ours, literal, rounds=100, dtype=torch.float32)  # eager's softmax is float32
         assert ours.min() > 1e-4
@@ -359,7 +367,10 @@ def test_documents_and_function_words(mini, tmp_path):
     ):
         documents(mini, 3, 40, str(file))
     function = function_tokens(mini.tokenizer)
-    ids = lambda *words: [mini.tokenizer.convert_tokens_to_ids(word) for word in words]
+
+    def ids(*words):
+        return [mini.tokenizer.convert_tokens_to_ids(word) for word in words]
+
     assert (
         function[ids(" the", ".", "<|endoftext|>", " to")].all()
         and not function[ids(" Mary", " ring", " Monday")].any()
@@ -462,5 +473,5 @@ def test_documents_in_pieces_change_nothing(toy, monkeypatch):
     )  # two at a time
     pieces = copy_suppression(network, tokens, function, 5, 0.3)
     assert whole[0].shape == (6, 5)
-    for a, b in zip(whole, pieces):
+    for a, b in zip(whole, pieces, strict=True):
         assert_close(a, b, rounds=100)

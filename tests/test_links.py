@@ -86,7 +86,9 @@ def test_other_hosts_are_asked_only_on_demand(site):
             self.end_headers()
 
         do_HEAD = do_GET
-        log_message = lambda *_: None
+
+        def log_message(self, *_):
+            pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

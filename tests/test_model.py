@@ -1,4 +1,5 @@
-"""Loading: the logits are transformers' own, the weights are all there, and nothing but weights is read."""
+"""Loading: the logits are transformers' own, the weights are all there, and nothing but weights is
+read."""
 
 import json
 import pickle

@@ -1,4 +1,5 @@
-"""Circuits at every checkpoint: measured once, kept whole, compared by hand; and the pictures of them."""
+"""Circuits at every checkpoint: measured once, kept whole, compared by hand; and the pictures of
+them."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,7 +51,7 @@ def test_a_second_time_is_read_and_equal(measured, monkeypatch):
     monkeypatch.setattr("circuitbook.studies.circuits.task_not_done", no_work)
     second = measure_circuits(**what)
     pd.testing.assert_frame_equal(circuit_tables.table(first), circuit_tables.table(second))
-    for a, b in zip(first, second):
+    for a, b in zip(first, second, strict=True):
         assert a.circuit.reason == b.circuit.reason and (a.circuit.mask == b.circuit.mask).all()
         assert a.circuit.about == b.circuit.about
         if a.circuit.found:

@@ -1,4 +1,5 @@
-"""Every page of the built site, in a browser: it asks nobody else, complains of nothing, fits, and can be read in the dark.
+"""Every page of the built site, in a browser: it asks nobody else, complains of nothing, fits, and
+can be read in the dark.
 
 They look at _build/html as it is; where there is none, or no browser, they are skipped and say so.
 """
@@ -48,8 +49,8 @@ return [...document.querySelectorAll("figure.numbered")].map(figure => {
   return [figure.id, Math.max(0, ...shown.map(b => b.width)), Math.max(0, ...shown.map(b => b.height)), whole]; })
   .filter(([id, width, height, whole]) => width < 60 || height < 40 || !whole)"""
 
-# Controls in the text that the keyboard does not reach, or that have no name. In a drawing that has one stop for Tab, arrow keys lead
-# to the others.
+# Controls in the text that the keyboard does not reach, or that have no name. In a drawing that has
+# one stop for Tab, arrow keys lead to the others.
 UNREACHABLE = """
 return [...document.querySelectorAll("main :is(a[href], button, input, select, textarea, summary, [role=button], [onclick])")]
   .filter(e => e.checkVisibility({visibilityProperty: true}) && e.tabIndex < 0 && !e.closest("svg")?.querySelector("[tabindex='0']") && !e.disabled && e.getAttribute("aria-hidden") !== "true"

@@ -1,4 +1,5 @@
-"""Path patching, ablation and swaps against three literal passes with torch's own hooks, in float64."""
+"""Path patching, ablation and swaps against three literal passes with torch's own hooks, in
+float64."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def projection(parts, layer, head, kind):
 
 
 class ThreePasses:
-    """Path patching of one prompt as it is written down: whole prompts, plain transformers, one sender at a time."""
+    """Path patching of one prompt as it is written down: whole prompts, plain transformers, one
+    sender at a time."""
 
     def __init__(self, network, pairs, i):
         self.network, self.parts, self.pairs = network, Parts(network), pairs.subset([i])
@@ -69,12 +71,12 @@ class ThreePasses:
     def record(self, tokens):
         z, mlp = {}, {}
         hooks = [
-            (out, True, lambda m, x, l=l: z.__setitem__(l, x[0].clone()))
-            for l, out in enumerate(self.parts.output)
+            (out, True, lambda m, x, layer=layer: z.__setitem__(layer, x[0].clone()))
+            for layer, out in enumerate(self.parts.output)
         ]
         hooks += [
-            (block, False, lambda m, x, y, l=l: mlp.__setitem__(l, y.clone()))
-            for l, block in enumerate(self.parts.mlp)
+            (block, False, lambda m, x, y, layer=layer: mlp.__setitem__(layer, y.clone()))
+            for layer, block in enumerate(self.parts.mlp)
         ]
         with hooked(hooks), torch.no_grad():
             self.network(tokens)
@@ -87,40 +89,41 @@ class ThreePasses:
 
     def patched(self, sender, receivers, sender_at, receiver_at):
         """(metric, attention patterns of pass 3 per layer)"""
-        kind, layer, head = sender
+        kind, own_layer, head = sender
         where, read = self.at(sender_at), {}
 
-        def hold(module, x, l):
-            z = self.z[l].clone()
-            if kind == "head" and l == layer:
+        def hold(module, x, layer):
+            z = self.z[layer].clone()
+            if kind == "head" and layer == own_layer:
                 part = slice(head * E_HEAD, (head + 1) * E_HEAD)
-                z[..., part] = torch.where(where, self.z_bad[l][..., part], z[..., part])
+                z[..., part] = torch.where(where, self.z_bad[layer][..., part], z[..., part])
             return (z,)
 
         hooks = [
-            (out, True, lambda m, x, l=l: hold(m, x, l)) for l, out in enumerate(self.parts.output)
+            (out, True, lambda m, x, layer=layer: hold(m, x, layer))
+            for layer, out in enumerate(self.parts.output)
         ]
         if kind == "mlp":
             hooks.append(
                 (
-                    self.parts.mlp[layer],
+                    self.parts.mlp[own_layer],
                     False,
-                    lambda m, x, y: torch.where(where, self.mlp_bad[layer], y),
+                    lambda m, x, y: torch.where(where, self.mlp_bad[own_layer], y),
                 )
             )
-        for l, attention in enumerate(self.parts.attention):
+        for layer, attention in enumerate(self.parts.attention):
             for name in PROJECTIONS:
                 if hasattr(attention, name):
                     hooks.append(
                         (
                             getattr(attention, name),
                             False,
-                            lambda m, x, y, at=(name, l): read.__setitem__(at, y.clone()),
+                            lambda m, x, y, at=(name, layer): read.__setitem__(at, y.clone()),
                         )
                     )
         hooks += [
-            (block, True, lambda m, x, l=l: read.__setitem__(("mlp", l), x[0].clone()))
-            for l, block in enumerate(self.parts.mlp)
+            (block, True, lambda m, x, layer=layer: read.__setitem__(("mlp", layer), x[0].clone()))
+            for layer, block in enumerate(self.parts.mlp)
         ]
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
@@ -129,24 +132,24 @@ class ThreePasses:
 
         put, hooks = self.at(receiver_at), []
         for name in receivers:
-            l = int(name[1])
+            layer = int(name[1])
             if name[0] == "m":
                 hooks.append(
                     (
-                        self.parts.mlp[l],
+                        self.parts.mlp[layer],
                         True,
-                        lambda m, x, l=l: (torch.where(put, read["mlp", l], x[0]),),
+                        lambda m, x, layer=layer: (torch.where(put, read["mlp", layer], x[0]),),
                     )
                 )
             else:
-                module, part = projection(self.parts, l, int(name[4]), name[6])
+                module, part = projection(self.parts, layer, int(name[4]), name[6])
 
-                def swap(m, x, y, at=(module, l), part=part):
+                def swap(m, x, y, at=(module, layer), part=part):
                     y = y.clone()
                     y[..., part] = torch.where(put, read[at][..., part], y[..., part])
                     return y
 
-                hooks.append((getattr(self.parts.attention[l], module), False, swap))
+                hooks.append((getattr(self.parts.attention[layer], module), False, swap))
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
             self.network.set_attn_implementation(
@@ -252,8 +255,8 @@ def test_ablation_and_direct_effects(toy, how):
         with (
             hooked(
                 [
-                    (out, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone()))
-                    for l, out in enumerate(parts.output)
+                    (out, True, lambda m, x, layer=layer: kept.__setitem__(layer, x[0].clone()))
+                    for layer, out in enumerate(parts.output)
                 ]
             ),
             torch.no_grad(),
@@ -263,25 +266,29 @@ def test_ablation_and_direct_effects(toy, how):
 
     clean_z, bad_z = z_of(pairs.clean), z_of(pairs.corrupted)
 
-    def without(m, x, l):
+    def without(m, x, layer):
         z = x[0].clone()
         for at, head in gone:
-            if at == l:
+            if at == layer:
                 part = slice(head * E_HEAD, (head + 1) * E_HEAD)
-                z[..., part] = 0 if how == "zero" else bad_z[l][..., part]
+                z[..., part] = 0 if how == "zero" else bad_z[layer][..., part]
         return (z,)
 
     after = literal_logits(
         network,
         pairs,
-        [(out, True, lambda m, x, l=l: without(m, x, l)) for l, out in enumerate(parts.output)],
+        [
+            (out, True, lambda m, x, layer=layer: without(m, x, layer))
+            for layer, out in enumerate(parts.output)
+        ],
     )
     before = literal_logits(network, pairs, [])
     assert_close(got.after, pairs.measures(after)["logit_difference"], rounds=100)
     assert_close(got.before, pairs.measures(before)["logit_difference"], rounds=100)
     assert (got.after - got.before).abs().max() > 1e-3
 
-    # a head's direct effect: take what it writes at END out of the last stream, with the last norm's deviation held
+    # a head's direct effect: take what it writes at END out of the last stream, with the last
+    # norm's deviation held
     last = {}
     literal_logits(
         network, pairs, [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]

@@ -1,4 +1,5 @@
-"""What the book's own Sphinx extensions do to a page, on a small book with the real configuration."""
+"""What the book's own Sphinx extensions do to a page, on a small book with the real
+configuration."""
 
 import html
 import re
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 def with_outputs(notebook, **outputs):
-    """The notebook as if executed: {number of the code cell: [(mime type, text), ...]}, numbers as "c0", "c1"."""
+    """The notebook as if executed: {number of the code cell: [(mime type, text), ...]}, numbers as
+    "c0", "c1"."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for name, shown in outputs.items():
         notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
@@ -60,7 +62,8 @@ def figures_of(page):
         for _, caption in found
     ]
     return [
-        (anchor, html.unescape(" ".join(text.split()))) for (anchor, _), text in zip(found, texts)
+        (anchor, html.unescape(" ".join(text.split())))
+        for (anchor, _), text in zip(found, texts, strict=True)
     ]
 
 

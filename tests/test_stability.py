@@ -1,4 +1,5 @@
-"""Turnover, its bounds and size correlations: by hand, by enumeration, and against the published numbers."""
+"""Turnover, its bounds and size correlations: by hand, by enumeration, and against the published
+numbers."""
 
 from __future__ import annotations
 
@@ -151,7 +152,10 @@ PLAIN, MORE = ["input->m0", "m0->logits"], ["input->m0", "m0->a1.h0<v>", "a1.h0-
 
 def test_pairs_are_neighbours_or_at_a_ratio():
     found = [made(PLAIN, step) for step in (1, 2, 3, 4, 7, 8)]
-    steps = lambda pairs: [(a.step, b.step) for a, b in pairs]
+
+    def steps(pairs):
+        return [(a.step, b.step) for a, b in pairs]
+
     assert steps(checkpoint_pairs(found)) == [(1, 2), (2, 3), (3, 4), (4, 7), (7, 8)]
     assert steps(checkpoint_pairs(found, 2.0)) == [(1, 2), (2, 4), (4, 8)]
     assert steps(checkpoint_pairs(found, 2.0, tolerance=0.2)) == [(1, 2), (2, 4), (4, 7), (4, 8)]
@@ -261,7 +265,7 @@ def test_circuits_of_resampled_prompts_are_kept_and_are_what_they_say(tmp_path):
         (m != one.circuit.mask).any() for m in one.resampled
     )
     drawn = bootstrap_draws(len(pairs), recipe.resamples, 0)
-    for mask, weights in list(zip(one.resampled, drawn))[:4]:
+    for mask, weights in list(zip(one.resampled, drawn, strict=True))[:4]:
         rows = np.repeat(np.arange(len(pairs)), np.round(weights * len(pairs)).astype(int))
         literal = attribute(
             model, pairs.subset(rows), **recipe.attribution
@@ -270,7 +274,7 @@ def test_circuits_of_resampled_prompts_are_kept_and_are_what_they_say(tmp_path):
         assert (mask == first_edges(edge_order(literal, graph), graph, size)).all()
     (again,) = measure_circuits(**what)
     assert (
-        all((a == b).all() for a, b in zip(one.resampled, again.resampled))
+        all((a == b).all() for a, b in zip(one.resampled, again.resampled, strict=True))
         and len(again.resampled) == recipe.resamples
     )
     (other,) = measure_circuits(**what, seed=43)
@@ -282,7 +286,8 @@ def test_circuits_of_resampled_prompts_are_kept_and_are_what_they_say(tmp_path):
 
 
 def test_correlations_are_the_published_ones():
-    """Pearson of the published node counts: with the sizes as typed, and with the right ones (recomputed by hand once)."""
+    """Pearson of the published node counts: with the sizes as typed, and with the right ones
+    (recomputed by hand once)."""
     counts = published("node_counts")
     expected = {
         "ioi": (0.7271, 0.7891),
@@ -293,7 +298,7 @@ def test_correlations_are_the_published_ones():
     for task, pair in expected.items():
         part = counts[counts["task"] == task]
         model = part["model"].str.removeprefix("pythia-")
-        for sizes, r in zip((MISTYPED_PARAMETERS, PYTHIA_PARAMETERS), pair):
+        for sizes, r in zip((MISTYPED_PARAMETERS, PYTHIA_PARAMETERS), pair, strict=True):
             found = correlation(model.map(sizes), part["value"])
             assert (
                 found.pearson == pytest.approx(r, abs=2e-4)

@@ -127,7 +127,8 @@ def test_suite_json(folder_suite, tmp_path):
 
 
 def test_other_names_of_steps_and_a_run_alone(folder_suite, tmp_path):
-    """As a transformers Trainer leaves it: one run, checkpoint-<N>, the tokenizer in the folder above."""
+    """As a transformers Trainer leaves it: one run, checkpoint-<N>, the tokenizer in the folder
+    above."""
     run = tmp_path / "my-llm"
     for step in (2, 10):
         shutil.copytree(folder_suite / "narrow" / f"step{step}", run / f"checkpoint-{step}")
@@ -215,4 +216,4 @@ def test_weights_hash_of_shards(hub_repos, tmp_path):
     assert checkpoint.weights_hash == hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     shards[1].unlink()
     with pytest.raises(FileNotFoundError, match="model-00002-of-00002"):
-        checkpoint.weights_hash
+        _ = checkpoint.weights_hash

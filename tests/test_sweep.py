@@ -1,4 +1,5 @@
-"""Sweeps, disturbed in earnest: a hub on loopback, workers and schedulers that are killed, a full disk, damaged and missing weights."""
+"""Sweeps, disturbed in earnest: a hub on loopback, workers and schedulers that are killed, a full
+disk, damaged and missing weights."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def repos(tmp_path_factory):
 
 @pytest.fixture
 def place(tmp_path, repos, monkeypatch):
-    """A folder with notebooks/abilities.ipynb, a hub that answers, an empty cache; everything that processes inherit."""
+    """A folder with notebooks/abilities.ipynb, a hub that answers, an empty cache; everything that
+    processes inherit."""
     notebook = new_notebook(
         cells=[new_code_cell(CELLS[0], metadata={"tags": ["parameters"]}), new_code_cell(CELLS[1])]
     )
@@ -391,6 +393,7 @@ def test_a_scheduler_that_is_killed_and_started_again(place):
                         scheduler=address,
                         parameters={"NOTE": str(note), "SLOW": 3},
                     ),
+                    strict=True,
                 )
             )
         )

@@ -1,4 +1,5 @@
-"""The four tasks: prompts for Pythia's tokenizer and the mini suite's, and the measures of an answer."""
+"""The four tasks: prompts for Pythia's tokenizer and the mini suite's, and the measures of an
+answer."""
 
 import math
 import os
@@ -200,7 +201,7 @@ def test_bad_requests_are_one_clear_error(mini, task, options, error, message):
         get_task(task).prompts(mini, **{"n": 4, **options})
 
 
-# ------------------------------------------------------------------ measures against a literal computation
+# ----------------------------------------------------------- measures against a literal computation
 
 
 def by_hand(logits: list[float], right: list[int], wrong: list[int]) -> dict[str, float]:
@@ -219,7 +220,8 @@ def by_hand(logits: list[float], right: list[int], wrong: list[int]) -> dict[str
 
 
 def groups_by_hand(task: str, row, tokenizer) -> tuple[list[int], list[int]]:
-    """Correct and wrong tokens, from the words of the table and the text of the task's definition alone."""
+    """Correct and wrong tokens, from the words of the table and the text of the task's definition
+    alone."""
     one = lambda word: tokenizer(word, add_special_tokens=False)["input_ids"][0]  # noqa: E731
     if task == "greater_than":
         start = int(re.search(r"year (\d{4}) to", row.clean)[1]) % 100
@@ -371,7 +373,7 @@ def test_words_of_the_paper_are_single_tokens(pythia):
 
 def test_lexicons_are_sound():
     for lexicon in (ENGLISH, STORIES):
-        singular, plural = zip(*lexicon.verbs)
+        singular, plural = zip(*lexicon.verbs, strict=True)
         assert not set(singular) & set(plural) and len(set(singular)) == len(singular) == len(
             set(plural)
         )
@@ -442,7 +444,7 @@ def test_ioi_corruptions(tokenizer):
     swap = get_task("ioi").prompts(tokenizer, n=50)
     abc = get_task("ioi").prompts(tokenizer, n=50, corruption="abc")
     assert swap.table.clean.equals(abc.table.clean)
-    for i, (one, three) in enumerate(zip(differing(swap), differing(abc))):
+    for i, (one, three) in enumerate(zip(differing(swap), differing(abc), strict=True)):
         places = {name: int(swap.positions[name][i]) for name in ("IO", "S1", "S2")}
         assert one == [places["S2"]] and swap.corrupted[i, one[0]] == swap.answers[i, 0]
         assert three == sorted(places.values())
@@ -540,7 +542,7 @@ def test_greater_than_needs_two_token_years(mini):
 
 
 def number_of(noun: str, lexicon) -> str:
-    singular, plural = zip(*lexicon.humans, *lexicon.things)
+    singular, plural = zip(*lexicon.humans, *lexicon.things, strict=True)
     assert (noun in singular) != (noun in plural)
     return "singular" if noun in singular else "plural"
 
@@ -555,7 +557,8 @@ def test_sva_agrees_with_the_right_noun(tokenizer):
     )
     for i, row in pairs.table.iterrows():
         found = re.findall(rf"\b[Tt]he ({nouns})\b", row.clean)
-        # the subject is the first noun, except where the verb is inside a clause that the second noun opens
+        # the subject is the first noun, except where the verb is inside a clause that the second
+        # noun opens
         inner = row.kind == "sentential_complement" or "_within_" in row.kind
         subject, other = (found[::-1] if inner else [*found, None])[:2]
         assert number_of(subject, lexicon) == row.number
@@ -580,7 +583,7 @@ def test_sva_agrees_with_the_right_noun(tokenizer):
 
 def test_sva_one_position_differs_unless_a_verb_agrees_too(mini):
     pairs = get_task("sva").prompts(mini, n=300)
-    for changed, (i, row) in zip(differing(pairs), pairs.table.iterrows()):
+    for changed, (i, row) in zip(differing(pairs), pairs.table.iterrows(), strict=True):
         twice = row.kind in ("vp_coordination", "long_vp_coordination", "subject_relative")
         assert changed[0] == pairs.positions["subject"][i] and len(changed) == (2 if twice else 1)
 
@@ -609,12 +612,13 @@ def test_sva_strict_drops_pairs_and_loose_drops_forms(pythia):
     assert (loose.signs[0] > 0).sum() < (loose.signs[0] < 0).sum()  # the first prompt is singular
 
 
-# ------------------------------------------------------------------ nothing measured on the mini suite was trained on
+# ------------------------------------------------ nothing measured on the mini suite was trained on
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_measured_items_are_in_no_training_document(mini, documents, task):
-    """Prompts up to END; for Greater-Than the start of the span; for agreement those across an attractor."""
+    """Prompts up to END; for Greater-Than the start of the span; for agreement those across an
+    attractor."""
     options = (
         {"kinds": [k for k, kind in CONSTRUCTIONS.items() if kind.attractor]}
         if task == "sva"
@@ -631,8 +635,8 @@ def test_measured_items_are_in_no_training_document(mini, documents, task):
 def test_measured_name_pairs_never_meet(mini):
     table = get_task("ioi").prompts(mini, n=500).table
     assert (
-        all(held_out_pair(io, s) for io, s in zip(table.io, table.s))
-        and len(set(zip(table.io, table.s))) > 200
+        all(held_out_pair(io, s) for io, s in zip(table.io, table.s, strict=True))
+        and len(set(zip(table.io, table.s, strict=True))) > 200
     )
 
 

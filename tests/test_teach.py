@@ -1,4 +1,5 @@
-"""Student and instructor versions: nothing leaks, both are valid, and an unsolved student version runs."""
+"""Student and instructor versions: nothing leaks, both are valid, and an unsolved student version
+runs."""
 
 import re
 from pathlib import Path
@@ -125,7 +126,8 @@ def test_a_student_version_runs_from_top_to_bottom(versions, tmp_path):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_sources_tags_say_what_is_what(name):
-    """Each exercise is answered; what opens a solution closes it; notes are hidden from the book twice over."""
+    """Each exercise is answered; what opens a solution closes it; notes are hidden from the book
+    twice over."""
     cells = source_of(name).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     asked = re.findall(r":::\{exercise\}.*\n:label: (\S+)", text)

@@ -19,7 +19,7 @@ class Literal:
         self.embed = self.parts.embed
 
     def run(self, embeddings, edit=lambda source, target, written: written):
-        """(what each source wrote {name: [pos, d]}, logits [pos, vocab]) from embeddings [pos, d]."""
+        """(what each source wrote {name: [pos, d]}, logits [pos, vocab]); embeddings: [pos, d]."""
         parts, written, bias = self.parts, {"input": embeddings}, 0
 
         def read(target):

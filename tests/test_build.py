@@ -71,7 +71,8 @@ def book_of(root: Path, **notebooks) -> Path:
 SMALL = (
     "# % # Small\n\nA chapter.",
     "#| parameters\nN = 1\nMODELS: list = ['a']\nWHERE = None",
-    "import os, sys\nprint(sys.executable, os.getcwd(), N, MODELS, WHERE)\nprint('loud', file=sys.stderr)",
+    "import os, sys\nprint(sys.executable, os.getcwd(), N, MODELS, WHERE)\n"
+    "print('loud', file=sys.stderr)",
     """
 from circuitbook.store import Store, measurement_key
 import pandas as pd
@@ -99,11 +100,11 @@ def frozen_package(tmp_path_factory, monkeypatch):
 
 
 def test_parameters_as_typed_in_a_shell():
-    typed = ["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None", "X=1e-3", "S='a b'", "T=(1, 2)", "D={a: 1}",
-             "F=true", "E=a=b", "U=mini: x: y"]  # fmt: skip
+    typed = ["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None", "X=1e-3", "S='a b'",
+             "T=(1, 2)", "D={a: 1}", "F=true", "E=a=b", "U=mini: x: y"]  # fmt: skip
     assert parse_parameters(typed) == {
-        "N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None, "X": 0.001, "S": "a b", "T": [1, 2],
-        "D": {"a": 1}, "F": True, "E": "a=b", "U": "mini: x: y",
+        "N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None, "X": 0.001,
+        "S": "a b", "T": [1, 2], "D": {"a": 1}, "F": True, "E": "a=b", "U": "mini: x: y",
     }  # fmt: skip
     for wrong in ("N", "=3", "a b=1"):
         with pytest.raises(BuildError, match="write NAME=VALUE"):
@@ -264,7 +265,8 @@ def test_a_build_that_is_stopped_goes_on_where_it_was(tmp_path, how):
     code = """if True:
         from circuitbook.publishing import build
         root = build.Path(".").resolve()
-        build.execute_chapters(root, root / "_build", ["notebooks/first", "notebooks/second"], {})"""
+        chapters = ["notebooks/first", "notebooks/second"]
+        build.execute_chapters(root, root / "_build", chapters, {})"""
     run = {
         "command": [sys.executable, "-c", code],
         "cwd": root,
@@ -400,8 +402,11 @@ def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
     (src / "book/old.md").write_text("# Old")
     stage(root, src, ["notebooks/one"])
     found = {file.relative_to(src).as_posix() for file in src.rglob("*") if file.is_file()}
-    assert found == {"_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css", "notebooks/picture.png",
-                     "notebooks/one.ipynb", "book/_static/circuitsvis.js", "book/_static/plotly.js", "book/_static/circuit-explorer.js"}  # fmt: skip
+    scripts = {f"book/_static/{name}.js" for name in ("circuitsvis", "plotly", "circuit-explorer")}
+    assert found == scripts | {
+        "_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css",
+        "notebooks/picture.png", "notebooks/one.ipynb",
+    }  # fmt: skip
     assert (src / "notebooks/one.ipynb").read_text() == "executed"
     assert (src / "_config.yml").read_bytes() == (root / "_config.yml").read_bytes()
 

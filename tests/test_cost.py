@@ -210,6 +210,7 @@ def test_a_record_that_is_none_is_refused(tmp_path):
         (tmp_path / "r.json").write_text(content)
         with pytest.raises(
             ValueError,
-            match="r.json is no record of benchmarks/cost.py .*make one with python benchmarks/cost.py",
+            match="r.json is no record of benchmarks/cost.py .*"
+            "make one with python benchmarks/cost.py",
         ):
             recorded_cost(tmp_path / "r.json")

@@ -230,7 +230,8 @@ def test_float16_on_pythia_warns(tmp_path):
     [
         (
             {"model_type": "mamba"},
-            r"narrow at step 10 is of architecture 'mamba'; these are supported: 'gpt_neox' \(Pythia, mini\), 'gpt2'",
+            r"narrow at step 10 is of architecture 'mamba'; these are supported: "
+            r"'gpt_neox' \(Pythia, mini\), 'gpt2'",
         ),
         (
             {"model_type": "olmo", "clip_qkv": 8.0},

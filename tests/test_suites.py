@@ -74,7 +74,8 @@ def test_wrong_names_and_steps_say_the_way_out():
     with pytest.raises(ValueError) as error:
         suite.checkpoint("pythia-160m", 1001)
     assert str(error.value) == (
-        'step 1001 of pythia-160m does not exist; nearest are 1000 and 2000 (see suite.steps("pythia-160m"))'
+        "step 1001 of pythia-160m does not exist; nearest are 1000 and 2000 "
+        '(see suite.steps("pythia-160m"))'
     )
     for step, near in (
         (-1, "nearest is 0"),

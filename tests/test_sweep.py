@@ -56,8 +56,10 @@ for name in chosen.models:
             logits = checkpoint.load().logits(torch.tensor([[1, 2, 3]]), torch.tensor([2]))
             if not logits.isfinite().all():
                 raise FloatingPointError(f"{name} at step {step} gives NaN")
-            return pd.DataFrame({"step": step, "mean": [float(logits.mean())], "noise": [float(logits.std())], "padding": ["x" * 100]})
-        rows.append(store.table(measurement_key("sweep_test", weights=checkpoint.weights_hash), measured))
+            found = {"step": step, "mean": float(logits.mean()), "noise": float(logits.std())}
+            return pd.DataFrame([found | {"padding": "x" * 100}])
+        key = measurement_key("sweep_test", weights=checkpoint.weights_hash)
+        rows.append(store.table(key, measured))
         time.sleep(SLOW)
 pd.concat(rows)
 """,
@@ -213,7 +215,8 @@ def test_a_scheduler_that_is_not_there_is_named(place):
     folder, _ = place
     with pytest.raises(
         ValueError,
-        match=r"the scheduler at tcp://127.0.0.1:\d+ has been away for .*it goes on where it stopped",
+        match=r"the scheduler at tcp://127.0.0.1:\d+ has been away for "
+        r".*it goes on where it stopped",
     ):
         run(folder, scheduler=f"tcp://127.0.0.1:{_port()}", patience=0.5)
 

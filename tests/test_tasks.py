@@ -129,8 +129,9 @@ from circuitbook.mini.tokenizer import build_tokenizer
 tokenizer, digest = build_tokenizer(), hashlib.sha256()
 for task in TASKS.values():
     pairs = task.prompts(tokenizer, 50)
-    for part in (pairs.table.to_csv(), pairs.clean.tolist(), pairs.corrupted.tolist(), pairs.answers.tolist()):
-        digest.update(str(part).encode())
+    digest.update(pairs.table.to_csv().encode())
+    for tensor in (pairs.clean, pairs.corrupted, pairs.answers):
+        digest.update(str(tensor.tolist()).encode())
 fingerprint = digest.hexdigest()
 """
 

@@ -145,9 +145,13 @@ def test_the_sources_tags_say_what_is_what(name):
 
 def test_plain_markdown_reads_without_the_book():
     titles = {"circuits": "What is a circuit?"}
-    text = ":::{exercise} Two ways\n:label: a-b\n\nSee {doc}`/notebooks/circuits`, {doc}`there </notebooks/circuits>`, {doc}`/book/index`.\n:::"
+    text = (
+        ":::{exercise} Two ways\n:label: a-b\n\nSee {doc}`/notebooks/circuits`, "
+        "{doc}`there </notebooks/circuits>`, {doc}`/book/index`.\n:::"
+    )
     assert plain_markdown(text, {"a-b": 3}, titles) == (
-        "### Exercise 3: Two ways\n\nSee [What is a circuit?](circuits.ipynb), [there](circuits.ipynb), index."
+        "### Exercise 3: Two ways\n\n"
+        "See [What is a circuit?](circuits.ipynb), [there](circuits.ipynb), index."
     )
     assert (
         plain_markdown(":::{solution} a-b\n:class: dropdown\n\nSo.\n:::", {"a-b": 3}, {})

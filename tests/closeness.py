@@ -58,9 +58,10 @@ def _numbers(values) -> tuple[np.ndarray, float]:
 def _judge(apart: np.ndarray, rounding: float, rounds: float, got, want) -> None:
     worst = float(apart.max(initial=0))
     if worst > rounds * rounding:
-        where = np.unravel_index(apart.argmax(), apart.shape)
-        taken = f"{worst / rounding:.0f} roundings" if rounding else "something that is not rounded"
+        place = tuple(map(int, np.unravel_index(apart.argmax(), apart.shape)))
+        a, b = float(got[place]), float(want[place])
+        taken = f"{worst / rounding:.0f} roundings" if rounding else "and neither is rounded"
         raise AssertionError(
-            f"{got[where]!r} is not {want[where]!r} (at {tuple(map(int, where))}): they differ by "
-            f"{worst:.2g}, {taken}, where {rounds:g} roundings of {rounding:.2g} may be"
+            f"{a!r} is not {b!r} (at {place}): they differ by {worst:.2g}, {taken}; "
+            f"{rounds:g} roundings of {rounding:.2g} may be"
         )

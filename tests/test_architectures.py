@@ -89,6 +89,7 @@ def test_scores_equal_shifting_every_edge_by_hand(toy):
         name.startswith("a1.h0->m1") for name in by_hand
     )
     assert theirs.abs().max() > 0.01 and (theirs.abs() > 1e-9).double().mean() > 0.9
+    # what a central difference is good for
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=float(1e-6 * theirs.abs().max()))
 
 

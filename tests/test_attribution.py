@@ -47,6 +47,7 @@ def test_equals_shifting_every_edge_by_hand(toy, metric, how):
     ours = torch.tensor([scores.of(name) for name in by_hand], dtype=torch.float64)
     theirs = torch.tensor(list(by_hand.values()), dtype=torch.float64)
     assert scores.values.dtype == torch.float64 and theirs.abs().max() > 0.01
+    # what a central difference is good for
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=float(1e-6 * theirs.abs().max()))
     assert scores.values[~torch.from_numpy(scores.graph.mask)].abs().sum() == 0
 

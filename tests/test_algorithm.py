@@ -247,7 +247,8 @@ def test_anatomy_is_its_path_patches(measured):
             .mean(1)
         )
         effects = (literal - clean) / (clean - corrupted)
-        assert_close(one.effects(stage)[[1, 4]], effects, rounds=100, dtype=torch.float32)
+        # in shares of the whole effect, whose own size is 1
+        assert_close(one.effects(stage)[[1, 4]], effects, rounds=100, dtype=torch.float32, size=1)
     assert one.effects("steering")[4] < -0.3 and one.share("steering", "all heads") > 0.9
     assert np.isnan(one.share("tertiary")) and one.why == {}  # nothing matters to its values
     # the signal: who the subject is, not where it stood
@@ -261,7 +262,7 @@ def test_anatomy_is_its_path_patches(measured):
         receiver_at="END",
     ).metric
     signal = (float(through.double().mean()) - clean) / (clean - corrupted)
-    assert_close(one.signals[4, 2], signal, rounds=100, dtype=torch.float32)
+    assert_close(one.signals[4, 2], signal, rounds=100, dtype=torch.float32, size=1)
     assert abs(one.signals[4, 1]) < 0.05 < abs(one.signals[4, 2])
 
 

@@ -396,7 +396,7 @@ def test_attention_from_end_and_s_inhibition(mini):
     for i in range(6):
         pattern = cache["pattern", 1][i]
         expected = pattern[1, pairs.end[i], pairs.positions["S2"][i]]
-        assert_close(looked["S2"][5, i], expected, rounds=10, dtype=torch.float32, size=1)
+        assert_close(looked["S2"][5, i], expected, rounds=10, size=1)
     got = s_inhibition(mini, pairs, [(1, 0), (1, 2)])
     moved = get_task("ioi").prompts(mini.tokenizer, n=6, corruption="order")
     for row, sender in enumerate([(0, 0), (0, 1), (0, 2), (0, 3)]):

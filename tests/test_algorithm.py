@@ -203,13 +203,11 @@ def test_what_turns_receivers_away():
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """mini-s-seed2, which has name movers and S-inhibition, and mini-s; two late checkpoints of
-    each."""
+    """Two late checkpoints of mini-s-seed2, which has name movers and S-inhibition, and of mini-s;
+    and of the former, one from before the ability."""
     suite, store = load_suite("mini"), Store(tmp_path_factory.mktemp("store"))
-    models, steps = (
-        ["mini-s", "mini-s-seed2"],
-        {m: (512, 2896, 3906) for m in ("mini-s", "mini-s-seed2")},
-    )
+    models = ["mini-s", "mini-s-seed2"]
+    steps = {"mini-s": (2896, 3906), "mini-s-seed2": (512, 2896, 3906)}
     found = measure_heads(suite, models, store, steps=steps, progress=False)
     circuits = measure_circuits(
         suite, models, ["ioi", "greater_than"], store, steps=steps, progress=False

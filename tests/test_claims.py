@@ -26,7 +26,7 @@ from circuitbook.tasks.registry import TASKS
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory):
     suite = load_suite("mini")
-    steps = {name: (1024, 2896, 3906) for name in ("mini-xs", "mini-s", "mini-s-seed2")}
+    steps = {name: (2896, 3906) for name in ("mini-xs", "mini-s", "mini-s-seed2")}
     return measure_evidence(
         suite,
         ["mini-xs", "mini-s"],

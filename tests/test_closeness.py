@@ -9,7 +9,8 @@ from closeness import assert_close
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_another_order_of_a_sum_is_close_and_a_hundred_roundings_are_not(dtype):
-    x = torch.randn(3000, generator=torch.Generator().manual_seed(0)).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, generator=generator, dtype=torch.float64).to(dtype)
     one, other = (sum(part) for part in (x, x.sort().values))
     assert one != other
     assert_close(one, other, rounds=10, size=x.abs().sum())

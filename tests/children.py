@@ -24,7 +24,7 @@ def start(command, **how) -> subprocess.Popen:
             signal.signal(number, signal.SIG_IGN)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60, pause: float = 0.05) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 120, pause: float = 0.05) -> None:
     """Until `condition()` is true; AssertionError if that takes longer than `seconds`."""
     end = time.monotonic() + seconds
     while not condition():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 def start(command, **how) -> subprocess.Popen:
@@ -22,6 +23,18 @@ def start(command, **how) -> subprocess.Popen:
     finally:
         for number in ignored:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def running(command, **how) -> Iterator[subprocess.Popen]:
+    """`start`, and at the end of the block no such process is left, whatever happened in it."""
+    process = start(command, **how)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120, pause: float = 0.05) -> None:

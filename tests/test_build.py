@@ -12,7 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from children import start, wait_for
+from children import running, wait_for
 
 from circuitbook.paths import PACKAGE
 from circuitbook.publishing.build import (
@@ -272,17 +272,18 @@ def test_a_build_that_is_stopped_goes_on_where_it_was(tmp_path, how):
         "cwd": root,
         "env": os.environ | {"PYTHONPATH": str(tmp_path / "lib")},
     }
-    worker = start(**run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     told = root / "kernel"
-    wait_for(lambda: worker.poll() is not None or told.exists() and told.read_text())
-    kernel = int(told.read_text())
-    worker.send_signal(how)
-    assert worker.wait(60) != 0
+    with running(**run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
+        wait_for(lambda: worker.poll() is not None or told.exists() and told.read_text())
+        kernel = int(told.read_text())
+        worker.send_signal(how)
+        assert worker.wait(60) != 0
     wait_for(lambda: not alive(kernel))  # no kernel is left behind
     copies = root / "_build/src/notebooks"
     assert [file.name for file in copies.glob("*.ipynb")] == ["first.ipynb"]
     (root / "go").touch()
-    assert start(**run, stdout=subprocess.DEVNULL).wait(120) == 0
+    with running(**run, stdout=subprocess.DEVNULL) as worker:
+        assert worker.wait(120) == 0
     assert (root / "first").read_text() == "x"  # not executed again
     assert "done" in text_of(nbformat.read(copies / "second.ipynb", as_version=4))
 

@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from children import start, wait_for
+from children import running, wait_for
 
 from circuitbook.__main__ import main
 from circuitbook.mini import train as training
@@ -83,13 +83,13 @@ def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
         str(tmp_path / "state"),
     ]
     source = str(PACKAGE.parent)
-    run = start(command, env=os.environ | {"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True)
-    both = [
-        tmp_path / "out" / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")
-    ]
-    wait_for(lambda: all(path.exists() for path in both) or run.poll() is not None, seconds=120)
-    run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=60)[1]
+    env = os.environ | {"PYTHONPATH": source}
+    out = tmp_path / "out"
+    both = [out / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")]
+    with running(command, env=env, stderr=subprocess.PIPE, text=True) as run:
+        wait_for(lambda: all(path.exists() for path in both) or run.poll() is not None)
+        run.send_signal(signal.SIGINT)
+        said = run.communicate(timeout=120)[1]
     assert all(path.exists() for path in both)
     assert (
         run.returncode == 130

@@ -87,7 +87,7 @@ def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
     out = tmp_path / "out"
     both = [out / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")]
     with running(command, env=env, stderr=subprocess.PIPE, text=True) as run:
-        wait_for(lambda: all(path.exists() for path in both) or run.poll() is not None)
+        wait_for(lambda: all(path.exists() for path in both) or run.poll() is not None, 300)
         run.send_signal(signal.SIGINT)
         said = run.communicate(timeout=120)[1]
     assert all(path.exists() for path in both)

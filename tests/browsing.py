@@ -1,8 +1,12 @@
 """The built site in headless Chromium: for the tests of the pages, and for looking at them.
 
-.venv/bin/python tests/browsing.py                       # every page at three widths and in the dark, in _build/screenshots
-.venv/bin/python tests/browsing.py algorithm --width 390 --dark
-.venv/bin/python tests/browsing.py book/index --element "article img" --out book/_static/preview.png    # the README's picture
+Pictures of every page at three widths and in the dark, in _build/screenshots; of one; and the
+README's picture:
+
+    .venv/bin/python tests/browsing.py
+    .venv/bin/python tests/browsing.py algorithm --width 390 --dark
+    .venv/bin/python tests/browsing.py book/index --element "article img" \\
+        --out book/_static/preview.png
 """
 
 from __future__ import annotations
@@ -61,7 +65,8 @@ def served(folder: Path) -> Iterator[str]:
         def translate_path(self, path: str) -> str:
             return super().translate_path("/" + path.removeprefix(prefix).lstrip("/"))
 
-        log_message = lambda *_: None
+        def log_message(self, *_):
+            pass
 
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
@@ -72,7 +77,10 @@ def served(folder: Path) -> Iterator[str]:
 
 
 class Browser:
-    """One headless Chromium that no other host can be reached from; remembers what its pages asked for and complained of."""
+    """One headless Chromium that no other host can be reached from.
+
+    Remembers what its pages asked for and complained of.
+    """
 
     def __init__(self) -> None:
         from selenium import webdriver
@@ -111,9 +119,9 @@ class Browser:
         self.driver.get_log("browser")
         # before the page's own scripts, which read the choice
         mode = "dark" if dark else "light"
-        script = f'try {{ localStorage.setItem("mode", "{mode}"); localStorage.setItem("theme", "{mode}"); }} catch {{}}'
+        script = "".join(f'localStorage.setItem("{name}", "{mode}");' for name in ("mode", "theme"))
         added = self.driver.execute_cdp_cmd(
-            "Page.addScriptToEvaluateOnNewDocument", {"source": script}
+            "Page.addScriptToEvaluateOnNewDocument", {"source": f"try {{ {script} }} catch {{}}"}
         )
         self.driver.get(address)
         self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
@@ -125,7 +133,8 @@ class Browser:
         while time.monotonic() < end:
             now = self.run(
                 "return document.readyState + document.documentElement.scrollHeight + "
-                "[...document.querySelectorAll('[role=group][id]')].map(v => v.querySelectorAll('svg, canvas, img').length > 0)"
+                "[...document.querySelectorAll('[role=group][id]')]"
+                ".map(v => v.querySelectorAll('svg, canvas, img').length > 0)"
             )
             if now == before and now.startswith("complete") and "false" not in now:
                 return
@@ -186,12 +195,13 @@ class Browser:
         self.resize(width)
 
     def picture_of(self, selector: str, file: Path) -> None:
-        """The first element that `selector` finds, twice as fine, in few colours so that the file is small."""
+        """The first element that `selector` finds, twice as fine, in few colours (a small file)."""
         from PIL import Image
 
         box = self.run(
             "const b = document.querySelector(arguments[0]).getBoundingClientRect(); "
-            "return {x: b.x + scrollX - 8, y: b.y + scrollY - 8, width: b.width + 16, height: b.height + 16, scale: 2}",
+            "return {x: b.x + scrollX - 8, y: b.y + scrollY - 8, "
+            "width: b.width + 16, height: b.height + 16, scale: 2}",
             selector,
         )
         taken = self.driver.execute_cdp_cmd(
@@ -232,9 +242,8 @@ def main() -> None:
         page for page in pages() if not args.pages or any(part in page for part in args.pages)
     ]
     if not chosen:
-        raise SystemExit(
-            f"error: no page has {' or '.join(args.pages)} in its name; there are {', '.join(pages())}"
-        )
+        asked, known = " or ".join(args.pages), ", ".join(pages())
+        raise SystemExit(f"error: no page has {asked} in its name; there are {known}")
     widths = args.width or WIDTHS
     browser = Browser()
     try:
@@ -247,10 +256,8 @@ def main() -> None:
                     [] if args.dark else [(max(widths), True)]
                 ):
                     browser.open(f"{top}/{page}", width, dark)
-                    file = (
-                        args.out
-                        / f"{page.removesuffix('.html').replace('/', '-')}-{width}{'-dark' if dark else ''}.png"
-                    )
+                    name = page.removesuffix(".html").replace("/", "-")
+                    file = args.out / f"{name}-{width}{'-dark' if dark else ''}.png"
                     browser.picture(file)
                     print(
                         file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file,

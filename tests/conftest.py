@@ -1,9 +1,10 @@
-"""What several tests share: tiny random checkpoints, and the hub stand-in that serves them under Pythia's names."""
+"""What several tests share: tiny random checkpoints, and a hub that serves them as Pythia's."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 import time
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from transformers import (
 )
 from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
-torch.set_num_threads(1)
+# One thread unless told otherwise: models as small as these are no faster on more.
+torch.set_num_threads(int(os.environ.get("CIRCUITBOOK_TEST_THREADS", "1")))
 
 TEXT = " when Mary and John went to the store gave a drink she he isn't"
 WORDS = ["<|endoftext|>", *(" " + word for word in TEXT.split())]
@@ -42,7 +44,8 @@ def random_network(
 ):
     """A model with random weights, biases and norms, large enough that every part moves the logits.
 
-    architecture: "gpt_neox", "gpt_neox sequential", "gpt2", "llama" (two heads share keys and values) or "olmo".
+    architecture: "gpt_neox", "gpt_neox sequential", "gpt2", "llama" (two heads share keys and
+    values) or "olmo".
     """
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     sizes = {
@@ -112,8 +115,9 @@ def save_checkpoint(folder: Path, network=None, dtype=torch.float32, **size) -> 
 
 
 def as_on_pythia(folder: Path, weights: str) -> dict[str, bytes]:
-    """The files of a checkpoint as Pythia's revisions hold them: the config of 2023, and "pickle", "safetensors",
-    "both" or "sharded" weights; pickles carry the buffers that transformers saved then."""
+    """The files of a checkpoint as Pythia's revisions hold them: the config of 2023, and "pickle",
+    "safetensors", "both" or "sharded" weights; pickles carry the buffers that transformers saved
+    then."""
     config = json.loads((folder / "config.json").read_text())
     rope = config.pop("rope_parameters")
     config |= {
@@ -166,7 +170,8 @@ def folder_suite(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def hub_repos(tmp_path_factory) -> dict[str, dict[str, dict[str, bytes]]]:
-    """repos[repo][revision][file] for the stand-in: pythia-14m with weights in every form, "me/run", "me/empty"."""
+    """repos[repo][revision][file] for the stand-in: pythia-14m with weights in every form,
+    "me/run", "me/empty"."""
     folder = tmp_path_factory.mktemp("hub")
     forms = {"step0": "pickle", "step1": "safetensors", "step512": "sharded", "step143000": "both"}
     pythia = {}
@@ -190,7 +195,7 @@ def hub(hub_repos, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    # huggingface_hub keeps what it wrote down in pieces of this size when a connection is lost (10 MB otherwise)
+    # in such pieces huggingface_hub keeps what came before a connection was lost (else in 10 MB)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1024)
     with Hub(hub_repos) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
@@ -199,7 +204,8 @@ def hub(hub_repos, tmp_path, monkeypatch):
 
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
-    """The waits that were asked for with time.sleep, each cut to 5 ms (huggingface_hub's own cannot be set)."""
+    """The waits that were asked for with time.sleep, each cut to 5 ms (huggingface_hub's own cannot
+    be set)."""
     asked: list[float] = []
     sleep = time.sleep
 

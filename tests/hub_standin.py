@@ -4,12 +4,13 @@ It speaks the part of the protocol that huggingface_hub uses for models:
 
     GET      /api/models/<repo>[/revision/<rev>]     commit and files with sizes and hashes
     GET      /api/models/<repo>/refs                 branches
-    HEAD,GET /<repo>/resolve/<rev>/<file>            small files themselves; large ones redirect as git-lfs files do
-    GET      /blob/<sha256>                          the "content delivery network": bodies of large files, with ranges
+    HEAD,GET /<repo>/resolve/<rev>/<file>            small files; redirects for large ones
+    GET      /blob/<sha256>                          bodies of large files, with ranges
 
-Large files are redirected to the host name `localhost`, so that they come from another host, as in reality.
+Large files are redirected to the host name `localhost`, so that they come from another host, as in
+reality.
 
-    with Hub({"owner/name": {"step0": {"config.json": b"...", "model.safetensors": b"..."}}}) as hub:
+    with Hub({"owner/name": {"step0": {"config.json": b"...", "model.bin": b"..."}}}) as hub:
         os.environ["HF_ENDPOINT"] = hub.endpoint
         hub.fail("/api/models/", status=503, times=2)
 """
@@ -31,14 +32,15 @@ LARGE = (".bin", ".safetensors")  # what the hub keeps in git-lfs
 
 @dataclass
 class Fault:
-    """The next `times` requests whose "METHOD path" matches `match` go wrong in the way the other fields say."""
+    """The next `times` requests whose "METHOD path" matches `match` go wrong, as the others say."""
 
     match: str
     times: int
     status: int = 0  # answer with this status
     code: str = ""  # the hub's X-Error-Code
     headers: dict[str, str] = field(default_factory=dict)
-    body: str = ""  # "cut": close half-way; "reset": likewise, by TCP reset; "short": half as if whole; "flip": a bit
+    # "cut": close half-way; "reset": so, by TCP reset; "short": half as if whole; "flip": a bit
+    body: str = ""
 
 
 def commit_of(repo: str, revision: str) -> str:
@@ -50,7 +52,10 @@ def git_sha1(data: bytes) -> str:
 
 
 class Hub:
-    """Serves `repos[repo][revision][file] = bytes` from `with` on; `requests` lists (method, path, Range header)."""
+    """Serves `repos[repo][revision][file] = bytes` from `with` on.
+
+    `requests` lists (method, path, Range header).
+    """
 
     def __init__(self, repos: dict[str, dict[str, dict[str, bytes]]]):
         self.repos = repos
@@ -133,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def find(self, repo: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        """(commit, files) of a branch or commit; None after having answered that there is no such thing."""
+        """(commit, files) of a branch or commit; None after having answered that there is none."""
         if (
             repo not in self.hub.repos
         ):  # the real hub says 401 here, not 404, to who is not logged in

@@ -1,7 +1,9 @@
-"""A slow literal twin of attribution and circuits, from the definitions: one prompt at a time, every position, float64.
+"""A slow literal twin of attribution and circuits, from the definitions: one prompt at a time,
+every position, float64.
 
-The input of every node is written out as the sum of what its sources wrote, plus the attention biases, which belong to no
-node. `edit` may replace what any edge carries. Works on transformers' own models; uses nothing of the library but names.
+The input of every node is written out as the sum of what its sources wrote, plus the attention
+biases, which belong to no node. `edit` may replace what any edge carries. Works on transformers'
+own models; uses nothing of the library but names.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ class Literal:
         self.embed = self.parts.embed
 
     def run(self, embeddings, edit=lambda source, target, written: written):
-        """(what every source wrote {name: [pos, d]}, logits [pos, vocab]) from embeddings [pos, d]."""
+        """(what each source wrote {name: [pos, d]}, logits [pos, vocab]); embeddings: [pos, d]."""
         parts, written, bias = self.parts, {"input": embeddings}, 0
 
         def read(target):
@@ -53,41 +55,43 @@ class Literal:
         return -pairs.subset([i]).metric(logits[pairs.end[i]][None])[0]
 
     def circuit(self, pairs, edges):
-        """Metric [n] with every edge that is not in `edges` (names) patched with its source's corrupted output."""
+        """Metric [n] with every edge that is not in `edges` (names) patched with its source's
+        corrupted output."""
         out = []
         for i in range(len(pairs)):
             corrupted, _ = self.run(self.embed(pairs.corrupted[i]))
-            patch = (
-                lambda source, target, value: value
-                if f"{source}->{target}" in edges
-                else corrupted[source]
-            )
+
+            def patch(source, target, value, corrupted=corrupted):
+                return value if f"{source}->{target}" in edges else corrupted[source]
+
             out.append(-self.loss(pairs, i, self.embed(pairs.clean[i]), patch))
         return torch.stack(out)
 
-    def score(self, pairs, graph, points, epsilon=1e-4):
-        """Scores {edge name: mean over prompts} at the given points: each edge is shifted by +- epsilon times the
-        difference of its source's output, and the central difference of the loss is taken. No gradients."""
-        total = dict.fromkeys(graph.edge_names, 0.0)
+    def score(self, pairs, edges, points, epsilon=1e-4):
+        """Scores {edge name: mean over prompts} of `edges` (names) at the given points: each edge
+        is shifted by +- epsilon times the difference of its source's output, and the central
+        difference of the loss is taken. No gradients."""
+        total = dict.fromkeys(edges, 0.0)
         for i in range(len(pairs)):
             clean, corrupted = self.embed(pairs.clean[i]), self.embed(pairs.corrupted[i])
             before, after = self.run(clean)[0], self.run(corrupted)[0]
+            difference = {source: after[source] - before[source] for source in before}
             for t in points:
                 z = clean + t * (corrupted - clean)
                 for name in total:
-
-                    def loss(e):
-                        shift = (
-                            lambda s, v, w: w + e * (after[s] - before[s])
-                            if f"{s}->{v}" == name
-                            else w
-                        )
-                        return self.loss(pairs, i, z, shift)
-
-                    total[name] += (
-                        float(loss(epsilon) - loss(-epsilon))
-                        / (2 * epsilon)
-                        / len(points)
-                        / len(pairs)
+                    up, down = (
+                        self.loss(pairs, i, z, shifted(name, by, difference))
+                        for by in (epsilon, -epsilon)
                     )
+                    slope = float(up - down) / (2 * epsilon)
+                    total[name] += slope / len(points) / len(pairs)
         return total
+
+
+def shifted(edge, by, difference):
+    """An edit that adds `by` times its source's difference to what `edge` carries."""
+
+    def edit(source, target, written):
+        return written + by * difference[source] if f"{source}->{target}" == edge else written
+
+    return edit

@@ -1,4 +1,5 @@
-"""Where transformers keeps what in each architecture: what the literal twins are written with. Uses nothing of the library."""
+"""Where transformers keeps what in each architecture: what the literal twins are written with. Uses
+nothing of the library."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ import copy
 import torch
 from torch import nn
 
-# module names: blocks, attention, its output, norm before attention, norm before the MLP, embedding, last norm
+# module names: blocks, attention, its output, norm before attention, norm before the MLP,
+# embedding, last norm
 _NAMES = {
     "gpt_neox": (
         "layers",
@@ -33,7 +35,8 @@ _NAMES["olmo"] = _NAMES["llama"]
 
 
 def exact(network):
-    """A copy in float64. Llama's and OLMo's norms compute in float32 whatever comes in; torch's own take their place."""
+    """A copy in float64. Llama's and OLMo's norms compute in float32 whatever comes in; torch's own
+    take their place."""
     network = copy.deepcopy(network).double().eval().requires_grad_(False)
     kind, d = network.config.model_type, network.config.hidden_size
     if kind in ("llama", "olmo"):
@@ -53,7 +56,8 @@ def exact(network):
 
 
 def ungrouped(network):
-    """Where heads share keys and values: every head with its own copy, in place, so that they can be patched one by one."""
+    """Where heads share keys and values: every head with its own copy, in place, so that they can
+    be patched one by one."""
     heads, shared = (
         network.config.num_attention_heads,
         getattr(network.config, "num_key_value_heads", None),

@@ -1,4 +1,5 @@
-"""The book's build: with a trivial notebook (no torch), real papermill runs, and a real site behind `slow`."""
+"""The book's build: with a trivial notebook (no torch), real papermill runs, and a real site behind
+`slow`."""
 
 import hashlib
 import json
@@ -8,11 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from children import running, wait_for
 
 from circuitbook.paths import PACKAGE
 from circuitbook.publishing.build import (
@@ -36,7 +37,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def notebook_of(*cells):
-    """Cells as text: markdown if it begins with "# %", else code; "#| a b" on the first line are its tags."""
+    """Cells as text: markdown if it begins with "# %", else code; "#| a b" on the first line are
+    its tags."""
     made = []
     for text in cells:
         if text.startswith("# %"):
@@ -70,7 +72,8 @@ def book_of(root: Path, **notebooks) -> Path:
 SMALL = (
     "# % # Small\n\nA chapter.",
     "#| parameters\nN = 1\nMODELS: list = ['a']\nWHERE = None",
-    "import os, sys\nprint(sys.executable, os.getcwd(), N, MODELS, WHERE)\nprint('loud', file=sys.stderr)",
+    "import os, sys\nprint(sys.executable, os.getcwd(), N, MODELS, WHERE)\n"
+    "print('loud', file=sys.stderr)",
     """
 from circuitbook.store import Store, measurement_key
 import pandas as pd
@@ -87,7 +90,8 @@ def text_of(notebook):
 
 @pytest.fixture(autouse=True)
 def frozen_package(tmp_path_factory, monkeypatch):
-    """The package's own files count in what is up to date; here they stand still, whoever edits them meanwhile."""
+    """The package's own files count in what is up to date; here they stand still, whoever edits
+    them meanwhile."""
     folder = tmp_path_factory.mktemp("package")
     (folder / "build.py").touch()
     monkeypatch.setattr("circuitbook.publishing.fingerprints.PACKAGE", folder)
@@ -97,11 +101,11 @@ def frozen_package(tmp_path_factory, monkeypatch):
 
 
 def test_parameters_as_typed_in_a_shell():
-    typed = ["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None", "X=1e-3", "S='a b'", "T=(1, 2)", "D={a: 1}",
-             "F=true", "E=a=b", "U=mini: x: y"]  # fmt: skip
+    typed = ["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None", "X=1e-3", "S='a b'",
+             "T=(1, 2)", "D={a: 1}", "F=true", "E=a=b", "U=mini: x: y"]  # fmt: skip
     assert parse_parameters(typed) == {
-        "N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None, "X": 0.001, "S": "a b", "T": [1, 2],
-        "D": {"a": 1}, "F": True, "E": "a=b", "U": "mini: x: y",
+        "N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None, "X": 0.001,
+        "S": "a b", "T": [1, 2], "D": {"a": 1}, "F": True, "E": "a=b", "U": "mini: x: y",
     }  # fmt: skip
     for wrong in ("N", "=3", "a b=1"):
         with pytest.raises(BuildError, match="write NAME=VALUE"):
@@ -126,7 +130,8 @@ def test_a_parameter_that_no_notebook_has_is_refused_with_a_way_out():
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """One real run, with another kernel called python3 registered by the user, who also has start-up files."""
+    """One real run, with another kernel called python3 registered by the user, who also has
+    start-up files."""
     root = book_of(tmp_path_factory.mktemp("executed {braces}"), small=notebook_of(*SMALL))
     hostile = root / "user"
     (hostile / "kernels/python3").mkdir(parents=True)
@@ -261,27 +266,25 @@ def test_a_build_that_is_stopped_goes_on_where_it_was(tmp_path, how):
     code = """if True:
         from circuitbook.publishing import build
         root = build.Path(".").resolve()
-        build.execute_chapters(root, root / "_build", ["notebooks/first", "notebooks/second"], {})"""
+        chapters = ["notebooks/first", "notebooks/second"]
+        build.execute_chapters(root, root / "_build", chapters, {})"""
     run = {
-        "args": [sys.executable, "-c", code],
+        "command": [sys.executable, "-c", code],
         "cwd": root,
         "env": os.environ | {"PYTHONPATH": str(tmp_path / "lib")},
     }
-    worker = subprocess.Popen(**run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not ((root / "kernel").exists() and (root / "kernel").read_text()):
-        assert time.monotonic() < deadline and worker.poll() is None
-        time.sleep(0.05)
-    kernel = int((root / "kernel").read_text())
-    worker.send_signal(how)
-    assert worker.wait(30) != 0
-    while alive(kernel):  # no kernel is left behind
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    told = root / "kernel"
+    with running(**run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as worker:
+        wait_for(lambda: worker.poll() is not None or told.exists() and told.read_text())
+        kernel = int(told.read_text())
+        worker.send_signal(how)
+        assert worker.wait(60) != 0
+    wait_for(lambda: not alive(kernel))  # no kernel is left behind
     copies = root / "_build/src/notebooks"
     assert [file.name for file in copies.glob("*.ipynb")] == ["first.ipynb"]
     (root / "go").touch()
-    subprocess.run(**run, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    with running(**run, stdout=subprocess.DEVNULL) as worker:
+        assert worker.wait(120) == 0
     assert (root / "first").read_text() == "x"  # not executed again
     assert "done" in text_of(nbformat.read(copies / "second.ipynb", as_version=4))
 
@@ -466,9 +469,12 @@ def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
     (src / "book/old.md").write_text("# Old")
     stage(root, src, ["notebooks/one"])
     found = {file.relative_to(src).as_posix() for file in src.rglob("*") if file.is_file()}
-    assert found == {"_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css", "notebooks/picture.png",
-                     "notebooks/one.ipynb", "book/_static/circuitsvis.js", "book/_static/plotly.js", "book/_static/attention-heads.js",
-                     "book/_static/circuit-explorer.js", "book/_static/head-browser.js"}  # fmt: skip
+    names = ("circuitsvis", "plotly", "attention-heads", "circuit-explorer", "head-browser")
+    scripts = {f"book/_static/{name}.js" for name in names}
+    assert found == scripts | {
+        "_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css",
+        "notebooks/picture.png", "notebooks/one.ipynb",
+    }  # fmt: skip
     assert (src / "notebooks/one.ipynb").read_text() == "executed"
     assert (src / "_config.yml").read_bytes() == (root / "_config.yml").read_bytes()
 

@@ -1,4 +1,5 @@
-"""CITATION.cff, the page on citing and the README say the same, and what the package and the bibliography say."""
+"""CITATION.cff, the page on citing and the README say the same, and what the package and the
+bibliography say."""
 
 import re
 from pathlib import Path

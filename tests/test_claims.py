@@ -1,4 +1,5 @@
-"""The replication report: its rules at values on both sides, and a whole report over two real models."""
+"""The replication report: its rules at values on both sides, and a whole report over two real
+models."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from circuitbook.tasks.registry import TASKS
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory):
     suite = load_suite("mini")
-    steps = {name: (1024, 2896, 3906) for name in ("mini-xs", "mini-s", "mini-s-seed2")}
+    steps = {name: (2896, 3906) for name in ("mini-xs", "mini-s", "mini-s-seed2")}
     return measure_evidence(
         suite,
         ["mini-xs", "mini-s"],
@@ -92,7 +93,9 @@ def test_shares_hold_only_where_all_models_do(evidence):
 
 
 def test_correlations_need_more_than_four_sizes():
-    c = lambda r, p, high: Correlation(5, r, r - 0.5, high, p, r, r)
+    def c(r, p, high):
+        return Correlation(5, r, r - 0.5, high, p, r, r)
+
     assert (
         correlated(c(0.9, 0.02, 0.99))[0] == "holds"
         and correlated(c(0.9, 0.1, 0.99))[0] == "can't tell"
@@ -183,7 +186,9 @@ def test_similar_token_counts_by_the_interval(evidence):
 
 
 def test_claims_about_pythia_are_counted_apart():
-    one = lambda answer, measured: Claim("c", "s", "/notebooks/abilities", answer, measured)
+    def one(answer, measured):
+        return Claim("c", "s", "/notebooks/abilities", answer, measured)
+
     assert (
         about_pythia(
             table(

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
 import torch
+from children import running, wait_for
 
 from circuitbook.__main__ import main
 from circuitbook.mini import train as training
@@ -83,18 +83,13 @@ def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
         str(tmp_path / "state"),
     ]
     source = str(PACKAGE.parent)
-    run = subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True
-    )
-    both = [
-        tmp_path / "out" / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")
-    ]
-    end = time.monotonic() + 120
-    while not all(path.exists() for path in both) and time.monotonic() < end and run.poll() is None:
-        time.sleep(0.5)
-    time.sleep(2)
-    run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=60)[1]
+    env = os.environ | {"PYTHONPATH": source}
+    out = tmp_path / "out"
+    both = [out / name / "step0" / "model.safetensors" for name in ("mini-xs", "mini-s")]
+    with running(command, env=env, stderr=subprocess.PIPE, text=True) as run:
+        wait_for(lambda: all(path.exists() for path in both) or run.poll() is not None, 300)
+        run.send_signal(signal.SIGINT)
+        said = run.communicate(timeout=120)[1]
     assert all(path.exists() for path in both)
     assert (
         run.returncode == 130
@@ -105,7 +100,8 @@ def test_runs_side_by_side_stop_together_and_go_on(tmp_path):
 
 
 def test_shipped_weights_come_from_this_code(tmp_path):
-    """The first steps of a run give the shipped checkpoint, up to what another processor rounds differently."""
+    """The first steps of a run give the shipped checkpoint, up to what another processor rounds
+    differently."""
     from dataclasses import replace
 
     from safetensors.torch import load_file

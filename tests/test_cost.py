@@ -1,4 +1,5 @@
-"""Precision and cost: comparisons against hand-made numbers, fits that must find a known law, Pythia's published counts."""
+"""Precision and cost: comparisons against hand-made numbers, fits that must find a known law,
+Pythia's published counts."""
 
 import json
 
@@ -147,12 +148,12 @@ def size_of(name, n):
 
 INNER = PUBLISHED | {"14m": 1_189_888, "31m": 4_739_072}
 LAW = {
-    "abilities": lambda l, h, d, v, e, n: 3e-7 * n + 1e-6 * v * d / 1e3,
-    "attribution": lambda l, h, d, v, e, n: 2e-7 * n + 5e-8 * e * d,
-    "circuit search": lambda l, h, d, v, e, n: 1e-7 * n + 1e-3 * l * d,
-    "head scores": lambda l, h, d, v, e, n: 4e-9 * h * n + 1e-6 * h * v,
-    "copy suppression": lambda l, h, d, v, e, n: 1e-8 * h * v * d,
-    "path patching": lambda l, h, d, v, e, n: 5e-9 * h * n + 1e-5 * h * l * d,
+    "abilities": lambda layers, heads, d, v, e, n: 3e-7 * n + 1e-6 * v * d / 1e3,
+    "attribution": lambda layers, heads, d, v, e, n: 2e-7 * n + 5e-8 * e * d,
+    "circuit search": lambda layers, heads, d, v, e, n: 1e-7 * n + 1e-3 * layers * d,
+    "head scores": lambda layers, heads, d, v, e, n: 4e-9 * heads * n + 1e-6 * heads * v,
+    "copy suppression": lambda layers, heads, d, v, e, n: 1e-8 * heads * v * d,
+    "path patching": lambda layers, heads, d, v, e, n: 5e-9 * heads * n + 1e-5 * heads * layers * d,
 }
 
 
@@ -209,6 +210,7 @@ def test_a_record_that_is_none_is_refused(tmp_path):
         (tmp_path / "r.json").write_text(content)
         with pytest.raises(
             ValueError,
-            match="r.json is no record of benchmarks/cost.py .*make one with python benchmarks/cost.py",
+            match="r.json is no record of benchmarks/cost.py .*"
+            "make one with python benchmarks/cost.py",
         ):
             recorded_cost(tmp_path / "r.json")

@@ -1,4 +1,5 @@
-"""The execution record: from the metadata of executed copies to a table, with what differs said and what is shared said once."""
+"""The execution record: from the metadata of executed copies to a table, with what differs said and
+what is shared said once."""
 
 import json
 

@@ -1,4 +1,5 @@
-"""The exercises' checks: the chapters' solutions pass, typical mistakes are told by name, anything else without a diagnosis."""
+"""The exercises' checks: the chapters' solutions pass, typical mistakes are told by name, anything
+else without a diagnosis."""
 
 from pathlib import Path
 
@@ -69,17 +70,22 @@ def test_every_mistake_of_a_check_is_told_by_its_own_name(name):
 WRITTEN = [
     (
         "logit_difference",
-        lambda l, r, w: float(np.mean([l[i, w[i]] - l[i, r[i]] for i in range(len(l))])),
+        lambda logits, right, wrong: float(
+            np.mean([logits[i, wrong[i]] - logits[i, right[i]] for i in range(len(logits))])
+        ),
         "wrong sign",
     ),
     (
         "logit_difference",
-        lambda l, r, w: sum(l[i, r[i]] - l[i, w[i]] for i in range(len(l))),
+        lambda logits, right, wrong: sum(
+            logits[i, right[i]] - logits[i, wrong[i]] for i in range(len(logits))
+        ),
         "sum over the prompts",
     ),
     (
         "logit_difference",
-        lambda l, r, w: l[range(len(l)), r] - l[range(len(l)), w],
+        lambda logits, right, wrong: logits[range(len(logits)), right]
+        - logits[range(len(logits)), wrong],
         "one for each prompt, so that the mean over the prompts",
     ),
     (
@@ -158,11 +164,14 @@ def test_what_is_wrong_otherwise_is_told_without_a_diagnosis(name):
     cases = list(check.cases())
     other = {names: ["a7.h7->logits"]}.get(check.read)
     strange = iter(range(len(cases)))
-    value = (
-        lambda case: other or [17.5 + i for i, _ in enumerate(case.right)]
-        if np.ndim(case.right) or other
-        else 17.5 + 3.1 * next(strange) ** 2
-    )
+
+    def value(case):
+        if other:
+            return other
+        if np.ndim(case.right):
+            return [17.5 + i for i, _ in enumerate(case.right)]
+        return 17.5 + 3.1 * next(strange) ** 2
+
     answers = iter([value(case) for case in cases])
     verdict = check.of(lambda *inputs: next(answers))
     assert verdict.right is False and not any(says in verdict.says for says in known)
@@ -247,7 +256,7 @@ def test_inputs_are_safe_from_the_function():
     CHECKS["logit_difference"].of(wild)
     assert all(
         torch.equal(old, case.inputs[0])
-        for old, case in zip(before, CHECKS["logit_difference"].cases())
+        for old, case in zip(before, CHECKS["logit_difference"].cases(), strict=True)
     )
 
 

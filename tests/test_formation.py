@@ -1,11 +1,15 @@
-"""When heads form and what becomes of them: closed forms, and the mini suite's own numbers against literal ones."""
+"""When heads form and what becomes of them: closed forms, and the mini suite's own numbers against
+literal ones."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from closeness import assert_close
 from test_patching import hooked
 from toys import toy_model
 
@@ -36,7 +40,8 @@ from circuitbook.tasks.sequences import documents
 def made_up(
     curves: dict[tuple[int, int], list[float]], kind="induction", items=40, noise=0.0
 ) -> list[HeadScores]:
-    """Head scores of a model "m" of 2 heads a layer that follow these curves, at 1, 2, 4, ... tokens."""
+    """Head scores of a model "m" of 2 heads a layer that follow these curves, at 1, 2, 4, ...
+    tokens."""
     heads, rng = sorted(curves), np.random.default_rng(0)
     out = []
     for i in range(len(curves[heads[0]])):
@@ -142,8 +147,8 @@ def test_repair_over_text_is_its_definition(tmp_path):
     tokens = torch.randint(1, 15, (4, 7), generator=torch.Generator().manual_seed(4))
     got, body, kept = repair_over_text(model, tokens, share=0.2), network.gpt_neox, {}
     hooks = [
-        (b.attention.dense, True, lambda m, x, l=l: kept.__setitem__(l, x[0].clone()))
-        for l, b in enumerate(body.layers)
+        (b.attention.dense, True, lambda m, x, layer=layer: kept.__setitem__(layer, x[0].clone()))
+        for layer, b in enumerate(body.layers)
     ]
     hooks += [(body.final_layer_norm, True, lambda m, x: kept.__setitem__("last", x[0].clone()))]
     with hooked(hooks):
@@ -151,17 +156,15 @@ def test_repair_over_text_is_its_definition(tmp_path):
     final, last = body.final_layer_norm, kept["last"]
     deviation = (last.var(-1, keepdim=True, unbiased=False) + final.eps).sqrt()
 
-    def straight(x):  # what a vector in the last stream adds to the centred logit of the next token
-        logits = (
-            (x - x.mean(-1, keepdim=True)) / deviation * final.weight
-        ) @ network.lm_head.weight.T
-        return (
-            (logits - logits.mean(-1, keepdim=True))[:, :-1]
-            .gather(2, tokens[:, 1:, None])
-            .flatten()
-        )
+    def centred(logits):  # of the next token
+        centred = logits - logits.mean(-1, keepdim=True)
+        return centred[:, :-1].gather(2, tokens[:, 1:, None]).flatten()
 
-    for row, (layer, head) in enumerate((l, h) for l in range(2) for h in range(2)):
+    def straight(x):  # what a vector in the last stream adds to the centred logit of the next token
+        normed = (x - x.mean(-1, keepdim=True)) / deviation * final.weight
+        return centred(normed @ network.lm_head.weight.T)
+
+    for row, (layer, head) in enumerate(itertools.product(range(2), range(2))):
         part = slice(head * 8, (head + 1) * 8)
         w = body.layers[layer].attention.dense.weight[:, part]
         wrote, other = kept[layer][..., part] @ w.T, kept[layer].roll(1, 0)[..., part]
@@ -174,18 +177,12 @@ def test_repair_over_text_is_its_definition(tmp_path):
         with hooked([(body.layers[layer].attention.dense, True, swap)]):
             patched = network(tokens).logits
         # a norm's bias adds the same to both runs
-        centred = (
-            lambda logits: (logits - logits.mean(-1, keepdim=True))[:, :-1]
-            .gather(2, tokens[:, 1:, None])
-            .flatten()
-        )
         most = straight(wrote).topk(int(0.2 * 24)).indices
-        assert got["direct"][row] == pytest.approx(
-            float((straight(wrote) - straight(other @ w.T))[most].mean()), abs=1e-9
-        )
-        assert got["total"][row] == pytest.approx(
-            float((centred(clean) - centred(patched))[most].mean()), abs=1e-9
-        )
+        direct = (straight(wrote) - straight(other @ w.T))[most].mean()
+        total = (centred(clean) - centred(patched))[most].mean()
+        size = clean.abs().max()
+        assert_close(got["direct"][row], direct, rounds=100, size=size)
+        assert_close(got["total"][row], total, rounds=100, size=size)
     # in the last layer only the norm can repair; before it, more can
     assert (got["direct"] - got["total"]).abs().min() > 1e-6
 
@@ -203,10 +200,8 @@ def test_repair_and_swaps_over_training(tmp_path):
     assert repaired[-1].text["direct"].shape == (8,)
     docs = documents(suite.checkpoint("mini-xs", steps["mini-xs"][1]).load(), 4, 61)
     assert docs.shape == (4, 61)
-    groups = {"carrier": [(1, 2)], "all": [(l, h) for l in range(2) for h in range(4)]}
-    swaps = measure_swaps(
-        suite, "mini-xs", groups, store, steps["mini-xs"], prompts=20, progress=False
-    )
+    groups = {"carrier": [(1, 2)], "all": list(itertools.product(range(2), range(4)))}
+    swaps = measure_swaps(suite, "mini-xs", groups, store, steps["mini-xs"], prompts=20)
     assert len(swaps) == 2
     loaded = [suite.checkpoint("mini-xs", step).load() for step in steps["mini-xs"]]
     pairs = get_task("ioi").prompts(loaded[0].tokenizer, n=20)
@@ -214,10 +209,7 @@ def test_repair_and_swaps_over_training(tmp_path):
         swap_heads(network_of(loaded[0]), network_of(loaded[1]), [(1, 2)]), pairs
     ).mean()
     one = swaps[swaps["group"] == "carrier"].iloc[0]
-    assert (
-        one["metric"] == pytest.approx(float(literal), abs=1e-5)
-        and abs(one["metric"] - one["own"]) > 1e-3
-    )
-    assert one["own"] == pytest.approx(
-        float(pairs.metric(loaded[0].logits(pairs.clean, pairs.end)).mean()), abs=1e-3
-    )
+    own = pairs.metric(loaded[0].logits(pairs.clean, pairs.end)).mean()
+    assert_close(one["metric"], literal, rounds=100)
+    assert_close(one["own"], own, rounds=100)
+    assert abs(one["metric"] - one["own"]) > 1e-3

@@ -1,4 +1,5 @@
-"""The graph: counts, names and order are EAP-IG's, and what is alive is what repeated removal leaves."""
+"""The graph: counts, names and order are EAP-IG's, and what is alive is what repeated removal
+leaves."""
 
 import numpy as np
 import pytest
@@ -78,7 +79,8 @@ def test_wrong_edge_names_say_why(name, says):
 
 
 def removed(graph, chosen):
-    """Literal pruning: take away edges whose source has no way in or whose target has no way out, until none is left."""
+    """Literal pruning: take away edges whose source has no way in or whose target has no way out,
+    until none is left."""
     edges = {tuple(edge) for edge in np.argwhere(chosen & graph.mask)}
     while True:
         fed = {0} | {int(graph.node_of[dst]) for _, dst in edges}
@@ -98,7 +100,7 @@ def test_live_edges_are_what_repeated_removal_leaves(seed, share, parallel):
     assert {tuple(edge) for edge in np.argwhere(live)} == removed(graph, chosen)
     nodes = {
         0 if name == "input" else name
-        for name, there in zip(graph.node_names, graph.nodes_of(live))
+        for name, there in zip(graph.node_names, graph.nodes_of(live), strict=True)
         if there
     }
     assert len(nodes) == 0 or {0, "logits"} <= nodes

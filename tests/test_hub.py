@@ -1,4 +1,5 @@
-"""Downloads from the stand-in, with everything that goes wrong on the way to a hub. No network beyond loopback."""
+"""Downloads from the stand-in, with everything that goes wrong on the way to a hub. No network
+beyond loopback."""
 
 import hashlib
 import os
@@ -98,7 +99,7 @@ def test_pythia_comes_by_its_own_pickle(hub, hub_repos):
     )
 
 
-# ---- failures that pass ----------------------------------------------------------------------------------------------
+# ---- failures that pass --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_truncated_file_in_the_cache_is_fetched_again(hub, hub_repos):
     assert (fetch(REPO, "step0", retry=QUICK) / "pytorch_model.bin").read_bytes() == data
 
 
-# ---- failures that do not pass: one clear error each -----------------------------------------------------------------
+# ---- failures that do not pass: one clear error each ---------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ def test_doubles_by_hand():
 
 @pytest.fixture
 def pythia(tmp_path, monkeypatch):
-    """pythia-14m at 1, 2, 4 and the end; 2 serves the final weights in the same file, 4 has those of 1 in another kind of file."""
+    """pythia-14m at 1, 2, 4 and the end; 2 serves the final weights in the same file, 4 has those
+    of 1 in another kind of file."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -81,11 +82,11 @@ def test_only_the_revisions_named_are_dropped_and_only_beyond_the_budget(pythia,
     suite = load_suite("pythia")
     for step in (1, 4):
         suite.checkpoint("pythia-14m", step).fetch()
-    weights = lambda: sorted(
-        path.parent.name
-        for path in (tmp_path / "cache").glob("models--*/snapshots/*/*")
-        if path.suffix in (".bin", ".safetensors")
-    )
+
+    def weights():
+        files = (tmp_path / "cache").glob("models--*/snapshots/*/*")
+        return sorted(file.parent.name for file in files if file.suffix in (".bin", ".safetensors"))
+
     before = weights()
     assert (
         len(before) == 2

@@ -9,10 +9,12 @@ from circuitbook.__main__ import main
 from circuitbook.publishing.links import check_site
 
 SOUND = """<!DOCTYPE html>
-<link rel="canonical" href="https://example.org/elsewhere.html"><link rel="stylesheet" href="../_static/a.css?v=1">
+<link rel="canonical" href="https://example.org/elsewhere.html">
+<link rel="stylesheet" href="../_static/a.css?v=1">
 <script src="../_static/view.js"></script><script>load("_static/view.js")</script>
-<h1 id="here">Title</h1><a href="#here">1</a><a href="other.html#there">2</a><a href="./">3</a><a href="mailto:me@example.org">4</a>
-<a href="https://example.org/page">5</a><img alt="" src="data:image/png;base64,AA"><a href="a%20file.txt">6</a>
+<h1 id="here">Title</h1><a href="#here">1</a><a href="other.html#there">2</a><a href="./">3</a>
+<a href="mailto:me@example.org">4</a><a href="https://example.org/page">5</a>
+<img alt="" src="data:image/png;base64,AA"><a href="a%20file.txt">6</a>
 """
 
 
@@ -86,7 +88,9 @@ def test_other_hosts_are_asked_only_on_demand(site):
             self.end_headers()
 
         do_HEAD = do_GET
-        log_message = lambda *_: None
+
+        def log_message(self, *_):
+            pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Host) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,5 @@
-"""Loading: the logits are transformers' own, the weights are all there, and nothing but weights is read."""
+"""Loading: the logits are transformers' own, the weights are all there, and nothing but weights is
+read."""
 
 import json
 import pickle
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from closeness import assert_close
 from conftest import random_network, save_checkpoint
 from safetensors.torch import load, load_file, save_file
 from tokenizers import Tokenizer
@@ -53,8 +55,8 @@ def test_logits_equal_transformers_at_pythia_shapes(size, tmp_path):
         expected = network(tokens).logits
         bridge = model.bridge(tokens)
     assert expected.std() > 0.5 and model.dtype == expected.dtype == torch.float32
-    torch.testing.assert_close(model.logits(tokens), expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(bridge, expected, atol=1e-4, rtol=0)
+    assert_close(model.logits(tokens), expected, rounds=100)
+    assert_close(bridge, expected, rounds=100)
     shape = model.shape
     assert {"layers": shape.n_layers, "d_model": shape.d_model, "heads": shape.n_heads} == PYTHIA[
         size
@@ -71,9 +73,7 @@ def test_logits_equal_transformers_from_the_hub(step, hub):
     )  # may leave both forms of the weights in the cache
     model = load_suite("pythia", Retry(base=0.001)).checkpoint("pythia-14m", step).load()
     tokens = some_tokens(4, 7, model.shape.d_vocab)
-    torch.testing.assert_close(
-        model.logits(tokens), random_network(seed)(tokens).logits.detach(), atol=1e-4, rtol=0
-    )
+    assert_close(model.logits(tokens), random_network(seed)(tokens).logits, rounds=100)
 
 
 def test_logits_equal_transformers_for_mini():
@@ -85,9 +85,7 @@ def test_logits_equal_transformers_for_mini():
                 model.checkpoint.fetch(), dtype=torch.float32
             )
             tokens = some_tokens(4, 20, model.shape.d_vocab)
-            torch.testing.assert_close(
-                model.logits(tokens), plain(tokens).logits.detach(), atol=1e-4, rtol=0
-            )
+            assert_close(model.logits(tokens), plain(tokens).logits, rounds=100)
 
 
 def test_logits_at_end_positions_and_in_batches(checkpoint):
@@ -95,14 +93,13 @@ def test_logits_at_end_positions_and_in_batches(checkpoint):
     tokens, ends = some_tokens(9, 8, model.shape.d_vocab), torch.tensor([7, 3, 0, 7, 5, 1, 2, 6, 4])
     everything = model.logits(tokens)
     expected = torch.stack([everything[i, end] for i, end in enumerate(ends)])
-    torch.testing.assert_close(model.logits(tokens, ends), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(
-        model.logits(tokens, ends, batch_bytes=1), expected, atol=1e-6, rtol=0
-    )  # row by row
+    assert_close(model.logits(tokens, ends), expected, rounds=100)
+    row_by_row = model.logits(tokens, ends, batch_bytes=1)
+    assert_close(row_by_row, expected, rounds=100)
     padded = tokens.clone()
     for i, end in enumerate(ends):
         padded[i, end + 1 :] = 0
-    torch.testing.assert_close(model.logits(padded, ends), expected, atol=1e-6, rtol=0)
+    assert_close(model.logits(padded, ends), expected, rounds=100)
     assert model.logits(tokens[:0], ends[:0]).shape == (0, model.shape.d_vocab)
     assert not everything.requires_grad
 
@@ -207,9 +204,8 @@ def test_logits_leave_no_hooks_or_gradients(checkpoint):
         tokens
     )  # and the bridge is whole: attention patterns can be hooked
     pattern = cache["blocks.1.attn.hook_pattern"]
-    assert pattern.shape == (2, model.shape.n_heads, 4, 4) and torch.allclose(
-        pattern.sum(-1), torch.ones(2, 2, 4)
-    )
+    assert pattern.shape == (2, model.shape.n_heads, 4, 4)
+    assert_close(pattern.sum(-1), 1.0, rounds=10, dtype=torch.float32)
 
 
 def test_one_clear_error_for_a_wrong_device(checkpoint):
@@ -234,7 +230,8 @@ def test_float16_on_pythia_warns(tmp_path):
     [
         (
             {"model_type": "mamba"},
-            r"narrow at step 10 is of architecture 'mamba'; these are supported: 'gpt_neox' \(Pythia, mini\), 'gpt2'",
+            r"narrow at step 10 is of architecture 'mamba'; these are supported: "
+            r"'gpt_neox' \(Pythia, mini\), 'gpt2'",
         ),
         (
             {"model_type": "olmo", "clip_qkv": 8.0},

@@ -1,10 +1,12 @@
-"""Circuits at every checkpoint: measured once, kept whole, compared by hand; and the pictures of them."""
+"""Circuits at every checkpoint: measured once, kept whole, compared by hand; and the pictures of
+them."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from closeness import assert_close
 from literal import Literal
 from toys import toy_model, toy_pairs
 
@@ -48,7 +50,7 @@ def test_a_second_time_is_read_and_equal(measured, monkeypatch):
     monkeypatch.setattr("circuitbook.studies.circuits.task_not_done", no_work)
     second = measure_circuits(**what)
     pd.testing.assert_frame_equal(circuit_tables.table(first), circuit_tables.table(second))
-    for a, b in zip(first, second):
+    for a, b in zip(first, second, strict=True):
         assert a.circuit.reason == b.circuit.reason and (a.circuit.mask == b.circuit.mask).all()
         assert a.circuit.about == b.circuit.about
         if a.circuit.found:
@@ -109,14 +111,12 @@ def test_patching_each_edge_and_node_equals_the_literal_twin(tmp_path):
     clean = literal.circuit(pairs, names).mean()
     edges, nodes = patch_each(model, pairs, "edges"), patch_each(model, pairs, "nodes")
     for name in graph.edge_names[::5]:
-        expected = float(clean - literal.circuit(pairs, names - {name}).mean())
-        assert edges[graph.edge(name)] == pytest.approx(expected, abs=1e-9)
+        expected = clean - literal.circuit(pairs, names - {name}).mean()
+        assert_close(edges[graph.edge(name)], expected, rounds=100, size=clean.abs())
     for i, node in enumerate(graph.source_names):
-        expected = float(
-            clean
-            - literal.circuit(pairs, {n for n in names if not n.startswith(node + "->")}).mean()
-        )
-        assert nodes[i] == pytest.approx(expected, abs=1e-9)
+        without = {n for n in names if not n.startswith(node + "->")}
+        expected = clean - literal.circuit(pairs, without).mean()
+        assert_close(nodes[i], expected, rounds=100, size=clean.abs())
     assert np.abs(nodes).max() > 0.01
     with pytest.raises(ValueError, match="cannot patch each of 'heads'"):
         patch_each(model, pairs, "heads")
@@ -144,10 +144,6 @@ def test_patterns_on_a_prompt_are_transformer_lens(tmp_path):
     tokens = torch.tensor([3, 1, 4, 1, 5])
     _, kept = model.bridge.run_with_cache(tokens[None])
     ours = patterns_on(model, tokens, [(1, 0), (0, 1)])
-    torch.testing.assert_close(
-        ours,
-        torch.stack([kept["pattern", 1][0, 0], kept["pattern", 0][0, 1]]).float(),
-        rtol=1e-5,
-        atol=1e-6,
-    )
+    theirs = torch.stack([kept["pattern", 1][0, 0], kept["pattern", 0][0, 1]])
+    assert_close(ours, theirs, rounds=10)
     assert ours.std() > 0.05

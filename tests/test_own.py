@@ -1,4 +1,5 @@
-"""A model of one's own: trained, stopped, gone on with; on part of the language; a suite like any other."""
+"""A model of one's own: trained, stopped, gone on with; on part of the language; a suite like any
+other."""
 
 from dataclasses import replace
 
@@ -83,7 +84,8 @@ def test_a_plan_that_cannot_be_is_one_line():
 
 @pytest.mark.slow
 def test_ioi_emerges_in_the_books_own_run(tmp_path):
-    """What the chapter rests on: at its own settings a circuit appears. (It says so truthfully where it does not.)"""
+    """What the chapter rests on: at its own settings a circuit appears. (It says so truthfully
+    where it does not.)"""
     from circuitbook.studies.abilities import task_performance
 
     suite, name = grow(own_plan(700), tmp_path, progress=False)

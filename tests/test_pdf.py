@@ -1,4 +1,5 @@
-"""The PDF: clear errors without a browser or a book, an old file kept when printing fails, and a real one where there is a browser."""
+"""The PDF: clear errors without a browser or a book, an old file kept when printing fails, and a
+real one where there is a browser."""
 
 import shutil
 import stat

@@ -93,7 +93,8 @@ def test_what_cannot_fit_is_refused_with_numbers(monkeypatch):
     )
     with pytest.raises(
         ValueError,
-        match=r'mini-l at step 3906 does not fit on cpu: it needs 0.0 GB in float32 .*DTYPE = "bfloat16" needs 0.0 GB',
+        match=r"mini-l at step 3906 does not fit on cpu: it needs 0.0 GB in float32 "
+        r'.*DTYPE = "bfloat16" needs 0.0 GB',
     ):
         checkpoint.load()
     assert checkpoint.load(dtype=torch.bfloat16).dtype == torch.bfloat16

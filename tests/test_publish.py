@@ -1,4 +1,5 @@
-"""What the checkout's origin does to the site: buttons and addresses where it is on GitHub, nothing where it is not."""
+"""What the checkout's origin does to the site: buttons and addresses where it is on GitHub, nothing
+where it is not."""
 
 import shutil
 import subprocess

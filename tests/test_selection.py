@@ -1,5 +1,7 @@
 """Orders of edges: greedy against a literal scan of all candidates, ties, nesting."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ def some_scores(seed, ties=False):
 
 
 def scanned(scores, graph, n, absolute):
-    """Literal greedy: look at every edge into a node that is in, take the best; ties to the first in the matrix."""
+    """Literal greedy: look at every edge into a node that is in, take the best; ties to the first
+    in the matrix."""
     wish, inside, taken = np.abs(scores) if absolute else scores, {graph.n_src}, []
     for _ in range(n):
         open_edges = [
@@ -51,7 +54,7 @@ def test_top_takes_the_largest_wherever_they_are():
 def test_circuits_of_an_order_are_nested():
     order = edge_order(some_scores(1), GRAPH)
     masks = [first_edges(order, GRAPH, n) for n in range(0, GRAPH.n_edges + 1, 7)]
-    assert all((small <= large).all() for small, large in zip(masks, masks[1:]))
+    assert all((small <= large).all() for small, large in itertools.pairwise(masks))
     assert first_edges(order, GRAPH, GRAPH.n_edges).sum() == GRAPH.n_edges and masks[0].sum() == 0
     assert first_edges(order, GRAPH, 9, prune=False).sum() == 9
 

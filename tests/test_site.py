@@ -1,4 +1,5 @@
-"""What the book's own Sphinx extensions do to a page, on a small book with the real configuration."""
+"""What the book's own Sphinx extensions do to a page, on a small book with the real
+configuration."""
 
 import html
 import re
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.slow
 
 
 def with_outputs(notebook, **outputs):
-    """The notebook as if executed: {number of the code cell: [(mime type, text), ...]}, numbers as "c0", "c1"."""
+    """The notebook as if executed: {number of the code cell: [(mime type, text), ...]}, numbers as
+    "c0", "c1"."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for name, shown in outputs.items():
         notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
@@ -61,15 +63,23 @@ def figures_of(page):
         for _, caption in found
     ]
     return [
-        (anchor, html.unescape(" ".join(text.split()))) for (anchor, _), text in zip(found, texts)
+        (anchor, html.unescape(" ".join(text.split())))
+        for (anchor, _), text in zip(found, texts, strict=True)
     ]
 
 
-IMAGE = '<img alt="curves that rise &amp; fall." src="data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4=">'
-VIEW = '<div id="v1" class="light-card" role="group" aria-label="A view to click"></div><script>let x = "<img>";</script>'
+IMAGE = (
+    '<img alt="curves that rise &amp; fall." src="data:image/svg+xml;base64,'
+    'PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4=">'
+)
+VIEW = (
+    '<div id="v1" class="light-card" role="group" aria-label="A view to click"></div>'
+    '<script>let x = "<img>";</script>'
+)
 
 
 def test_figures_get_number_caption_and_anchor(tmp_path):
+    in_a_table = "<img alt='in a table' src='data:image/gif;base64,AA'>"
     one = with_outputs(
         notebook_of(
             "# % # One",
@@ -81,12 +91,7 @@ def test_figures_get_number_caption_and_anchor(tmp_path):
         ),
         c0=[("text/html", IMAGE)],
         c1=[("text/html", IMAGE), ("text/markdown", "*In the cell* `x`."), ("text/html", VIEW)],
-        c2=[
-            (
-                "text/html",
-                "<table><tr><td><img alt='in a table' src='data:image/gif;base64,AA'></td></tr></table>",
-            )
-        ],
+        c2=[("text/html", f"<table><tr><td>{in_a_table}</td></tr></table>")],
     )
     two = with_outputs(
         notebook_of("# % # Two\n\nSee {numref}`fig-pair` and {numref}`fig-pair-2`.", "show()"),
@@ -125,11 +130,10 @@ def test_an_image_without_text_fails_the_build(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_buttons_lead_to_the_notebook_on_this_branch(tmp_path):
-    front = (
-        "# A Small Book\n\nShort.\n\n"
-        + 'This book is about *small* things, and it takes its time to say which "things" they are. '
-        * 4
+    sentence = (
+        'This book is about *small* things, and it takes its time to say which "things" they are. '
     )
+    front = "# A Small Book\n\nShort.\n\n" + 4 * sentence
     subprocess.run(["git", "init", "-q", "-b", "next", str(tmp_path)], check=True)
     subprocess.run(
         ["git", "-C", str(tmp_path), "remote", "add", "origin", "https://github.com/Me/book.git"],

@@ -31,7 +31,7 @@ def test_crossing_equals_the_slow_twin():
     x = np.array([0, 3, 7, 20, 100, 1000.0])
     curves = rng.normal(size=(200, 6)).cumsum(1)
     levels = rng.normal(size=200) * 2
-    expected = [crossing_slowly(x, c, v) for c, v in zip(curves, levels)]
+    expected = [crossing_slowly(x, c, v) for c, v in zip(curves, levels, strict=True)]
     assert np.isinf(expected).any() and np.isfinite(expected).sum() > 50
     np.testing.assert_allclose(crossing(x, curves, levels), expected, rtol=1e-12)
 

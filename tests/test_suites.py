@@ -27,13 +27,19 @@ def test_pythia_steps_and_tokens():
 
 def test_pythia_models():
     suite = load_suite("pythia")
-    sizes = "14m 31m 70m 160m 410m 1b 1.4b 2.8b 6.9b 12b".split()
+    sizes = ["14m", "31m", "70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b"]
     assert suite.standard == suite.models[:10] == tuple(f"pythia-{size}" for size in sizes)
     assert len(suite.models) == len(set(suite.models)) == 10 + 10 + 45 + 6 + 3
-    for name in (
-        "pythia-6.9b-deduped pythia-14m-seed9 pythia-410m-seed1 pythia-160m-data-seed3 pythia-160m-weight-seed1 "
-        "pythia-160m-attndropout pythia-160m-hiddendropout pythia-160m-alldropout"
-    ).split():
+    for name in [
+        "pythia-6.9b-deduped",
+        "pythia-14m-seed9",
+        "pythia-410m-seed1",
+        "pythia-160m-data-seed3",
+        "pythia-160m-weight-seed1",
+        "pythia-160m-attndropout",
+        "pythia-160m-hiddendropout",
+        "pythia-160m-alldropout",
+    ]:
         assert suite.checkpoint(name, 512).model == name
     assert "pythia-1b-seed1" not in suite.models and "pythia-160m-seed10" not in suite.models
 
@@ -68,7 +74,8 @@ def test_wrong_names_and_steps_say_the_way_out():
     with pytest.raises(ValueError) as error:
         suite.checkpoint("pythia-160m", 1001)
     assert str(error.value) == (
-        'step 1001 of pythia-160m does not exist; nearest are 1000 and 2000 (see suite.steps("pythia-160m"))'
+        "step 1001 of pythia-160m does not exist; nearest are 1000 and 2000 "
+        '(see suite.steps("pythia-160m"))'
     )
     for step, near in (
         (-1, "nearest is 0"),
@@ -121,7 +128,8 @@ def test_suite_json(folder_suite, tmp_path):
 
 
 def test_other_names_of_steps_and_a_run_alone(folder_suite, tmp_path):
-    """As a transformers Trainer leaves it: one run, checkpoint-<N>, the tokenizer in the folder above."""
+    """As a transformers Trainer leaves it: one run, checkpoint-<N>, the tokenizer in the folder
+    above."""
     run = tmp_path / "my-llm"
     for step in (2, 10):
         shutil.copytree(folder_suite / "narrow" / f"step{step}", run / f"checkpoint-{step}")
@@ -209,4 +217,4 @@ def test_weights_hash_of_shards(hub_repos, tmp_path):
     assert checkpoint.weights_hash == hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     shards[1].unlink()
     with pytest.raises(FileNotFoundError, match="model-00002-of-00002"):
-        checkpoint.weights_hash
+        _ = checkpoint.weights_hash

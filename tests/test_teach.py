@@ -1,4 +1,5 @@
-"""Student and instructor versions: nothing leaks, both are valid, and an unsolved student version runs."""
+"""Student and instructor versions: nothing leaks, both are valid, and an unsolved student version
+runs."""
 
 import re
 from pathlib import Path
@@ -125,7 +126,8 @@ def test_a_student_version_runs_from_top_to_bottom(versions, tmp_path):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_sources_tags_say_what_is_what(name):
-    """Each exercise is answered; what opens a solution closes it; notes are hidden from the book twice over."""
+    """Each exercise is answered; what opens a solution closes it; notes are hidden from the book
+    twice over."""
     cells = source_of(name).cells
     text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
     asked = re.findall(r":::\{exercise\}.*\n:label: (\S+)", text)
@@ -143,9 +145,13 @@ def test_the_sources_tags_say_what_is_what(name):
 
 def test_plain_markdown_reads_without_the_book():
     titles = {"circuits": "What is a circuit?"}
-    text = ":::{exercise} Two ways\n:label: a-b\n\nSee {doc}`/notebooks/circuits`, {doc}`there </notebooks/circuits>`, {doc}`/book/index`.\n:::"
+    text = (
+        ":::{exercise} Two ways\n:label: a-b\n\nSee {doc}`/notebooks/circuits`, "
+        "{doc}`there </notebooks/circuits>`, {doc}`/book/index`.\n:::"
+    )
     assert plain_markdown(text, {"a-b": 3}, titles) == (
-        "### Exercise 3: Two ways\n\nSee [What is a circuit?](circuits.ipynb), [there](circuits.ipynb), index."
+        "### Exercise 3: Two ways\n\n"
+        "See [What is a circuit?](circuits.ipynb), [there](circuits.ipynb), index."
     )
     assert (
         plain_markdown(":::{solution} a-b\n:class: dropdown\n\nSo.\n:::", {"a-b": 3}, {})

@@ -7,20 +7,18 @@ from conftest import WORDS, random_network, save_checkpoint
 from circuitbook.suites.finding import load_suite
 from circuitbook.tasks.base import PromptPairs
 
-LENGTHS, FIRST = (
-    (5, 8, 7, 6),
-    (0, 4, 3, 5),
-)  # tokens of a prompt, and the first position that differs
+LENGTHS, FIRST = (5, 8, 7, 6), (0, 4, 3, 5)  # tokens of a prompt; the first that differs
+VOCAB = len(WORDS)
 
 
 def toy_pairs(
-    metric="logit_difference", vocab=len(WORDS), seed=1, lengths=LENGTHS, first=FIRST
+    metric="logit_difference", vocab=VOCAB, seed=1, lengths=LENGTHS, first=FIRST
 ) -> PromptPairs:
     generator = torch.Generator().manual_seed(seed)
     n, width = len(lengths), max(lengths)
     clean = torch.randint(1, vocab, (n, width), generator=generator)
     corrupted = clean.clone()
-    for i, (length, start) in enumerate(zip(lengths, first)):
+    for i, (length, start) in enumerate(zip(lengths, first, strict=True)):
         corrupted[i, start] = 1 + clean[i, start] % (vocab - 1)  # never the same token
         if start + 2 < length:
             corrupted[i, start + 2] = 1 + (clean[i, start + 2] + 3) % (vocab - 1)

@@ -3,6 +3,7 @@ round."""
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -139,6 +140,16 @@ def test_many_circuits_at_once_in_any_chunks(toy):
 def test_a_circuit_of_another_graph_is_refused(toy):
     with pytest.raises(ValueError, match="n_layers=9.* but toy is"):
         evaluate_circuit(toy[1], toy_pairs(), Circuit(Graph(9, 2), Graph(9, 2).mask))
+
+
+def test_a_mask_of_another_shape_is_refused_with_both_shapes(toy):
+    right = graph_of(toy[1]).mask
+    shape = re.escape(str(list(right.shape)))
+    assert evaluate_masks(toy[1], toy_pairs(), []).shape == (0, len(toy_pairs()))
+    for wrong in (Graph(9, 2).mask, right.T, right[0]):
+        of_wrong = re.escape(str(list(wrong.shape)))
+        with pytest.raises(ValueError, match=rf"mask 1 is {of_wrong}, but .* toy has {shape}"):
+            evaluate_masks(toy[1], toy_pairs(), [right, wrong])
 
 
 # ------------------------------------------------------------------ the search

@@ -405,7 +405,7 @@ def test_unknown_words_of_a_prompt_are_named(mini):
 
 
 def test_pairs_of_unequal_length_are_refused(pythia):
-    prompt = Prompt("So Hermione", "So Ron", {}, {})
+    prompt = Prompt(clean="So Hermione", corrupted="So Ron", marks={}, words={})
     with pytest.raises(
         ValueError, match="'So Hermione' has . tokens and 'So Ron' has 2 .*equal lengths"
     ):

@@ -24,15 +24,14 @@ S_INHIBITION = ("through_q", "logit_difference", *PLACES)
 def s_inhibition(
     model: Model, pairs: PromptPairs, movers: Sequence[Head], seed: int = 42
 ) -> Float[np.ndarray, "head 5"]:
-    """What each head does to the name movers, float64 [head, 5], relative to the clean run; see
-    `S_INHIBITION`.
+    """What each head does to the name movers, relative to the clean run, float64.
 
-    through_q: change of the metric when the head, corrupted as in the task, is path-patched into
-    the movers' queries.
-    The others: the head's output at END comes from the prompt whose first two names have changed
-    places (the repeated name is the same, its place is not), into the movers' queries at END:
-    change of the logit difference, and of the movers' attention from END to IO, S1 and S2. (Tigges
-    et al. 2024: an S-inhibition head lowers the first two and raises the third.)
+    The columns are `S_INHIBITION`. through_q: change of the metric when the head, corrupted as in
+    the task, is path-patched into the movers' queries. The others: the head's output at END comes
+    from the prompt whose first two names have changed places (the repeated name is the same, its
+    place is not), into the movers' queries at END: change of the logit difference, and of the
+    movers' attention from END to IO, S1 and S2. (Tigges et al. 2024: an S-inhibition head lowers
+    the first two and raises the third.)
     """
     senders, receivers = all_heads(model), [f"{head_name(head)}<q>" for head in movers]
     clean = baselines(model, pairs)[0].double().mean()

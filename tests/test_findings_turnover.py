@@ -24,7 +24,8 @@ def pairs_of(rows):
     """A table as `turnover` makes it: (model, task, tokens_before, tokens_seen, edges) each."""
     columns = ["model", "task", "tokens_before", "tokens_seen", "edges"]
     table = pd.DataFrame(rows, columns=columns)
-    bounds = {"edges_ceiling": 0.9, "edges_floor": 0.1, "edges_degree": 0.2, "normalised_jaccard": 0.5}
+    bounds = {"edges_ceiling": 0.9, "edges_floor": 0.1, "edges_degree": 0.2}
+    bounds["normalised_jaccard"] = 0.5
     return table.assign(nodes=table["edges"] + 0.1, weighted=table["edges"] - 0.1, **bounds)
 
 

@@ -33,7 +33,7 @@ def key_of(**what):
 
 
 class Counted:
-    """A compute function that counts its calls in a file, one line per call, from whatever process."""
+    """A compute function that counts its calls in a file, a line per call, from any process."""
 
     def __init__(self, folder: Path, value: float = 1.5, seconds: float = 0.0):
         self.file, self.value, self.seconds = folder / "calls", value, seconds
@@ -150,10 +150,12 @@ def test_what_is_the_same_and_what_is_not():
         key_of(dtype=torch.float32) == key_of(dtype=np.dtype("float32")) == key_of(dtype="float32")
     )
     different = [
-        key_of(x=1), key_of(x=1.0), key_of(x=True), key_of(x="1"), key_of(x=None), key_of(x=[1]), key_of(y=1),
+        key_of(x=1), key_of(x=1.0), key_of(x=True), key_of(x="1"), key_of(x=None), key_of(x=[1]),
+        key_of(y=1), key_of(x=np.arange(2)), key_of(x=np.arange(3)),
         key_of(x=Recipe(5)), key_of(x=Recipe(30)), key_of(x=Recipe(5, False)),
         key_of(x={"points": 5, "absolute": True}),
-        key_of(x=Side.LEFT), key_of(x="l"), key_of(dtype=torch.float16), measurement_key("other", x=1),
+        key_of(x=Side.LEFT), key_of(x="l"), key_of(dtype=torch.float16),
+        key_of(x=wait_for), key_of(x=flip_bit), measurement_key("other", x=1),
     ]  # fmt: skip
     assert len({key.digest for key in different}) == len(different)
 

@@ -170,7 +170,7 @@ def test_shards_cover_every_checkpoint_once(place):
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_shard_knows_every_byte_of_its_checkpoints(tmp_path, name):
-    """One byte changes, size and mtime stay: the shard with that checkpoint is new work, the other is not."""
+    """One byte changes, size and mtime stay: the shard with that checkpoint is new work."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/abilities.ipynb").write_text("{}")
     for step in (0, 1):

@@ -26,7 +26,7 @@ HEAD, ABILITY = ("o", "#0072b2"), ("s", "#d55e00")  # marker and colour
 
 def attention_on(model: Model, tokens: torch.Tensor, heads: Sequence[Head]) -> HTML:
     """Where these heads look on one prompt, int64 [position]: maps to choose from."""
-    words = [model.tokenizer.decode([token]) for token in tokens.tolist()]
+    words = [str(model.tokenizer.decode([token])) for token in tokens.tolist()]
     return attention_heads(
         words, patterns_on(model, tokens, heads), [head_label(head) for head in heads]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import torch
@@ -14,10 +16,13 @@ from circuitbook.tasks.registry import TASKS
 from circuitbook.tasks.stories.documents import document
 from circuitbook.tasks.stories.world import World
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 LOSS_WINDOW = 32  # updates that one row's training loss is the mean of
 
 
-def fresh_text(tokenizer, rows: int = 64, seed: int = 7) -> torch.Tensor:
+def fresh_text(tokenizer: PreTrainedTokenizerBase, rows: int = 64, seed: int = 7) -> torch.Tensor:
     """Documents that no training run has seen (their own seed), as token ids int64 [rows, 64]."""
     rng = World(f"circuitbook mini held-out {seed}")
     stream: list[str] = []

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 from circuitbook.tasks.stories.documents import document
 from circuitbook.tasks.stories.repetition import RECITABLE
 from circuitbook.tasks.stories.world import SURNAMES, World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 EOS, UNK = "<|endoftext|>", "<unk>"
 
@@ -50,7 +54,7 @@ def vocabulary() -> tuple[str, ...]:
     return (EOS, UNK, *sorted(words))
 
 
-def build_tokenizer(words: tuple[str, ...] | None = None):
+def build_tokenizer(words: tuple[str, ...] | None = None) -> PreTrainedTokenizerBase:
     """A `PreTrainedTokenizerFast` over `words` (default: `vocabulary()`), which AutoTokenizer loads
     once it is saved."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers

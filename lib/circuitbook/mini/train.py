@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from circuitbook.tasks.lexicon import held_out_pair
 from circuitbook.tasks.stories.documents import _weights, document
 from circuitbook.tasks.stories.repetition import names_in
 from circuitbook.tasks.stories.world import World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 BATCH, CONTEXT = 32, 64
 
@@ -88,7 +92,7 @@ PLANS = {
 }
 
 
-def build_model(plan: Plan):
+def build_model(plan: Plan) -> PreTrainedModel:
     """The transformers model of a plan at step 0, float32."""
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
@@ -166,7 +170,7 @@ def learning_rate(plan: Plan, step: int) -> float:
     return plan.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
-def save_checkpoint(model, folder: Path) -> None:
+def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     """A transformers checkpoint in float16, with its tokenizer; the folder appears whole or not at
     all."""
     partial = folder.with_name(folder.name + f".partial{os.getpid()}")
@@ -202,7 +206,8 @@ def train(
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     state_file.parent.mkdir(parents=True, exist_ok=True)
-    model = build_model(plan).to(device).train()
+    model = build_model(plan).train()
+    torch.nn.Module.to(model, device)  # transformers' own `to` is not typed
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(

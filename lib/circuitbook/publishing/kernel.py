@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
@@ -59,7 +59,7 @@ def _bar(title: str) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _ticking(bar, trace: Path, title: str) -> Iterator[None]:
+def _ticking(bar: Any, trace: Path, title: str) -> Iterator[None]:
     """Shows time and measurements while a long cell runs: on the bar each second, or as a line
     every half minute."""
     stop, terminal = threading.Event(), sys.stderr.isatty()
@@ -101,7 +101,7 @@ def _this_python(environment: dict[str, str], output: TextIO) -> type[AsyncKerne
     class ThisPython(AsyncKernelManager):
         kernel_spec = property(lambda self: spec)
 
-        async def start_kernel(self, **options):
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             await super().start_kernel(
                 **options, stdout=output, stderr=output
             )  # what bypasses the cells
@@ -115,7 +115,16 @@ class _Engine(NBClientEngine):
     name = "circuitbook"
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, *, trace, title, stderr_file, **options):
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        trace: Path,
+        title: str,
+        stderr_file: TextIO,
+        **options: Any,
+    ) -> None:
         manager = _this_python(_kernel_environment(trace), stderr_file)
         with (
             tempfile.TemporaryDirectory(prefix="circuitbook-") as private,

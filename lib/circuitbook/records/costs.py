@@ -104,13 +104,14 @@ def recorded_cost(path: str | Path | None = None) -> dict:
             raise ValueError("at least three of Pythia's shapes are needed")
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
-            f"{file} is no record of benchmarks/cost.py ({error!r}); make one with python benchmarks/cost.py"
+            f"{file} is no record of benchmarks/cost.py ({error!r}); make one with "
+            "python benchmarks/cost.py"
         ) from error
     return record
 
 
 def fit(record: dict) -> list[Fit]:
-    """A fit for each part: non-negative rates with the least squares of predicted / measured - 1."""
+    """A fit for each part: non-negative rates, least squares of predicted / measured - 1."""
     out = []
     for part in TERMS:
         seconds = {

@@ -13,11 +13,21 @@ from circuitbook.paths import DATA
 from circuitbook.suites.pythia import PYTHIA_TOKENS_PER_STEP
 
 TABLES = {
-    "task_performance": "mean IOI logit difference of pythia-410m and pythia-2.8b over training (70 prompts)",
-    "single_values": "IOI logit differences at the last step: pythia-160m, and its variant without dropout",
-    "node_counts": "mean number of nodes in the circuit over checkpoints from step 1000 on, five models, four tasks",
+    "task_performance": (
+        "mean IOI logit difference of pythia-410m and pythia-2.8b over training (70 prompts)"
+    ),
+    "single_values": (
+        "IOI logit differences at the last step: pythia-160m, and its variant without dropout"
+    ),
+    "node_counts": (
+        "mean number of nodes in the circuit over checkpoints from step 1000 on, five models, "
+        "four tasks"
+    ),
     "edge_counts": "edges in the IOI circuit over training: pythia-410m and pythia-2.8b",
-    "jaccard": "Jaccard similarity of edges, checkpoint `step` with `step_next`: moving averages, and one raw series",
+    "jaccard": (
+        "Jaccard similarity of edges, checkpoint `step` with `step_next`: moving averages, and "
+        "one raw series"
+    ),
     "copy_scores": "copy scores (percent) of seven heads of pythia-410m over training",
 }
 

@@ -191,21 +191,16 @@ class Closure:
 
     def _define(self, place: Place) -> Definition | None:
         module, name = place
-        source = (
-            read_module(module, self.overlay) if module.partition(".")[0] == self.package else None
-        )
+        ours = module.partition(".")[0] == self.package
+        source = read_module(module, self.overlay) if ours else None
         if source is None:
             return None
         first, *inner = name.split(".")
         nodes: list[ast.stmt] = source.statements.get(first, [])
         for part in inner:
             members = [node for outer in nodes for node in ast.walk(outer) if node is not outer]
-            nodes = [
-                node
-                for node in members
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-                and node.name == part
-            ][-1:]
+            named = [node for node in members if getattr(node, "name", None) == part]
+            nodes = [node for node in named if isinstance(node, ast.stmt)][-1:]
         if not nodes:
             return None
         return Outliner(self, source, place, nodes).definition

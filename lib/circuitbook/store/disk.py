@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -139,7 +140,7 @@ class Store:
             )
         return pd.DataFrame(rows).sort_values("date", kind="stable", ignore_index=True)
 
-    def _get(self, key: Key, compute: Callable[[], object], form: _Format) -> object:
+    def _get(self, key: Key, compute: Callable[[], object], form: _Format) -> Any:
         if not isinstance(key, Key):
             raise TypeError(f"a key comes from measurement_key(...), not {key!r}")
         with contextlib.suppress(_Damaged):  # without the lock: a read-only store can still be read
@@ -157,7 +158,9 @@ class Store:
             value = compute()
             seconds = time.perf_counter() - started
             self._write(key, value, form, seconds)
-            return self._used(key, "measured", *self._read(key, form))
+            written = self._read(key, form)
+            assert written is not None, f"{key} was written a moment ago"
+            return self._used(key, "measured", *written)
 
     def _base(self, key: Key) -> Path:
         return self.path / key.kind / key.digest[:2] / key.digest
@@ -219,7 +222,8 @@ class Store:
             raise StoreError(
                 f"measurement {key} took {seconds:.0f} s but could not be written to {self.path}: "
                 f"{error.strerror or error}; what was there before is unharmed, and the result is "
-                "in this error's .value. Free some space, or set CIRCUITBOOK_STORE to another folder",
+                "in this error's .value. Free some space, or set CIRCUITBOOK_STORE to another "
+                "folder",
                 value,
             ) from error
 

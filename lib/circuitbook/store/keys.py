@@ -79,7 +79,7 @@ def measurement_key(kind: str, code: Sequence[ModuleType | Callable] = (), **wha
 def _plain(value: object, field: str) -> object:
     """`value` as JSON can hold it. `field` is its path, for errors: "recipe.points", "steps[3]"."""
     if hasattr(type(value), "__measurement_key__"):
-        return _plain(value.__measurement_key__(), field)
+        return _plain(value.__measurement_key__(), field)  # type: ignore[attr-defined]
     if value is None or isinstance(value, (bool, str)) and not isinstance(value, enum.Enum):
         return value
     if isinstance(value, enum.Enum):

@@ -65,12 +65,12 @@ class Outliner:
                 if isinstance(inner, (ast.Import, ast.ImportFrom)):
                     self.local |= imported(inner, source.name, source.is_package)
         top = nodes[-1]
+        outlines: list[object]
         if isinstance(top, ast.ClassDef):
             outlines = [self.class_outline(top)]
         elif isinstance(top, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            outlines = [
-                self.function_outline(top, place[1].rpartition(".")[2] if "." in place[1] else "")
-            ]
+            in_a_class, _, method = place[1].rpartition(".")
+            outlines = [self.function_outline(top, method if in_a_class else "")]
         else:
             outlines = [self.outline(node) for node in nodes]
         for node in nodes:
@@ -199,9 +199,7 @@ class Outliner:
         """
         if isinstance(found, Binding):
             if found.name is None and found.module.partition(".")[0] == self.resolver.package:
-                for name in self.resolver._known(
-                    found.module
-                ).statements:  # the module itself: all that is in it
+                for name in self.resolver.names_in(found.module):  # the module itself: all in it
                     self.mentions.add((found.module, name))
             return ("from", found.module, found.name or "")
         self.refers_to.append(found)

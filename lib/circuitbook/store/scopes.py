@@ -60,7 +60,7 @@ def _less_methods(node: ast.AST) -> Iterator[ast.AST]:
     yield node
     for child in ast.iter_child_nodes(node):
         method = isinstance(node, ast.ClassDef) and isinstance(child, FUNCTIONS)
-        if not method or child.name.startswith("__"):
+        if not method or str(getattr(child, "name", "")).startswith("__"):
             yield from _less_methods(child)
 
 

@@ -41,7 +41,7 @@ MIN_METRIC = {name: task.min_metric for name, task in TASKS.items()} | {REPETITI
 
 
 def task_performance(
-    model: Model, task: str, n: int, seed: int = 42, **options: object
+    model: Model, task: str, n: int, seed: int = 42, **options: Any
 ) -> pd.DataFrame:
     """The model's answers to `n` prompts of a task, by name: see `answers_to`."""
     return answers_to(model, task=get_task(task), n=n, seed=seed, **options)

@@ -12,7 +12,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -137,7 +137,7 @@ def search_circuit(
     return circuit, scores.relative_gap, others
 
 
-def _circuit_arrays(model: Model, **settings: object) -> dict[str, np.ndarray]:
+def _circuit_arrays(model: Model, **settings: Any) -> dict[str, np.ndarray]:
     """`search_circuit` as the store keeps it."""
     return _to_arrays(*search_circuit(model, **settings))
 
@@ -192,8 +192,17 @@ def measure_circuits(
         checkpoint = here.checkpoint
         for task in tasks:
             kept = here.arrays("circuits", _circuit_arrays, **_settings(task, recipe, seed))
-            about = (checkpoint.model, checkpoint.step, checkpoint.tokens_seen, task)
-            results.append(CircuitResult(*about, *_from_arrays(kept)))
+            circuit, gap, resampled = _from_arrays(kept)
+            result = CircuitResult(
+                model=checkpoint.model,
+                step=checkpoint.step,
+                tokens_seen=cast(int, checkpoint.tokens_seen),  # None if the suite does not say
+                task=task,
+                circuit=circuit,
+                relative_gap=gap,
+                edges_resampled=resampled,
+            )
+            results.append(result)
     return results
 
 

@@ -47,7 +47,8 @@ def _share_row(classes: HeadClasses, stage: str, form: str, draws: int) -> dict:
         row["members"] = int((counted & classes.members(stage)).sum())
     if not np.isnan(share):
         weights = bootstrap_draws(len(classes.clean), draws)
-        row["low"], row["high"] = map(float, interval(classes.share(stage, form, weights)))
+        samples = np.asarray(classes.share(stage, form, weights))
+        row["low"], row["high"] = map(float, interval(samples))
         null = classes.null_shares(stage, form, draws)
         row["null_low"], row["null_high"] = map(float, interval(null))
         row |= {"null": float(null.mean()), "beats": float((null < share - 1e-12).mean())}
@@ -102,5 +103,5 @@ def verdict(shares: pd.DataFrame, claimed: float) -> ShareVerdict:
     bounds = zip(shares["low"], shares["high"], strict=True)
     answer = all_of(decide(low, high, claimed) for low, high in bounds)
     worst = shares.loc[shares["share"].idxmin()]
-    numbers = (float(worst[name]) for name in ("share", "low", "high"))
-    return ShareVerdict(answer, *numbers, len(shares))
+    share, low, high = (float(worst[name]) for name in ("share", "low", "high"))
+    return ShareVerdict(answer, share, low, high, len(shares))

@@ -108,6 +108,7 @@ def classify_heads(
             )
             signals.append(effect(through.metric))
             if signal == settings.signal:
+                assert through.attention is not None
                 after = through.attention.double().mean(3).numpy()  # [head, receiver, place]
                 worse = (signals[-1] < 0) & turned_away(after - before, classes["name mover"][rows])
         inhibits = (effect(patched) < -settings.through_bar) & worse

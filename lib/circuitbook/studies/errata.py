@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,18 +40,23 @@ SWAP_COLUMNS = ["own", "right", "published", "source_own", "model", "step", "hea
 # ---- swaps
 
 
+def _fused_matrices(hf_model: Any) -> list[torch.nn.Linear]:
+    """The query-key-value matrix of each layer of a GPT-NeoX."""
+    return [layer.attention.query_key_value for layer in hf_model.base_model.layers]
+
+
 def published_swap(target: Model, source: Model, which: Sequence[Head]) -> Model:
     """`target`, a GPT-NeoX, with what the stored code of the authors takes from `source` for these
     heads: columns (not rows) head * d_head ... of the fused query-key-value matrix, which are
     *input* dimensions of every head, the same slice of its bias, and no output.
     """
-    out, theirs = copy.deepcopy(target.hf_model), source.hf_model.base_model.layers
+    out = copy.deepcopy(target.hf_model)
+    ours, theirs = (_fused_matrices(hf_model) for hf_model in (out, source.hf_model))
     with torch.no_grad():
         for layer, head in which:
-            ours = out.base_model.layers[layer].attention.query_key_value
             part = slice(head * target.shape.d_head, (head + 1) * target.shape.d_head)
-            ours.weight[:, part] = theirs[layer].attention.query_key_value.weight[:, part]
-            ours.bias[part] = theirs[layer].attention.query_key_value.bias[part]
+            ours[layer].weight[:, part] = theirs[layer].weight[:, part]
+            ours[layer].bias[part] = theirs[layer].bias[part]
     return dataclasses.replace(target, hf_model=out)
 
 
@@ -112,11 +117,11 @@ def _at_each(
     suite: Suite,
     cases: Sequence[Place],
     store: Store,
-    measure,
+    measure: Callable[..., pd.DataFrame],
     *,
     device: str,
     dtype: torch.dtype,
-    **what,
+    **what: object,
 ) -> pd.DataFrame:
     """measure(model, **what) at each (model, step), with columns model and step."""
     frames = []
@@ -187,7 +192,9 @@ def suppression_table(
     function = function_tokens(model.tokenizer)
     for draw in range(draws):
         tokens = documents(model, texts, positions, text, seed=draw)
-        for count in counts if tokens is not None else ():
+        if tokens is None:
+            continue
+        for count in counts:
             kept, ablated = copy_suppression(
                 network_of(model), tokens.to(model.device), function, count
             )
@@ -233,21 +240,14 @@ def width_by_prompts(
     width. Resampled from the prompts there are.
     """
     rows, rng = [], np.random.default_rng(seed)
-    for one in head_classes:
+    for classes in head_classes:
+        prompts = len(classes.clean)
         for count in counts:
-            n = len(one.clean)
-            weights = rng.multinomial(count, np.full(n, 1 / n), size=draws) / count
-            shares = one.share("direct", "all heads", weights)
+            draw = rng.multinomial(count, np.full(prompts, 1 / prompts), size=draws) / count
+            shares = np.asarray(classes.share("direct", "all heads", draw))
             if np.isfinite(shares).all():
                 low, high = interval(shares)
-                rows.append(
-                    {
-                        "model": one.model,
-                        "step": one.step,
-                        "prompts": count,
-                        "width": float(high - low),
-                    }
-                )
+                rows.append((classes.model, classes.step, count, float(high - low)))
     return pd.DataFrame(rows, columns=["model", "step", "prompts", "width"])
 
 

@@ -82,7 +82,7 @@ def formation(
     strongest = np.array([at.score(kind).max() for at in training])
     resampled = np.stack([at.score(kind, weights).max(1) for at in training], 1)
     return dated(
-        [at.tokens_seen for at in training],
+        np.array([at.tokens_seen for at in training]),
         strongest,
         resampled,
         share,

@@ -228,7 +228,7 @@ def _head_classes(
         corrupted=scores.arrays["corrupted"].astype(float),
         patched=patched,
         classes={name: members.astype(bool) for name, members in classes.items()},
-        in_circuit=circuit.mask.any(1)[rows],
+        in_circuit=np.any(circuit.mask[rows], axis=1),
         receivers={
             kind: [(int(layer), int(head)) for layer, head in heads]
             for kind, heads in part("receivers.").items()

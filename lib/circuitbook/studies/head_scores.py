@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -310,5 +310,6 @@ def measure_heads(
     for here in at_checkpoints(suite, models, store, what="heads", steps=steps, **where):
         arrays = _assembled(recipe.heads, recipe.seed, text, here.arrays)
         n_heads, place = int(arrays.pop("n_heads")), here.checkpoint
-        results.append(HeadScores(place.model, place.step, place.tokens_seen, n_heads, arrays))
+        tokens = cast(int, place.tokens_seen)  # None only if the suite does not say
+        results.append(HeadScores(place.model, place.step, tokens, n_heads, arrays))
     return results

@@ -22,8 +22,10 @@ def metric_of_masks(
     """{"metric": float64 [2 + mask, n]}: see `measure_masks`; masks bool [mask, src, dst]."""
     pairs = task.prompts(model.tokenizer, n=prompts, seed=seed, **options)
     runs = CorruptedRuns(model, pairs)
-    patched = evaluate_masks(model, pairs, list(masks), runs=runs) if len(masks) else []
-    return {"metric": torch.stack([*runs.baselines(), *patched]).double().numpy()}
+    metrics = list(runs.baselines())
+    if len(masks):
+        metrics += list(evaluate_masks(model, pairs, list(masks), runs=runs))
+    return {"metric": torch.stack(metrics).double().numpy()}
 
 
 def measure_masks(

@@ -74,8 +74,8 @@ def _across_seeds(
     graph = circuit.graph
     random = []
     for draw in range(draws):
-        masks = [random_circuit(graph, one.n_edges, rng) for one in (circuit, other)]
-        random.append(relabelled_jaccard(*masks, graph, seed=draw))
+        mask, other_mask = (random_circuit(graph, c.n_edges, rng) for c in (circuit, other))
+        random.append(relabelled_jaccard(mask, other_mask, graph, seed=draw))
     matched = relabelled_jaccard(circuit.mask, other.mask, graph)
     return jaccard(circuit.mask, other.mask), matched, float(np.mean(random))
 

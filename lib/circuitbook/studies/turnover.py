@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -162,11 +163,11 @@ def turnover(
     return pd.DataFrame(columns=TURNOVER_COLUMNS).astype(numbers)
 
 
-def _pair_row(before: CircuitResult, after: CircuitResult, bounds: _Bounds) -> dict:
+def _pair_row(before: CircuitResult, after: CircuitResult, bounds: _Bounds) -> dict[str, Any]:
     """One row of `turnover`, less the moving averages."""
     values = (after.model, after.task, after.step, before.step)
     tokens = (after.tokens_seen, before.tokens_seen)
-    row = dict(zip(PAIR_COLUMNS, (*values, *tokens), strict=True))
+    row: dict[str, Any] = dict(zip(PAIR_COLUMNS, (*values, *tokens), strict=True))
     same = _similarities(before.circuit.mask, after.circuit.mask, after)
     ceiling = bounds.ceiling(before, after)
     floor, degree = bounds.floors(before, after)

@@ -70,7 +70,8 @@ def memory_line(model: str, selection: Selection) -> str | None:
     shape = PYTHIA_SHAPES.get(size_of(model) or "")
     if shape is None:
         return None
-    needs = plan_memory(shape, selection.dtype)
+    kind = torch.device(selection.device).type
+    needs = plan_memory(shape, selection.dtype, device=kind)
     free = free_memory(torch.device(selection.device))
     line = f"{model}: {needs.minimum / 1e9:.1f} GB at least "
     line += f"({needs.weights / 1e9:.1f} for the weights)"

@@ -222,7 +222,7 @@ def head_then_and_now(chapter: Chapter, fates_table: pd.DataFrame) -> HeadThenAn
         task = get_task(SERVES[head["kind"]])
         pairs = task.prompts(model.tokenizer, n=1, seed=chapter.recipe.seed)
         tokens = pairs.clean[0, : int(pairs.end[0]) + 1]
-        words = [model.tokenizer.decode([token]) for token in tokens.tolist()]
+        words = [str(model.tokenizer.decode([token])) for token in tokens.tolist()]
         (pattern,) = patterns_on(model, tokens, [head_from_label(head["head"])])
         patterns[f"{short_number(at.tokens_seen)} tokens"] = pattern
     return HeadThenAndNow(head["model"], head["head"], head["kind"], loses, words, patterns)

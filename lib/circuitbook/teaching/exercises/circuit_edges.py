@@ -100,7 +100,7 @@ def _of_products(reduce: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
     """A wrong score that is made of the right products, (corrupted - clean) * gradient
     [point, prompt, pos, d]."""
 
-    def score(clean: torch.Tensor, corrupted: torch.Tensor, gradients: torch.Tensor):
+    def score(clean: torch.Tensor, corrupted: torch.Tensor, gradients: torch.Tensor) -> object:
         return reduce((corrupted - clean)[None] * gradients)
 
     return score

@@ -139,7 +139,7 @@ def _of_hits(
     """A wrong score that is made of hits, bool [prompt, place]: whether the place's own name is
     among the k tokens with the highest logits, or the lowest."""
 
-    def score(written: torch.Tensor, unembedding: torch.Tensor, names: torch.Tensor):
+    def score(written: torch.Tensor, unembedding: torch.Tensor, names: torch.Tensor) -> object:
         chosen = (written @ unembedding.T).topk(k, -1, largest=not lowest).indices
         return reduce((chosen == names[..., None]).any(-1))
 

@@ -1,11 +1,13 @@
-"""What all measurements of one checkpoint cost, by part, at Pythia's shapes: what the page "Precision and cost" extrapolates from.
+"""What all measurements of one checkpoint cost, by part, at Pythia's shapes: what the page "Precision
+and cost" extrapolates from.
 
-    python benchmarks/cost.py                       14m to 160m on one core; writes what the page shows
-    python benchmarks/cost.py --device cuda         70m to 12b on a GPU (never run by us: we had none)
+    python benchmarks/cost.py                    14m to 160m on one core; writes what the page shows
+    python benchmarks/cost.py --device cuda      70m to 12b on a GPU
 
-Random weights, the settings of the `robust` recipe, IOI prompts (the longest of the four tasks) in the mini suite's language. On a
-CPU the time is the process's own on one thread, so that it hardly depends on what else the machine does. Models with random weights
-do no task, so each part is called by itself rather than through the chapters, which would skip most of it.
+Random weights, the settings of the `robust` recipe, IOI prompts (the longest of the four tasks) in
+the mini suite's language. On a CPU the time is the process's own on one thread, so that it hardly
+depends on what else the machine does. Models with random weights do no task, so each part is called
+by itself rather than through the chapters, which would skip most of it.
 """
 
 from __future__ import annotations

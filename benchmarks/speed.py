@@ -1,10 +1,12 @@
-"""How fast attribution and circuits are, as ratios to plain passes of the transformers model in the same run.
+"""How fast attribution and circuits are, as ratios to plain passes of the transformers model in the
+same run.
 
     make bench                                   all of it; writes what the book's page shows
-    python benchmarks/speed.py --device cuda     Pythia's shapes, 70m to 12b, on a GPU (never run by us: we had none)
+    python benchmarks/speed.py --device cuda     Pythia's shapes, 70m to 12b, on a GPU
 
-Random weights; prompts are IOI in the mini suite's language, 14 to 20 tokens, about as long as Pythia's. Every case runs
-in a process of its own, so that its peak memory is its own. Times are the best of a few repetitions.
+Random weights; prompts are IOI in the mini suite's language, 14 to 20 tokens, about as long as
+Pythia's. Every case runs in a process of its own, so that its peak memory is its own. Times are the
+best of a few repetitions.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "lib" / "circuitbook" / "data" / "speed.json"
@@ -186,8 +189,8 @@ def case(
         out[str(size)] = {
             "edges": circuit.n_edges,
             "nodes": circuit.n_nodes,
-            "known": best(lambda: evaluate_masks(model, pairs, [mask], runs=runs), repeat),
-            "whole": best(lambda: evaluate_circuit(model, pairs, circuit), repeat),
+            "known": best(partial(evaluate_masks, model, pairs, [mask], runs=runs), repeat),
+            "whole": best(partial(evaluate_circuit, model, pairs, circuit), repeat),
         }
     return out
 
@@ -247,15 +250,19 @@ def main() -> None:
                 ]
             results = {"gpu": rows}
         else:
+
+            def case(**what: object) -> dict:
+                return run_case(folder, **({"kind": "attribution", "shape": "160m"} | what))
+
             parts = {
-                "ratio": lambda: one(kind="ratio"),
-                "memory": lambda: one(),
-                "circuits": lambda: one(kind="circuits"),
-                "prompts": lambda: [one(shape="70m", prompts=n) for n in (4, 16, 64, 256)],
-                "points": lambda: [one(shape="70m", points=m) for m in (1, 2, 5, 10, 30)],
-                "length": lambda: [one(shape="70m", shift=k) for k in (0, 16, 48, 96)],
+                "ratio": lambda: case(kind="ratio"),
+                "memory": lambda: case(),
+                "circuits": lambda: case(kind="circuits"),
+                "prompts": lambda: [case(shape="70m", prompts=n) for n in (4, 16, 64, 256)],
+                "points": lambda: [case(shape="70m", points=m) for m in (1, 2, 5, 10, 30)],
+                "length": lambda: [case(shape="70m", shift=k) for k in (0, 16, 48, 96)],
                 "models": lambda: [
-                    one(shape=shape) | {"plain": one(shape=shape, kind="plain")["seconds"]}
+                    case(shape=shape) | {"plain": case(shape=shape, kind="plain")["seconds"]}
                     for shape in shapes
                 ],
             }
@@ -263,9 +270,6 @@ def main() -> None:
                 parser.error(f"there is no part {options.only!r}; there are {', '.join(parts)}")
             for shape in shapes:
                 run_case(folder, kind="attribution", shape=shape)  # writes the weights
-            one = lambda **what: run_case(
-                folder, **({"kind": "attribution", "shape": "160m"} | what)
-            )
             results = {name: part() for name, part in parts.items() if options.only in (None, name)}
             if options.only:
                 results = json.loads(RESULTS.read_text()) | results

@@ -21,7 +21,7 @@ from circuitbook.sweep.command import add_sweep_arguments, sweep_from_arguments
 from circuitbook.teaching.course import add_teach_arguments, teach_from_arguments
 
 
-def _train_one(name: str, out: Path, state: Path, threads: int, device: str) -> str:
+def _train_model(name: str, out: Path, state: Path, threads: int, device: str) -> str:
     import torch
 
     from circuitbook.mini.log import training_log
@@ -53,7 +53,7 @@ def train_command(args: argparse.Namespace) -> None:
     if args.jobs > 1 and len(names) > 1:
         return _train_side_by_side(names, args)
     for name in names:
-        print(_train_one(name, args.out, args.state, args.threads, args.device), flush=True)
+        print(_train_model(name, args.out, args.state, args.threads, args.device), flush=True)
 
 
 def _train_side_by_side(names: list[str], args: argparse.Namespace) -> None:

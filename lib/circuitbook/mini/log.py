@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 LOSS_WINDOW = 32  # updates that one row's training loss is the mean of
 
 
+<<<<<<< HEAD
 def fresh_text(tokenizer: PreTrainedTokenizerBase, rows: int = 64, seed: int = 7) -> torch.Tensor:
+=======
+def fresh_text(tokenizer, *, rows: int = 64, seed: int = 7) -> torch.Tensor:
+>>>>>>> h-less
     """Documents that no training run has seen (their own seed), as token ids int64 [rows, 64]."""
     rng = World(f"circuitbook mini held-out {seed}")
     stream: list[str] = []
@@ -34,7 +38,7 @@ def fresh_text(tokenizer: PreTrainedTokenizerBase, rows: int = 64, seed: int = 7
 
 
 def training_log(
-    suite: Suite, name: str, losses: list[float], n: int = 200, seed: int = 42
+    suite: Suite, name: str, losses: list[float], *, n: int = 200, seed: int = 42
 ) -> pd.DataFrame:
     """One row per `LOSS_WINDOW` updates and per checkpoint.
 

@@ -70,7 +70,7 @@ def name_of(plan: Plan) -> str:
 
 
 def grow(
-    plan: Plan, folder: str | Path, device: str = "cpu", progress: bool = True
+    plan: Plan, folder: str | Path, *, device: str = "cpu", progress: bool = True
 ) -> tuple[Suite, str]:
     """Trains `plan` in `folder` and gives (the folder as a suite, the model's name). Stopped, the
     next call goes on.
@@ -81,7 +81,7 @@ def grow(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(name, plan, folder, folder / ".state", device, progress)
+        train(name, plan, folder, folder / ".state", device=device, progress=progress)
     finally:
         torch.set_num_threads(threads)
     write_atomically(

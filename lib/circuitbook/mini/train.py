@@ -192,7 +192,13 @@ def fingerprint(plan: Plan, data_seed: int) -> str:
 
 
 def train(
-    name: str, plan: Plan, out: Path, state_dir: Path, device: str = "cpu", progress: bool = True
+    name: str,
+    plan: Plan,
+    out: Path,
+    state_dir: Path,
+    *,
+    device: str = "cpu",
+    progress: bool = True,
 ) -> Path:
     """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json`
     beside them.

@@ -91,7 +91,7 @@ def top_of(page: Page, name: str) -> str:
     return path.removesuffix(name) if path.startswith("/") and path.endswith(f"/{name}") else "/"
 
 
-def check_site(site: Path, external: bool = False) -> list[str]:
+def check_site(site: Path, *, external: bool = False) -> list[str]:
     """One line per fault of the site in folder `site`: "page.html:12: ...", in order; empty if all
     is well.
 
@@ -180,7 +180,7 @@ def _outside(links: dict[str, str], timeout: float = 20) -> list[str]:
         ]
 
 
-def listed(faults: Iterable[str], most: int = 40) -> str:
+def listed(faults: Iterable[str], *, most: int = 40) -> str:
     """The faults as the lines of a message, no more than `most`."""
     lines = list(faults)
     if len(lines) > most:
@@ -206,10 +206,10 @@ def add_links_arguments(parser: argparse.ArgumentParser) -> None:
 
 def links_from_arguments(args: argparse.Namespace) -> None:
     """Checks the site; SystemExit with the list where something is wrong with it."""
-    faults = check_site(args.site, args.external)
+    faults = check_site(args.site, external=args.external)
     if faults:
         many = f"{len(faults)} fault{'' if len(faults) == 1 else 's'}"
-        raise SystemExit(f"error: {many} in {args.site}:\n  {listed(faults, 1000)}")
+        raise SystemExit(f"error: {many} in {args.site}:\n  {listed(faults, most=1000)}")
     print(
         f"every link, anchor, image and script of {args.site} is there"
         f"{' (links to other hosts too)' if args.external else ''}"

@@ -16,7 +16,7 @@ from circuitbook.publishing.terminal import say
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
-def make_pdf(src: Path, target: Path, browser: str | None = None, seconds: int = 600) -> Path:
+def make_pdf(src: Path, target: Path, *, browser: str | None = None, seconds: int = 600) -> Path:
     """Prints the book that is staged in `src` (see `build.stage`) to `target`, and returns it.
 
     browser: a Chromium or Chrome; the first of BROWSERS that is on the path where it is not given.
@@ -109,5 +109,5 @@ def add_pdf_arguments(parser: argparse.ArgumentParser) -> None:
 def pdf_from_arguments(args: argparse.Namespace) -> None:
     """Makes the PDF and says where it is."""
     say("all pages into one, then to paper (half a minute)")
-    made = make_pdf(args.src.resolve(), args.out.resolve(), args.browser)
+    made = make_pdf(args.src.resolve(), args.out.resolve(), browser=args.browser)
     say(f"{args.out}: {made.stat().st_size / 1e6:.1f} MB")

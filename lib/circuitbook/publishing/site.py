@@ -88,7 +88,7 @@ def _built_by_jupyter_book(out: Path, work: Path) -> Path:
         return built
     lines = process.stdout.splitlines()
     warnings = [line.replace(f"{src}/", "") for line in lines if re.search("WARNING|ERROR", line)]
-    told = listed(warnings or lines[-10:], 20)
+    told = listed(warnings or lines[-10:], most=20)
     raise BuildError(
         "jupyter-book is not content, and each warning counts as an error:\n"
         f"  {told}\n  its whole output: {log}"

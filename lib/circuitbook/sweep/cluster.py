@@ -52,8 +52,9 @@ def local_cluster(workers: int, gpus: int = 0) -> Iterator[str]:
 def run_on(
     address: str,
     shards: Sequence[Shard],
-    gpu: bool,
     ended: Callable[[Outcome, int], None],
+    *,
+    gpu: bool = False,
     say: Callable[[str], None] = print,
     patience: float = PATIENCE,
 ) -> None:

@@ -91,10 +91,10 @@ def sweep(
                 ended = _Progress(results, len(todo), say)
                 gpu = str(selection.device).startswith("cuda")
                 if scheduler:
-                    run_on(scheduler, todo, gpu, ended, say, patience)
+                    run_on(scheduler, todo, ended, gpu=gpu, say=say, patience=patience)
                 else:
                     with local_cluster(workers, gpu_count() if gpu else 0) as address:
-                        run_on(address, todo, gpu, ended, say, patience)
+                        run_on(address, todo, ended, gpu=gpu, say=say, patience=patience)
                 ended.bar.close()
             if final and all(result.state == "done" for result in results.values()):
                 _execute_over_everything(

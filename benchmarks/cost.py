@@ -1,5 +1,5 @@
-"""What all measurements of one checkpoint cost, by part, at Pythia's shapes: what the page "Precision
-and cost" extrapolates from.
+"""What all measurements of one checkpoint cost, by part, at Pythia's shapes: what the page
+"Precision and cost" extrapolates from.
 
     python benchmarks/cost.py                    14m to 160m on one core; writes what the page shows
     python benchmarks/cost.py --device cuda      70m to 12b on a GPU

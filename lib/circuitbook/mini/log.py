@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 LOSS_WINDOW = 32  # updates that one row's training loss is the mean of
 
 
-<<<<<<< HEAD
-def fresh_text(tokenizer: PreTrainedTokenizerBase, rows: int = 64, seed: int = 7) -> torch.Tensor:
-=======
-def fresh_text(tokenizer, *, rows: int = 64, seed: int = 7) -> torch.Tensor:
->>>>>>> h-less
+def fresh_text(
+    tokenizer: PreTrainedTokenizerBase, *, rows: int = 64, seed: int = 7
+) -> torch.Tensor:
     """Documents that no training run has seen (their own seed), as token ids int64 [rows, 64]."""
     rng = World(f"circuitbook mini held-out {seed}")
     stream: list[str] = []

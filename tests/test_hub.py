@@ -214,8 +214,8 @@ def test_missing_revision_and_repository(hub, waits):
         fetch(REPO, "step7", retry=QUICK)
     with pytest.raises(HubError, match="pythia-31m was not found on .*private.*log in"):
         load_suite("pythia", QUICK).checkpoint("pythia-31m", 0).fetch()
-    with pytest.raises(HubError, match="modells/mini was not found.*local folder"):
-        load_suite("modells/mini", QUICK)
+    with pytest.raises(HubError, match="model/mini was not found.*local folder"):
+        load_suite("model/mini", QUICK)
     with pytest.raises(HubError, match="me/run at main holds no model"):
         fetch("me/run", "main", retry=QUICK)
     assert not waits  # asking again would not help

@@ -8,26 +8,32 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from circuitbook.tasks.base import PromptPairs, Task
 
+class Pairs(Protocol):
+    """What is remembered: prompt pairs, of which `subset` makes a copy."""
+
+    def subset(self, index: Any) -> Any: ...
+
+
+Made = TypeVar("Made", bound=Pairs)
 KEEP = 32  # the last ones that were asked for
 
-_made: OrderedDict[tuple[Hashable, ...], PromptPairs] = OrderedDict()
+_made: OrderedDict[tuple[Hashable, ...], Any] = OrderedDict()
 
 
 def remembered(
-    make: Callable[[], PromptPairs],
-    task: Task,
+    make: Callable[[], Made],
+    task: Hashable,
     tokenizer: PreTrainedTokenizerBase,
     n: int,
     seed: int,
     options: Mapping[str, object],
-) -> PromptPairs:
+) -> Made:
     """What `make` gives, or a copy of what it gave for these arguments."""
     fixed = all(isinstance(value, Hashable) for value in options.values())
     if not hasattr(tokenizer, "backend_tokenizer") or not fixed:

@@ -8,13 +8,14 @@
 
 The packages in the order in which data flows, each knowing only those before it:
 
-    stats, store       intervals and verdicts; measurements on disk
+    stats, wording     intervals and verdicts; how numbers and names are written
+    store              measurements on disk, under keys of all that determines them
     weights, model     files of a checkpoint, a hub; one loaded checkpoint
     suites, tasks      which models and steps there are; prompts and their answers
     circuits, heads    scores of edges, circuits; what heads do, patching
-    recipes            the authors' settings and ours
-    studies            the same at every checkpoint, and what follows from it
-    records, figures   what comes with the library; pictures and interactive views
+    recipes, records   the authors' settings and ours; what was measured elsewhere
+    studies            the same at every checkpoint, and what a chapter says of it
+    figures            pictures and interactive views
     publishing         executing notebooks, building the site
     teaching           exercises and their checks, course versions
     sweep, mini        many machines; the mini suite's training

@@ -10,7 +10,7 @@ from circuitbook.figures.emergence import (
     measure_grid,
     ours_and_the_papers,
 )
-from circuitbook.stats import Emergence
+from circuitbook.stats import Emergence, Verdict
 from circuitbook.studies.abilities import OnsetComparison
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.findings import abilities as findings
@@ -19,10 +19,12 @@ from circuitbook.suites import load_suite
 
 def onset(tokens, spread=0.1, final=5.0):
     samples = tokens * np.linspace(1 - spread, 1 + spread, 50)
-    return Emergence(0.5, final, tokens, samples[0], samples[-1], samples)
+    return Emergence(
+        share=0.5, final=final, tokens=tokens, low=samples[0], high=samples[-1], samples=samples
+    )
 
 
-NONE = Emergence(0.5, 0.04, np.nan, np.nan, np.nan, np.empty(0))
+NONE = Emergence(share=0.5, final=0.04, tokens=np.nan, low=np.nan, high=np.nan, samples=np.empty(0))
 
 
 def test_what_is_measured_counts_the_chosen_checkpoints(tmp_path):
@@ -133,9 +135,9 @@ def test_the_papers_claim_is_answered_task_by_task():
         "sva": dict.fromkeys(sizes, NONE),
     }
     comparisons = {
-        ("ioi", "all sizes"): OnsetComparison(4.0, 3.5, 4.5, "no"),
-        ("ioi", "without the smallest"): OnsetComparison(2.0, 1.5, 2.5, "can't tell"),
-        ("sva", "all sizes"): OnsetComparison(np.nan, np.nan, np.nan, "can't tell"),
+        ("ioi", "all sizes"): OnsetComparison(4.0, 3.5, 4.5, Verdict.FAILS),
+        ("ioi", "without the smallest"): OnsetComparison(2.0, 1.5, 2.5, Verdict.OPEN),
+        ("sva", "all sizes"): OnsetComparison(np.nan, np.nan, np.nan, Verdict.OPEN),
     }
     text = findings.same_at_every_size(comparisons, half, ["ioi", "sva"], sizes)
     assert text == (

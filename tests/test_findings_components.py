@@ -50,8 +50,17 @@ def date(*tokens: float) -> Emergence:
     """An emergence whose bootstrap samples these are; without any nothing is dated."""
     samples = np.array(tokens, dtype=float)
     if not len(samples):
-        return Emergence(0.5, 0.0, np.nan, np.nan, np.nan, samples)
-    return Emergence(0.5, 1.0, float(np.median(samples)), samples.min(), samples.max(), samples)
+        return Emergence(
+            share=0.5, final=0.0, tokens=np.nan, low=np.nan, high=np.nan, samples=samples
+        )
+    return Emergence(
+        share=0.5,
+        final=1.0,
+        tokens=float(np.median(samples)),
+        low=samples.min(),
+        high=samples.max(),
+        samples=samples,
+    )
 
 
 # ---- scores

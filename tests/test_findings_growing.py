@@ -68,7 +68,9 @@ CURVES = pd.DataFrame(
     ],
 )
 def test_whether_ioi_has_emerged(samples, text):
-    half = Emergence(0.5, 3.0, 5000.0, 4000.0, 6000.0, np.array(samples))
+    half = Emergence(
+        share=0.5, final=3.0, tokens=5000.0, low=4000.0, high=6000.0, samples=np.array(samples)
+    )
     assert growing.ioi_emergence(CURVES, half, tokens_per_step=1000, steps=10) == text
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from circuitbook.studies.claims.report import ANSWERS
+from circuitbook.stats import Verdict
 from circuitbook.studies.findings import report as findings
 
 CLAIMS = pd.DataFrame(
@@ -17,8 +17,10 @@ CLAIMS = pd.DataFrame(
 
 
 def test_every_answer_has_a_mark_and_a_verb():
-    assert set(findings.MARKS) == set(findings.COUNTED) == set(ANSWERS)
-    assert tuple(findings.COUNTED) == ANSWERS  # the order in which they are counted
+    assert set(findings.MARKS) == set(findings.COUNTED) == {str(v) for v in Verdict}
+    assert tuple(findings.COUNTED) == tuple(
+        str(v) for v in Verdict
+    )  # the order in which they are counted
 
 
 def test_the_summary_counts():

@@ -58,7 +58,7 @@ E_HEAD = 8
 ROBUST = get_recipe("robust").algorithm
 
 
-def anatomy(effects, classes, in_circuit, least=0.0, stage="direct") -> HeadClasses:
+def classes_of(effects, classes, in_circuit, least=0.0, stage="direct") -> HeadClasses:
     """Clean 3, corrupted 1 on each of five prompts, so that a patched metric of 3 + 2e has effect
     e."""
     effects = np.array(effects)
@@ -85,7 +85,7 @@ def anatomy(effects, classes, in_circuit, least=0.0, stage="direct") -> HeadClas
 
 
 def test_shares_by_hand():
-    one = anatomy(
+    one = classes_of(
         [-0.5, 0.1, -0.2, -0.2], {"name mover": [0], "negative name mover": [1]}, [1, 1, 1, 0]
     )
     np.testing.assert_allclose(one.effects("direct"), [-0.5, 0.1, -0.2, -0.2])
@@ -107,20 +107,20 @@ def test_shares_by_hand():
 
 
 def test_where_there_is_nothing_to_share_there_is_no_share():
-    one = anatomy([-0.5, 0.1], {"name mover": [0]}, [0, 0])
+    one = classes_of([-0.5, 0.1], {"name mover": [0]}, [0, 0])
     assert np.isnan(one.share("direct")) and one.share("direct", "all heads") == pytest.approx(
         5 / 6
     )
     assert np.isnan(one.share("steering")) and len(one.null_shares("steering")) == 0  # no receivers
     assert np.isnan(one.share("steering", weights=np.full((3, 5), 0.2))).all()
-    quiet = anatomy([-0.004, 0.001], {"name mover": [0]}, [1, 1], least=0.01)
+    quiet = classes_of([-0.004, 0.001], {"name mover": [0]}, [1, 1], least=0.01)
     assert np.isnan(quiet.share("direct"))  # no head matters
 
 
 @pytest.mark.parametrize("form", ["absolute", "all heads", "signed"])
 def test_random_heads_have_the_share_of_all_subsets(form):
     effects = [-0.5, 0.1, -0.2, -0.25, 0.3]
-    one = anatomy(effects, {"name mover": [0], "copy suppression": [0, 2]}, [1, 1, 1, 1, 0])
+    one = classes_of(effects, {"name mover": [0], "copy suppression": [0, 2]}, [1, 1, 1, 1, 0])
     n = 5 if form == "all heads" else 4
     values = np.array(effects[:n]) if form == "signed" else np.abs(effects[:n])
     every = [
@@ -214,9 +214,9 @@ def measured(tmp_path_factory):
     )
 
 
-def test_anatomy_is_its_path_patches(measured):
-    suite, store, found, circuits, anatomies = measured
-    early, one = [a for a in anatomies if a.model == "mini-s-seed2"][0], anatomies[-1]
+def test_the_classes_are_their_path_patches(measured):
+    suite, store, found, circuits, classes = measured
+    early, one = [a for a in classes if a.model == "mini-s-seed2"][0], classes[-1]
     assert (
         early.patched == {}
         and not any(c.any() for c in early.classes.values())
@@ -282,14 +282,14 @@ def test_the_authors_ask_for_an_edge_of_the_circuit_to_a_name_mover(measured):
 
 
 def test_what_was_measured_is_read(measured, monkeypatch):
-    suite, store, found, circuits, anatomies = measured
+    suite, store, found, circuits, classes = measured
     monkeypatch.setattr(
         "circuitbook.studies.classifying.path_patch",
         lambda *_, **__: pytest.fail("measured again"),
     )
     again = measure_head_classes(suite, found, circuits, store, progress=False)
-    pd.testing.assert_frame_equal(share_table(anatomies), share_table(again))
-    assert [a.receivers for a in again] == [a.receivers for a in anatomies]
+    pd.testing.assert_frame_equal(share_table(classes), share_table(again))
+    assert [a.receivers for a in again] == [a.receivers for a in classes]
 
 
 def test_functions_by_hand():
@@ -403,8 +403,8 @@ def test_roles_are_the_edges_that_the_algorithm_speaks_of():
 
 
 def test_scrubs_of_a_real_model(measured):
-    suite, store, _, circuits, anatomies = measured
-    table = measure_scrubs(suite, anatomies, circuits, store, draws=2, progress=False)
+    suite, store, _, circuits, classes = measured
+    table = measure_scrubs(suite, classes, circuits, store, draws=2, progress=False)
     assert set(table["model"]) == {"mini-s", "mini-s-seed2"} and set(table["corruption"]) == {
         "swap",
         "abc",
@@ -500,9 +500,9 @@ def test_patterns_of_classes_by_hand():
 
 
 def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
-    suite, store, _, circuits, anatomies = measured
+    suite, store, _, circuits, classes = measured
     seeds = [["mini-s", "mini-s-seed2"]]
-    table = transfer(suite, circuits, store, "robust", anatomies, seeds, draws=3, progress=False)
+    table = transfer(suite, circuits, store, "robust", classes, seeds, draws=3, progress=False)
     ioi = {(c.model, c.step): c.circuit for c in circuits if c.task == "ioi" and c.circuit.found}
     one = table[(table["task"] == "ioi") & (table["what"] == "circuit")]
     diagonal = one[(one["source"] == one["target"]) & (one["source_step"] == one["target_step"])]
@@ -648,7 +648,7 @@ def test_the_parts_of_the_greater_than_check():
 
 
 def test_figures_of_the_algorithm_show_what_is_there():
-    one = anatomy(
+    one = classes_of(
         [-0.5, 0.1, -0.2, -0.2],
         {"name mover": [0], "copy suppression": [0], "negative name mover": [1]},
         [1, 1, 1, 0],

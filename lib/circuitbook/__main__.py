@@ -26,7 +26,7 @@ def _train_model(name: str, out: Path, state: Path, threads: int, device: str) -
 
     from circuitbook.mini.log import training_log
     from circuitbook.mini.train import PLANS, train
-    from circuitbook.model.loading import check_device
+    from circuitbook.model.devices import check_device
     from circuitbook.suites.finding import load_suite
 
     check_device(device)

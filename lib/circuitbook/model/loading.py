@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from circuitbook.model.devices import check_device
 from circuitbook.model.loaded import CheckpointLike, Model
 from circuitbook.model.memory import refuse_what_cannot_fit
 from circuitbook.model.shape import ARCHITECTURES, count_parameters, shape_of, transformers_class
@@ -84,25 +85,6 @@ def read_model(
         dtype=dtype,
         folder=folder,
     )
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """The device, if this machine has it; ValueError otherwise."""
-    here = ["cpu"]
-    if torch.cuda.is_available():
-        here += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        here.append("mps")
-    try:
-        asked = torch.device(device)
-    except (RuntimeError, TypeError):
-        asked = None
-    known = {*here, *(name.split(":")[0] for name in here)}
-    if asked is None or str(asked) not in known:
-        raise ValueError(
-            f"device {str(device)!r} is not available here; use one of: {', '.join(here)}"
-        )
-    return asked
 
 
 def check_architecture(folder: Path, what: str) -> None:

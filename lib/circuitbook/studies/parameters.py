@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from circuitbook.model.loading import check_device
+from circuitbook.model.devices import check_device
 from circuitbook.suites.finding import load_suite
 from circuitbook.suites.integrity import announced, duplicate_weights
 from circuitbook.suites.sources import Folder

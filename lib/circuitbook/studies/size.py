@@ -72,7 +72,7 @@ def size_table(
     table: pd.DataFrame, sizes: Mapping[str, float], what: str = "nodes"
 ) -> pd.DataFrame:
     """`correlation` per task of the mean circuit size over checkpoints with a circuit (`table` as
-    `over_training.table` makes it) with the model's: columns task, models (n) and those of
+    `circuit_tables.table` makes it) with the model's: columns task, models (n) and those of
     Correlation.
     """
     rows = []

@@ -3,7 +3,7 @@ needed, each checked.
 
 huggingface_hub does the work: cache, progress bars, log-in, and going on where a download was cut
 off (after a TCP reset it starts the file again). Added here: comparing what arrived with the size
-and hash that the hub announces, and, in hub_errors, trying again and one clear error in the end.
+and hash that the hub announces, and, in `asking`, trying again and one clear error in the end.
 
 The usual settings hold: HF_ENDPOINT and HF_HUB_OFFLINE (also when set after the import), HF_TOKEN,
 HF_HOME.

@@ -103,7 +103,15 @@ def test_points_needed_reads_the_right_rows():
 
 def estimates(values):
     nothing = torch.zeros(2)
-    return Scores(torch.as_tensor(values), GRAPH, "eap", "left", 1, nothing, nothing)
+    return Scores(
+        values=torch.as_tensor(values),
+        graph=GRAPH,
+        method="eap",
+        rule="left",
+        points=1,
+        change=nothing,
+        from_input=nothing,
+    )
 
 
 def test_scores_that_are_proportional_agree_wholly_and_signs_matter_not_for_ranks():

@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from circuitbook.store.scopes import Binding, imported
@@ -88,7 +89,7 @@ def read_module(name: str, overlay: Mapping[str, str]) -> Module | None:
     """The module, or None if there is no such module with a Python source."""
     if name in overlay:
         file = _file_of(name)
-        return Module(name, bool(file and file.name == "__init__.py"), None, overlay[name])
+        return _given(name, bool(file and file.name == "__init__.py"), overlay[name])
     version = _version(name)
     if name not in _modules or _modules[name][0] is not version:
         file = _file_of(name)
@@ -97,6 +98,11 @@ def read_module(name: str, overlay: Mapping[str, str]) -> Module | None:
             made = Module(name, file.name == "__init__.py", version, file.read_bytes())
         _modules[name] = version, made
     return _modules[name][1]
+
+
+@lru_cache(maxsize=256)
+def _given(name: str, is_package: bool, source: str) -> Module:
+    return Module(name, is_package, None, source)
 
 
 def _version(name: str) -> object:

@@ -22,6 +22,24 @@ The packages in the order in which data flows, each knowing only those before it
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from circuitbook.circuits.attribution import attribute
+    from circuitbook.circuits.evaluation import evaluate_circuit
+    from circuitbook.circuits.search import find_circuit
+    from circuitbook.recipes import get_recipe
+    from circuitbook.suites import load_suite
+    from circuitbook.tasks import get_task
+
+__all__ = [
+    "attribute",
+    "evaluate_circuit",
+    "find_circuit",
+    "get_recipe",
+    "get_task",
+    "load_suite",
+]
 
 __version__ = "0.1.0"
 _HOME = {
@@ -32,7 +50,6 @@ _HOME = {
     "find_circuit": "circuits.search",
     "evaluate_circuit": "circuits.evaluation",
 }
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:  # late, so that commands which need no torch do not wait

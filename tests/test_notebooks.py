@@ -1,5 +1,7 @@
 """The chapters' sources: stored clean, with parameters, and in the table of contents."""
 
+import importlib.util
+import re
 from pathlib import Path
 
 import nbformat
@@ -30,3 +32,21 @@ def test_every_notebook_is_a_chapter():
     chapters = {c["file"] for part in yaml.safe_load(text)["parts"] for c in part["chapters"]}
     assert {f"notebooks/{p.stem}" for p in NOTEBOOKS} <= chapters
     assert all((ROOT / f"{c}.md").exists() or (ROOT / f"{c}.ipynb").exists() for c in chapters)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md")), *NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_what_a_page_imports_is_there(path):
+    """Also in what no build runs: README, pages without code cells, cells that are only shown."""
+    text = path.read_text(encoding="utf8")
+    if path.suffix == ".ipynb":
+        text = "\n".join(cell.source for cell in nbformat.reads(text, as_version=4).cells)
+    for module, several, one in re.findall(
+        r"^ *from (circuitbook[\w.]*) import (?:\(([^)]*)\)|([^(\n#]*))", text, re.MULTILINE
+    ):
+        for name in (several or one).replace("\n", " ").split(","):
+            if name := name.split(" as ")[0].strip():
+                home = importlib.import_module(module)
+                assert hasattr(home, name) or importlib.util.find_spec(f"{module}.{name}"), name

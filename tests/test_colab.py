@@ -200,7 +200,7 @@ for name, (install, declared, begin) in cells.items():
     exec(declared, space)
     space.update({k: v for k, v in parameters.items() if k in space})
     exec(begin, space)
-    chosen = space["chapter"].chosen if "chapter" in space else space["chosen"]
+    chosen = space["chapter"].chosen
     print("BEGUN", name, chosen.suite.name, chosen.models, chosen.steps, chosen.device)
 import circuitbook
 print("FROM", circuitbook.__file__)
@@ -241,8 +241,9 @@ def test_first_cells_in_a_fresh_environment(source, fresh, wheel, hub, tmp_path)
     address = (wheel if source == "wheel" else tmp_path / "origin").as_uri()
     cells = {}
     for path in ON_PYTHIA:
-        declared, begin = (cell.source for cell in code_cells(path)[1:3])
-        cells[path.stem] = (first_cell(address), declared, begin)
+        declared, *rest = (cell.source for cell in code_cells(path)[1:])
+        opens = next(i for i, cell in enumerate(rest) if "chapter = open_chapter(" in cell)
+        cells[path.stem] = (first_cell(address), declared, "\n".join(rest[: opens + 1]))
     parameters = {
         "SUITE": "pythia",
         "MODELS": [MODEL],

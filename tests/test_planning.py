@@ -10,6 +10,7 @@ from circuitbook import attribute, get_task, load_suite
 from circuitbook.circuits.batches import window
 from circuitbook.model.architectures import network_of
 from circuitbook.model.memory import free_memory, neox_parameters, plan_memory
+from circuitbook.records.gpu import recorded_gpu
 from circuitbook.records.pythia_memory import memory_table
 from circuitbook.suites.pythia import PYTHIA_SHAPES
 
@@ -71,15 +72,20 @@ def test_the_plan_is_what_is_taken():
 
 def test_what_the_work_takes_besides_is_planned():
     """On a GPU the peak for one prompt at one point lay so far above all the rest, in float32."""
-    for name, seen in (("160m", 61e6), ("6.9b", 223e6)):
+    for name, seen in (("160m", 66e6), ("2.8b", 216e6)):
         shape = PYTHIA_SHAPES[name]
         plan, on_cpu = plan_memory(shape), plan_memory(shape, device="cpu")
         rest = plan.weights + plan.split + plan.scores + plan.one_prompt
         assert seen < plan.minimum - rest < seen + 130e6
-        assert plan.minimum - on_cpu.minimum == 128 * 2**20
+        assert plan.minimum - on_cpu.minimum == 144 * 2**20
         assert on_cpu.working == 3 * shape.d_model * shape.d_model * 4
         assert plan_memory(shape, torch.float64, device="cpu").working == 2 * on_cpu.working
         assert not plan.fits(plan.minimum - 1) and plan.fits(plan.minimum)
+
+
+def test_no_recorded_peak_lies_above_its_plan():
+    for row in recorded_gpu()["speed"]:
+        assert row["one_prompt_peak"] <= row["one_prompt_planned"] < 1.4 * row["one_prompt_peak"]
 
 
 def test_what_cannot_fit_is_refused_with_numbers(monkeypatch):

@@ -41,7 +41,7 @@ def gpu_table(record: dict) -> pd.DataFrame:
 
 
 def peak_over_plan(record: dict) -> str:
-    """How far the peak for one prompt is above its plan, for the smallest and the largest plan."""
+    """How far the peak for one prompt is from its plan: the smallest and the largest plan."""
     rows = sorted(record["speed"], key=lambda row: row["one_prompt_planned"])
     small, large = (
         f"{row['one_prompt_peak'] / row['one_prompt_planned'] - 1:+.0%} for {row['shape']} in "

@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "lib")]
 from speed import GPU, SHAPES, load, peak_gb  # noqa: E402
 
-RESULTS = Path(__file__).parents[1] / "lib" / "circuitbook" / "data" / "cost.json"
+RESULTS = Path(__file__).parents[1] / "lib/circuitbook/records/data/cost.json"
 TASKS = 4
 
 

@@ -24,7 +24,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-RESULTS = Path(__file__).parents[1] / "lib" / "circuitbook" / "data" / "speed.json"
+RESULTS = Path(__file__).parents[1] / "lib/circuitbook/records/data/speed.json"
 SHAPES = {
     "14m": (6, 4, 128),
     "31m": (6, 8, 256),

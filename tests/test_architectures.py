@@ -77,12 +77,13 @@ def test_logits_equal_transformers_and_the_bridge(kind, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("rule", "at"), [("midpoint", 0.5), ("right", 1.0)])
 @pytest.mark.filterwarnings("ignore:toy in toy")
-def test_scores_equal_shifting_every_edge_by_hand(toy):
+def test_scores_equal_shifting_every_edge_by_hand(toy, rule, at):
     network, model = toy
     pairs = toy_pairs().subset([0, 2])
-    scores = attribute(model, pairs, rule="midpoint", points=1)
-    by_hand = Literal(network).score(pairs, scores.graph.edge_names, [0.5])
+    scores = attribute(model, pairs, rule=rule, points=1)
+    by_hand = Literal(network).score(pairs, scores.graph.edge_names, [at])
     ours = torch.tensor([scores.of(name) for name in by_hand], dtype=torch.float64)
     theirs = torch.tensor(list(by_hand.values()), dtype=torch.float64)
     assert len(by_hand) == scores.graph.n_edges and any(

@@ -160,7 +160,10 @@ def ran(call: Callable[[], object]) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("kind", [kind for kind in MEASURED if kind not in TASKS])
 def test_all_that_runs_is_reached(kind, model, arguments):
     """A key holds the measured function and the functions among its arguments (a task's `make`)."""
-    entries = [MEASURED[kind], *(task.make for task in TASKS.values())]
+    given = arguments.get(kind, {})
+    tasks = [*given.get("tasks", []), *([given["task"]] if "task" in given else [])]
+    tasks = [get_task(task) if isinstance(task, str) else task for task in tasks]
+    entries = [MEASURED[kind], *(task.make for task in tasks)]
     if kind == "loading":
         checkpoint = model.checkpoint
         called = ran(

@@ -173,7 +173,11 @@ def test_a_page_holds_one_script_and_only_as_much_as_it_may(monkeypatch):
     ]
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = circuit_explorer(found).data
-    assert page.count("</script") == 2 and "circuit-explorer.js" in page and "http" not in page
+    assert (
+        page.count("</script") == 2
+        and 'data-scripts="circuit-explorer.js"' in page
+        and "http" not in page
+    )
     assert ends(page) == {200} and ends(circuit_explorer(found, most=100).data) == {100}
     size = len(json.dumps(settings_in(page)["data"], separators=(",", ":")))
     monkeypatch.setattr("circuitbook.figures.explorer.BUDGET", size // 2)

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from circuitbook import get_task
 from circuitbook.figures.emergence import (
     agreement_panels,
     measure_grid,
@@ -43,7 +44,9 @@ def test_example_prompts_are_the_first_of_each_task():
     assert table["task"].tolist() == ["Indirect Object Identification", "Greater-Than"]
     assert table["metric"].tolist() == ["logit difference", "probability difference"]
     assert table["prompts"].tolist() == [5, 5]
-    assert table["clean"].iloc[0] != table["corrupted"].iloc[0]
+    for i, task in enumerate(["ioi", "greater_than"]):
+        first = get_task(task).prompts(model.tokenizer, n=5, seed=42).table.iloc[0]
+        assert (table["clean"][i], table["corrupted"][i]) == (first["clean"], first["corrupted"])
 
 
 def test_tasks_come_in_the_order_of_their_medians():

@@ -6,8 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from closeness import assert_close
 from handmade import scores_of
 
+from circuitbook import get_task
 from circuitbook.circuits.circuit import circuit_of
 from circuitbook.figures.taken_out import (
     direct_effects_of_seeds,
@@ -350,9 +353,17 @@ def test_a_head_is_seen_then_and_now(chapter):
     expected = losses if len(losses) else fates.sort_values("final", ascending=False)
     assert (head.label, head.loses) == (expected.iloc[0]["head"], len(losses) > 0)
     assert len(head.patterns) == 2 and list(head.patterns)[-1] == "8M tokens"
+    model = chapter.suite.checkpoint("mini-xs", 3906).load()
+    model.hf_model.set_attn_implementation("eager")
+    pairs = get_task("greater_than").prompts(model.tokenizer, n=1, seed=chapter.recipe.seed)
+    tokens = pairs.clean[:, : int(pairs.end[0]) + 1]
+    layer, one = map(int, head.label.split("."))
+    theirs = model.hf_model(tokens, output_attentions=True).attentions[layer][0, one].detach()
+    assert_close(head.patterns["8M tokens"], theirs.numpy(), rounds=100)
+    assert len(head.words) == tokens.shape[1]
     for pattern in head.patterns.values():
         assert pattern.shape == (len(head.words),) * 2
-        np.testing.assert_allclose(pattern.sum(-1), 1, rtol=1e-5)
+        assert_close(pattern.sum(-1), 1.0, rounds=100, dtype=torch.float32)
     assert f"Where head {head.label} of mini-xs looks" in head.in_words
     assert "on one prompt of Greater-Than. From END: after " in head.in_words
     assert after_formation.head_then_and_now(chapter, fates.iloc[:0]) is None

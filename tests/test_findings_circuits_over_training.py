@@ -110,9 +110,10 @@ def test_the_largest_circuit_of_the_first_task_is_shown(circuits):
     largest = findings.circuit_to_show(circuits, "ioi", ["s"])
     assert largest.history.columns.tolist() == [1000, 5000]  # where there is a circuit
     assert findings.history_in_words(largest) == (
-        "Every edge that was ever in the IOI circuit of s (the 40 that stay longest), in the order "
-        "in which they come in: 1 of 4 are there at every checkpoint that has a circuit."
+        "Every edge that was ever in the IOI circuit of s, in the order in which they come in: "
+        "1 of 4 are there at every checkpoint that has a circuit."
     )
+    assert "of s (the 3 that stay longest), in" in findings.history_in_words(largest, most=3)
     assert findings.history_in_words(None) == "No checkpoint has a circuit yet."
 
 

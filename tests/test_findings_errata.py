@@ -106,9 +106,10 @@ def test_scores_as_published_are_compared_with_those_of_the_same_checkpoint():
 
 def test_the_spread_of_draws_is_that_of_the_model_where_it_is_largest():
     values = {"a": [0.5, 0.7], "b": [0.9, 0.9]}
-    rows = [("sva", model, value) for model, draws in values.items() for value in draws]
-    redrawn = pd.DataFrame(rows, columns=["what", "model", "value"])
+    rows = [("sva", model, *draw) for model, draws in values.items() for draw in enumerate(draws)]
+    redrawn = pd.DataFrame(rows, columns=["what", "model", "seed", "value"])
     effect = errata.unseeded_draws(redrawn).effect
+    assert effect.startswith("standard deviation over 2 draws, ")
     assert effect.endswith("SVA 0.141 (mean 0.75)")  # 0.1 times the root of 2
 
 
@@ -117,11 +118,10 @@ def test_the_strongest_suppression_head_of_all_models():
     strong = head_scores(model="b", copy_suppression=[0.0, 0.1, 0.4, 0.1])
     scored, head = errata.strongest_suppression([weak, strong])
     assert (scored.model, head) == ("b", (1, 0))
-    redrawn = pd.DataFrame({"texts": [17, 17, 40], "value": [0.36, 0.51, 0.4]})
+    redrawn = pd.DataFrame({"texts": [17, 17, 40], "draw": [0, 1, 0], "value": [0.36, 0.51, 0.4]})
     effect = errata.few_texts(redrawn, "b", head).effect
     assert effect == (
-        "CSPA of head 1.0 of b over four draws: 0.36 to 0.51 with 17 texts; "
-        "0.40 to 0.40 with 40 texts"
+        "CSPA of head 1.0 of b over 2 draws: 0.36 to 0.51 with 17 texts; 0.40 to 0.40 with 40 texts"
     )
     assert "no text" in errata.few_texts(redrawn[:0], "b", head).effect
 

@@ -80,6 +80,10 @@ def test_a_chapter_links_to_the_glossary_once_for_each_term(chapter):
     assert len(terms) >= 3 and len(terms) == len(set(terms))
 
 
+# a figure or an interactive view
+SHOWS = r"\bshow\(|\b(head_browser|attention_heads|attention_on)\(|_explorer\("
+
+
 @pytest.mark.parametrize("chapter", FINDINGS)
 def test_a_chapter_has_its_frame(chapter):
     cells = [
@@ -99,7 +103,5 @@ def test_a_chapter_has_its_frame(chapter):
         if "A prediction to make now" in source or "Before you look" in source
     )
     assert guess < next(
-        i
-        for i, (kind, source) in enumerate(cells)
-        if kind == "code" and re.search(r"\bshow\(", source)
+        i for i, (kind, source) in enumerate(cells) if kind == "code" and re.search(SHOWS, source)
     )

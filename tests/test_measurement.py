@@ -47,6 +47,10 @@ def embedding_sum(model, *, times: int = 1) -> dict[str, np.ndarray]:
     return {"sum": times * model.hf_model.get_input_embeddings().weight.detach().double().sum()}
 
 
+def embedding_change(before, after) -> dict[str, np.ndarray]:
+    return {"sum": embedding_sum(after)["sum"] - embedding_sum(before)["sum"]}
+
+
 def measured(suite, store, **what) -> list[float]:
     here = at_checkpoints(suite, suite.models, store, what="sums", progress=False)
     return [float(at.arrays("test", embedding_sum, **what)["sum"]) for at in here]
@@ -74,14 +78,14 @@ def test_neighbours_that_are_the_same_checkpoint_share_one_loading(suite, tmp_pa
 
 def test_several_checkpoints_make_one_measurement(suite, tmp_path):
     both = tuple(suite.checkpoint("run", step) for step in (2, 10))
-    here = Measurer(both, Store(tmp_path / "store"))
-
-    def change(before, after):
-        return {"sum": embedding_sum(after)["sum"] - embedding_sum(before)["sum"]}
-
-    fields = json.loads(here.key("test", embedding_sum).fields)["what"]
+    store = Store(tmp_path / "store")
+    here = Measurer(both, store)
+    fields = json.loads(here.key("test", embedding_change).fields)["what"]
     assert [one["step"] for one in fields["checkpoints"]] == [2, 10]
-    assert change(*here.models)["sum"] != 0
+    change = float(here.arrays("test", embedding_change)["sum"])
+    assert len(store.entries()) == 1 and change != 0
+    before, after = measured(suite, store)
+    assert change == after - before
 
 
 # ---- what else determines a number

@@ -221,6 +221,9 @@ def import_source(folder, source, name="measured_code"):
         (("x + 1", "x - 1"), False),
         (("def f(x)", "def f(x=0)"), False),
         (('"""Says."""', 'y = """Says."""'), False),
+        (("return x", "log.info(x)\n    return x"), True),
+        (("return x", "log = []\n    log.append(x)\n    return x"), False),
+        (("return x", "log.append(x)\n    return x"), False),
     ],
 )
 def test_code_counts_but_comments_and_docstrings_do_not(tmp_path, edit, same):
@@ -267,7 +270,13 @@ def test_a_function_or_a_method_can_stand_for_itself(tmp_path):
     assert code_hash(twice.f) != hashes["f"] and code_hash(twice.g) == hashes["g"]
     after = import_source(tmp_path, source.replace("return 3", "return 4"))
     assert code_hash(after.f) == hashes["f"] and code_hash(after.g) == hashes["g"]
-    assert code_hash(after.C.f) != hashes["C.f"]
+    assert code_hash(after.C.f) != hashes["C.f"] and code_hash(after.C) != hashes["C"]
+    # of a class that is only reached, the methods that nobody names do not count
+    maker = "\ndef make():\n    return C()\n\ndef call():\n    return C().f()\n"
+    one = import_source(tmp_path, source + maker)
+    made, called = code_hash(one.make), code_hash(one.call)
+    two = import_source(tmp_path, source.replace("return 3", "return 4") + maker)
+    assert code_hash(two.make) == made and code_hash(two.call) != called
     assert list(measurement_key("x", code=(after.f, after.C.f)).code) == [
         "measured_code.f",
         "measured_code.C.f",

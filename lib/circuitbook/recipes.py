@@ -7,7 +7,7 @@ circuit = find_circuit(model, pairs, scores, **recipe.circuit(task))
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from circuitbook.tasks.registry import get_task
@@ -60,7 +60,7 @@ class AlgorithmSettings:
     """Whose queries S-inhibition goes through: "movers" (the authors' code) or "direct" (Figure 4's
     caption)."""
     signal: str
-    """Which corruption must turn the movers away: see `head_classes.SIGNALS`."""
+    """Which corruption must turn the movers away: see `classifying.SIGNALS`."""
     needs_edge: bool
     """Whether an S-inhibition head needs an edge of the circuit to such a query."""
     min_effect: float
@@ -106,8 +106,6 @@ class Recipe:
     """Of the prompts, of random sequences and documents."""
     resamples: int = 20
     """Circuits from resampled prompts beside each circuit that is found."""
-    notes: str = field(default="", compare=False)
-    """For people; determines nothing."""
 
     @property
     def attribution(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from circuitbook.model.graph import Graph
 from circuitbook.store.files import write_atomically
 
+NOT_DONE = "the model does not do the task"  # how the reason begins then
 _KEPT = ("faithfulness", "low", "high", "clean", "corrupted", "reason", "about")  # in a file
 
 
@@ -46,6 +47,11 @@ class Circuit:
     """Why there is no circuit; then there are no edges."""
     about: dict[str, Any] = field(default_factory=dict)
     """Model, step, task, settings: whatever belongs to it."""
+
+    @property
+    def not_done(self) -> bool:
+        """Whether there is no circuit because the model does not do the task."""
+        return self.reason.startswith(NOT_DONE)
 
     @property
     def found(self) -> bool:

@@ -1,5 +1,4 @@
-"""The smallest circuit that keeps the behaviour (Tigges et al. 2024, section 2), and curves of
-faithfulness over size.
+"""The smallest circuit that keeps the behaviour (Tigges et al. 2024, section 2).
 
 Faithfulness, with b the full model's metric on the clean prompts, b' on the corrupted ones, m that
 of the circuit (means over prompts, all scored with the clean answers):
@@ -21,7 +20,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from circuitbook.circuits.attribution import Scores
-from circuitbook.circuits.circuit import Circuit
+from circuitbook.circuits.circuit import NOT_DONE, Circuit
 from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
 from circuitbook.circuits.faithfulness import Curve, check_settings, grid_sizes
 from circuitbook.circuits.selection import edge_order, first_edges
@@ -174,7 +173,7 @@ def task_not_done(
         clean=float(clean.mean()),
         corrupted=float(corrupted.mean()),
         about=_about(model, pairs),
-        reason=f"the model does not do the task here: {reason}",
+        reason=f"{NOT_DONE} here: {reason}",
     )
 
 

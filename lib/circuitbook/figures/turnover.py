@@ -24,7 +24,7 @@ def between_bounds(
 ) -> Figure:
     """Similarity of neighbouring checkpoints between its ceiling and its floors.
 
-    A row of panels per task, one per model. table: see `stability.turnover`; what: "edges" or
+    A row of panels per task, one per model. table: see `studies.turnover`; what: "edges" or
     "nodes".
     """
     if not table["model"].isin(models).any():
@@ -91,7 +91,7 @@ def _two_and_five(value: float, _: int | None = None) -> str:
 def similarity_by_ratio(table: pd.DataFrame, tasks: Sequence[str], models: Sequence[str]) -> Figure:
     """Similarity of any two checkpoints against the ratio of their tokens: means per model and bin.
 
-    table: see `stability.by_ratio`.
+    table: see `studies.turnover.by_ratio`.
     """
     if table.empty:
         return nothing("no model has circuits at two checkpoints")

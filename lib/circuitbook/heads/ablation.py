@@ -150,21 +150,24 @@ def repair_over_text(
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
     tokens = tokens.to(model.device)
-    runs = list(run(network, network.embed(tokens)[:, None]))
+    streams, zs = [], []
+    for done in run(network, network.embed(tokens)[:, None]):
+        streams.append(done.x)
+        zs.append(done.z)
     unembed = folded_unembedding(network, dtype)
     right = (unembed - unembed.mean(0))[tokens[:, 1:]]  # [document, pos, d_model]
-    scale = network.norm_final.standardise(runs[-1].out[:, 0, :-1], dtype)[1]
+    scale = network.norm_final.standardise(done.out[:, 0, :-1], dtype)[1]
 
     def logit(stream: Float[Tensor, "document 1 pos d_model"]) -> Float[Tensor, "document pos"]:
         """Of the token that follows."""
         standard = network.norm_final.standardise(stream[:, 0, :-1], dtype)[0]
         return (standard * right).sum(-1)
 
-    clean = logit(runs[-1].out)
+    clean = logit(done.out)
     direct, total = [], []
     for i, layer in enumerate(network.layers):
         for head in range(layer.w_out.shape[0]):
-            z = runs[i].z[:, :, :, head]
+            z = zs[i][:, :, :, head]
             other = z.roll(1, 0)
             written = (z[:, 0, :-1] @ layer.w_out[head]).to(dtype)
             of_other = (other[:, 0, :-1] @ layer.w_out[head]).to(dtype)
@@ -172,7 +175,7 @@ def repair_over_text(
             most = own.topk(max(1, int(share * own.numel()))).indices
             lost = ((written - of_other) * scale * right).sum(-1)
             direct.append(lost.flatten()[most].mean())
-            patched = last_stream(network, runs[i].x, _write_instead(i, head, other), first=i)
+            patched = last_stream(network, streams[i], _write_instead(i, head, other), first=i)
             total.append((clean - logit(patched)).flatten()[most].mean())
     return {"direct": torch.stack(direct).cpu(), "total": torch.stack(total).cpu()}
 

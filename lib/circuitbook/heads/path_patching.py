@@ -1,4 +1,4 @@
-"""Patching of heads: path patching, ablation, and swaps between checkpoints.
+"""Path patching of heads.
 
 Path patching asks what a sender does *through* chosen receivers (Wang et al. 2023, section 3.1; as
 in the code of Tigges et al. 2024, section 4.2). Three passes over the clean prompts:

@@ -10,7 +10,6 @@ import argparse
 import collections
 import concurrent.futures
 import dataclasses
-import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -48,7 +47,7 @@ class Page:
 class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.page, self.script = Page(), False
+        self.page = Page()
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given, line = dict(attributes), self.getpos()[0]
@@ -65,15 +64,8 @@ class _Reader(HTMLParser):
             self.page.links.append(("a", (given.get("content") or "").partition("url=")[2], line))
         if tag == "img" and "alt" not in given:
             self.page.faults.append(("an image has no alt text", line))
-        self.script = tag == "script" and not given.get("src")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.script = self.script and tag != "script"
-
-    def handle_data(self, text: str) -> None:
-        if self.script:  # a view names its script in its own
-            for name in re.findall(r"_static/([\w.-]+\.js)", text):
-                self.page.links.append(("script", f"/_static/{name}", self.getpos()[0]))
+        for name in (given.get("data-scripts") or "").split():  # what a view fetches
+            self.page.links.append(("script", f"/_static/{name}", line))
 
 
 def read_page(text: str) -> Page:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from circuitbook.paths import DATA
 
-PARTS = {"ratio", "memory", "circuits", "prompts", "points", "length", "models", "machine"}
+PARTS = {
+    *("ratio", "memory", "circuits", "prompts", "points", "length", "models"),
+    *("date", "machine", "versions"),
+}
 
 
 def recorded_speed(path: str | Path | None = None) -> dict:

@@ -5,9 +5,9 @@
 From the entry, names are followed to the functions, classes and constants that they stand for,
 through imports, from module to module, in the source; modules of other packages count by their name
 alone. A class counts with its fields and special methods, and with those of its other methods whose
-names are used anywhere in what is reached. What a definition is called, and where it stands, does
-not count, so code can be moved and renamed. Nor do comments, docstrings, layout, annotations, and
-the words of errors, warnings and log messages.
+names are used anywhere in what is reached; one that is itself the entry, with all of them. What a
+definition is called, and where it stands, does not count, so code can be moved and renamed. Nor do
+comments, docstrings, layout, annotations, and the words of errors, warnings and log messages.
 
 What this cannot see: modules that are looked up by a computed name, and what another package does
 (its version is in a measurement's provenance).
@@ -70,17 +70,17 @@ class _Hash:
     def still_holds(self, version: object) -> bool:
         """Whether the entry and all constants are what they were."""
         same = version is not None and version is self.version
-        return same and all(_now(place) == value for place, value in self.values.items())
+        return same and all(_now(place, value) == value for place, value in self.values.items())
 
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _now(place: Place) -> str:
-    """The value of a constant in memory, as text; empty where its module is not loaded."""
+def _now(place: Place, otherwise: str) -> str:
+    """The value of a constant in memory, as text; `otherwise` where its module is not loaded."""
     module, name = place
-    return repr(getattr(sys.modules[module], name, "")) if module in sys.modules else ""
+    return repr(getattr(sys.modules[module], name, "")) if module in sys.modules else otherwise
 
 
 class Closure:
@@ -137,7 +137,7 @@ class Closure:
 
     def follow(self) -> dict[Place, Definition]:
         """All definitions that are reached, by place."""
-        waiting, used = list(self._entries), set[str]()
+        waiting, used, whole = list(self._entries), set[str](), set(self._entries)
         while waiting:
             while waiting:
                 place = waiting.pop()
@@ -150,7 +150,9 @@ class Closure:
                 self.definitions.items()
             ):  # methods that somebody calls by now
                 methods = [
-                    (module, f"{name}.{method}") for method in definition.methods if method in used
+                    (module, f"{name}.{method}")
+                    for method in definition.methods
+                    if method in used or (module, name) in whole
                 ]
                 waiting += [place for place in methods if place not in self.definitions]
         return self.definitions
@@ -174,12 +176,17 @@ class Closure:
 
     def _values(self) -> dict[Place, str]:
         """The values in memory of the constants whose values are written out in the source:
-        somebody may change them.
+        somebody may change them. Of modules that are not loaded the source alone counts, so that
+        loading one changes no hash.
         """
         return (
             {}
             if self.overlay
-            else {place: _now(place) for place, one in self.definitions.items() if one.is_literal}
+            else {
+                place: _now(place, one.literal)
+                for place, one in self.definitions.items()
+                if one.is_literal
+            }
         )
 
     # ---- one definition

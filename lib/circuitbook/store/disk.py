@@ -1,10 +1,11 @@
 """Measurements on disk: each one is made once, and read ever after.
 
 A measurement is filed under a key made of everything that determines it: its kind, its parameters
-(model, hash of the weights, step, task, recipe, seed) and the source code that computes it.
+(model, step, hashes of weights, config.json and tokenizer, task, recipe, seed) and the source code
+that computes it.
 
     store = Store()
-    key = measurement_key("ability", code=(measure,), weights=checkpoint.weights_hash, n=70)
+    key = measurement_key("ability", code=(measure,), n=70, **checkpoint.identity)
     table = store.table(key, lambda: measure(...))  # measured once, then read from disk
 
 On disk, `<store>/<kind>/<xx>/<digest>` with three endings: `.parquet` (a table) or `.safetensors`

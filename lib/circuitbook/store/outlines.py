@@ -11,6 +11,7 @@ from circuitbook.store.scopes import Binding, GlobalNames, annotations_of, impor
 from circuitbook.store.sources import Module
 
 Place = tuple[str, str]  # (module, qualified name)
+LEVELS = ("debug", "info", "warning", "error", "exception", "critical")  # methods of a logger
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,6 @@ class Definition:
     @property
     def is_literal(self) -> bool:
         return bool(self.literal)
-
-    @property
-    def name(self) -> str:
-        """circuitbook.model.graph.Graph.live, for people."""
-        return ".".join(self.place)
 
 
 class Resolver(Protocol):
@@ -164,7 +160,8 @@ class Outliner:
         called = statement.value.func if isinstance(statement.value, ast.Call) else None
         if not isinstance(called, ast.Attribute) or not isinstance(called.value, ast.Name):
             return False
-        return (called.value.id, called.attr) == ("warnings", "warn") or called.value.id == "log"
+        whose, does = called.value.id, called.attr
+        return (whose, does) == ("warnings", "warn") or (whose == "log" and does in LEVELS)
 
     # ---- names
 

@@ -81,15 +81,6 @@ class CircuitResult:
         return about | numbers | baselines | {"gap": self.relative_gap}
 
 
-def circuit_at(
-    model: Model, task: str, recipe: Recipe, seed: int | None = None
-) -> tuple[Circuit, float | None, list[np.ndarray]]:
-    """(circuit, relative completeness gap, resampled circuits) of one model and task by a recipe:
-    see `search_circuit`.
-    """
-    return search_circuit(model, **_settings(task, recipe, seed))
-
-
 def _settings(task: str, recipe: Recipe, seed: int | None) -> dict:
     """What of a recipe determines a circuit: the arguments of `search_circuit`."""
     return {

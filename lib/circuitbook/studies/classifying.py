@@ -72,6 +72,10 @@ def classify_heads(
     A head is of a class if its effect is below -through_bar and its induction (duplicate-token)
     score above the mean of all heads.
     """
+    if settings.signal not in SIGNALS:
+        raise ValueError(
+            f"unknown signal {settings.signal!r}; there are: {', '.join(map(repr, SIGNALS))}"
+        )
     classes = direct_classes(scores, settings)
     everyone = all_heads(model)
     none = np.zeros(len(everyone), bool)

@@ -88,9 +88,9 @@ def swap_effect(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> pd.DataFrame:
-    """The heads that carry IOI at the last checkpoint (see `self_repair.CARRIES`) put into every
-    checkpoint that does not do it yet, rightly and as published: a row per model and target with
-    own, right, published and source_own (mean logit differences).
+    """The heads that carry IOI at the last checkpoint (see `self_repair.CARRIES`) put into the last
+    checkpoint that does not do it yet, rightly and as published: a row per model with own, right,
+    published and source_own (mean logit differences).
     """
     tables = []
     for name in dict.fromkeys(at.model for at in scores):

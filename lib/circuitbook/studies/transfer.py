@@ -2,7 +2,7 @@
 
 The most direct tests of "the circuit stays" and "the algorithm stays" (Tigges et al. 2024, section
 4.2): circuits that were found at one checkpoint are evaluated at another, edge by edge, or as the
-pattern of classes (see `algorithm`) that their edges join.
+pattern of classes (see `head_classes`) that their edges join.
 """
 
 from __future__ import annotations

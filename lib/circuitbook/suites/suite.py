@@ -37,7 +37,7 @@ class Checkpoint:
     def weights_hash(self) -> str:
         """sha256 of the file that holds the weights (of shards: of their hashes).
 
-        Changes when any weight changes. Made anew at each call, in milliseconds for mini; for a hub
+        Changes when any weight changes. A file is read again only where it has changed; for a hub
         it is the announced hash, without a download.
         """
         return self.source.weights_hash(self.model, self.step)

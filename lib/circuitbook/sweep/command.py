@@ -11,6 +11,7 @@ from circuitbook.publishing.build import parse_parameters
 from circuitbook.store.disk import default_store_path
 from circuitbook.sweep.running import sweep
 from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks, plan
+from circuitbook.weights.hash_memory import HASHES
 
 if TYPE_CHECKING:  # imports torch
     from circuitbook.studies.parameters import Selection
@@ -105,16 +106,17 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     }
     parameters |= parse_parameters(args.parameter)
     if args.dry_run:
-        shards = plan(
-            root,
-            out,
-            store,
-            selection,
-            notebooks,
-            parameters,
-            per_shard=args.per_shard,
-            budget_gb=args.disk_budget,
-        )
+        with HASHES.kept_in(out / ".hashes.json"):
+            shards = plan(
+                root,
+                out,
+                store,
+                selection,
+                notebooks,
+                parameters,
+                per_shard=args.per_shard,
+                budget_gb=args.disk_budget,
+            )
         _print_expectations(selection, shards)
         return
     results = sweep(

@@ -158,8 +158,8 @@ class Task:
 
         Asking for fewer prompts with the same seed and options gives the first ones of these.
         Gendered Pronoun has a fixed number of items and gives all of them if more are asked for;
-        the other tasks always give `n`. `options`: ioi corruption="swap" | "abc" | "order"; sva
-        kinds=..., mismatched_only=..., strict=...
+        the other tasks always give `n`. `options`: ioi corruption="swap" | "abc" | "order" |
+        "token"; sva kinds=..., mismatched_only=..., strict=...
         """
         if n < 1:
             raise ValueError(f"{self.name}: {n} prompts were asked for; ask for at least one")

@@ -70,11 +70,9 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
                 },
             )
         )
+    token = {word: single_token(tokenizer, word) for word in (" she", " he")}
     answers = torch.tensor(
-        [
-            [single_token(tokenizer, prompt.words[kind]) for kind in ("correct", "wrong")]
-            for prompt in prompts
-        ]
+        [[token[prompt.words[kind]] for kind in ("correct", "wrong")] for prompt in prompts]
     )
     return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
 

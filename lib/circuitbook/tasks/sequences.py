@@ -66,8 +66,8 @@ def documents(
     document.
 
     The mini suite's language: stories that no model was trained on. Any other: the file `text`,
-    whose documents are separated by empty lines; None where there is no such file, ValueError where
-    it holds too little.
+    whose documents are separated by empty lines; None where none is named. FileNotFoundError where
+    it is not there, ValueError where it holds too little.
     """
     tokenizer = model.tokenizer
     rows: list[list[int]] = []

@@ -114,7 +114,8 @@ def make(
 
     Within a kind and number, prompts are drawn without replacement as long as there are new ones;
     then they come again.
-    kinds: names from KINDS (default all; with mismatched_only, all that have an attractor).
+    kinds: names from `CONSTRUCTIONS` (default all; with mismatched_only, all that have an
+    attractor).
     mismatched_only: the attractor's number differs from the subject's (otherwise it is drawn
     independently). strict: only verbs both of whose forms are one token; False, as in the authors'
     code, keeps a form whose other form is not. Nouns and verbs whose two forms differ in tokens are

@@ -183,7 +183,9 @@ def settings(
     `files.settings_ids`)."""
     listing = _listing_or_cache(repo, revision, prefer, retry)
     if isinstance(listing, Path):
-        return settings_ids(listing)
+        # only what a hub's revision is read from; other tools may have put more into its folder
+        ids = settings_ids(listing)
+        return {name: ids[name] for name in (CONFIG, *TOKENIZER_FILES) if name in ids}
     names = [name for name in (CONFIG, *TOKENIZER_FILES) if name in listing.files]
     files = [listing.files[name] for name in names]
     return {file.name: file.sha256 or file.git_id or "" for file in files}

@@ -21,9 +21,7 @@ SMALL_SHARE = 0.05  # of all edges: where the paper's search ends
 
 def small_circuits(evidence: Evidence) -> Answer:
     """Do at most 5 % of the edges suffice, wherever the task is done?"""
-    not_done = "the model does not do the task"
-    circuits = [result.circuit for result in evidence.circuits]
-    circuits = [circuit for circuit in circuits if not circuit.reason.startswith(not_done)]
+    circuits = [one.circuit for one in evidence.circuits if not one.circuit.not_done]
     if not circuits:
         return Verdict.OPEN, "no model does any of the tasks"
     shares = np.array([c.n_edges / c.graph.n_edges for c in circuits if c.found])

@@ -19,12 +19,12 @@ EARLY = 0.4  # of the tokens seen in training: what counts as early
 
 def searches_in_words(circuits: Sequence[CircuitResult]) -> str:
     """How many searches found a circuit, why others did not, and how complete the scores are."""
-    reasons = [result.circuit.reason for result in circuits if not result.circuit.found]
-    idle = sum(reason.startswith("the model does not do the task") for reason in reasons)
+    idle = sum(result.circuit.not_done for result in circuits)
     gaps = np.abs([result.relative_gap for result in circuits if result.circuit.found])
+    failed = len(circuits) - len(gaps) - idle
     text = (
         f"{len(gaps)} of {len(circuits)} searches found a circuit; in {idle} the model does not do "
-        f"the task yet, and in {len(reasons) - idle} it does, but no circuit keeps 80 %."
+        f"the task yet, and in {failed} it does, but no circuit keeps 80 %."
     )
     if len(gaps):
         text += (
@@ -142,14 +142,15 @@ def circuit_to_show(
     return EdgesOverTraining(largest["model"], largest["task"], history.loc[:, history.any()])
 
 
-def history_in_words(shown: EdgesOverTraining | None) -> str:
-    """How many of the edges are there at every checkpoint."""
+def history_in_words(shown: EdgesOverTraining | None, most: int = 40) -> str:
+    """How many of the edges are there at every checkpoint, where a figure shows `most` of them."""
     if shown is None:
         return "No checkpoint has a circuit yet."
     always = int(shown.history.all(axis=1).sum())
+    longest = f" (the {most} that stay longest)" if len(shown.history) > most else ""
     return (
-        f"Every edge that was ever in the {TASK_SHORT[shown.task]} circuit of {shown.model} (the "
-        f"40 that stay longest), in the order in which they come in: {always} of "
+        f"Every edge that was ever in the {TASK_SHORT[shown.task]} circuit of {shown.model}"
+        f"{longest}, in the order in which they come in: {always} of "
         f"{len(shown.history)} are there at every checkpoint that has a circuit."
     )
 

@@ -162,6 +162,7 @@ def unseeded_draws(redrawn: pd.DataFrame) -> Trap:
     """redrawn: see `redraws`."""
     by_model = redrawn.groupby(["what", "model"])["value"].agg(["mean", "std"])
     by_data = by_model.groupby("what").agg({"mean": "mean", "std": "max"})
+    draws = redrawn["seed"].nunique()
     parts = [
         f"{TASK_SHORT.get(what, what)} {numbers['std']:.3f} (mean {numbers['mean']:.2f})"
         for what, numbers in by_data.iterrows()
@@ -169,7 +170,7 @@ def unseeded_draws(redrawn: pd.DataFrame) -> Trap:
     return Trap(
         "Greater-Than, agreement and the random induction sequences are drawn unseeded, anew at "
         "every checkpoint",
-        f"standard deviation over eight draws, largest of all models: {'; '.join(parts)}",
+        f"standard deviation over {draws} draws, largest of all models: {'; '.join(parts)}",
         "all curves over training",
     )
 
@@ -193,7 +194,10 @@ def few_texts(redrawn: pd.DataFrame, model: str, head: Head) -> Trap:
             f"{values['min']:.2f} to {values['max']:.2f} with {texts} texts"
             for texts, values in ranges.iterrows()
         ]
-        effect = f"CSPA of head {head_label(head)} of {model} over four draws: {'; '.join(parts)}"
+        draws = redrawn["draw"].nunique()
+        effect = (
+            f"CSPA of head {head_label(head)} of {model} over {draws} draws: {'; '.join(parts)}"
+        )
     return Trap(
         "Copy suppression is measured on 17 beginnings of texts",
         effect,

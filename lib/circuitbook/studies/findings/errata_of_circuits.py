@@ -59,7 +59,7 @@ def faithfulness_as_ratio(
     too_early = [
         one
         for one in as_published
-        if one.circuit.found and _not_done(normalised[one.model, one.step, one.task])
+        if one.circuit.found and normalised[one.model, one.step, one.task].not_done
     ]
     effect = (
         f"the ratio reports a circuit at {len(too_early)} of {len(as_published)} checkpoints and "
@@ -76,10 +76,6 @@ def faithfulness_as_ratio(
         effect,
         "when circuits appear; their size",
     )
-
-
-def _not_done(circuit: Circuit) -> bool:
-    return circuit.reason.startswith("the model does not do the task")
 
 
 def size_ratios(circuits: Sequence[Circuit], threshold: float = 0.8) -> list[float]:

@@ -46,6 +46,6 @@ def what_the_series_say(
         f"series of 1.4b (SVA) has a mean similarity of {raw['value'].mean():.2f}; begun at step "
         f"1,000 instead of before, its average differs by {apart.iloc[0]:.3f} there and by "
         f"{apart.iloc[5]:.3f} five pairs on. Is similarity higher in larger models? Mean of "
-        "the printed averages for the pronoun task against size, five models: "
+        f"the printed averages for the pronoun task against size, {len(pronoun)} models: "
         f"{correlation_text(correlation(sizes, pronoun))}; pairs are not equally spaced."
     )

@@ -9,9 +9,9 @@ docstring lists, in that order, and returns a `checking.Feedback`. `CHECKS` list
 typical mistakes. What a book's build runs is the same.
 """
 
+# in the order of the chapters, since `CHECKS` fills as they are imported
+# isort: off
 from circuitbook.teaching.exercises.abilities import check_emergence, check_logit_difference
-from circuitbook.teaching.exercises.after_formation import check_balance, check_self_repair
-from circuitbook.teaching.exercises.algorithm import check_class_share, check_effect
 from circuitbook.teaching.exercises.circuit_edges import (
     EDGE_POINTS,
     check_edge_score,
@@ -19,9 +19,12 @@ from circuitbook.teaching.exercises.circuit_edges import (
 )
 from circuitbook.teaching.exercises.circuits import check_dead_edges, check_faithfulness
 from circuitbook.teaching.exercises.circuits_over_training import check_jaccard
-from circuitbook.teaching.exercises.common import CHECKS
 from circuitbook.teaching.exercises.components import check_copy_score, check_induction_score
+from circuitbook.teaching.exercises.after_formation import check_balance, check_self_repair
+from circuitbook.teaching.exercises.algorithm import check_class_share, check_effect
 from circuitbook.teaching.exercises.stability import check_ewma, check_weighted_jaccard
+from circuitbook.teaching.exercises.common import CHECKS
+# isort: on
 
 __all__ = [
     "check_balance",

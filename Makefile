@@ -1,7 +1,7 @@
 # make book    the whole book: environment, chapters executed, site in _build/html
 # make test    every test; make test-fast leaves out the slow ones
 # make lint    layout and faults of the code (ruff, biome), types (mypy), who imports whom (import-linter), spelling (codespell)
-# make format  lays out the code as make lint wants it
+# make format  lays out the Python code as make lint wants it
 # make serve   the site on http://localhost:8000
 # make lab     JupyterLab on the notebooks (installed the first time)
 # make links   checks the site's links (make book does so, too); with ARGS=--external also those to other hosts

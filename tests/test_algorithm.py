@@ -292,6 +292,15 @@ def test_what_was_measured_is_read(measured, monkeypatch):
     assert [a.receivers for a in again] == [a.receivers for a in classes]
 
 
+def test_a_signal_that_is_not_there_is_named(measured):
+    suite, _, found, circuits, _ = measured
+    recipe = get_recipe("robust")
+    settings = dataclasses.replace(recipe.algorithm, signal="swpa")
+    model, mask = suite.checkpoint("mini-s", 3906).load(), circuits[-1].circuit.mask
+    with pytest.raises(ValueError, match=r"unknown signal 'swpa'; there are: .*'swap'"):
+        classify_heads(model, scores=found[-1], mask=mask, settings=settings, n=4, seed=1)
+
+
 def test_functions_by_hand():
     arrays = {name: np.zeros((4, 2)) for name in ("previous", "to_IO", "to_S1", "to_S2")}
     arrays |= {

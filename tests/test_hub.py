@@ -12,7 +12,7 @@ from hub_standin import commit_of
 
 from circuitbook.suites.finding import load_suite
 from circuitbook.weights.asking import HubError, HubUnreachable, Retry
-from circuitbook.weights.hub import fetch, list_files, list_steps, weights_hash
+from circuitbook.weights.hub import fetch, list_files, list_steps, settings, weights_hash
 
 REPO = "EleutherAI/pythia-14m"
 QUICK = Retry(base=0.001)
@@ -245,6 +245,9 @@ def test_no_network(hub, waits, monkeypatch):
 def test_the_cache_is_enough_when_the_hub_is_away(hub, waits, monkeypatch, trouble):
     folder = fetch(REPO, "step0", retry=QUICK)
     load_suite("me/run", QUICK).checkpoint("run", 9).fetch()
+    announced = settings(REPO, "step0", retry=QUICK)
+    assert set(announced) == {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    (folder / "vocab.json").write_text("{}")  # of another program
     if trouble == "offline":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     if trouble == "no network":
@@ -252,6 +255,7 @@ def test_the_cache_is_enough_when_the_hub_is_away(hub, waits, monkeypatch, troub
     hub.fail(".", times=1000, status=503)
     assert fetch(REPO, "step0", retry=QUICK) == folder
     assert load_suite("me/run", QUICK).steps("run") == (9,)
+    assert settings(REPO, "step0", retry=QUICK) == announced  # so that keys are the same
     assert not waits  # with the files at hand nobody wants to wait
     message = "HF_HUB_OFFLINE is set: unset it" if trouble == "offline" else "503|cannot be reached"
     with pytest.raises(HubUnreachable, match=message):

@@ -13,6 +13,7 @@ from test_build import REPOSITORY, book_of, frozen_package, notebook_of  # noqa:
 
 from circuitbook.publishing.build import chapters_of, stage
 from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.links import check_site
 from circuitbook.publishing.site import build_site
 
 pytestmark = pytest.mark.slow
@@ -115,6 +116,10 @@ def test_figures_get_number_caption_and_anchor(tmp_path):
     assert re.findall(
         r'href="one.html#(fig-pair[-2]*)"><span class="std std-numref">([^<]*)<', other
     ) == [("fig-pair", "Figure 1.2"), ("fig-pair-2", "Figure 1.3")]
+    # a site without an address has no sitemap, and what it links to is in it
+    lost = (site / "404.html").read_text()
+    assert not (site / "sitemap.xml").exists() and "There is no such page" in lost
+    assert '<link rel="canonical"' not in lost and check_site(site) == []
 
 
 def test_an_image_without_text_fails_the_build(tmp_path):

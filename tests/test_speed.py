@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 
+from circuitbook.paths import DATA
 from circuitbook.records.speed import recorded_speed
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speed.py"
@@ -17,6 +19,12 @@ def speed():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("name", ["speed", "cost"])
+def test_a_new_record_goes_where_the_record_is(name):
+    script = runpy.run_path(str(SCRIPT.with_name(f"{name}.py")))
+    assert script["RESULTS"] == DATA / f"{name}.json" and script["RESULTS"].is_file()
 
 
 def test_the_record_is_whole(tmp_path):

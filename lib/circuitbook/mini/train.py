@@ -1,9 +1,9 @@
 """Training of the mini suite: GPT-NeoX models from a seed, saved along the way.
 
 `train("mini-m", PLANS["mini-m"], ...)` gives the weights that are shipped, bit for bit on one kind
-of machine with one thread count. A run can be stopped at any moment and goes on from its last saved state to the same
-result: batches are a function of the step alone, there is no dropout, and the optimizer's state is
-kept.
+of machine with one thread count. A run can be stopped at any moment and goes on from its last saved
+state to the same result: batches are a function of the step alone, there is no dropout, and the
+optimizer's state is kept.
 """
 
 from __future__ import annotations

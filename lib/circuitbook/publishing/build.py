@@ -64,9 +64,8 @@ def build_book(
         raise BuildError(f"the book has no notebook {unknown[0]}; it has {', '.join(names)}")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(out / ".lock", timeout=0):
-            with HASHES.kept_in(out / "hashes.json"):
-                execute_chapters(root, out, chapters, parameters or {}, only=notebooks, force=force)
+        with filelock.FileLock(out / ".lock", timeout=0), HASHES.kept_in(out / "hashes.json"):
+            execute_chapters(root, out, chapters, parameters or {}, only=notebooks, force=force)
             stage(root, out / "src", chapters)
             index = build_site(out)
     except filelock.Timeout:

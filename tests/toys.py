@@ -40,8 +40,8 @@ def toy_pairs(
     )
 
 
-def toy_model(folder, dtype=torch.float64, seed=5, **size):
+def toy_model(folder, dtype=torch.float64, seed=5, network=None, **size):
     """(network as transformers has it, the same as a Model)."""
-    network = random_network(seed=seed, **size)
+    network = network or random_network(seed=seed, **size)
     save_checkpoint(folder / "toy" / "step1", network)
     return network, load_suite(folder).checkpoint("toy", 1).load(dtype=dtype)

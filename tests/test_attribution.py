@@ -1,6 +1,7 @@
 """EAP and EAP-IG against a literal twin, against hannamw/EAP-IG's numbers, against TransformerLens,
 and with themselves."""
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -15,9 +16,11 @@ from toys import toy_model, toy_pairs
 from transformer_lens.tools.analysis import attribution_patching as lens
 
 from circuitbook import evaluate_circuit, get_task, load_suite
-from circuitbook.circuits.attribution import attribute, interpolation_points
+from circuitbook.circuits import attribution
+from circuitbook.circuits.attribution import attribute, gap_with_noise
 from circuitbook.circuits.batches import chunks_of, first_difference
 from circuitbook.circuits.circuit import Circuit
+from circuitbook.circuits.quadrature import interpolation_points, where_losses_change
 from circuitbook.circuits.selection import edge_order, first_edges
 
 
@@ -203,6 +206,107 @@ def test_the_edges_out_of_input_add_up_to_the_change_of_the_loss(toy):
     assert gaps[256] < gaps[32] < gaps[4] and gaps[256] < 1e-4
 
 
+# ---------------------------------------------------------------- as many points as are needed
+
+
+def loss_at(literal, pair, t):
+    clean, corrupted = literal.embed(pair.clean[0]), literal.embed(pair.corrupted[0])
+    return float(literal.loss(pair, 0, clean + t * (corrupted - clean)))
+
+
+def taken_first(toy, tolerance, points=3, **how):
+    _, model = toy
+    return attribute(model, toy_pairs(), rule="midpoint", points=points, tolerance=tolerance, **how)
+
+
+@pytest.mark.filterwarnings("ignore:toy in toy")
+def test_points_are_added_until_the_gap_is_small(toy):
+    _, model = toy
+    enough = taken_first(toy, 1e9, per_prompt=True)
+    plain = attribute(model, toy_pairs(), rule="midpoint", points=3, per_prompt=True)
+    assert enough.points == 3 and (enough.per_prompt == plain.per_prompt).all()
+    assert gap_with_noise(enough) > 0.02
+    taken = []
+    for tolerance in (0.05, 0.01, 0.002):
+        scores = taken_first(toy, tolerance)
+        assert gap_with_noise(scores) <= tolerance
+        taken.append(scores.points)
+    assert taken == sorted(taken) and set(taken) <= {3, 3 + 6, 3 + 6 + 12, 3 + 6 + 12 + 24, 93, 189}
+
+
+@pytest.mark.filterwarnings("ignore:toy in toy")
+def test_the_added_points_lie_where_the_loss_of_each_prompt_changes(toy, monkeypatch):
+    monkeypatch.setattr(attribution, "MOST_POINTS", 6)
+    network, model = toy
+    pairs = toy_pairs().subset([0, 3])
+    how = {"rule": "midpoint", "points": 2, "tolerance": 1e-9}
+    got = attribute(model, pairs, **how, per_prompt=True, per_position=True)
+    assert got.points == 2 + 4
+    for i in range(2):  # by hand: losses at the ends and at the two midpoints, then each edge
+        pair, literal = pairs.subset([i]), Literal(network)
+        known = [0.0, 0.25, 0.75, 1.0]
+        points = where_losses_change(
+            torch.tensor([known], dtype=torch.float64),
+            torch.tensor([[loss_at(literal, pair, t) for t in known]], dtype=torch.float64),
+            4,
+        )
+        by_hand = torch.zeros(got.graph.n_edges, dtype=torch.float64)
+        for t, weight in zip(points.t[0].tolist(), points.weights[0].tolist(), strict=True):
+            scores = literal.score(pair, got.graph.edge_names, [t])
+            by_hand += weight * torch.tensor(list(scores.values()), dtype=torch.float64)
+        ours = got.per_prompt[i][torch.from_numpy(got.graph.mask)]
+        torch.testing.assert_close(ours, by_hand, rtol=1e-5, atol=float(1e-6 * by_hand.abs().max()))
+    assert_close(got.per_position.sum(0), got.values, rounds=100)
+    in_pieces = attribute(model, pairs, **how, memory=1 << 16)
+    assert_close(in_pieces.values, got.values, rounds=1000)
+
+
+def test_gaps_that_cancel_are_not_trusted(toy):
+    _, model = toy
+    scores = attribute(model, toy_pairs(), rule="midpoint", points=8)
+    gaps = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
+    change = scores.change.abs().mean()
+    cancelled = dataclasses.replace(scores, from_input=scores.change + gaps)
+    assert cancelled.relative_gap == pytest.approx(0, abs=1e-12)
+    assert gap_with_noise(cancelled) == pytest.approx(0.5 / change)  # 1 / sqrt(4)
+    shifted = dataclasses.replace(scores, from_input=scores.change + 2)
+    assert gap_with_noise(shifted) == pytest.approx(2 / change)
+
+
+def test_points_are_dense_where_the_loss_changes():
+    known = torch.linspace(0, 1, 9, dtype=torch.float64).repeat(3, 1)
+    losses = torch.stack([torch.sigmoid(40 * (known[0] - at)) for at in (0.3, 0.8, 0.55)])
+    losses[2] = 1.7  # does not change at all
+    points = where_losses_change(known, losses, 10)
+    shuffled = torch.randperm(9)
+    again = where_losses_change(known[:, shuffled], losses[:, shuffled], 10)
+    assert (again.t == points.t).all() and (again.weights == points.weights).all()
+    assert (points.t.diff(dim=1) > 0).all() and (points.t > 0).all() and (points.t < 1).all()
+    for row, at in ((0, 0.3), (1, 0.8)):
+        near = (points.t[row] - at).abs() < 0.125
+        assert near.sum() >= 5 and points.weights[row].argmin() in near.nonzero()
+        # the integral of the loss's slope, which 10 equal steps miss by more
+        truth = float(torch.sigmoid(torch.tensor(40 * (1.0 - at))))
+        truth -= float(torch.sigmoid(torch.tensor(40 * (0.0 - at))))
+
+        def slope(t, at=at):
+            p = torch.sigmoid(40 * (t - at))
+            return 40 * p * (1 - p)
+
+        error = abs(float((points.weights[row] * slope(points.t[row])).sum()) - truth)
+        equal = interpolation_points("eap-ig", "midpoint", 10)
+        assert error < 0.02 < abs(float(slope(equal).mean()) - truth)
+    torch.testing.assert_close(points.t[2], interpolation_points("eap-ig", "midpoint", 10))
+    torch.testing.assert_close(points.weights[2], torch.full((10,), 0.1, dtype=torch.float64))
+
+
+def test_points_that_do_not_suffice_warn(toy, monkeypatch):
+    monkeypatch.setattr(attribution, "MOST_POINTS", 10)
+    with pytest.warns(UserWarning, match="with 9 points, midpoint rule"):
+        scores = taken_first(toy, 1e-12)
+    assert scores.points == 9
+
+
 def test_a_large_gap_warns_and_is_shown(toy):
     _, model = toy
     with pytest.warns(
@@ -281,6 +385,8 @@ def test_nan_names_checkpoint_prompt_and_layer(tmp_path, spoil, says):
         ({"points": 0}, "0 points"),
         ({"points": 2.5}, "2.5 points"),
         ({"memory": 1000}, "memory=0 MB allows less"),
+        ({"tolerance": 0.02, "rule": "right"}, "a tolerance needs"),
+        ({"tolerance": 0.02, "rule": "midpoint", "method": "eap"}, "a tolerance needs"),
     ],
 )
 def test_bad_arguments_give_one_error(toy, how, says):

@@ -3,7 +3,7 @@
     suite = load_suite("mini")
     model = suite.checkpoint("mini-m", suite.steps("mini-m")[-1]).load()
     pairs = get_task("ioi").prompts(model.tokenizer, n=70, seed=42)
-    scores = attribute(model, pairs, rule="midpoint", points=10)
+    scores = attribute(model, pairs, rule="midpoint", points=5, tolerance=0.02)
     circuit = find_circuit(model, pairs, scores, threshold=0.8)
 
 The packages in the order in which data flows, each knowing only those before it:

@@ -80,7 +80,9 @@ class Recipe:
     rule: str
     """Where the interpolation points lie: "right", "midpoint" or "left"."""
     points: int
-    """How many interpolation points there are."""
+    """How many interpolation points there are, or are to begin with."""
+    tolerance: float | None
+    """The completeness gap until which points are added; None: they are not (see `attribute`)."""
     selection: str
     """How edges are put in order: "greedy" or "top" (see `selection.edge_order`)."""
     absolute: bool
@@ -110,7 +112,12 @@ class Recipe:
     @property
     def attribution(self) -> dict[str, Any]:
         """Arguments of `attribute`."""
-        return {"method": self.method, "rule": self.rule, "points": self.points}
+        return {
+            "method": self.method,
+            "rule": self.rule,
+            "points": self.points,
+            "tolerance": self.tolerance,
+        }
 
     def circuit(self, task: str) -> dict[str, Any]:
         """Arguments of `find_circuit` for a task."""
@@ -132,6 +139,7 @@ PAPER = Recipe(
     method="eap-ig",
     rule="right",
     points=30,
+    tolerance=None,
     selection="greedy",
     absolute=True,
     threshold=0.8,
@@ -172,7 +180,8 @@ ROBUST = Recipe(
     prompts={"ioi": 48, "gendered_pronoun": 48, "greater_than": 48, "sva": 48},
     method="eap-ig",
     rule="midpoint",
-    points=10,
+    points=5,
+    tolerance=0.02,
     selection="greedy",
     absolute=True,
     threshold=0.8,

@@ -39,15 +39,20 @@ from tqdm.auto import tqdm
 from circuitbook.circuits.batches import check_pairs, chunks_of, default_memory, window
 from circuitbook.circuits.gradients import Chunk, ScoreSums, add_chunk
 from circuitbook.circuits.not_finite import where_not_finite
+from circuitbook.circuits.quadrature import (
+    MOST_POINTS,
+    Points,
+    equal_steps,
+    where_losses_change,
+)
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.model.memory import prompt_bytes, row_bytes
+from circuitbook.model.network import Network
 from circuitbook.tasks.base import PromptPairs
 
-METHODS = ("eap", "eap-ig")
-RULES = {"right": 1.0, "midpoint": 0.5, "left": 0.0}  # where in its step a point lies
 LARGE_GAP = 0.1  # of the mean change of the loss: warn above it
 
 
@@ -61,6 +66,7 @@ class Scores:
     method: str
     rule: str
     points: int
+    """How many gradients of each prompt were taken."""
     change: Float[Tensor, " n"]
     """Of each prompt, loss(corrupted) - loss(clean)."""
     from_input: Float[Tensor, " n"]
@@ -108,6 +114,7 @@ def attribute(
     method: str = "eap-ig",
     rule: str = "right",
     points: int = 30,
+    tolerance: float | None = None,
     per_prompt: bool = False,
     per_position: bool = False,
     memory: int | None = None,
@@ -120,6 +127,10 @@ def attribute(
     rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint"
     (k-1/2)/m, with 0 the clean and 1 the corrupted prompt. A few midpoints are as good as many
     points of the other rules.
+    tolerance: with midpoints, and None for none. Where the completeness gap, or what it would be by
+    chance (see `gap_with_noise`), is above this share of the mean absolute change of the loss,
+    twice as many points are taken instead, where the loss of each prompt was seen to change (see
+    `circuits.quadrature`), and so on.
     per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each
     position.
     memory: bytes that activations may take at a time, beside the weights and the result; default
@@ -128,62 +139,110 @@ def attribute(
 
     Gradients in the model's dtype, sums in float32. Errors: ValueError for bad arguments;
     FloatingPointError that names checkpoint, prompt and layer where something is not finite. Warns
-    if the completeness gap of EAP-IG is above a tenth of the change.
+    if the completeness gap of EAP-IG is above a tenth of the change, or above the tolerance after
+    as many points as are allowed (`quadrature.MOST_POINTS`).
     """
-    t = interpolation_points(method, rule, points)
+    now = equal_steps(method, rule, points, len(pairs))
+    if tolerance is not None and (method, rule) != ("eap-ig", "midpoint"):
+        raise ValueError('a tolerance needs method="eap-ig" and rule="midpoint"')
     network, graph = network_of(model), graph_of(model)
     check_pairs(model, pairs)
-    sums = _no_sums_yet(model, graph, pairs, per_prompt=per_prompt, per_position=per_position)
-    chunks = list(
-        chunks_of(
-            pairs,
-            len(t),
-            row_bytes(model.shape, model.dtype),
-            prompt_bytes(model.shape, model.dtype),
-            memory or default_memory(model.device),
-        )
-    )
-    runs = len(pairs) * len(t)
-    bar = tqdm(total=runs, desc="attribution", unit="run", disable=not progress, leave=False)
-    for rows, of_points in chunks:
-        part = pairs.subset(rows)
-        start, stop = window(part)
-        chunk = Chunk(
-            pairs=part, rows=rows, start=start, stop=stop, points=t[of_points], n_points=len(t)
-        )
-        add_chunk(sums, network, graph, chunk)
-        if not _all_finite(sums, rows):
-            raise FloatingPointError(where_not_finite(model, network, part, rows, t))
-        bar.update(len(rows) * len(chunk.points))
-    bar.close()
+    keep: dict[str, bool] = {"per_prompt": per_prompt, "per_position": per_position}
+    memory = memory or default_memory(model.device)
+    known: list[tuple[Tensor, Tensor]] = []  # points [n, m] and the losses there, of each round
+    taken = 0
+    with tqdm(desc="attribution", unit="run", disable=not progress, leave=False) as bar:
+        while True:
+            sums = _no_sums_yet(model, graph, pairs, now.m, **keep)
+            bar.total = (bar.total or 0) + now.t.numel()
+            _add_points(sums, model, network, graph, pairs, now, memory, bar)
+            taken += now.m
+            enough = tolerance is None or gap_with_noise(sums) <= tolerance
+            if enough or taken + 2 * now.m > MOST_POINTS:
+                break
+            known = known or [(torch.tensor([0.0, 1.0]).expand(len(pairs), 2), sums.ends)]
+            known.append((now.t, sums.losses))
+            t, losses = (
+                torch.cat([part.double() for part in parts], 1)
+                for parts in zip(*known, strict=True)
+            )
+            now = where_losses_change(t, losses, 2 * now.m)
     n = len(pairs)
     scores = Scores(
         values=(sums.values / n).cpu(),
         graph=graph,
         method=method,
         rule=rule,
-        points=len(t),
+        points=taken,
         change=sums.change,
         from_input=sums.from_input,
         per_prompt=sums.per_prompt,
         per_position=None if sums.per_position is None else sums.per_position / n,
     )
-    if method == "eap-ig" and abs(scores.relative_gap) > LARGE_GAP:
+    bar_of_gap = LARGE_GAP if tolerance is None else tolerance
+    if method == "eap-ig" and abs(scores.relative_gap) > bar_of_gap:
         _warn_of_gap(model, pairs, scores)
     return scores
 
 
+def gap_with_noise(sums: ScoreSums | Scores) -> float:
+    """The completeness gap, over the mean absolute change of the loss, as far as it can be trusted.
+
+    The gaps of single prompts may cancel by luck. So it is the absolute mean of these or, if that
+    is larger, the standard error which they would give the mean if each were off by chance alone.
+    """
+    gaps, change = sums.from_input - sums.change, float(sums.change.abs().mean())
+    noise = float(gaps.square().mean().sqrt()) / len(gaps) ** 0.5
+    return max(abs(float(gaps.mean())), noise) / change if change else 0.0
+
+
+def _add_points(
+    sums: ScoreSums,
+    model: Model,
+    network: Network,
+    graph: Graph,
+    pairs: PromptPairs,
+    points: Points,
+    memory: int,
+    bar: tqdm,
+) -> None:
+    """Adds the scores at these points, prompts and points in chunks that fit into `memory`."""
+    chunks = chunks_of(
+        pairs,
+        points.m,
+        row_bytes(model.shape, model.dtype),
+        prompt_bytes(model.shape, model.dtype),
+        memory,
+    )
+    for rows, of_points in chunks:
+        part = pairs.subset(rows)
+        start, stop = window(part)
+        chunk = Chunk(
+            pairs=part,
+            rows=rows,
+            start=start,
+            stop=stop,
+            versions=of_points,
+            points=points.t[rows, of_points],
+            weights=points.weights[rows, of_points],
+        )
+        add_chunk(sums, network, graph, chunk)
+        if not _all_finite(sums, rows):
+            raise FloatingPointError(where_not_finite(model, network, part, rows, points.t[rows]))
+        bar.update(chunk.points.numel())
+
+
 def _no_sums_yet(
-    model: Model, graph: Graph, pairs: PromptPairs, *, per_prompt: bool, per_position: bool
+    model: Model, graph: Graph, pairs: PromptPairs, m: int, *, per_prompt: bool, per_position: bool
 ) -> ScoreSums:
     """Zeros; those of prompts and positions, which may be many, on the host."""
     n, width = pairs.clean.shape
     edges, dtype = graph.mask.shape, sums_dtype(model.dtype)
-    change, from_input = torch.zeros(2, n, dtype=dtype)
     return ScoreSums(
         values=torch.zeros(*edges, dtype=dtype, device=model.device),
-        change=change,
-        from_input=from_input,
+        ends=torch.zeros(n, 2, dtype=dtype),
+        losses=torch.zeros(n, m, dtype=dtype),
+        from_input=torch.zeros(n, dtype=dtype),
         per_prompt=torch.zeros(n, *edges, dtype=dtype) if per_prompt else None,
         per_position=torch.zeros(width, *edges, dtype=dtype) if per_position else None,
     )
@@ -192,7 +251,7 @@ def _no_sums_yet(
 def _all_finite(sums: ScoreSums, rows: Tensor) -> bool:
     return bool(
         sums.values.isfinite().all()
-        & sums.change[rows].isfinite().all()
+        & sums.ends[rows].isfinite().all()
         & sums.from_input[rows].isfinite().all()
     )
 
@@ -205,20 +264,3 @@ def _warn_of_gap(model: Model, pairs: PromptPairs, scores: Scores) -> None:
         "more points, or the midpoint rule, come closer",
         stacklevel=3,
     )
-
-
-def interpolation_points(method: str, rule: str, points: int) -> Float[Tensor, " m"]:
-    """Where gradients are taken, in float64: 0 is the clean prompt, 1 the corrupted one.
-
-    >>> interpolation_points("eap-ig", "midpoint", 4).tolist()
-    [0.125, 0.375, 0.625, 0.875]
-    """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
-    if rule not in RULES:
-        raise ValueError(f"unknown rule {rule!r}; there are: {', '.join(RULES)}")
-    if method == "eap":
-        return torch.zeros(1, dtype=torch.float64)
-    if points < 1 or points != int(points):
-        raise ValueError(f"{points} points are not possible; give a whole number of at least 1")
-    return (torch.arange(int(points), dtype=torch.float64) + RULES[rule]) / points

@@ -28,12 +28,19 @@ class ScoreSums:
     """What the chunks add to: sums over the prompts seen so far, and what was asked for besides."""
 
     values: Float[Tensor, "src dst"]
-    change: Float[Tensor, " n"]
-    """Of each prompt, loss(corrupted) - loss(clean)."""
+    ends: Float[Tensor, "n 2"]
+    """Of each prompt, the loss on the clean and on the corrupted one."""
+    losses: Float[Tensor, "n m"]
+    """Of each prompt, the loss at each point."""
     from_input: Float[Tensor, " n"]
     """Of each prompt, the sum of its edges out of `input`."""
     per_prompt: Float[Tensor, "n src dst"] | None = None
     per_position: Float[Tensor, "pos src dst"] | None = None
+
+    @property
+    def change(self) -> Float[Tensor, " n"]:
+        """Of each prompt, loss(corrupted) - loss(clean)."""
+        return self.ends[:, 1] - self.ends[:, 0]
 
     def add(
         self,
@@ -79,10 +86,12 @@ class Chunk:
     """The first position that is computed,"""
     stop: int
     """and the one behind the last."""
-    points: Float[Tensor, " version"]
+    versions: slice
+    """Which of the points of a prompt these are."""
+    points: Float[Tensor, "prompt version"]
     """From 0, clean, to 1, corrupted."""
-    n_points: int
-    """Of how many points in all the mean is taken."""
+    weights: Float[Tensor, "prompt version"]
+    """What each point counts."""
 
 
 # ------------------------------------------------------------------ one chunk
@@ -99,14 +108,16 @@ def add_chunk(sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk) -> 
         x = network.embed(both, start)
         difference, last = _differences(network, graph, x, start, prefix)
         losses = -pairs_metric(pairs, network.logits(at_end(last, end)))
-        sums.change[chunk.rows] = (losses[:, 1] - losses[:, 0]).to(sums.change)
+        sums.ends[chunk.rows] = losses.to(sums.ends)
         clean, step = x[:, :1].to(dtype), difference[0][:, None]
-        points = chunk.points.to(device, dtype)[:, None, None]
+        points = chunk.points.to(device, dtype)[:, :, None, None]
         between = (clean + points * step).to(x.dtype)  # [b, k, s, d]
 
-    back = gradients_at(network, pairs, between, start, prefix, end)
+    weights = chunk.weights.to(device, dtype)
+    back = gradients_at(network, pairs, between, start, prefix, end, weights)
+    sums.losses[chunk.rows, chunk.versions] = back.losses.to(sums.losses)
     along_step = (back.at_embeddings.to(dtype).sum(1) * difference[0]).sum((1, 2))
-    sums.from_input[chunk.rows] += (along_step / chunk.n_points).to(sums.from_input)
+    sums.from_input[chunk.rows] += along_step.to(sums.from_input)
     with torch.no_grad():
         _add_logits(sums, network, graph, chunk, difference, back, end)
         for i in range(len(network.layers)):
@@ -127,7 +138,7 @@ def _add_logits(
     prompts = torch.arange(len(end), device=end.device)
     gradient = _through_norm(network.norm_final, back.last.to(dtype), back.at_last.to(dtype))
     at_logits = torch.zeros_like(difference[:1])
-    at_logits[0, prompts, end] = gradient.sum(1) / chunk.n_points
+    at_logits[0, prompts, end] = gradient.sum(1)
     sums.add(chunk, difference, at_logits, slice(graph.n_dst - 1, graph.n_dst))
 
 
@@ -143,11 +154,10 @@ def _add_layer(
     """The edges into the heads and the MLP of a layer."""
     first, mlp = graph.destination(index, 0), graph.destination(index)
     dtype = difference.dtype
-    heads = _at_head_inputs(layer, back, dtype, chunk.n_points)
+    heads = _at_head_inputs(layer, back, dtype)
     sums.add(chunk, difference[: graph.reach[first]], heads, slice(first, mlp))
     gradient = _through_norm(layer.norm_mlp, back.x_mlp.to(dtype), back.at_mlp.to(dtype))
-    at_mlp = gradient.sum(1)[None] / chunk.n_points
-    sums.add(chunk, difference[: graph.reach[mlp]], at_mlp, slice(mlp, mlp + 1))
+    sums.add(chunk, difference[: graph.reach[mlp]], gradient.sum(1)[None], slice(mlp, mlp + 1))
 
 
 def _differences(
@@ -212,6 +222,7 @@ class Gradients:
     at_last: Float[Tensor, "prompt version d_model"]
     """The gradient of that, after its norm."""
     at_embeddings: Float[Tensor, "prompt version pos d_model"]
+    losses: Float[Tensor, "prompt version"]
 
 
 def gradients_at(
@@ -221,14 +232,19 @@ def gradients_at(
     start: int,
     prefix: Prefix,
     end: Int[Tensor, " prompt"],
+    weights: Float[Tensor, "prompt version"],
 ) -> Gradients:
-    """Runs from the embeddings to the loss, summed over prompts and versions, and back."""
+    """Runs from the embeddings to the loss, and back.
+
+    The losses are summed up by their weights.
+    """
     with torch.enable_grad():
         embeddings = embeddings.detach().requires_grad_()
         runs = list(run(network, embeddings, start, prefix))
         last = at_end(runs[-1].out, end)
         normed = network.norm_final(last)
-        loss = -pairs_metric(pairs, F.linear(normed, network.w_unembed)).sum()
+        losses = -pairs_metric(pairs, F.linear(normed, network.w_unembed))
+        loss = (losses * weights.to(losses)).sum()
         read = [tensor for done in runs for tensor in (*done.inputs.values(), done.mlp_in)]
         *of_layers, at_last, at_embeddings = torch.autograd.grad(loss, [*read, normed, embeddings])
     layers = []
@@ -244,7 +260,11 @@ def gradients_at(
             )
         )
     return Gradients(
-        layers=layers, last=last.detach(), at_last=at_last, at_embeddings=at_embeddings
+        layers=layers,
+        last=last.detach(),
+        at_last=at_last,
+        at_embeddings=at_embeddings,
+        losses=losses.detach(),
     )
 
 
@@ -258,16 +278,16 @@ def _through_norm(
 
 
 def _at_head_inputs(
-    layer: Layer, back: LayerGradients, dtype: torch.dtype, n_points: int
+    layer: Layer, back: LayerGradients, dtype: torch.dtype
 ) -> Float[Tensor, "three_heads prompt pos d_model"]:
-    """Gradients at the q, k and v inputs of a layer's heads, mean over the points (fact 2)."""
+    """Gradients at the q, k and v inputs of a layer's heads, summed over the points (fact 2)."""
     norm = layer.norm_attention
     gamma, beta = norm.weight.to(dtype), norm.bias.to(dtype)
     normed, scale = norm.standardise(back.x, dtype)
     at_inputs = []
     for kind in HEAD_INPUTS:
         weight = layer.w_in[kind].to(dtype)
-        g = back.at_inputs[kind].to(dtype) * scale[..., None] / n_points
+        g = back.at_inputs[kind].to(dtype) * scale[..., None]
         constant = weight @ beta + layer.b_in[kind].to(dtype)  # what the norm's bias gives
         projected = g * (back.inputs[kind].to(dtype) - constant)
         along = projected.sum(-1) / gamma.numel()  # [prompt, version, pos, head]

@@ -20,7 +20,7 @@ def where_not_finite(
     network: Network,
     pairs: PromptPairs,
     rows: Tensor,
-    points: Float[Tensor, " version"],
+    points: Float[Tensor, "prompt version"],
 ) -> str:
     """A sentence that names checkpoint, prompt and layer. `rows`: the numbers of these prompts."""
     checkpoint = f"{model.checkpoint.model} at step {model.checkpoint.step}"
@@ -29,7 +29,7 @@ def where_not_finite(
         way_out = "the weights of this checkpoint may be damaged"
     for i, row in enumerate(rows.tolist()):
         pair = pairs.subset([i])
-        if place := _place(model, network, pair, points):
+        if place := _place(model, network, pair, points[i]):
             prompt = f"prompt {row} of {pairs.task} ({pair.table['clean'].iloc[0]!r})"
             what = place.format(prompt=prompt)
             return f"{checkpoint} has NaN or infinity in the {what} in {model.dtype}; {way_out}"
@@ -57,7 +57,8 @@ def _place(
         last = done.out
     if not _finite(pairs_metric(pair, network.logits(at_end(last, end)))):
         return f"logits, after layer {layer}, on {{prompt}}"
-    gradients = gradients_at(network, pair, embeddings, 0, [], end).layers
+    weights = torch.ones(1, len(versions), device=model.device)
+    gradients = gradients_at(network, pair, embeddings, 0, [], end, weights).layers
     for layer in reversed(range(len(gradients))):
         if not gradients[layer].all_finite():
             return f"gradients of layer {layer} on {{prompt}}"

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from circuitbook.model.loading import _no_progress_bars
 from circuitbook.model.shape import transformers_class
@@ -62,8 +63,10 @@ def _convert(path: Path, folder: Path, name: str) -> None:
         config: Any = AutoConfig.from_pretrained(path.parent, **_only(path))
     if (kind := config.model_type) not in GGUF_ARCHITECTURES:  # Mistral is "llama" in a GGUF file
         raise ValueError(f"{path} is of architecture {kind!r}; {_SUPPORTED}")
+    if kind == "gpt2":  # transformers reads it into n_ctx, which nothing looks at
+        config.n_positions = header.fields["gpt2.context_length"]
     _save_tokenizer(path, header, folder)
-    hf_model = _read_weights(path, header, kind, name)
+    hf_model = _read_weights(path, header, config, name)
     config = hf_model.config
     if hasattr(config, "quantization_config"):  # the weights are numbers again
         del config.quantization_config
@@ -71,7 +74,8 @@ def _convert(path: Path, folder: Path, name: str) -> None:
     config.save_pretrained(folder)
     weights = folder / "model.safetensors"
     try:
-        save_file(dict(hf_model.named_parameters()), weights, {"format": "pt"})
+        tensors = {name: w.detach().contiguous() for name, w in hf_model.named_parameters()}
+        save_file(tensors, weights, {"format": "pt"})
     except SafetensorError as error:  # what it makes of a full disk
         raise OSError(errno.EIO, str(error), str(folder)) from error
     weights.chmod(0o644)  # others may use the cache, too
@@ -104,20 +108,27 @@ def _check_header(path: Path, header: GGUFHeader) -> None:
         raise ValueError(f"{path} scales its rotary positions ({scaling}), which is not supported")
 
 
-def _read_weights(path: Path, header: GGUFHeader, kind: str, name: str) -> Any:
+def _read_weights(path: Path, header: GGUFHeader, config: Any, name: str) -> Any:
     """transformers' model in float32, with every number of the file in it and no other."""
-    model_class: Any = transformers_class(kind)
+    model_class: Any = transformers_class(config.model_type)
     with _our_bar_alone(name), _transformers_reads(path):
         hf_model, report = model_class.from_pretrained(
-            path.parent, dtype=torch.float32, output_loading_info=True, **_only(path)
+            path.parent,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are refused below, in one line
+            output_loading_info=True,
+            **_only(path),
         )
+    if mismatched := sorted(key for key, *_ in report["mismatched_keys"]):
+        raise ValueError(f"{path} holds another shape of {mismatched[0]} than its header tells")
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{path} lacks {', '.join(missing)}")
     read = sum(weight.numel() for weight in hf_model.parameters())
     if read != header.parameters:
         raise ValueError(
             f"{path} holds {header.parameters:,} numbers and the model {read:,}: some of its "
-            f"tensors belong to a kind of {kind!r} that is not supported"
+            f"tensors belong to a kind of {config.model_type!r} that is not supported"
         )
     return hf_model
 
@@ -153,19 +164,22 @@ def _split_text(path: Path, tokenizer: Any, how: object) -> None:
 
 @contextlib.contextmanager
 def _our_bar_alone(name: str) -> Iterator[None]:
-    """Hides transformers' bars; the one over the tensors of the file becomes ours."""
+    """Hides transformers' bars and reports; the bar over the tensors of the file becomes ours."""
     import transformers.modeling_gguf_pytorch_utils as reading
 
     def ours(tensors: Iterable[Any], **_: object) -> Iterable[Any]:
         return tqdm(tensors, desc=f"converting {name}, once", unit="tensor", leave=False)
 
     before: Any = reading.tqdm
+    said = transformers_logging.get_verbosity()
     vars(reading)["tqdm"] = ours
+    transformers_logging.set_verbosity_error()
     try:
         with _no_progress_bars():
             yield
     finally:
         vars(reading)["tqdm"] = before
+        transformers_logging.set_verbosity(said)
 
 
 @contextlib.contextmanager

@@ -25,8 +25,8 @@ from transformers import (
     OlmoForCausalLM,
     PreTrainedTokenizerFast,
 )
-from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
 
+from circuitbook.model.progress import no_progress_bars
 from circuitbook.store.cache import CacheError
 from circuitbook.suites.finding import load_suite
 from circuitbook.weights.asking import HubError
@@ -111,9 +111,8 @@ def save_tokenizer(folder: Path) -> None:
 def save_checkpoint(folder: Path, network=None, dtype=torch.float32, **size) -> Path:
     """A checkpoint folder as transformers writes it; `size` as in random_network."""
     folder.mkdir(parents=True)
-    before = set_tqdm_hook(lambda _, args, __: EmptyTqdm(*args))  # save_pretrained draws a bar
-    (network or random_network(**size)).to(dtype).save_pretrained(folder)
-    set_tqdm_hook(before)
+    with no_progress_bars():
+        (network or random_network(**size)).to(dtype).save_pretrained(folder)
     save_tokenizer(folder)
     return folder
 

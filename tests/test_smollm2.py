@@ -241,10 +241,14 @@ def test_the_base_models_steps_are_asked_of_the_hub(tiny, tmp_path, monkeypatch)
 
 def test_a_sweep_plans_it_without_having_it(tiny, no_pip, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(PACKAGE.parents[1])
+    monkeypatch.setattr(finding, "Retry", partial(Retry, tries=1))
     where = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store"), "--dry-run"]
     assert main(["sweep", "--suite", "smollm2", "--notebooks", "abilities", *where]) == 0
     said = capsys.readouterr().out
     assert f"{INSTRUCT}" in said and "1 shards, 1 to do" in said
+
+    with pytest.raises(SystemExit, match="^error: http.* cannot be reached for HuggingFaceTB/"):
+        main(["sweep", "--suite", "smollm2", "--models", BASE, *where])
 
 
 @pytest.mark.slow

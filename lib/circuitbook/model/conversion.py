@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from circuitbook.model.loading import _no_progress_bars
+from circuitbook.model.progress import no_progress_bars
 from circuitbook.model.shape import transformers_class
 from circuitbook.store.cache import folder_once
 from circuitbook.weights.gguf import GGUFHeader, conversion_folder, read_header
@@ -175,7 +175,7 @@ def _our_bar_alone(name: str) -> Iterator[None]:
     vars(reading)["tqdm"] = ours
     transformers_logging.set_verbosity_error()
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             yield
     finally:
         vars(reading)["tqdm"] = before

@@ -45,6 +45,7 @@ def load(folder: str, shape: str, device: str, dtype: str):
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     from circuitbook import load_suite
+    from circuitbook.model.progress import no_progress_bars
 
     layers, heads, width = SHAPES[shape]
     place = Path(folder) / shape / "step1"
@@ -61,7 +62,8 @@ def load(folder: str, shape: str, device: str, dtype: str):
                 rope_parameters=rope,
             )
         )
-        network.to(torch.float16).save_pretrained(place)
+        with no_progress_bars():
+            network.to(torch.float16).save_pretrained(place)
         load_suite("mini").checkpoint("mini-xs", 0).load().tokenizer.save_pretrained(place)
         return None  # in a process of its own: its memory is not the case's
     return load_suite(folder).checkpoint(shape, 1).load(device=device, dtype=getattr(torch, dtype))

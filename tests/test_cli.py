@@ -38,6 +38,7 @@ def test_train_writes_a_suite_and_its_log(tmp_path, monkeypatch, capsys):
         )
     finally:
         torch.set_num_threads(threads)
+    assert "Writing model shards" not in capsys.readouterr().err  # our bar alone
     assert load_suite(str(tmp_path / "out")).steps("tiny") == (0, 70)
     log = pd.read_csv(tmp_path / "out" / "tiny" / "training.csv")
     assert list(log["step"]) == [0, 32, 64, 70] and list(log["tokens_seen"]) == [

@@ -90,12 +90,12 @@ def test_only_the_revisions_named_are_dropped_and_only_beyond_the_budget(pythia,
     before = weights()
     assert (
         len(before) == 2
-        and drop_beyond(1e9, "pythia-14m", {"step1"}) == 0
-        and drop_beyond(0, "pythia-31m", {"step1"}) == 0
+        and drop_beyond(1e9, "EleutherAI/pythia-14m", {"step1"}) == 0
+        and drop_beyond(0, "EleutherAI/pythia-31m", {"step1"}) == 0
         and weights() == before
     )
-    assert drop_beyond(0, "pythia-14m", {"step1"}) > 1000 and len(weights()) == 1
+    assert drop_beyond(0, "EleutherAI/pythia-14m", {"step1"}) > 1000 and len(weights()) == 1
     assert (
         suite.checkpoint("pythia-14m", 4).load().shape.n_layers == 2
-        and drop_beyond(0, "pythia-14m", {"step1"}) == 0
+        and drop_beyond(0, "EleutherAI/pythia-14m", {"step1"}) == 0
     )

@@ -17,8 +17,11 @@ from circuitbook.publishing.build import add_build_arguments, build_from_argumen
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.links import add_links_arguments, links_from_arguments
 from circuitbook.publishing.pdf import add_pdf_arguments, pdf_from_arguments
+from circuitbook.store.cache import CacheError
+from circuitbook.store.disk import StoreError
 from circuitbook.sweep.command import add_sweep_arguments, sweep_from_arguments
 from circuitbook.teaching.course import add_teach_arguments, teach_from_arguments
+from circuitbook.weights.asking import HubError
 
 
 def _train_model(name: str, out: Path, state: Path, threads: int, device: str) -> str:
@@ -189,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     # the library's one clear line; anything else is a bug
-    except (ValueError, FileNotFoundError, BuildError) as error:
+    except (ValueError, FileNotFoundError, BuildError, HubError, CacheError, StoreError) as error:
         raise SystemExit(f"error: {error}") from None
     return 0
 

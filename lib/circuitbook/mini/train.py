@@ -25,6 +25,7 @@ import torch
 from tqdm.auto import tqdm
 
 from circuitbook.mini.tokenizer import EOS, build_tokenizer, split, vocabulary
+from circuitbook.model.progress import no_progress_bars
 from circuitbook.tasks.lexicon import held_out_pair
 from circuitbook.tasks.stories.documents import _weights, document
 from circuitbook.tasks.stories.repetition import names_in
@@ -175,7 +176,8 @@ def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     all."""
     partial = folder.with_name(folder.name + f".partial{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
-    copy.deepcopy(model).half().save_pretrained(partial)
+    with no_progress_bars():
+        copy.deepcopy(model).half().save_pretrained(partial)
     build_tokenizer().save_pretrained(partial)
     for file in partial.iterdir():
         file.chmod(0o644)

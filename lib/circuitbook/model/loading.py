@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from circuitbook.model.devices import check_device
 from circuitbook.model.loaded import CheckpointLike, Model
 from circuitbook.model.memory import refuse_what_cannot_fit
+from circuitbook.model.progress import no_progress_bars
 from circuitbook.model.shape import ARCHITECTURES, count_parameters, shape_of, transformers_class
 from circuitbook.weights.files import tokenizer_folder, weight_files
 
@@ -108,7 +106,7 @@ def _read_weights(
     """The transformers model from exactly these weight files, each tensor accounted for."""
     model_class: Any = transformers_class(kind)
     try:
-        with _no_progress_bars():
+        with no_progress_bars():
             hf_model, report = model_class.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -131,15 +129,3 @@ def _read_weights(
             f"the weights in {folder} lack {', '.join(sorted(report['missing_keys']))}"
         )
     return hf_model
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Hides the bars that transformers draws while it fills in weights; those of downloads stay."""
-    before = transformers_logging.set_tqdm_hook(
-        lambda factory, args, kwargs: transformers_logging.EmptyTqdm(*args)
-    )
-    try:
-        yield
-    finally:
-        transformers_logging.set_tqdm_hook(before)

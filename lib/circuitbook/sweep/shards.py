@@ -246,13 +246,12 @@ def run_shard(shard: Shard) -> Outcome:
 def _tidy_cache(shard: Shard, budget_gb: float) -> None:
     """Drops the shard's checkpoints from the hub's cache, if that takes more than the budget."""
     from circuitbook.suites.finding import load_suite
-    from circuitbook.suites.sources import Folder
     from circuitbook.weights.hub import drop_beyond
 
     source = load_suite(str(shard.parameters["SUITE"])).source
-    if not isinstance(source, Folder):
+    if repo := source.repo(shard.model):
         revisions = {source.revision(shard.model, step) for step in shard.steps}
-        drop_beyond(budget_gb * 1e9, shard.model, revisions)
+        drop_beyond(budget_gb * 1e9, repo, revisions)
 
 
 def _reason(notebook: str, message: str) -> str:

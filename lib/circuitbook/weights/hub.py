@@ -271,9 +271,9 @@ def _fault(path: Path, announced: HubFile, *, whole: bool) -> str | None:
     return "its git id differs from the hub's"
 
 
-def drop_beyond(budget: float, model: str, names: Collection[str]) -> int:
-    """Drops these revisions of a model from the cache if it takes more than `budget` bytes; bytes
-    that were freed.
+def drop_beyond(budget: float, repo: str, names: Collection[str]) -> int:
+    """Drops these revisions of a repository from the cache if the cache takes more than `budget`
+    bytes; bytes that were freed.
 
     Nothing else is dropped: another worker may be reading it.
     """
@@ -286,9 +286,9 @@ def drop_beyond(budget: float, model: str, names: Collection[str]) -> int:
         return 0
     used = [
         revision.commit_hash
-        for repo in info.repos
-        if repo.repo_id.rsplit("/", 1)[-1] == model
-        for revision in repo.revisions
+        for cached in info.repos
+        if cached.repo_id == repo
+        for revision in cached.revisions
         if revision.refs & set(names)
     ]
     if info.size_on_disk <= budget or not used:

@@ -53,7 +53,7 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
     must = "have a name of the other gender of as many tokens"
     names = vocabulary.keep("names", names, paired, must)
     token = {
-        word: single_token(tokenizer, word, after="isn't", what=f"{TASK.name}: ")
+        word: single_token(tokenizer, word, after="isn't", task=TASK.name)
         for word in (" she", " he")
     }
 

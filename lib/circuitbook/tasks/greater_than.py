@@ -144,12 +144,15 @@ def spelling_of(tokenizer: PreTrainedTokenizerBase) -> Spelling:
                 digits[digit].add(token)
     if any(centuries[yy] for yy in NINES) and all(len(found) == 1 for found in digits.values()):
         return Spelling(tuple(next(iter(found)) for found in digits.values()), centuries)
-    text = "the year 1739"
-    spans = offsets(encode(tokenizer, [text]), 0)
-    pieces = [text[begin:end].strip() for begin, end in spans if end > len("the year ")]
+    encoding = encode(tokenizer, ["the year 1739"])
+    pieces = [
+        token
+        for token, (_, end) in zip(encoding.tokens(0), offsets(encoding, 0), strict=True)
+        if end > len("the year")
+    ]
     raise ValueError(
-        f"greater_than: tokenizer {tokenizer_name(tokenizer)} writes {text!r} with "
-        + " + ".join(repr(piece) for piece in pieces if piece)
+        f"greater_than: tokenizer {tokenizer_name(tokenizer)} writes ' 1739' as "
+        + " + ".join(map(repr, pieces))
         + f": no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two digits), nor "
         "the century and two single digits, and the answer needs one of these; the task cannot be "
         "put to its models"

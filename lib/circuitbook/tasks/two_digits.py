@@ -1,12 +1,12 @@
 """Greater-Than for all start years, of models whose tokenizer writes years digit by digit.
 
 The next token is the tens digit d alone. From 1732 on, "4" ... "9" are right and "0" ... "2" wrong,
-whatever follows; behind "3", the second digit e decides:
+whatever follows. Behind "3" the second digit e decides, and what is not a greater digit is wrong:
 
-    right = p(d > 3) + p(d = 3) p(e > 2 | 3)        wrong = p(d < 3) + p(d = 3) p(e <= 2 | 3)
+    right = p(d > 3) + p(d = 3) p(e > 2 | 3)        wrong = p(d <= 3) - p(d = 3) p(e > 2 | 3)
 
-The second probability takes a second pass, with the start year's own tens digit behind the prompt.
-The task itself (`greater_than`) keeps to start years that end in 9, for which nothing is added to
+The second factor takes a second pass, with the start year's own tens digit behind the prompt. The
+task itself (`greater_than`) keeps to start years that end in 9, for which nothing is added to
 the first: so it needs one pass, as attribution and the search for circuits do.
 """
 
@@ -92,10 +92,9 @@ def _right_and_wrong(
 
     digit = torch.arange(10, device=first.device)
     same = first.gather(1, tens[:, None])[:, 0]
-    later = digit > units[:, None]
-    right = (first * (digit > tens[:, None])).sum(1) + same * (second * later).sum(1)
-    wrong = (first * (digit < tens[:, None])).sum(1) + same * (second * ~later).sum(1)
-    return right, wrong
+    later_unit = same * (second * (digit > units[:, None])).sum(1)
+    later = digit > tens[:, None]
+    return (first * later).sum(1) + later_unit, (first * ~later).sum(1) - later_unit
 
 
 def _logits_and(

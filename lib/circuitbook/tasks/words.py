@@ -18,6 +18,7 @@ from circuitbook.tasks.lexicon import Lexicon, lexicon_for
 
 Forms = tuple[str, str]  # singular and plural
 Word = TypeVar("Word", str, Forms)
+WAY_OUT = "the task cannot be put to its models"  # where there is none
 
 
 # ------------------------------------------------------------------ tokens in context
@@ -105,19 +106,21 @@ def is_single_token(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
 
 
 def single_token(
-    tokenizer: PreTrainedTokenizerBase, word: str, after: str = "and", what: str = ""
+    tokenizer: PreTrainedTokenizerBase, word: str, after: str = "and", task: str = ""
 ) -> int:
     """The id of a word that must be one token behind a text: of " she" 703, for Pythia's tokenizer.
 
-    The space before it may be given. ValueError, which begins with `what`, if it is not one.
+    The space before it may be given. ValueError, which names the task, if it is not one.
     """
     bare = word.removeprefix(" ")
     (tokens,) = tokens_after(tokenizer, after, [bare])
     if len(tokens) != 1:
         how = f"{len(tokens)} tokens, where one is needed," if tokens else "not known"
+        way_out = "the lexicon (circuitbook.tasks.lexicon) needs another word for it"
         raise ValueError(
-            f"{what}{word!r} is {how} for tokenizer {tokenizer_name(tokenizer)}; "
-            "the lexicon (circuitbook.tasks.lexicon) needs another word for it"
+            (f"{task}: " if task else "")
+            + f"{word!r} is {how} for tokenizer {tokenizer_name(tokenizer)}; "
+            + (WAY_OUT if task else way_out)
         )
     return tokens[0]
 
@@ -172,8 +175,6 @@ FEWEST = {
     "prepositions": 1,
     "thing_prepositions": 1,
 }
-
-WAY_OUT = "the task cannot be put to its models"
 
 
 class Vocabulary:

@@ -9,11 +9,13 @@ import torch
 from closeness import assert_close
 from conftest import random_network, save_checkpoint
 
+from circuitbook import attribute, load_suite
 from circuitbook.circuits.batches import first_difference
 from circuitbook.heads.copy_suppression import function_tokens
 from circuitbook.heads.successor import successor_pairs
 from circuitbook.store import measurement_key
 from circuitbook.studies.abilities import answers_to
+from circuitbook.studies.answer_readers import read_answers
 from circuitbook.tasks import TASKS, get_task
 from circuitbook.tasks.greater_than import NINES
 from circuitbook.tasks.lexicon import ENGLISH
@@ -26,8 +28,6 @@ ALL = [*KINDS, "SmolLM2's"]
 
 @pytest.fixture(scope="module")
 def smollm2_tokenizer():
-    from circuitbook import load_suite
-
     try:
         suite = load_suite("smollm2")
         model = suite.models[0]
@@ -361,15 +361,18 @@ def test_two_passes_equal_all_hundred_years_by_the_chain_rule():
     assert found.metric.abs().max() > 1e-3
 
 
-def test_two_passes_of_years_in_9_are_the_task(tmp_path):
-    from circuitbook import load_suite
-
-    tokenizer = KINDS["single digits"]
+@pytest.fixture(scope="module")
+def digit_model(tmp_path_factory):
+    """A small random Llama whose tokenizer writes years digit by digit."""
+    tokenizer, root = KINDS["single digits"], tmp_path_factory.mktemp("digits")
     network = random_network(vocab=len(tokenizer), architecture="llama", heads=4, d_model=32)
-    save_checkpoint(tmp_path / "run" / "step1", network)
-    tokenizer.save_pretrained(tmp_path / "run" / "step1")
-    (tmp_path / "suite.json").write_text('{"tokens_per_step": 1}')
-    model = load_suite(str(tmp_path)).checkpoint("run", 1).load()
+    save_checkpoint(root / "run" / "step1", network)
+    tokenizer.save_pretrained(root / "run" / "step1")
+    return load_suite(str(root)).checkpoint("run", 1).load(dtype=torch.float64)
+
+
+def test_two_passes_of_years_in_9_are_the_task(digit_model):
+    model, tokenizer = digit_model, digit_model.tokenizer
     for bos in (False, True):
         found = two_digit_answers(model, n=97, prepend_bos=bos)
         nines = found[(found.yy % 10 == 9) & (found.yy > 9)]
@@ -379,13 +382,39 @@ def test_two_passes_of_years_in_9_are_the_task(tmp_path):
             ids = [tokenizer.bos_token_id] * bos + ids
             p = model.logits(torch.tensor([ids]), torch.tensor([len(ids) - 1]))[0].softmax(0)
             signs = torch.where(torch.arange(10) > row.yy // 10, 1, -1)
-            assert row.metric == pytest.approx(float((p[pairs.answers[0]] * signs).sum()), rel=1e-3)
+            assert row.metric == pytest.approx(float((p[pairs.answers[0]] * signs).sum()), rel=1e-9)
     assert len(nines) == 9 - 1 and nines.metric.nunique() > 4
 
 
 def test_two_passes_are_for_single_digits():
     with pytest.raises(ValueError, match='as one token.*use get_task."greater_than"'):
         two_digit_answers(Tables(KINDS["byte-level"]), n=4)
+
+
+def test_readers_of_single_digits_look_at_the_tens(digit_model):
+    pairs = get_task("greater_than").prompts(digit_model.tokenizer, 16)
+    got = read_answers(digit_model, pairs)
+    digit_model.hf_model.set_attn_implementation("eager")
+    patterns = digit_model.hf_model(pairs.clean, output_attentions=True).attentions
+    tens = pairs.positions["YY"] - 1
+    for i in range(16):
+        seen = torch.cat([pattern[i, :, pairs.end[i], tens[i]] for pattern in patterns])
+        # transformers takes the softmax in float32
+        assert_close(got["looks"][:, i], seen.float(), rounds=100, size=1.0)
+    assert got["year"].shape == (8, 16) and got["year"].any() and not got["year"].all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_scores_are_complete_behind_a_begin_of_sequence_token(digit_model, task):
+    """They sum to the change of the metric, which is computed from the very tokens."""
+    pairs = get_task(task).prompts(digit_model.tokenizer, 6, prepend_bos=True)
+    scores = attribute(digit_model, pairs, rule="midpoint", points=400)
+    assert abs(scores.relative_gap) < 0.02
+    clean, corrupted = (
+        pairs.metric(digit_model.logits(tokens, pairs.end)).mean()
+        for tokens in (pairs.clean, pairs.corrupted)
+    )
+    assert abs(clean - corrupted) > 1e-6
 
 
 # ------------------------------------------------------------------ begin-of-sequence token

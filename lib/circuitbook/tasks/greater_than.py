@@ -133,10 +133,10 @@ class Spelling:
 def spelling_of(tokenizer: PreTrainedTokenizerBase) -> Spelling:
     """How a tokenizer writes years. ValueError if in neither way, with an example."""
     years = _years(tokenizer, YEARS)
-    centuries = _centuries_of(years, 1)
+    centuries = _centuries(years, 1)
     if any(centuries[yy] for yy in BALANCED):
         return Spelling(_two_digit_tokens(tokenizer, years), centuries)
-    centuries = _centuries_of(years, 2)
+    centuries = _centuries(years, 2)
     digits: dict[str, set[int]] = {str(digit): set() for digit in range(10)}
     for year, tokens in years.items():
         if len(tokens) == 2:
@@ -159,12 +159,7 @@ def spelling_of(tokenizer: PreTrainedTokenizerBase) -> Spelling:
     )
 
 
-def _centuries(tokenizer: PreTrainedTokenizerBase) -> dict[int, list[str]]:
-    """Centuries in which each YY can be asked as one token of two digits."""
-    return _centuries_of(_years(tokenizer, YEARS), 1)
-
-
-def _centuries_of(years: Mapping[int, tuple[int, ...]], tokens: int) -> dict[int, list[str]]:
+def _centuries(years: Mapping[int, tuple[int, ...]], tokens: int) -> dict[int, list[str]]:
     """Centuries in which each YY is so many tokens, as 01 is.
 
     One: neither the first nor the last such year of its century (the authors' code). Two: all years

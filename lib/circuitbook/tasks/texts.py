@@ -14,9 +14,7 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.words import encode, single_token, tokenizer_name, tokens_after, unread
-
-__all__ = ["Prompt", "build", "fill", "single_token"]
+from circuitbook.tasks.words import encode, tokenizer_name, tokens_after, unread
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ A word's tokens are found where it stands: they are what a text gains when the w
 behind it. So nothing is assumed about spaces: " Mary" is one token for Pythia, "▁Mary" for a
 SentencePiece tokenizer, which would make two of " Mary" alone.
 
-    tokens_after(tokenizer, "to", ["Mary", "Hermione"]) -> [(6393,), (15182, 5377)]
+    tokens_after(tokenizer, "to", ["Mary", "Hermione"]) -> [(6393,), (19423, 6035)]
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def unread(
 
 
 def tokens_after(
-    tokenizer: PreTrainedTokenizerBase, text: str, words: Sequence[str], space: str = " "
+    tokenizer: PreTrainedTokenizerBase, text: str, words: Sequence[str]
 ) -> list[tuple[int, ...]]:
-    """What tokens a text gains by each word behind it, parted from it by `space`.
+    """What tokens a text gains by each word behind it, parted from it by a space.
 
     No tokens for a word that is not known, or that changes the tokens of the text itself.
     """
-    texts = [text, *(text + space + word for word in words)]
+    texts = [text, *(f"{text} {word}" for word in words)]
     encoding = encode(tokenizer, texts)
     before = encoding["input_ids"][0]
     gained = []
@@ -98,11 +98,6 @@ def single_tokens(
         for word, tokens in zip(words, found, strict=True)
         if len(tokens) == 1 and len(next(iter(tokens))) == 1
     }
-
-
-def is_single_token(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
-    """Whether a word is exactly one known token in running text; a space before it may be given."""
-    return word.removeprefix(" ") in single_tokens(tokenizer, [word.removeprefix(" ")])
 
 
 def single_token(

@@ -259,7 +259,7 @@ NAMED = [
     ("circuits", "circuitbook.model.graph", "HEAD_INPUTS"),
     ("circuits", "circuitbook.stats", "bootstrap_draws"),
     ("abilities", "circuitbook.tasks.metrics", "METRICS"),
-    ("sva", "circuitbook.tasks.sva", "CONSTRUCTIONS"),
+    ("sva", "circuitbook.tasks.constructions", "CONSTRUCTIONS"),
 ]
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from closeness import assert_close
 
-from circuitbook.tasks.greater_than import TASK, _centuries
+from circuitbook.tasks.greater_than import TASK, spelling_of
 from circuitbook.tasks.lexicon import (
     ENGLISH,
     STORIES,
@@ -24,7 +24,8 @@ from circuitbook.tasks.lexicon import (
 )
 from circuitbook.tasks.registry import TASKS, get_task
 from circuitbook.tasks.sva import CONSTRUCTIONS
-from circuitbook.tasks.texts import Prompt, build, single_token
+from circuitbook.tasks.texts import Prompt, build
+from circuitbook.tasks.words import single_token
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHIA = ROOT.parent / "shared" / "pythia-tokenizer" / "tokenizer.json"
@@ -498,7 +499,7 @@ def test_greater_than_years_are_balanced_and_as_tokenized(pythia):
             usable.setdefault(year // 100, []).append(year)
     allowed = {year for years in usable.values() for year in years[1:-1]}
     assert {
-        100 * int(xx) + yy for yy, found in _centuries(pythia).items() for xx in found
+        100 * int(xx) + yy for yy, found in spelling_of(pythia).centuries.items() for xx in found
     } == allowed
     assert set(pairs.table.year) <= allowed and len(set(pairs.table.year)) > 250
     assert {year // 100 for year in allowed} == set(pairs.table.year // 100) == set(range(11, 18))

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.network import Layer, Network, Run, attention_pattern, last_stream, run
+from circuitbook.tasks.words import token_texts
 
 CANDIDATES = 0.05  # of the tokens before: how many predicted ones CSPA keeps
 DOCUMENT_BYTES = 1 << 28  # of activations of the documents that copy suppression runs at a time
@@ -34,8 +35,7 @@ FUNCTION_WORDS = frozenset(
 
 def function_tokens(tokenizer: PreTrainedTokenizerBase) -> Bool[Tensor, " vocab"]:
     """Which tokens are function words, punctuation or special tokens."""
-    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    plain = [tokenizer.convert_tokens_to_string([word]).strip().lower() for word in words]
+    plain = [text.lower() for text in token_texts(tokenizer)]
     special = set(tokenizer.all_special_ids)
     return torch.tensor(
         [

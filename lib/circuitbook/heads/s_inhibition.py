@@ -37,7 +37,13 @@ def s_inhibition(
     clean = baselines(model, pairs)[0].double().mean()
     through = path_patch(model, pairs, senders, receivers).metric.double().mean(1)
     # The other prompts: the first two names change places
-    moved = ioi.TASK.prompts(model.tokenizer, n=len(pairs), seed=seed, corruption="order")
+    moved = ioi.TASK.prompts(
+        model.tokenizer,
+        n=len(pairs),
+        seed=seed,
+        corruption="order",
+        prepend_bos=pairs.prepend_bos,
+    )
     patched = path_patch(
         model,
         moved,

@@ -17,7 +17,7 @@ from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.network import Layer, Network
 from circuitbook.tasks.lexicon import STORIES, lexicon_for
 from circuitbook.tasks.stories.world import DAYS, MONTHS, SEQUENCES
-from circuitbook.tasks.texts import is_single_token, single_token
+from circuitbook.tasks.words import single_tokens
 
 _ROMAN = "I II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI XVII XVIII XIX XX".split()
 
@@ -35,7 +35,7 @@ class SuccessorPairs(NamedTuple):
 def word_lists(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[list[str], bool]]:
     """Ordinal lists of the tokenizer's language by name.
 
-    Each is its words, with a leading space, and whether it wraps around.
+    Each is its words and whether it wraps around.
     """
     lists = {name: (list(words), wraps) for name, (words, wraps) in SEQUENCES.items()}
     if lexicon_for(tokenizer) is not STORIES:
@@ -45,26 +45,26 @@ def word_lists(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[list[str],
             "short days": ([day[:3] for day in DAYS], True),
             "short months": ([month[:3] for month in MONTHS], True),
         }
-    return {name: ([" " + word for word in words], wraps) for name, (words, wraps) in lists.items()}
+    return lists
 
 
 def successor_pairs(tokenizer: PreTrainedTokenizerBase) -> list[SuccessorPairs]:
     """The pairs of every list.
 
-    Pairs with a word that is not a single token are left out, and so are lists with fewer than two
-    pairs left.
+    Pairs with a word that is not a single token in running text are left out, and so are lists with
+    fewer than two pairs left.
     """
     lists = []
     for name, (words, wraps) in word_lists(tokenizer).items():
+        token = single_tokens(tokenizer, words)
         after = words[1:] + words[:1] if wraps else words[1:]
         asked = [
-            (word, successor)
+            [token[word], token[successor]]
             for word, successor in zip(words, after, strict=False)  # the last may have none
-            if is_single_token(tokenizer, word) and is_single_token(tokenizer, successor)
+            if word in token and successor in token
         ]
         if len(asked) > 1:
-            tokens = [[single_token(tokenizer, word) for word in pair] for pair in asked]
-            pairs = torch.tensor(tokens)
+            pairs = torch.tensor(asked)
             lists.append(SuccessorPairs(name, pairs, pairs[:, 1].unique()))
     return lists
 

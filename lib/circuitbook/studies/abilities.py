@@ -48,7 +48,7 @@ def task_performance(
 
 
 def answers_to(
-    model: Model, *, task: Task, n: int, seed: int = 42, batch_size: int = 256, **options: object
+    model: Model, *, task: Task, n: int, seed: int = 42, batch_size: int = 256, **options: Any
 ) -> pd.DataFrame:
     """The model's answers to `n` prompts of a task: one row per prompt.
 

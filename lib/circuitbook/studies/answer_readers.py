@@ -41,7 +41,8 @@ class AnswerReaders:
     n]: attention from END to the token that tells; `peaks` [head, n]: whether it is the largest.
     For Greater-Than `year` [head, n]: the head's output at END, through the unembedding, is highest
     for YY or YY + 1 among the hundred years; `above` [MLP, n]: the MLP's, mean of the years after
-    YY less that of the others.
+    YY less that of the others. For a tokenizer that writes digits, read YY's tens digit for YY, and
+    the ten digits for the years.
     """
 
     model: str
@@ -90,7 +91,9 @@ def read_answers(model: Model, pairs: PromptPairs) -> dict[str, Tensor]:
     """The arrays of `AnswerReaders`."""
     network, device = network_of(model), model.device
     prompt = torch.arange(len(pairs), device=device)
-    end, place = pairs.end.to(device), pairs.positions[TELLS[pairs.task]].to(device)
+    # "tens" alone tells the answer where years are written digit by digit
+    tells = "tens" if "tens" in pairs.positions else TELLS[pairs.task]
+    end, place = pairs.end.to(device), pairs.positions[tells].to(device)
     tokens = pairs.clean[:, : int(pairs.end.max()) + 1].to(device)
     years = _Years(network, pairs) if pairs.task == "greater_than" else None
     by_layer: list[dict[str, Tensor]] = []

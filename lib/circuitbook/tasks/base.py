@@ -9,8 +9,8 @@ score a corrupted run with the clean labels too, as the paper does.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ class PromptPairs:
     metric_name: str
     """Of METRICS: the task's own."""
     clean: Int[Tensor, "n pos"]
-    """Token ids, right-padded; no begin-of-sequence token."""
+    """Token ids, right-padded; no begin-of-sequence token, unless `prepend_bos`."""
     corrupted: Int[Tensor, "n pos"]
     """Each row as long as its clean one."""
     end: Int[Tensor, " n"]
@@ -46,15 +46,25 @@ class PromptPairs:
     """By name; -1 where a prompt has no such position."""
     table: pd.DataFrame
     """A row for each prompt: clean, corrupted, kind, words, correct, wrong."""
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By list of the lexicon: words that the prompts or answers do without, since the tokenizer
+    does not write them as the task needs them (for IOI, people whose name is not one token)."""
+    prepend_bos: bool = False
+    """Whether the tokenizer's begin-of-sequence token is in front of every prompt."""
 
     def __len__(self) -> int:
         return len(self.clean)
 
     def __repr__(self) -> str:
         shortest, longest = int(self.lengths.min()), int(self.lengths.max())
+        lost = ", ".join(
+            f"{len(words)} {slot.replace('_', ' ')}" for slot, words in self.left_out.items()
+        )
         return (
             f"PromptPairs({self.task}: {len(self)} pairs of {shortest} to {longest} tokens, "
-            f"metric {self.metric_name})"
+            f"metric {self.metric_name}"
+            + (", with begin-of-sequence token" if self.prepend_bos else "")
+            + (f"; left out: {lost})" if lost else ")")
         )
 
     @property
@@ -105,9 +115,8 @@ class PromptPairs:
         Rows keep their padding.
         """
         rows = torch.arange(len(self))[index].reshape(-1)
-        return PromptPairs(
-            task=self.task,
-            metric_name=self.metric_name,
+        return replace(
+            self,
             clean=self.clean[rows],
             corrupted=self.corrupted[rows],
             end=self.end[rows],
@@ -115,6 +124,21 @@ class PromptPairs:
             signs=self.signs[rows],
             positions={name: places[rows] for name, places in self.positions.items()},
             table=self.table.iloc[rows.tolist()].reset_index(drop=True),
+        )
+
+    def with_bos(self, token: int) -> PromptPairs:
+        """The same pairs with a begin-of-sequence token in front of every prompt."""
+        front = torch.full((len(self), 1), token)
+        return replace(
+            self,
+            clean=torch.cat([front, self.clean], 1),
+            corrupted=torch.cat([front, self.corrupted], 1),
+            end=self.end + 1,
+            positions={
+                name: torch.where(places < 0, places, places + 1)
+                for name, places in self.positions.items()
+            },
+            prepend_bos=True,
         )
 
     def _check(self, logits: Tensor) -> None:
@@ -152,14 +176,24 @@ class Task:
         }
 
     def prompts(
-        self, tokenizer: PreTrainedTokenizerBase, n: int, seed: int = 42, **options: object
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        n: int,
+        seed: int = 42,
+        *,
+        prepend_bos: bool = False,
+        **options: object,
     ) -> PromptPairs:
         """`n` prompt pairs for a tokenizer, the same for the same seed on every machine.
 
         Asking for fewer prompts with the same seed and options gives the first ones of these.
         Gendered Pronoun has a fixed number of items and gives all of them if more are asked for;
-        the other tasks always give `n`. `options`: ioi corruption="swap" | "abc" | "order" |
-        "token"; sva kinds=..., mismatched_only=..., strict=...
+        the other tasks always give `n`. Words that the tokenizer does not write as one token, where
+        the task needs one, are left out: see `PromptPairs.left_out`; ValueError if too few remain.
+        prepend_bos: with the tokenizer's begin-of-sequence token in front of every prompt, as
+        models are used that were trained with one; off, as in the paper. ValueError if it has none.
+        `options`: ioi corruption="swap" | "abc" | "order" | "token"; sva kinds=...,
+        mismatched_only=..., strict=...
         """
         if n < 1:
             raise ValueError(f"{self.name}: {n} prompts were asked for; ask for at least one")
@@ -167,10 +201,22 @@ class Task:
         known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         for option in options:
             if option not in known:
-                has = "its options are " + ", ".join(known) if known else "it has none"
+                has = "it has none but prepend_bos"
+                if known:
+                    has = "its options are " + ", ".join([*known, "prepend_bos"])
                 raise TypeError(f"task {self.name} has no option {option!r}; {has}")
 
         def make() -> PromptPairs:
             return self.make(tokenizer, n, np.random.default_rng(seed), **options)
 
-        return remembered(make, self, tokenizer, n, seed, options)
+        pairs = remembered(make, self, tokenizer, n, seed, options)
+        return self.with_bos(pairs, tokenizer) if prepend_bos else pairs
+
+    def with_bos(self, pairs: PromptPairs, tokenizer: PreTrainedTokenizerBase) -> PromptPairs:
+        """The same pairs with the begin-of-sequence token in front. ValueError if there is none."""
+        if tokenizer.bos_token_id is None:
+            raise ValueError(
+                f"{self.name}: tokenizer {tokenizer.name_or_path!r} has no begin-of-sequence token "
+                "to put in front of prompts; leave prepend_bos out"
+            )
+        return pairs.with_bos(tokenizer.bos_token_id)

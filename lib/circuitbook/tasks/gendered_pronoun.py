@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.lexicon import held_out_tag, lexicon_for
-from circuitbook.tasks.texts import Prompt, build, fill, single_token
+from circuitbook.tasks.lexicon import held_out_tag
+from circuitbook.tasks.texts import Prompt, build, fill
+from circuitbook.tasks.words import Vocabulary, single_token, tokens_after
 
 FRAME = "So {name} {ending}, isn't"
 
@@ -31,25 +32,33 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
 
     In the mini suite's language 50 items, of the ten names that are in no tag question of the
     training documents. The corrupted prompt has a random name of the other gender, of as many
-    tokens, before the same ending.
+    tokens, before the same ending; a name for which there is none is left out.
 
     Positions: name (its last token), END. Metric: logit difference, the right pronoun minus the
     other.
     """
-    lexicon = lexicon_for(tokenizer)
+    vocabulary = Vocabulary(TASK.name, tokenizer)
+    lexicon = vocabulary.lexicon
     gender = {
         **{name: "female" for name in lexicon.female},
         **{name: "male" for name in lexicon.male},
     }
     names = [name for name in gender if not lexicon.holds_out or held_out_tag(name)]
-    words = tokenizer([" " + name for name in names], add_special_tokens=False)["input_ids"]
-    length = dict(zip(names, map(len, words), strict=True))
+    length = dict(zip(names, map(len, tokens_after(tokenizer, "So", names)), strict=True))
     partners = {
-        a: [b for b in names if gender[a] != gender[b] and length[a] == length[b]] for a in names
+        a: [b for b in names if gender[a] != gender[b] and length[a] == length[b] > 0]
+        for a in names
+    }
+    paired = [name for name in names if partners[name]]
+    must = "have a name of the other gender of as many tokens"
+    names = vocabulary.keep("names", names, paired, must)
+    token = {
+        word: single_token(tokenizer, word, after="isn't", task=TASK.name)
+        for word in (" she", " he")
     }
 
     prompts = []
-    items = [(name, ending) for name in names if partners[name] for ending in ENDINGS]
+    items = [(name, ending) for name in names for ending in ENDINGS]
     for i in rng.permutation(len(items))[:n]:
         name, ending = items[i]
         other = partners[name][rng.integers(len(partners[name]))]
@@ -70,11 +79,11 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
                 },
             )
         )
-    token = {word: single_token(tokenizer, word) for word in (" she", " he")}
-    answers = torch.tensor(
-        [[token[prompt.words[kind]] for kind in ("correct", "wrong")] for prompt in prompts]
-    )
-    return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
+    words = [[p.words[which].strip() for which in ("correct", "wrong")] for p in prompts]
+    answers = torch.tensor([[token[" " + word] for word in pair] for pair in words])
+    signs = torch.tensor([1, -1])
+    left_out = vocabulary.left_out
+    return build(TASK, tokenizer, prompts, answers, signs, words=words, left_out=left_out)
 
 
 TASK = Task(

@@ -1,17 +1,25 @@
 """Greater-Than (Hanna et al. 2023; as in the code of Tigges et al. 2024).
 
 "The war lasted from the year 1732 to the year 17" -> "33" ... "99", not "00" ... "32".
+
+For a tokenizer that writes years digit by digit, start years end in 9: "The war lasted from the
+year 1739 to the year 17" -> "4" ... "9", not "0" ... "3". The next digit alone decides then, so
+that this is the same metric, exactly. Other start years need a second pass: see `two_digits`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.lexicon import held_out, lexicon_for
-from circuitbook.tasks.texts import Prompt, build, fill, single_token
+from circuitbook.tasks.lexicon import held_out
+from circuitbook.tasks.texts import Prompt, build, fill
+from circuitbook.tasks.words import Vocabulary, encode, offsets, tokenizer_name, tokens_after
 
 FRAME = "The {noun} lasted from the year {XX1}{YY} to the year {XX2}"
 
@@ -20,6 +28,11 @@ YEARS = range(1100, 1800)
 
 
 BALANCED = range(2, 99)  # YY of prompt i is 2 + (i mod 97): the authors' code
+
+
+# Of tokenizers that write digit by digit. Not 09: its tens digit, which decides, is that of the
+# corrupted year 01.
+NINES = range(19, 99, 10)
 
 
 def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -> PromptPairs:
@@ -32,29 +45,55 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
 
     Positions: noun (its last token), XX1, YY, XX2 (= END). Metric: probability of all years > YY
     minus that of all years <= YY, among "00" ... "99".
+
+    A tokenizer that writes years digit by digit: YY goes round 19, 29, ..., 89, the answers are the
+    digits "0" ... "9", and those above YY's tens digit are right. XX1, YY and XX2 are then the last
+    token of each, and the position `tens` is YY's first. ValueError for a tokenizer that splits
+    years in another way ("173" + "2").
     """
-    lexicon = lexicon_for(tokenizer)
-    centuries = _centuries(tokenizer)
+    vocabulary = Vocabulary(TASK.name, tokenizer)
+    spelling = spelling_of(tokenizer)
+    prompts = draw(vocabulary, spelling, BALANCED if spelling.tokens == 100 else NINES, n, rng)
+    starts = torch.tensor([prompt.words["yy"] for prompt in prompts])
+    if spelling.tokens == 10:
+        starts = starts // 10
+    signs = torch.where(torch.arange(spelling.tokens) > starts[:, None], 1, -1)
+    answers = torch.tensor(spelling.answers)
+    return build(TASK, tokenizer, prompts, answers, signs, left_out=vocabulary.left_out)
+
+
+def draw(
+    vocabulary: Vocabulary,
+    spelling: Spelling,
+    round_of: Sequence[int],
+    n: int,
+    rng: np.random.Generator,
+) -> list[Prompt]:
+    """`n` prompts whose YY go round `round_of`."""
+    lexicon, centuries = vocabulary.lexicon, spelling.centuries
+    nouns = vocabulary.keep_known("events", lexicon.events, after="The")
     if lexicon.holds_out:
         centuries = {
             yy: [century for century in possible if held_out("span", century, f"{yy:02d}")]
             for yy, possible in centuries.items()
         }
-    around = [yy for yy in BALANCED if centuries[yy]]
+    around = [yy for yy in round_of if centuries[yy]]
     if not around:
         raise ValueError(
-            f"greater_than: no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two "
-            f"digits) for tokenizer {tokenizer.name_or_path!r}; the task cannot be put to its "
-            "models"
+            f"greater_than: every year that {tokenizer_name(vocabulary.tokenizer)} writes as the "
+            "task needs is in training documents; the task cannot be put to its models"
         )
-
     prompts = []
     for i in range(n):
         yy = around[i % len(around)]
         xx = centuries[yy][rng.integers(len(centuries[yy]))]
-        noun = lexicon.events[rng.integers(len(lexicon.events))]
+        noun = nouns[rng.integers(len(nouns))]
         clean, marks = fill(FRAME, noun=noun, XX1=xx, YY=f"{yy:02d}", XX2=xx)
         corrupted, _ = fill(FRAME, noun=noun, XX1=xx, YY="01", XX2=xx)
+        right, wrong = f"{yy + 1:02d}-99", f"00-{yy:02d}"
+        if spelling.tokens == 10:
+            right, wrong = f"{yy // 10 + 1}-9", f"0-{yy // 10}"
+            marks = {**marks, "tens": marks["YY"] - 1}
         prompts.append(
             Prompt(
                 clean=clean,
@@ -65,34 +104,117 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
                     "noun": noun,
                     "year": 100 * int(xx) + yy,
                     "yy": yy,
-                    "correct": f"{yy + 1:02d}-99",
-                    "wrong": f"00-{yy:02d}",
+                    "correct": right,
+                    "wrong": wrong,
                 },
             )
         )
-    answers = torch.tensor([single_token(tokenizer, f"{year:02d}") for year in range(100)])
-    starts = torch.tensor([prompt.words["yy"] for prompt in prompts])
-    signs = torch.where(torch.arange(100) > starts[:, None], 1, -1)
-    return build(TASK, tokenizer, prompts, answers, signs)
+    return prompts
 
 
-def _centuries(tokenizer: PreTrainedTokenizerBase) -> dict[int, list[str]]:
-    """Centuries in which each YY can be asked: " XXYY" is two known tokens, the second of them of
-    two characters, and neither the first nor the last such year of its century."""
-    ids = tokenizer([f" {year}" for year in YEARS], add_special_tokens=False)["input_ids"]
-    split = {
-        year: row
-        for year, row in zip(YEARS, ids, strict=True)
-        if len(row) == 2 and tokenizer.unk_token_id not in row
-    }
-    digits = tokenizer.batch_decode([[row[1]] for row in split.values()])
-    second = dict(zip(split, digits, strict=False))  # no rows are decoded to one empty text
+# ------------------------------------------------------------------ how a tokenizer writes years
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How a tokenizer writes what follows the century: as one token of two digits, or as two."""
+
+    answers: tuple[int, ...]
+    """Tokens of "00" ... "99", or of "0" ... "9"."""
+    centuries: Mapping[int, list[str]]
+    """Centuries in which each YY can be asked."""
+
+    @property
+    def tokens(self) -> int:
+        """100 or 10."""
+        return len(self.answers)
+
+
+def spelling_of(tokenizer: PreTrainedTokenizerBase) -> Spelling:
+    """How a tokenizer writes years. ValueError if in neither way, with an example."""
+    years = _years(tokenizer, YEARS)
+    centuries = _centuries(years, 1)
+    if any(centuries[yy] for yy in BALANCED):
+        return Spelling(_two_digit_tokens(tokenizer, years), centuries)
+    centuries = _centuries(years, 2)
+    digits: dict[str, set[int]] = {str(digit): set() for digit in range(10)}
+    for year, tokens in years.items():
+        if len(tokens) == 2:
+            for digit, token in zip(str(year)[2:], tokens, strict=True):
+                digits[digit].add(token)
+    if any(centuries[yy] for yy in NINES) and all(len(found) == 1 for found in digits.values()):
+        return Spelling(tuple(next(iter(found)) for found in digits.values()), centuries)
+    encoding = encode(tokenizer, ["the year 1739"])
+    pieces = [
+        token
+        for token, (_, end) in zip(encoding.tokens(0), offsets(encoding, 0), strict=True)
+        if end > len("the year")
+    ]
+    raise ValueError(
+        f"greater_than: tokenizer {tokenizer_name(tokenizer)} writes ' 1739' as "
+        + " + ".join(map(repr, pieces))
+        + f": no year from {YEARS[0]} to {YEARS[-1]} is two tokens (century and two digits), nor "
+        "the century and two single digits, and the answer needs one of these; the task cannot be "
+        "put to its models"
+    )
+
+
+def _centuries(years: Mapping[int, tuple[int, ...]], tokens: int) -> dict[int, list[str]]:
+    """Centuries in which each YY is so many tokens, as 01 is.
+
+    One: neither the first nor the last such year of its century (the authors' code). Two: all years
+    of the century must be, else a digit alone would not be all that its years begin with.
+    """
     centuries: dict[int, list[str]] = {yy: [] for yy in range(100)}
     for start in range(YEARS.start, YEARS.stop, 100):
-        years = [year for year in range(start, start + 100) if len(second.get(year, "")) == 2]
-        for year in years[1:-1]:
-            centuries[year % 100].append(str(start // 100))
+        found = [year for year in range(start, start + 100) if len(years[year]) == tokens]
+        if start + 1 in found and (tokens == 1 or len(found) == 100):
+            for year in found[1:-1] if tokens == 1 else found:
+                centuries[year % 100].append(str(start // 100))
     return centuries
+
+
+def _years(tokenizer: PreTrainedTokenizerBase, years: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """What tokens each year adds to those of its century alone, in text: (token of "32",) for 1732.
+
+    No tokens where the century alone is written in other ones.
+    """
+    centuries = sorted({year // 100 for year in years})
+    alone = tokens_after(tokenizer, "the year", [str(century) for century in centuries])
+    century_tokens = dict(zip(centuries, alone, strict=True))
+    added = {}
+    for year, tokens in zip(
+        years, tokens_after(tokenizer, "the year", [str(year) for year in years]), strict=True
+    ):
+        of_century = century_tokens[year // 100]
+        follows = of_century and tokens[: len(of_century)] == of_century
+        added[year] = tokens[len(of_century) :] if follows else ()
+    return added
+
+
+def _two_digit_tokens(
+    tokenizer: PreTrainedTokenizerBase, years: Mapping[int, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The tokens of "00" ... "99" behind a century. What no century asked about has ("1700" may be
+    one token), another century has."""
+    found = {year % 100: tokens[0] for year, tokens in years.items() if len(tokens) == 1}
+    missing = [yy for yy in range(100) if yy not in found]
+    others = [
+        100 * century + yy
+        for century in range(10, 100)
+        if 100 * century not in YEARS
+        for yy in missing
+    ]
+    elsewhere = _years(tokenizer, others) if others else {}
+    found |= {year % 100: tokens[0] for year, tokens in elsewhere.items() if len(tokens) == 1}
+    missing = [yy for yy in missing if yy not in found]
+    if missing:
+        raise ValueError(
+            f"greater_than: '{missing[0]:02d}' behind a century is not one token for tokenizer "
+            f"{tokenizer_name(tokenizer)}, which other years' two digits are; the answers need "
+            "all of 00 to 99, so the task cannot be put to its models"
+        )
+    return tuple(found[yy] for yy in range(100))
 
 
 TASK = Task(

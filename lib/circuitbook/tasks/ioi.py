@@ -15,8 +15,9 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.lexicon import held_out_pair, lexicon_for
-from circuitbook.tasks.texts import Prompt, build, fill, single_token
+from circuitbook.tasks.lexicon import held_out_pair
+from circuitbook.tasks.texts import Prompt, build, fill
+from circuitbook.tasks.words import Vocabulary, single_tokens
 
 # Wang et al.'s first seven frames. The first clause names both people, the second one the giver,
 # S2.
@@ -36,6 +37,10 @@ ORDERS = ("BABA", "ABBA")  # A is the indirect object (IO), B the subject (S)
 CORRUPTIONS = ("swap", "abc", "order", "token")
 
 
+# What stands before a name in the frames; behind each a name must be one token
+BEFORE_NAMES = ("to", "Then,", "After", "and", "store.", "store,")
+
+
 def make(
     tokenizer: PreTrainedTokenizerBase,
     n: int,
@@ -53,7 +58,7 @@ def make(
     stood is another.
     "token": the two names change roles throughout; another name is repeated, in the same places.
     The clean prompts are the same for all. In the mini suite's language only name pairs that never
-    met in training.
+    met in training. People whose name is not one token are left out.
 
     Positions: IO, S1, S1+1, S2, END. Metric: logit difference, IO minus S.
     """
@@ -61,12 +66,18 @@ def make(
         raise ValueError(
             f"ioi has no corruption {corruption!r}; there are {', '.join(CORRUPTIONS)}"
         )
-    lexicon = lexicon_for(tokenizer)
-    token = {name: single_token(tokenizer, " " + name) for name in lexicon.people}
+    vocabulary = Vocabulary(TASK.name, tokenizer)
+    lexicon = vocabulary.lexicon
+    token = single_tokens(tokenizer, lexicon.people, after=BEFORE_NAMES)
+    people = vocabulary.keep("people", lexicon.people, token, "are one token")
+    slots = {
+        "place": vocabulary.keep_known("places", lexicon.places, after="the"),
+        "object": vocabulary.keep_known("objects", lexicon.objects, after="a"),
+    }
     couples = [
         (io, s)
-        for io in lexicon.people
-        for s in lexicon.people
+        for io in people
+        for s in people
         if io != s and (not lexicon.holds_out or held_out_pair(io, s))
     ]
 
@@ -74,11 +85,8 @@ def make(
     for _ in range(n):
         io, s = couples[rng.integers(len(couples))]
         template, order = int(rng.integers(len(FRAMES))), ORDERS[rng.integers(2)]
-        things = {
-            "place": lexicon.places[rng.integers(len(lexicon.places))],
-            "object": lexicon.objects[rng.integers(len(lexicon.objects))],
-        }
-        strangers = [name for name in lexicon.people if name not in (io, s)]
+        things = {slot: words[rng.integers(len(words))] for slot, words in slots.items()}
+        strangers = [name for name in people if name not in (io, s)]
         chosen = rng.choice(len(strangers), size=3, replace=False)
         names = _names(corruption, order, io, s, [strangers[i] for i in chosen])
         clean, marks = fill(FRAMES[template], **_names(None, order, io, s), **things)
@@ -103,8 +111,11 @@ def make(
                 },
             )
         )
-    answers = torch.tensor([[token[p.words["io"]], token[p.words["s"]]] for p in prompts])
-    return build(TASK, tokenizer, prompts, answers, torch.tensor([1, -1]))
+    words = [(p.words["io"], p.words["s"]) for p in prompts]
+    answers = torch.tensor([[token[word] for word in pair] for pair in words])
+    signs = torch.tensor([1, -1])
+    left_out = vocabulary.left_out
+    return build(TASK, tokenizer, prompts, answers, signs, words=words, left_out=left_out)
 
 
 def _names(

@@ -62,14 +62,16 @@ def text_file(path: str | None) -> TextFile | None:
 def documents(
     model: Model, n: int, length: int, text: str | None = None, seed: int = 42
 ) -> Int[Tensor, "n length"] | None:
-    """Text to measure on, int64 [n, length], each row an end-of-text token and the beginning of a
-    document.
+    """Text to measure on, int64 [n, length], each row an end-of-text token (where the tokenizer has
+    none, a begin-of-sequence token, if it has that) and the beginning of a document.
 
     The mini suite's language: stories that no model was trained on. Any other: the file `text`,
     whose documents are separated by empty lines; None where none is named. FileNotFoundError where
     it is not there, ValueError where it holds too little.
     """
     tokenizer = model.tokenizer
+    special = (tokenizer.eos_token_id, tokenizer.bos_token_id)
+    start = [token for token in special if token is not None][:1]
     rows: list[list[int]] = []
     if text is not None:
         texts = iter(Path(text).read_text(encoding="utf8").split("\n\n"))
@@ -80,10 +82,11 @@ def documents(
         return None
     for passage in texts:
         ids = tokenizer(passage, add_special_tokens=False)["input_ids"]
-        if len(ids) >= length - 1:
-            rows.append([tokenizer.eos_token_id, *ids[: length - 1]])
+        if len(ids) >= length - len(start):
+            rows.append([*start, *ids[: length - len(start)]])
         if len(rows) == n:
             return torch.tensor(rows)
     raise ValueError(
-        f"{text} holds {len(rows)} documents of at least {length - 1} tokens, and {n} are needed"
+        f"{text} holds {len(rows)} documents of at least {length - len(start)} tokens, and {n} are "
+        "needed"
     )

@@ -10,9 +10,8 @@ the attractor's number too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import cycle, product
 
 import numpy as np
@@ -20,85 +19,22 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.lexicon import Lexicon, held_out, lexicon_for
-from circuitbook.tasks.texts import Prompt, build, fill, is_single_token, same_length, single_token
-
-Forms = tuple[str, str]  # singular and plural
-
-
-@dataclass(frozen=True, kw_only=True)
-class Construction:
-    """A construction: a frame, and the lists of the lexicon that its words are from."""
-
-    frame: str
-    subject: str = "humans"
-    """The noun that the verb after END agrees with."""
-    attractor: str | None = None
-    """The other noun."""
-    word: str | None = None
-    """Of {word}, if the frame has one,"""
-    agrees: str | None = None
-    """and what that agrees with: "subject", "attractor", or nothing."""
-
-
-def _prepositional(subject: str, preposition: str) -> Construction:
-    frame = "The {subject} {word} the {attractor}"
-    return Construction(frame=frame, subject=subject, attractor="humans", word=preposition)
-
-
-def _across(subject: str, that: str = " that") -> Construction:
-    """The verb after END is the outer one: "The boy that the girls like" ..."""
-    return Construction(
-        frame="The {subject}" + that + " the {attractor} {word}",
-        subject=subject,
-        attractor="humans",
-        word="transitive",
-        agrees="attractor",
-    )
-
-
-def _within(attractor: str, that: str = " that") -> Construction:
-    """The verb after END is the inner one: "The boy that the girls" ..."""
-    frame = "The {attractor}" + that + " the {subject}"
-    return Construction(frame=frame, attractor=attractor)
-
-
-# animate or inanimate: the head noun of the whole phrase
-CONSTRUCTIONS = {
-    "simple": Construction(frame="The {subject}"),
-    "sentential_complement": Construction(
-        frame="The {attractor} {word} the {subject}", attractor="humans", word="speech"
-    ),
-    "vp_coordination": Construction(
-        frame="The {subject} {word} and", word="intransitive", agrees="subject"
-    ),
-    "long_vp_coordination": Construction(
-        frame="The {subject} {word} and", word="long_phrases", agrees="subject"
-    ),
-    "prepositional_animate": _prepositional("humans", "prepositions"),
-    "prepositional_inanimate": _prepositional("things", "thing_prepositions"),
-    "subject_relative": Construction(
-        frame="The {subject} that {word} the {attractor}",
-        attractor="humans",
-        word="transitive",
-        agrees="subject",
-    ),
-    "object_relative_across_animate": _across("humans"),
-    "object_relative_across_inanimate": _across("things"),
-    "object_relative_across_animate_no_that": _across("humans", that=""),
-    "object_relative_across_inanimate_no_that": _across("things", that=""),
-    "object_relative_within_animate": _within("humans"),
-    "object_relative_within_inanimate": _within("things"),
-    "object_relative_within_animate_no_that": _within("humans", that=""),
-    "object_relative_within_inanimate_no_that": _within("things", that=""),
-}
-
+from circuitbook.tasks.constructions import CONSTRUCTIONS, Construction, choose
+from circuitbook.tasks.lexicon import Lexicon, held_out
+from circuitbook.tasks.texts import Prompt, build, fill
+from circuitbook.tasks.words import Forms, Vocabulary, same_length, single_tokens
 
 _NUMBERS = ("singular", "plural")
 
 
-# Lists of the lexicon whose words may change their number
-_FLIPPED = ("humans", "things", "transitive", "intransitive", "long_phrases")
+@dataclass(frozen=True)
+class _Words:
+    """Words of the lexicon by its lists."""
+
+    even: dict[str, list[Forms]]
+    """Those that may change their number: both forms have as many tokens."""
+    fixed: dict[str, list]
+    """Those that stay as they are."""
 
 
 def make(
@@ -119,21 +55,24 @@ def make(
     mismatched_only: the attractor's number differs from the subject's (otherwise it is drawn
     independently). strict: only verbs both of whose forms are one token; False, as in the authors'
     code, keeps a form whose other form is not. Nouns and verbs whose two forms differ in tokens are
-    not used where the number flips. In the mini suite's language only (subject, attractor) pairs
-    that are in no training document.
+    not used where the number flips. All of these are named in the pairs' `left_out`. In the mini
+    suite's language only (subject, attractor) pairs that are in no training document.
 
     Positions: subject, attractor (their last token; -1 where there is none), END. Metric:
     probability of all verb forms of the lexicon in the subject's number minus that of all forms in
     the other.
+
+    Behind a short prompt ("The neighbor") little of the probability is on verbs at all, and the
+    metric is small however well the model agrees. How much there is, is the measure `answer_mass`;
+    by construction, of a model's `answers_to` it: answers.groupby("kind")["answer_mass"].mean().
     """
-    chosen = _choose(kinds, mismatched_only)
-    lexicon = lexicon_for(tokenizer)
-    even = {
-        field: [pair for pair in getattr(lexicon, field) if same_length(tokenizer, pair)]
-        for field in _FLIPPED
-    }
+    chosen = choose(kinds, mismatched_only)
+    vocabulary = Vocabulary(TASK.name, tokenizer)
+    lexicon = vocabulary.lexicon
+    words = _words_of(chosen, vocabulary)
+    forms = _verb_forms(vocabulary, strict)
     draws = {
-        (kind, number): _stimuli(kind, number, lexicon, even, mismatched_only, rng)
+        (kind, number): _stimuli(kind, number, lexicon, words, mismatched_only, rng)
         for kind in chosen
         for number in (0, 1)
     }
@@ -143,42 +82,47 @@ def make(
         number = (turn + place) % 2  # alternating within a turn and from turn to turn
         prompts.append(next(draws[chosen[place], number]))
 
-    forms = _verb_forms(tokenizer, lexicon, strict)
-    answers = torch.tensor([single_token(tokenizer, " " + form) for form, _ in forms])
-    agrees = torch.tensor([[number == p.words["number"] for _, number in forms] for p in prompts])
-    pairs = build(TASK, tokenizer, prompts, answers, torch.where(agrees, 1, -1))
+    answers = torch.tensor([token for _, _, token in forms])
+    agrees = torch.tensor([[of == p.words["number"] for _, of, _ in forms] for p in prompts])
+    pairs = build(
+        TASK,
+        tokenizer,
+        prompts,
+        answers,
+        torch.where(agrees, 1, -1),
+        words=[[form for form, _, _ in forms]] * n,
+        left_out=vocabulary.left_out,
+    )
     mismatch = pairs.table["attractor_mismatch"].astype("boolean")  # NA: no attractor
     pairs.table["attractor_mismatch"] = mismatch
     return pairs
 
 
-def _choose(kinds: str | Iterable[str] | None, mismatched_only: bool) -> list[str]:
-    with_attractor = [name for name, kind in CONSTRUCTIONS.items() if kind.attractor]
-    if kinds is None:
-        return with_attractor if mismatched_only else list(CONSTRUCTIONS)
-    chosen = [kinds] if isinstance(kinds, str) else list(dict.fromkeys(kinds))
-    if not chosen:
-        raise ValueError("sva: kinds is empty; leave it out for all of " + ", ".join(CONSTRUCTIONS))
+def _words_of(chosen: Sequence[str], vocabulary: Vocabulary) -> _Words:
+    """The words that the chosen constructions can use."""
+    lexicon, tokenizer = vocabulary.lexicon, vocabulary.tokenizer
+    even: dict[str, list[Forms]] = {}
+    fixed: dict[str, list] = {}
     for name in chosen:
-        if name not in CONSTRUCTIONS:
-            close = get_close_matches(name, CONSTRUCTIONS, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise ValueError(
-                f"sva has no kind {name!r}; {hint}The kinds are {', '.join(CONSTRUCTIONS)}"
-            )
-        if mismatched_only and name not in with_attractor:
-            raise ValueError(
-                f"sva: mismatched_only needs kinds with an attractor, and {name!r} has none; "
-                f"there are {', '.join(with_attractor)}"
-            )
-    return chosen
+        kind, way_out = CONSTRUCTIONS[name], f"leave the kind {name!r} out with kinds=..."
+        nouns = {kind.subject, kind.attractor}
+        for field in filter(None, (kind.subject, kind.attractor, kind.word)):
+            of_field, before = getattr(lexicon, field), "The" if field in nouns else "and"
+            flips = field == kind.subject or (field == kind.word and kind.agrees == "subject")
+            if flips and field not in even:
+                must = "have as many tokens in the singular as in the plural"
+                fitting = same_length(tokenizer, of_field, before)
+                even[field] = vocabulary.keep(field, of_field, fitting, must, way_out)
+            if field not in fixed:
+                fixed[field] = vocabulary.keep_known(field, of_field, before, way_out)
+    return _Words(even, fixed)
 
 
 def _stimuli(
     name: str,
     number: int,
     lexicon: Lexicon,
-    even: Mapping[str, list[Forms]],
+    words: _Words,
     mismatched_only: bool,
     rng: np.random.Generator,
 ) -> Iterator[Prompt]:
@@ -187,9 +131,9 @@ def _stimuli(
     kind = CONSTRUCTIONS[name]
     items = list(
         product(
-            _nouns(kind, lexicon, even),
+            _nouns(kind, lexicon, words),
             _attractor_numbers(kind, number, mismatched_only),
-            _words(kind, lexicon, even),
+            _inner_words(kind, words),
         )
     )
     if not items:
@@ -201,17 +145,15 @@ def _stimuli(
     return cycle(_prompt(name, number, *items[i]) for i in rng.permutation(len(items)))
 
 
-def _nouns(
-    kind: Construction, lexicon: Lexicon, even: Mapping[str, list[Forms]]
-) -> list[tuple[Forms, Forms | None]]:
+def _nouns(kind: Construction, lexicon: Lexicon, words: _Words) -> list[tuple[Forms, Forms | None]]:
     """(subject, attractor), less what training documents hold; no attractor: None."""
-    subjects = even[kind.subject]
+    subjects = words.even[kind.subject]
     if not kind.attractor:
         return [(subject, None) for subject in subjects]
     return [
         (subject, attractor)
         for subject in subjects
-        for attractor in getattr(lexicon, kind.attractor)
+        for attractor in words.fixed[kind.attractor]
         if subject != attractor
         and (not lexicon.holds_out or held_out("attractor", subject[0], attractor[0]))
     ]
@@ -223,12 +165,10 @@ def _attractor_numbers(kind: Construction, number: int, mismatched_only: bool) -
     return (1 - number,) if mismatched_only else (0, 1)
 
 
-def _words(
-    kind: Construction, lexicon: Lexicon, even: Mapping[str, list[Forms]]
-) -> Sequence[Forms | str | None]:
+def _inner_words(kind: Construction, words: _Words) -> Sequence[Forms | str | None]:
     if kind.word is None:
         return [None]
-    return even[kind.word] if kind.agrees == "subject" else getattr(lexicon, kind.word)
+    return words.even[kind.word] if kind.agrees == "subject" else words.fixed[kind.word]
 
 
 def _prompt(
@@ -269,20 +209,21 @@ def _prompt(
     )
 
 
-def _verb_forms(
-    tokenizer: PreTrainedTokenizerBase, lexicon: Lexicon, strict: bool
-) -> list[tuple[str, str]]:
-    """(form, number) of the verbs that answer: those with one token, and with `strict` their other
-    form too."""
-    forms = []
-    for pair in lexicon.verbs:
-        single = [is_single_token(tokenizer, " " + form) for form in pair]
-        forms += [
-            (form, number)
-            for form, number, is_single in zip(pair, _NUMBERS, single, strict=True)
-            if is_single and (all(single) or not strict)
-        ]
-    return forms
+def _verb_forms(vocabulary: Vocabulary, strict: bool) -> list[tuple[str, str, int]]:
+    """(form, number, token) of the verbs that answer: those with one token, and with `strict` their
+    other form too."""
+    verbs = vocabulary.lexicon.verbs
+    token = single_tokens(vocabulary.tokenizer, [form for pair in verbs for form in pair])
+    enough = all if strict else any
+    fitting = [pair for pair in verbs if enough(form in token for form in pair)]
+    must = "are one token" + (" in both forms" if strict else "")
+    kept = vocabulary.keep("verbs", verbs, fitting, must)
+    return [
+        (form, number, token[form])
+        for pair in kept
+        for form, number in zip(pair, _NUMBERS, strict=True)
+        if form in token
+    ]
 
 
 TASK = Task(

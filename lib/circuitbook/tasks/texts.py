@@ -1,9 +1,8 @@
-"""From frames and words to prompt pairs: tokens, padding, positions, and words that must be one
-token."""
+"""From frames and words to prompt pairs: tokens, padding, positions and answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from circuitbook.tasks.base import PromptPairs, Task
+from circuitbook.tasks.words import encode, tokenizer_name, tokens_after, unread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,51 +55,68 @@ def build(
     prompts: list[Prompt],
     answers: Tensor,
     signs: Tensor,
+    *,
+    words: Sequence[Sequence[str]] | None = None,
+    left_out: Mapping[str, tuple[str, ...]] | None = None,
 ) -> PromptPairs:
     """Pairs from texts: tokens, padding, positions and table. `answers` and `signs` int64, [n, k]
-    or, for all, [k]."""
+    or, for all, [k].
+
+    words: of each prompt, the word of each answer; it is checked that the answers are what follows
+    in text. left_out: as in `PromptPairs`.
+    """
     n = len(prompts)
-    clean = tokenizer([p.clean for p in prompts], add_special_tokens=False)
-    corrupted = tokenizer([p.corrupted for p in prompts], add_special_tokens=False)
+    clean = encode(tokenizer, [p.clean for p in prompts])
+    corrupted = encode(tokenizer, [p.corrupted for p in prompts])
     for prompt, ids, other in zip(prompts, clean["input_ids"], corrupted["input_ids"], strict=True):
         if len(ids) != len(other):
             raise ValueError(
                 f"{task.name}: {prompt.clean!r} has {len(ids)} tokens and {prompt.corrupted!r} has "
-                f"{len(other)} for tokenizer {_name(tokenizer)}; a pair needs equal lengths"
+                f"{len(other)} for tokenizer {tokenizer_name(tokenizer)}; a pair needs equal "
+                "lengths"
             )
     _refuse_unknown(task, tokenizer, [p.clean for p in prompts], clean)
     _refuse_unknown(task, tokenizer, [p.corrupted for p in prompts], corrupted)
+    answers = answers.expand(n, -1).contiguous()
+    if words is not None:
+        _check_answers(task, tokenizer, prompts, answers, words)
 
     end = torch.tensor([len(ids) - 1 for ids in clean["input_ids"]])
     positions = {
         name: torch.tensor(
-            [
-                -1 if p.marks[name] is None else clean.char_to_token(i, p.marks[name])
-                for i, p in enumerate(prompts)
-            ]
+            [_position(clean, i, prompt.marks[name]) for i, prompt in enumerate(prompts)]
         )
         for name in prompts[0].marks
     }
     table = pd.DataFrame([{"clean": p.clean, "corrupted": p.corrupted, **p.words} for p in prompts])
+    # Nothing reads padding. A tokenizer's own may lie beyond the model's embedding; a token of the
+    # prompts does not
+    padding = clean["input_ids"][0][0]
     return PromptPairs(
         task=task.name,
         metric_name=task.metric_name,
-        clean=_pad(clean["input_ids"], tokenizer),
-        corrupted=_pad(corrupted["input_ids"], tokenizer),
+        clean=_pad(clean["input_ids"], padding),
+        corrupted=_pad(corrupted["input_ids"], padding),
         end=end,
-        answers=answers.expand(n, -1).contiguous(),
+        answers=answers,
         signs=signs.expand(n, -1).contiguous(),
         positions={**positions, "END": end},
         table=table,
+        left_out=dict(left_out or {}),
     )
 
 
-def _pad(rows: list[list[int]], tokenizer: PreTrainedTokenizerBase) -> Int[Tensor, "n pos"]:
-    special = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    # Any token will do: nothing reads it
-    pad = next((token for token in special if token is not None), 0)
+def _position(encoding: BatchEncoding, i: int, mark: int | None) -> int:
+    if mark is None:
+        return -1
+    token = encoding.char_to_token(i, mark)
+    assert token is not None  # every character but spaces is in a token: see `_refuse_unknown`
+    return token
+
+
+def _pad(rows: list[list[int]], padding: int) -> Int[Tensor, "n pos"]:
     width = max(map(len, rows))
-    return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    return torch.tensor([row + [padding] * (width - len(row)) for row in rows])
 
 
 def _refuse_unknown(
@@ -108,45 +125,34 @@ def _refuse_unknown(
     texts: list[str],
     encoding: BatchEncoding,
 ) -> None:
-    for i, ids in enumerate(encoding["input_ids"]):
-        if tokenizer.unk_token_id in ids:
-            span = encoding.token_to_chars(i, ids.index(tokenizer.unk_token_id))
-            word = texts[i] if span is None else texts[i][span.start : span.end]
+    for i, text in enumerate(texts):
+        if word := unread(tokenizer, encoding, i, text):
             raise ValueError(
-                f"{task.name}: tokenizer {_name(tokenizer)} does not know {word!r} in "
-                f"{texts[i]!r}; its vocabulary must hold the words of the task's frames and lexicon"
+                f"{task.name}: tokenizer {tokenizer_name(tokenizer)} does not know {word!r} in "
+                f"{text!r}; its vocabulary must hold the words of the task's frames and lexicon"
             )
 
 
-# ------------------------------------------------------------------ words that must be one token
-
-
-def _name(tokenizer: PreTrainedTokenizerBase) -> str:
-    return repr(tokenizer.name_or_path or type(tokenizer).__name__)
-
-
-def is_single_token(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
-    """Whether a word, written with its leading space if it has one, is exactly one known token."""
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-    return len(ids) == 1 and ids[0] != tokenizer.unk_token_id
-
-
-def single_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
-    """The id of a word that must be one token: of " she" 703, for Pythia's tokenizer."""
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-        what = f"{len(ids)} tokens, where one is needed,"
-        if tokenizer.unk_token_id in ids:
-            what = "not known"
-        raise ValueError(
-            f"{word!r} is {what} for tokenizer {_name(tokenizer)}; "
-            "the lexicon (circuitbook.tasks.lexicon) needs another word for it"
-        )
-    return ids[0]
-
-
-def same_length(tokenizer: PreTrainedTokenizerBase, pair: tuple[str, str]) -> bool:
-    """Whether both words of a pair have as many tokens, with a leading space each: they can stand
-    for each other."""
-    first, second = tokenizer([" " + word for word in pair], add_special_tokens=False)["input_ids"]
-    return len(first) == len(second)
+def _check_answers(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[Prompt],
+    answers: Int[Tensor, "n answer"],
+    words: Sequence[Sequence[str]],
+) -> None:
+    """Are the answers what a prompt goes on with in text? Of many answers, all are tried behind the
+    first prompt of each kind, and one behind each other prompt."""
+    kinds: set[str] = set()
+    for i, (prompt, row, of_row) in enumerate(zip(prompts, answers.tolist(), words, strict=True)):
+        asked = list(zip(row, of_row, strict=True))
+        if len(asked) > 2 and prompt.words["kind"] in kinds:
+            asked = [asked[i % len(asked)]]
+        kinds.add(prompt.words["kind"])
+        found = tokens_after(tokenizer, prompt.clean, [word for _, word in asked])
+        for (token, word), tokens in zip(asked, found, strict=True):
+            if tokens != (token,):
+                raise ValueError(
+                    f"{task.name}: {word!r} is one token for tokenizer "
+                    f"{tokenizer_name(tokenizer)} elsewhere, but not behind {prompt.clean!r}; the "
+                    "task cannot be put to its models"
+                )

@@ -7,7 +7,7 @@ circuit = find_circuit(model, pairs, scores, **recipe.circuit(task))
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from circuitbook.tasks.registry import get_task
@@ -131,6 +131,18 @@ class Recipe:
             "min_edges": self.min_edges,
             "min_metric": get_task(task).min_metric if self.require_ability else 0.0,
         }
+
+    def with_prompts(self, n: int) -> Recipe:
+        """The same on `n` prompts of every task, also where heads are measured."""
+        return replace(
+            self,
+            prompts=dict.fromkeys(self.prompts, n),
+            heads=replace(self.heads, prompts=n),
+        )
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same on another draw of everything random."""
+        return replace(self, seed=seed)
 
 
 PAPER = Recipe(

@@ -23,7 +23,9 @@ from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.studies.held_out import measure_held_out
 from circuitbook.studies.measurement import Place, places_of
+from circuitbook.studies.next_words import measure_next_words
 from circuitbook.studies.parameters import Selection, select
 from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
@@ -95,15 +97,18 @@ class Chapter:
         steps: Mapping[str, tuple[int, ...]] | None = None,
         tasks: Sequence[str] | None = None,
         recipe: str | None = None,
+        seed: int | None = None,
     ) -> Chapter:
-        """The same chapter with other models, steps of each, tasks or recipe."""
+        """The same chapter with other models, steps of each, tasks, recipe, or draw of prompts."""
         chosen = replace(
             self.chosen,
             models=self.models if models is None else tuple(models),
             steps=self.steps if steps is None else dict(steps),
             tasks=self.tasks if tasks is None else tuple(tasks),
         )
-        return replace(self, chosen=chosen, recipe=get_recipe(recipe) if recipe else self.recipe)
+        settings = get_recipe(recipe) if recipe else self.recipe
+        settings = settings if seed is None else settings.with_seed(seed)
+        return replace(self, chosen=chosen, recipe=settings)
 
     # ---- measurements
 
@@ -112,6 +117,13 @@ class Chapter:
         """Answers to every task and to repeated random sequences: see `measure_abilities`."""
         tasks = [*self.tasks, REPETITION]
         return measure_abilities(self.suite, self.models, tasks, self.store, **self.where)
+
+    @cached_property
+    def next_words(self) -> pd.DataFrame:
+        """The most probable next words after some prompts: see `measure_next_words`."""
+        return measure_next_words(
+            self.suite, self.models, self.tasks, self.store, self.recipe, **self.where
+        )
 
     @cached_property
     def heads(self) -> list[HeadScores]:
@@ -126,6 +138,11 @@ class Chapter:
         return measure_circuits(
             self.suite, self.models, self.tasks, self.store, self.recipe, **self.where
         )
+
+    @cached_property
+    def held_out(self) -> pd.DataFrame:
+        """The circuits on prompts that they were not found on: see `measure_held_out`."""
+        return measure_held_out(self.suite, self.circuits, self.store, self.recipe, **self.device)
 
     @cached_property
     def head_classes(self) -> list[HeadClasses]:
@@ -174,6 +191,7 @@ def open_chapter(
     steps: str | Sequence[int] | None = None,
     tasks: str | Sequence[str] | None = None,
     recipe: str = "robust",
+    prompts: int | None = None,
     text: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
@@ -183,10 +201,16 @@ def open_chapter(
 ) -> Chapter:
     """Checks a notebook's parameters (see `select`) and opens its store.
 
-    needs: tasks that the chapter is about. ValueError in one line for a parameter that is wrong.
+    prompts: how many of every task, in place of the recipe's numbers. needs: tasks that the chapter
+    is about. ValueError in one line for a parameter that is wrong.
     """
     chosen = select(suite, models, steps, tasks, device, dtype, tokens_per_step)
     for task in needs:
         if task not in chosen.tasks:
             raise ValueError(f"TASKS must name {task!r}, which this chapter is about")
-    return Chapter(chosen, get_recipe(recipe), Store(store) if store else Store(), text)
+    settings = get_recipe(recipe)
+    if prompts is not None:
+        if prompts < 2:
+            raise ValueError(f"PROMPTS is {prompts}; at least 2 are needed for an interval")
+        settings = settings.with_prompts(prompts)
+    return Chapter(chosen, settings, Store(store) if store else Store(), text)

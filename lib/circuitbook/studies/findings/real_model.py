@@ -1,0 +1,378 @@
+"""The chapter on a real language model: its tables, and the sentences that hold their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
+
+import numpy as np
+import pandas as pd
+
+from circuitbook.circuits.random_circuits import random_circuit
+from circuitbook.circuits.similarity import jaccard
+from circuitbook.model.graph import Graph
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.class_shares import verdict
+from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, head_labels
+
+STAGE_NAMES = {
+    "direct": "name movers and copy suppression, of the direct effect",
+    "steering": "S-inhibition, of what steers those",
+    "tertiary": "induction and duplicate-token heads, of what informs these",
+}
+FEW_EDGES = 0.05  # the paper's bound on a circuit's share of all edges
+
+# ------------------------------------------------------------------ the answer
+
+
+def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -> str:
+    """The chapter in a sentence: is the paper's algorithm there, and how much does it explain?"""
+    there = [name for name in CLASSES if classes.classes[name].any()]
+    missing = [name for name in CLASSES if name not in there]
+    parts = [
+        f"{PANELS[stage]} {row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
+        for stage in STAGES
+        if (row := absolute_share(shares, stage)) is not None
+    ]
+    ioi = held_out[held_out["task"] == "ioi"]
+    circuit = ""
+    if len(ioi):
+        row = ioi.iloc[0]
+        kept = "" if np.isnan(row["held_out"]) else f", {row['held_out']:.0%} on other prompts"
+        circuit = (
+            f" The circuit is {row['edges']:,} of its edges ({row['share']:.2%}) and keeps "
+            f"{row['found_on']:.0%} of the behaviour{kept}."
+        )
+    return (
+        f"**{classes.model} has {_all_or(there, missing)}, and what they explain of the paper's "
+        f"three stages is {', '.join(parts) or 'nothing'}.**{circuit}"
+    )
+
+
+def _all_or(there: Sequence[str], missing: Sequence[str]) -> str:
+    """Which classes there are: all of the paper's, or which are missing."""
+    if not missing:
+        return "heads of every class in the paper's IOI algorithm"
+    if not there:
+        return "no head of any class in the paper's IOI algorithm"
+    return (
+        f"heads of {len(there)} of the {len(there) + len(missing)} classes in the paper's IOI "
+        f"algorithm (none: {', '.join(missing)})"
+    )
+
+
+def absolute_share(shares: pd.DataFrame, stage: str, form: str = "absolute") -> pd.Series | None:
+    """The row of a `share_table` of one checkpoint; None where there is nothing to share."""
+    rows = shares[(shares["stage"] == stage) & (shares["form"] == form)].dropna(subset=["share"])
+    return None if rows.empty else rows.iloc[-1]
+
+
+# ------------------------------------------------------------------ what it can do
+
+
+def abilities_table(answers: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
+    """A row per task: its metric on clean and corrupted prompts, accuracy, mass of the answers.
+
+    answers: see `measure_abilities`, of one checkpoint.
+    """
+    rows = []
+    for task in tasks:
+        part = answers[answers["task"] == task]
+        rows.append(
+            {
+                "task": TASK_TITLES[task],
+                "prompts": len(part),
+                "clean": f"{part['metric'].mean():.2f}",
+                "corrupted": f"{part['corrupted_metric'].mean():.2f}",
+                "accuracy": f"{part['accuracy'].mean():.0%}",
+                "probability of all answers": f"{part['answer_mass'].mean():.0%}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def next_words_table(words: pd.DataFrame) -> pd.DataFrame:
+    """A row per prompt: task, prompt, and its best next words with their probabilities.
+
+    words: see `measure_next_words`.
+    """
+    rows = []
+    for (task, _, of), part in words.groupby(["task", "prompt", "of"], sort=False):
+        best = part.sort_values("rank")
+        listed = ", ".join(
+            f"{_shown(word)} {p:.0%}"
+            for word, p in zip(best["word"], best["probability"], strict=True)
+        )
+        text = part[of].iloc[0]
+        rows.append({"task": TASK_SHORT[task], "prompt": of, "text": text, "next": listed})
+    return pd.DataFrame(rows)
+
+
+def _shown(word: str) -> str:
+    """A token for people: without the space in front, and visible where it is nothing else."""
+    return word.strip() or repr(word)
+
+
+def little_mass(answers: pd.DataFrame, task: str = "sva", bar: float = 0.1) -> str:
+    """On which kinds of prompts the answers of a task get little probability altogether."""
+    part = answers[answers["task"] == task]
+    mass = part.groupby("kind", sort=False)["answer_mass"].mean().sort_values()
+    low = mass[mass < bar]
+    if low.empty:
+        return (
+            f"On every kind of {TASK_SHORT[task]} prompt the answers together get at least "
+            f"{mass.min():.0%} of the probability."
+        )
+    kinds = ", ".join(f"{kind.replace('_', ' ')} ({value:.0%})" for kind, value in low.items())
+    return (
+        f"{TASK_SHORT[task]} is the weakest measurement of the four: after {kinds} the answers "
+        f"together get less than {bar:.0%} of the probability, since much else than a verb may "
+        "follow."
+    )
+
+
+# ------------------------------------------------------------------ the algorithm
+
+
+def stage_table(
+    shares: pd.DataFrame,
+    others: Mapping[str, pd.DataFrame] | None = None,
+    name: str = "here",
+) -> pd.DataFrame:
+    """Figure 4 B, C and D at this checkpoint, beside random heads, the paper's bound, and others.
+
+    others: {title of the column: `share_table` of another checkpoint}.
+    """
+    rows = []
+    for stage, panel in PANELS.items():
+        here = absolute_share(shares, stage)
+        row = {"stage": f"{panel}: {STAGE_NAMES[stage]}", name: _with_interval(here)}
+        row["as many random heads"] = "" if here is None else f"{here['null']:.0%}"
+        row["heads"] = "" if here is None else f"{here['members']} of {here['nodes']}"
+        row["the paper, of Pythia"] = f"above {CLAIMED[stage]:.0%}"
+        for title, table in (others or {}).items():
+            row[title] = _with_interval(absolute_share(table, stage))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _with_interval(row: pd.Series | None) -> str:
+    if row is None:
+        return "none"
+    return f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
+
+
+def bounds_sentence(shares: pd.DataFrame) -> str:
+    """Which of the paper's three bounds this checkpoint is above, beyond the noise of prompts."""
+    absolute = shares[shares["form"] == "absolute"]
+    answers: dict[str, list[str]] = {}
+    for stage, panel in PANELS.items():
+        decided = verdict(absolute[absolute["stage"] == stage], CLAIMED[stage])
+        said = str(decided.answer) if decided.checkpoints else "no such heads"
+        answers.setdefault(said, []).append(f"{panel} (above {CLAIMED[stage]:.0%})")
+    listed = "; ".join(f"**{said}**: {', '.join(stages)}" for said, stages in answers.items())
+    return f"What the paper says of Pythia at all its checkpoints, asked of this one: {listed}."
+
+
+def class_table(classes: HeadClasses) -> pd.DataFrame:
+    """A row per class that has heads: the heads by the size of their effect, and that effect."""
+    rows = []
+    for stage, names in STAGES.items():
+        for name in names:
+            members = classes.classes[name].nonzero()[0]
+            if not len(members):
+                continue
+            effects = classes.effects(stage)[members]
+            order = np.argsort(effects)
+            listed = ", ".join(
+                f"{head_labels([classes.heads[members[i]]])} ({effects[i]:+.0%})" for i in order
+            )
+            rows.append({"stage": PANELS[stage], "class": name, "heads (effect e)": listed})
+    return pd.DataFrame(rows, columns=["stage", "class", "heads (effect e)"])
+
+
+# ------------------------------------------------------------------ other prompts
+
+
+def stays_table(draws: Mapping[str, HeadClasses]) -> pd.DataFrame:
+    """A row per class: the heads that are in it in every draw of prompts, and those in some.
+
+    draws: {name of a draw: its classes}, at one checkpoint.
+    """
+    rows = []
+    for name in CLASSES:
+        members = np.array([classes.classes[name] for classes in draws.values()])
+        heads = next(iter(draws.values())).heads
+        always, ever = np.all(members, axis=0), np.any(members, axis=0)
+        if not ever.any():
+            continue
+        row = {"class": name, "in every draw": _labels(heads, always)}
+        some = [
+            f"{head_labels([heads[i]])} ({members[:, i].sum()} of {len(members)})"
+            for i in np.flatnonzero(ever & ~always).tolist()
+        ]
+        rows.append(row | {"in some": ", ".join(some) or "none"})
+    return pd.DataFrame(rows, columns=["class", "in every draw", "in some"])
+
+
+def _labels(heads: Sequence[tuple[int, int]], chosen: np.ndarray) -> str:
+    return head_labels(heads[i] for i in np.flatnonzero(chosen).tolist()) or "none"
+
+
+def stays_sentence(draws: Mapping[str, HeadClasses]) -> str:
+    """How many placements of a head in a class are in every draw, and how the shares move."""
+    every = [classes for classes in draws.values()]
+    members = np.array([[c.classes[name] for name in CLASSES] for c in every])
+    always, ever = int(members.all(0).sum()), int(members.any(0).sum())
+    moves = []
+    for stage, panel in PANELS.items():
+        shares = [float(classes.share(stage)) for classes in every]
+        if not np.isnan(shares).any():
+            moves.append(f"{panel} {min(shares):.0%} to {max(shares):.0%}")
+    between = f" The shares lie between: {', '.join(moves)}." if moves else ""
+    return (
+        f"Over {len(every)} draws, {always} of {ever} placements of a head in a class are in "
+        f"every one.{between}"
+    )
+
+
+# ------------------------------------------------------------------ four circuits
+
+
+def circuits_table(held_out: pd.DataFrame) -> pd.DataFrame:
+    """The circuit of each task in words. held_out: see `measure_held_out`, of one checkpoint."""
+    fresh = [
+        "no prompts left"
+        if np.isnan(row.held_out)
+        else f"{row.held_out:.0%} [{row.low:.0%}, {row.high:.0%}]"
+        for row in held_out.itertuples()
+    ]
+    return pd.DataFrame(
+        {
+            "task": held_out["task"].map(TASK_TITLES),
+            "edges": held_out["edges"].map("{:,}".format),
+            "of all": held_out["share"].map("{:.2%}".format),
+            "keeps, where it was found": held_out["found_on"].map("{:.0%}".format),
+            "keeps, on other prompts": fresh,
+        }
+    )
+
+
+def circuits_sentence(held_out: pd.DataFrame, threshold: float) -> str:
+    """Do small circuits keep what they keep on prompts that they were not found on?"""
+    tested = held_out.dropna(subset=["held_out"])
+    small = int((held_out["share"] <= FEW_EDGES).sum())
+    size = (
+        f"{small} of {counted(len(held_out), 'circuit')} take at most {FEW_EDGES:.0%} of the edges."
+    )
+    if tested.empty:
+        return size
+    below = tested[tested["high"] < threshold]
+    worst = tested.loc[tested["held_out"].idxmin()]
+    if below.empty:
+        verdict_ = "None falls below it beyond doubt"
+    else:
+        verdict_ = f"{', '.join(below['task'].map(TASK_SHORT))} beyond doubt fall below it"
+    return (
+        f"{size} Each was cut off where it keeps {threshold:.0%} on its own prompts. {verdict_} on "
+        f"other prompts; the lowest is {TASK_SHORT[worst['task']]} with {worst['held_out']:.0%}."
+    )
+
+
+def sharing_table(
+    circuits: Sequence[CircuitResult], draws: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """What the circuits of every two tasks share, beside random circuits of as many edges.
+
+    Columns: tasks, edges_shared, edges (Jaccard), edges_null (of random pairs), heads_shared,
+    heads (of the smaller set, the share that is in the other), heads_null.
+    """
+    found = [result.circuit for result in circuits if result.circuit.found]
+    names = [result.task for result in circuits if result.circuit.found]
+    rng = np.random.default_rng(seed)
+    chance = [
+        [random_circuit(circuit.graph, circuit.n_edges, rng) for _ in range(draws)]
+        for circuit in found
+    ]
+    rows = []
+    for i, j in combinations(range(len(found)), 2):
+        graph, a, b = found[i].graph, found[i].mask, found[j].mask
+        random_pairs = list(zip(chance[i], chance[j], strict=True))
+        null_heads = [_shared_heads(graph, x, y)[1] for x, y in random_pairs]
+        shared, part = _shared_heads(graph, a, b)
+        rows.append(
+            {
+                "tasks": (names[i], names[j]),
+                "edges_shared": int((a & b).sum()),
+                "edges": jaccard(a, b),
+                "edges_null": float(np.mean([jaccard(x, y) for x, y in random_pairs])),
+                "heads_shared": shared,
+                "heads": part,
+                "heads_null": float(np.mean(null_heads)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _shared_heads(graph: Graph, a: np.ndarray, b: np.ndarray) -> tuple[int, float]:
+    """How many heads are in both, and their share of the smaller set."""
+    is_head = np.array([name.startswith("a") for name in graph.node_names])
+    first, second = (graph.nodes_of(mask) & is_head for mask in (a, b))
+    both, fewest = int((first & second).sum()), int(min(first.sum(), second.sum()))
+    return both, both / fewest if fewest else 0.0
+
+
+def sharing_shown(sharing: pd.DataFrame) -> pd.DataFrame:
+    """A `sharing_table` in words."""
+    return pd.DataFrame(
+        {
+            "tasks": [" and ".join(TASK_SHORT[task] for task in pair) for pair in sharing["tasks"]],
+            "edges in both": sharing["edges_shared"],
+            "Jaccard": sharing["edges"].map("{:.2f}".format),
+            "random": sharing["edges_null"].map("{:.2f}".format),
+            "heads in both": sharing["heads_shared"],
+            "of the smaller set": sharing["heads"].map("{:.0%}".format),
+            "random ": sharing["heads_null"].map("{:.0%}".format),
+        }
+    )
+
+
+def sharing_sentence(sharing: pd.DataFrame) -> str:
+    """Which two tasks share most, which least, beside what random circuits share."""
+    if sharing.empty:
+        return "There are no two circuits to compare."
+    by_edges = sharing.sort_values("edges")
+    least, most = (by_edges.iloc[i] for i in (0, -1))
+    ends = [most] if len(by_edges) == 1 else [most, least]
+    named = [
+        f"{' and '.join(TASK_SHORT[task] for task in row['tasks'])} ({row['edges']:.2f}; "
+        f"{row['heads']:.0%} of the heads)"
+        for row in ends
+    ]
+    what = " share most of their edges, ".join(named) + (" least" if len(ends) > 1 else "")
+    return (
+        f"{what}. Random circuits of these sizes share {sharing['edges_null'].mean():.2f} of their "
+        f"edges and {sharing['heads_null'].mean():.0%} of their heads."
+    )
+
+
+# ------------------------------------------------------------------ more prompts
+
+
+def order_of_layers(classes: HeadClasses) -> str:
+    """Do the stages come one after the other in the layers, as an algorithm's steps would?"""
+    means = []
+    for names in reversed(STAGES.values()):
+        layers = [
+            classes.heads[row][0] for name in names for row in classes.classes[name].nonzero()[0]
+        ]
+        means.append(float(np.mean(layers)) if layers else np.nan)
+    said = ", ".join(
+        f"{PANELS[stage]} {mean:.1f}" for stage, mean in zip(reversed(STAGES), means, strict=True)
+    )
+    if np.isnan(means).any():
+        return f"Mean layer of the heads of each stage: {said}."
+    ordered = all(before < after for before, after in pairwise(means))
+    what = "The stages follow one another" if ordered else "The stages do not follow one another"
+    return f"{what} in the layers. Mean layer of the heads of each stage: {said}."

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.model.loaded import Model
+from circuitbook.model.log_total import log_total
+from circuitbook.model.network import Network
 from circuitbook.tasks.base import PromptPairs
+from circuitbook.tasks.metrics import of_answers
 
 CPU_MEMORY = 128 << 20  # bytes of activations; more is not faster on a CPU
 
@@ -98,10 +102,30 @@ def at_end(
     return x[torch.arange(len(end), device=end.device), :, end]
 
 
-def pairs_metric(
-    pairs: PromptPairs, logits: Float[Tensor, "prompt version vocab"]
+def metric_of_stream(
+    network: Network, pairs: PromptPairs, last: Float[Tensor, "prompt version d_model"]
 ) -> Float[Tensor, "prompt version"]:
-    """The task's metric of several versions of each prompt, from their logits at END."""
-    n_prompts, n_versions, _ = logits.shape
-    repeated = pairs.subset(torch.arange(n_prompts).repeat_interleave(n_versions))
-    return repeated.metric(logits.flatten(0, 1)).unflatten(0, (n_prompts, n_versions))
+    """The task's metric of several versions of each prompt, from their last streams at END.
+
+    Only the answers' rows of the unembedding are used, and, where the metric needs probabilities,
+    the vocabulary in parts (`model.log_total`).
+    """
+    return metric_of_normed(network, pairs, network.norm_final(last))
+
+
+def metric_of_normed(
+    network: Network, pairs: PromptPairs, normed: Float[Tensor, "prompt version d_model"]
+) -> Float[Tensor, "prompt version"]:
+    """`metric_of_stream` from what the final norm gives."""
+    n_prompts, n_versions, _ = normed.shape
+    tokens, places = pairs.answers.unique(return_inverse=True)
+    logits = F.linear(normed, network.w_unembed[tokens.to(normed.device)])
+    signs, places = pairs.signs.to(normed.device), places.to(normed.device)
+    chosen = logits.gather(2, places[:, None].expand(-1, n_versions, -1))
+    metric = of_answers(
+        pairs.metric_name,
+        chosen.flatten(0, 1),
+        signs.repeat_interleave(n_versions, 0),
+        lambda: log_total(normed.flatten(0, 1), network.w_unembed),
+    )
+    return metric.unflatten(0, (n_prompts, n_versions))

@@ -15,7 +15,8 @@ from circuitbook.model.network import Network
 from circuitbook.tasks.base import PromptPairs
 from circuitbook.tasks.metrics import of_answers
 
-CPU_MEMORY = 128 << 20  # bytes of activations; more is not faster on a CPU
+CPU_MEMORY = 512 << 20  # bytes of activations; more is not faster on a CPU
+PADDING = 64  # streams computed in vain for a larger batch: about what a further one costs
 
 
 # ------------------------------------------------------------------ prompts in chunks
@@ -54,9 +55,9 @@ def chunks_of(
 ) -> Iterator[tuple[Int[Tensor, " chunk"], slice]]:
     """Splits the work into chunks that fit into `memory` bytes: (prompt indices, points).
 
-    Prompts that begin to differ at like positions go together. row_bytes(positions, length): bytes
-    of one point of one prompt; prompt_bytes(positions): of one prompt, besides. ValueError if a
-    single point of a single prompt does not fit.
+    Prompts that begin to differ, and end, at like positions go together: see `PADDING`.
+    row_bytes(positions, length): bytes of one point of one prompt; prompt_bytes(positions): of one
+    prompt, besides. ValueError if a single point of a single prompt does not fit.
     """
     first = first_difference(pairs).tolist()
     end = pairs.end.tolist()
@@ -82,8 +83,14 @@ def chunks_of(
         for begin in range(0, points, size):
             yield torch.tensor(prompts), slice(begin, begin + size)
 
+    def padding(prompts: list[int]) -> int:
+        """Positions before a prompt's first difference, or behind its END."""
+        window = max(end[i] for i in prompts) + 1 - first[prompts[0]]
+        return sum(window - (end[i] + 1 - first[i]) for i in prompts)
+
     for i in sorted(range(len(pairs)), key=lambda i: (first[i], end[i])):
-        if rows and cost([*rows, i], points) > memory:
+        more = [*rows, i]
+        if rows and (cost(more, points) > memory or points * padding(more) > PADDING):
             yield from split(rows)
             rows = []
         rows.append(i)
@@ -91,7 +98,7 @@ def chunks_of(
 
 
 def default_memory(device: torch.device) -> int:
-    """Bytes of activations at a time: 128 MB on a CPU, half of what is free on a GPU."""
+    """Bytes of activations at a time: 512 MB on a CPU, half of what is free on a GPU."""
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CPU_MEMORY
 
 

@@ -28,6 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.circuits.batches import (
+    PADDING,
     check_pairs,
     chunks_of,
     default_memory,
@@ -51,8 +52,6 @@ from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph, graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.tasks.base import PromptPairs
-
-PADDED = 1.25  # times as many positions as prompts have may be run for a larger batch
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -114,7 +113,7 @@ def path_patch(
         clean = first_pass(network, part, _places(part, at, rows), first_read, watch, watched_at)
         metric[:, rows] = clean.metric.to("cpu", dtype)
         attention[..., rows] = clean.from_end.to("cpu", dtype)
-        for group in _groups(clean, to_logits):
+        for group in _groups(clean, len(order), to_logits):
             of_group = clean.places.of_prompts(group.start, group.stop)
             for some in _senders_at_once(model, clean, group, len(order), to_logits, memory):
                 cells = torch.tensor(order[some])[:, None], rows[group]  # [sender, 1], [prompt]
@@ -189,11 +188,11 @@ def _places(part: PromptPairs, at: tuple[Tensor, Tensor], rows: Int[Tensor, " pr
     return Places(prompt, first[prompt] + nth - window(part)[0])
 
 
-def _groups(clean: FirstPass, to_logits: bool) -> Iterator[slice]:
+def _groups(clean: FirstPass, n_senders: int, to_logits: bool) -> Iterator[slice]:
     """Prompts that go together, all of which have places.
 
     To the logits no attention is computed, and lengths do not matter. Otherwise the positions up to
-    the last END are padding in a shorter prompt; a few more streams cost less than another group.
+    the last END are padding in a shorter prompt: see `PADDING`.
     """
     places = clean.places
     firsts = [(int(i), int(p)) for i, p in zip(*places, strict=True)]
@@ -202,17 +201,14 @@ def _groups(clean: FirstPass, to_logits: bool) -> Iterator[slice]:
         begins.setdefault(prompt, position)
     group: list[int] = []
 
-    def padded(prompts: Sequence[int]) -> int:
-        stop = max(int(clean.end[i]) for i in prompts) + 1
-        return len(prompts) * (stop - min(begins[i] for i in prompts))
-
-    def filled(prompts: Sequence[int]) -> int:
-        return sum(int(clean.end[i]) + 1 - begins[i] for i in prompts)
+    def padding(prompts: Sequence[int]) -> int:
+        begin, stop = min(begins[i] for i in prompts), max(int(clean.end[i]) for i in prompts) + 1
+        return sum(stop - begin - (int(clean.end[i]) + 1 - begins[i]) for i in prompts)
 
     for prompt in begins:
         more = [*group, prompt]
         apart = group and prompt != group[-1] + 1
-        if apart or (not to_logits and group and padded(more) > PADDED * filled(more)):
+        if apart or (not to_logits and group and n_senders * padding(more) > PADDING):
             yield slice(group[0], group[-1] + 1)
             more = [prompt]
         group = more

@@ -53,6 +53,7 @@ def _with_head_of(target: Layer, source: Layer, head: int) -> Layer:
         w_in={kind: put(target.w_in[kind], source.w_in[kind]) for kind in HEAD_INPUTS},
         b_in={kind: put(target.b_in[kind], source.b_in[kind]) for kind in HEAD_INPUTS},
         w_out=put(target.w_out, source.w_out),
+        shared=1,
     )
 
 

@@ -26,7 +26,8 @@ from circuitbook.model.parts import MLP, Norm
 class Layer:
     """One block: attention and MLP.
 
-    Keys and values that several heads share stand there once for each of them.
+    Keys and values that several heads share stand there once for each of them, and are computed
+    once.
     """
 
     norm_attention: Norm
@@ -38,13 +39,17 @@ class Layer:
     """Head h writes z @ w_out[h]."""
     b_out: Float[Tensor, " d_model"]
     mlp: MLP
+    shared: int = 1
+    """How many heads in a row have the same key and value."""
 
     def project(
         self, kind: str, x: Float[Tensor, "*axes d_model"]
     ) -> Float[Tensor, "*axes head d_head"]:
         """Queries, keys or values of all heads, before rotary."""
-        weight, bias = self.w_in[kind], self.b_in[kind]
-        return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
+        once = 1 if kind == "q" else self.shared
+        weight, bias = self.w_in[kind][::once], self.b_in[kind][::once]
+        result = F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
+        return result if once == 1 else result.repeat_interleave(once, -2)
 
 
 CosSin = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]

@@ -88,8 +88,10 @@ class FirstPass:
     """Corrupted minus clean."""
     mlp: list[Float[Tensor, "place d_model"]]
     """What the MLPs write, corrupted minus clean."""
+    first_read: int
+    """The layer at which the third pass begins; the number of layers for none."""
     x: Float[Tensor, "prompt pos d_model"] | None
-    """The clean stream before the layer `first_read`."""
+    """The clean stream before that layer."""
     prefix: list[tuple[Tensor, Tensor] | None]
     """Clean keys and values of all positions up to the last that is computed, from that layer
     on."""
@@ -107,10 +109,7 @@ def first_pass(
     watch: Sequence[Head] = (),
     watched_at: Sequence[str] = (),
 ) -> FirstPass:
-    """Runs clean and corrupted prompts. places: counted from the prompts' first difference.
-
-    first_read: the layer at which the third pass begins; the number of layers for none.
-    """
+    """Runs clean and corrupted prompts. places: counted from the first that differs in any."""
     device = network.w_embed.device
     start, stop = window(pairs)
     before = keys_and_values(network, pairs.clean[:, :start].to(device))
@@ -158,6 +157,7 @@ def first_pass(
         attention=attention,
         z=z,
         mlp=mlp,
+        first_read=first_read,
         x=x_read,
         prefix=prefix,
         metric=metric_of_stream(network, pairs, at_end(last, end))[:, 0],

@@ -61,7 +61,7 @@ def third_pass(
 ) -> tuple[Float[Tensor, "prompt sender d_model"], Float[Tensor, "watched place prompt sender"]]:
     """The last stream at END, and the attention of the watched heads from END."""
     assert clean.x is not None  # kept, since there is a receiver
-    first, n_layers = min(layer for _, layer in read), len(network.layers)
+    first, n_layers = clean.first_read, len(network.layers)
     x = clean.x[group.rows, group.start - clean.start : group.stop - clean.start]
     prefix = _prefix_of(clean, group, first)
     from_end = clean.from_end[:, :, group.rows, None].repeat(1, 1, 1, n_senders)
@@ -77,7 +77,7 @@ def third_pass(
 
     x = _first_layer(network, first, x, group, prefix[first], read, n_senders, look)
     # Of the last layer END is enough, if nothing else is done there
-    later = max([layer for _, layer in read] + [layer for layer, _ in watch])
+    later = max([first, *(layer for _, layer in read), *(layer for layer, _ in watch)])
     whole = n_layers if later == n_layers - 1 else max(first + 1, n_layers - 1)
     edit = _replace(read, group.places)
     layers = run(network, x, group.start, prefix, edit, first + 1, whole)

@@ -22,17 +22,17 @@ LOGIT_BYTES = 32 << 20  # of the logits that are in memory at a time, in the dty
 def log_total(
     normed: Float[Tensor, "row d_model"],
     w_unembed: Float[Tensor, "vocab d_model"],
-    logit_bytes: int = LOGIT_BYTES,
+    logit_bytes: int | None = None,
 ) -> Float[Tensor, " row"]:
     """logsumexp of `normed @ w_unembed.T`, with its gradient at `normed`; in the dtype of sums.
 
-    w_unembed takes no gradient. logit_bytes: see `LOGIT_BYTES`; one token of the vocabulary at a
-    time is the least.
+    w_unembed takes no gradient. logit_bytes: default `LOGIT_BYTES`; one token of the vocabulary at
+    a time is the least.
 
     >>> log_total(torch.zeros(1, 3), torch.ones(8, 3)).exp()
     tensor([8.0000])
     """
-    return _LogTotal.apply(normed, w_unembed, logit_bytes)
+    return _LogTotal.apply(normed, w_unembed, logit_bytes or LOGIT_BYTES)
 
 
 class _LogTotal(torch.autograd.Function):

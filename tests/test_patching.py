@@ -12,8 +12,11 @@ from closeness import assert_close
 from parts import Parts, bias_of, centred, deviation, exact, weight_of
 from toys import toy_model, toy_pairs
 
+from circuitbook.circuits import batches
+from circuitbook.heads import path_patching
 from circuitbook.heads.ablation import ablate
 from circuitbook.heads.names import all_heads
+from circuitbook.heads.passes import first_pass
 from circuitbook.heads.path_patching import path_patch
 from circuitbook.heads.swaps import metric_of, swap_heads
 from circuitbook.model.architectures import network_of
@@ -218,6 +221,43 @@ def test_chunks_change_nothing(toy):
     )
     assert_close(pieces.metric, whole.metric, rounds=100)
     assert_close(pieces.attention, whole.attention, rounds=100)
+
+
+@pytest.mark.parametrize("receivers", [["logits"], ["a2.h0<q>", "m1"]])
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])  # apart, and two heads' keys shared
+def test_senders_in_pieces_change_nothing(architecture, receivers, tmp_path, monkeypatch):
+    _, model = toy_model(tmp_path, architecture=architecture, layers=3, heads=4, d_model=16)
+    pairs, senders, runs = toy_pairs(), ["m0", *all_heads(model), "m1"], []
+
+    def counted(network, part, *rest):
+        runs.append(len(part))
+        return first_pass(network, part, *rest)
+
+    pieces = []
+
+    def in_pieces(model, clean, group, n_senders, *rest):
+        pieces.append(n_senders)
+        return (slice(i, i + 3) for i in range(0, n_senders, 3))
+
+    whole = path_patch(model, pairs, senders, receivers)
+    assert whole.metric.std(0).min() > 1e-3
+    monkeypatch.setattr(path_patching, "first_pass", counted)
+    monkeypatch.setattr(path_patching, "_senders_at_once", in_pieces)
+    assert_close(path_patch(model, pairs, senders, receivers).metric, whole.metric, rounds=100)
+    assert sum(runs) == len(pairs) and max(pieces) > 3  # clean and corrupted: once for all senders
+    backwards = path_patch(model, pairs, senders[::-1], receivers)
+    assert_close(backwards.metric.flip(0), whole.metric, rounds=100)
+
+
+@pytest.mark.parametrize("receivers", [["logits"], ["a2.h0<q>"]])
+def test_padding_between_prompts_changes_nothing(toy, receivers, monkeypatch):
+    _, model, pairs = toy
+    apart = [path_patch(model, pairs.subset([i]), NAMES, receivers).metric for i in range(4)]
+    for padding in (0, 10**6):
+        for module in (path_patching, batches):
+            monkeypatch.setattr(module, "PADDING", padding)
+        got = path_patch(model, pairs, NAMES, receivers).metric
+        assert_close(got, torch.cat(apart, 1), rounds=100)
 
 
 def test_what_is_not_there_is_named(toy):

@@ -8,6 +8,7 @@
 
 The packages in the order in which data flows, each knowing only those before it:
 
+    threads            how torch's threads wait
     stats, wording     intervals and verdicts; how numbers and names are written
     store              measurements on disk, under keys of all that determines them
     weights, model     files of a checkpoint, a hub; one loaded checkpoint
@@ -21,8 +22,12 @@ The packages in the order in which data flows, each knowing only those before it
     sweep, mini        many machines; the mini suite's training
 """
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from circuitbook.threads import waiting_policy
 
 if TYPE_CHECKING:
     from circuitbook.circuits.attribution import attribute
@@ -40,6 +45,9 @@ __all__ = [
     "get_task",
     "load_suite",
 ]
+
+if "torch" not in sys.modules:  # it reads this once, when it is loaded
+    os.environ.update(waiting_policy(os.environ))
 
 __version__ = "0.1.0"
 _HOME = {

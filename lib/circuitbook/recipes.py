@@ -7,6 +7,7 @@ circuit = find_circuit(model, pairs, scores, **recipe.circuit(task))
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,13 +133,20 @@ class Recipe:
             "min_metric": get_task(task).min_metric if self.require_ability else 0.0,
         }
 
-    def with_prompts(self, n: int) -> Recipe:
-        """The same on `n` prompts of every task, also where heads are measured."""
-        return replace(
-            self,
-            prompts=dict.fromkeys(self.prompts, n),
-            heads=replace(self.heads, prompts=n),
-        )
+    def with_prompts(self, prompts: int | Mapping[str, int]) -> Recipe:
+        """The same on other numbers of prompts: one for all tasks, or {task: number}.
+
+        Heads are measured on IOI, so on as many prompts as that has.
+        """
+        if isinstance(prompts, int):
+            prompts = dict.fromkeys(self.prompts, prompts)
+        for task, n in prompts.items():
+            get_task(task)  # refuses what is none
+            if n < 2:
+                raise ValueError(f"{task}: {n} prompts were asked for; at least 2 make an interval")
+        numbers = self.prompts | dict(prompts)
+        heads = replace(self.heads, prompts=numbers["ioi"]) if "ioi" in prompts else self.heads
+        return replace(self, prompts=numbers, heads=heads)
 
     def with_seed(self, seed: int) -> Recipe:
         """The same on another draw of everything random."""

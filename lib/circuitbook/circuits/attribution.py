@@ -134,7 +134,7 @@ def attribute(
     per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each
     position.
     memory: bytes that activations may take at a time, beside the weights and the result; default
-    128 MB on a CPU, half of what is free on a GPU. It decides how many prompts and points are done
+    512 MB on a CPU, half of what is free on a GPU. It decides how many prompts and points are done
     together; a single one must fit.
 
     Gradients in the model's dtype, sums in float32. Errors: ValueError for bad arguments;

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.model.loaded import Model
+from circuitbook.model.log_total import log_total
+from circuitbook.model.network import Network
 from circuitbook.tasks.base import PromptPairs
+from circuitbook.tasks.metrics import of_answers
 
-CPU_MEMORY = 128 << 20  # bytes of activations; more is not faster on a CPU
+CPU_MEMORY = 512 << 20  # bytes of activations; more is not faster on a CPU
+PADDING = 64  # streams computed in vain for a larger batch: about what a further one costs
 
 
 # ------------------------------------------------------------------ prompts in chunks
@@ -50,9 +55,9 @@ def chunks_of(
 ) -> Iterator[tuple[Int[Tensor, " chunk"], slice]]:
     """Splits the work into chunks that fit into `memory` bytes: (prompt indices, points).
 
-    Prompts that begin to differ at like positions go together. row_bytes(positions, length): bytes
-    of one point of one prompt; prompt_bytes(positions): of one prompt, besides. ValueError if a
-    single point of a single prompt does not fit.
+    Prompts that begin to differ, and end, at like positions go together: see `PADDING`.
+    row_bytes(positions, length): bytes of one point of one prompt; prompt_bytes(positions): of one
+    prompt, besides. ValueError if a single point of a single prompt does not fit.
     """
     first = first_difference(pairs).tolist()
     end = pairs.end.tolist()
@@ -78,8 +83,14 @@ def chunks_of(
         for begin in range(0, points, size):
             yield torch.tensor(prompts), slice(begin, begin + size)
 
+    def padding(prompts: list[int]) -> int:
+        """Positions before a prompt's first difference, or behind its END."""
+        window = max(end[i] for i in prompts) + 1 - first[prompts[0]]
+        return sum(window - (end[i] + 1 - first[i]) for i in prompts)
+
     for i in sorted(range(len(pairs)), key=lambda i: (first[i], end[i])):
-        if rows and cost([*rows, i], points) > memory:
+        more = [*rows, i]
+        if rows and (cost(more, points) > memory or points * padding(more) > PADDING):
             yield from split(rows)
             rows = []
         rows.append(i)
@@ -87,7 +98,7 @@ def chunks_of(
 
 
 def default_memory(device: torch.device) -> int:
-    """Bytes of activations at a time: 128 MB on a CPU, half of what is free on a GPU."""
+    """Bytes of activations at a time: 512 MB on a CPU, half of what is free on a GPU."""
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else CPU_MEMORY
 
 
@@ -98,10 +109,30 @@ def at_end(
     return x[torch.arange(len(end), device=end.device), :, end]
 
 
-def pairs_metric(
-    pairs: PromptPairs, logits: Float[Tensor, "prompt version vocab"]
+def metric_of_stream(
+    network: Network, pairs: PromptPairs, last: Float[Tensor, "prompt version d_model"]
 ) -> Float[Tensor, "prompt version"]:
-    """The task's metric of several versions of each prompt, from their logits at END."""
-    n_prompts, n_versions, _ = logits.shape
-    repeated = pairs.subset(torch.arange(n_prompts).repeat_interleave(n_versions))
-    return repeated.metric(logits.flatten(0, 1)).unflatten(0, (n_prompts, n_versions))
+    """The task's metric of several versions of each prompt, from their last streams at END.
+
+    Only the answers' rows of the unembedding are used, and, where the metric needs probabilities,
+    the vocabulary in parts (`model.log_total`).
+    """
+    return metric_of_normed(network, pairs, network.norm_final(last))
+
+
+def metric_of_normed(
+    network: Network, pairs: PromptPairs, normed: Float[Tensor, "prompt version d_model"]
+) -> Float[Tensor, "prompt version"]:
+    """`metric_of_stream` from what the final norm gives."""
+    n_prompts, n_versions, _ = normed.shape
+    tokens, places = pairs.answers.unique(return_inverse=True)
+    logits = F.linear(normed, network.w_unembed[tokens.to(normed.device)])
+    signs, places = pairs.signs.to(normed.device), places.to(normed.device)
+    chosen = logits.gather(2, places[:, None].expand(-1, n_versions, -1))
+    metric = of_answers(
+        pairs.metric_name,
+        chosen.flatten(0, 1),
+        signs.repeat_interleave(n_versions, 0),
+        lambda: log_total(normed.flatten(0, 1), network.w_unembed),
+    )
+    return metric.unflatten(0, (n_prompts, n_versions))

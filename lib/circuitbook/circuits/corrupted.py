@@ -15,7 +15,7 @@ from circuitbook.circuits.batches import (
     check_pairs,
     chunks_of,
     default_memory,
-    pairs_metric,
+    metric_of_stream,
     window,
 )
 from circuitbook.model.architectures import network_of
@@ -158,7 +158,7 @@ def _corrupted_run(
         layers=layers,
         last=_second(last),
         prefix=prefix,
-        metric=pairs_metric(pairs, network.logits(last)).t(),
+        metric=metric_of_stream(network, pairs, last).t(),
     )
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitbook.circuits.batches import at_end, pairs_metric
+from circuitbook.circuits.batches import at_end, metric_of_normed, metric_of_stream
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.network import Layer, Network, Prefix, keys_and_values, run
@@ -107,7 +106,7 @@ def add_chunk(sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk) -> 
         prefix = keys_and_values(network, pairs.clean[:, :start].to(device))
         x = network.embed(both, start)
         difference, last = _differences(network, graph, x, start, prefix)
-        losses = -pairs_metric(pairs, network.logits(at_end(last, end)))
+        losses = -metric_of_stream(network, pairs, at_end(last, end))
         sums.ends[chunk.rows] = losses.to(sums.ends)
         clean, step = x[:, :1].to(dtype), difference[0][:, None]
         points = chunk.points.to(device, dtype)[:, :, None, None]
@@ -243,7 +242,7 @@ def gradients_at(
         runs = list(run(network, embeddings, start, prefix))
         last = at_end(runs[-1].out, end)
         normed = network.norm_final(last)
-        losses = -pairs_metric(pairs, F.linear(normed, network.w_unembed))
+        losses = -metric_of_normed(network, pairs, normed)
         loss = (losses * weights.to(losses)).sum()
         read = [tensor for done in runs for tensor in (*done.inputs.values(), done.mlp_in)]
         *of_layers, at_last, at_embeddings = torch.autograd.grad(loss, [*read, normed, embeddings])

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitbook.circuits.batches import at_end, pairs_metric
+from circuitbook.circuits.batches import at_end, metric_of_stream
 from circuitbook.circuits.gradients import gradients_at
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.loaded import Model
@@ -55,7 +55,7 @@ def _place(
             if not _finite(tensor):
                 return f"{name} of layer {layer} on {{prompt}}"
         last = done.out
-    if not _finite(pairs_metric(pair, network.logits(at_end(last, end)))):
+    if not _finite(metric_of_stream(network, pair, at_end(last, end))):
         return f"logits, after layer {layer}, on {{prompt}}"
     weights = torch.ones(1, len(versions), device=model.device)
     gradients = gradients_at(network, pair, embeddings, 0, [], end, weights).layers

@@ -11,7 +11,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitbook.circuits.batches import pairs_metric
+from circuitbook.circuits.batches import metric_of_stream
 from circuitbook.circuits.corrupted import CorruptedRun
 from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.network import CosSin, Layer, Network, attend, rotate
@@ -31,8 +31,7 @@ def metric_of_circuits(
         _recompute_heads(network, layer, i, circuits, corrupted, cos_sin)
         _recompute_mlps(layer, i, circuits, corrupted)
     last = torch.stack([circuit.last_stream() for circuit in circuits], 1)
-    logits = network.logits(last.to(corrupted.last.dtype))
-    return pairs_metric(corrupted.pairs, logits).t()
+    return metric_of_stream(network, corrupted.pairs, last.to(corrupted.last.dtype)).t()
 
 
 class _Circuit:

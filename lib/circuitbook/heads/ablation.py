@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitbook.circuits.batches import at_end, check_pairs
+from circuitbook.circuits.batches import at_end, check_pairs, metric_of_stream
 from circuitbook.heads.names import Head
 from circuitbook.heads.path_patching import source_of
 from circuitbook.heads.unembedding import answer_directions, folded_unembedding
@@ -107,9 +106,8 @@ def _logit_difference(
     network: Network, pairs: PromptPairs, runs: Sequence[Run], end: Int[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     """Of the first version of each prompt."""
-    last = network.norm_final(at_end(runs[-1].out, end)[:, 0])
-    logits = F.linear(last, network.w_unembed)
-    return pairs.measures(logits)["logit_difference"].cpu()
+    measured = replace(pairs, metric_name="logit_difference")
+    return metric_of_stream(network, measured, at_end(runs[-1].out, end)[:, :1])[:, 0].cpu()
 
 
 def _direct_effects(

@@ -16,6 +16,7 @@ from circuitbook.model.network import Network, attention_pattern, run
 from circuitbook.tasks.base import PromptPairs
 
 REPEATED = ("previous", "duplicate", "induction")
+TOKENS = 1024  # that are run at a time: more are not faster
 
 
 @torch.no_grad()
@@ -38,12 +39,16 @@ def repeat_scores(
         "induction": (length - 1, 0 if whole_diagonal else 1),
     }
     scores: dict[str, list[Tensor]] = {kind: [] for kind in diagonals}
-    for done in run(network, network.embed(tokens)[:, None]):
-        pattern = attention_pattern(done.q, done.k, network.scale)[:, 0]  # [n, head, query, key]
-        for kind, (back, left_out) in diagonals.items():
-            along = pattern.diagonal(-back, 2, 3)[..., left_out:]
-            scores[kind].append(along.to(sums_dtype(along.dtype)).mean(2))
-    return {kind: torch.cat(layers, 1).t() for kind, layers in scores.items()}
+    for part in tokens.split(max(1, TOKENS // tokens.shape[1])):
+        layers: dict[str, list[Tensor]] = {kind: [] for kind in diagonals}
+        for done in run(network, network.embed(part)[:, None]):
+            pattern = attention_pattern(done.q, done.k, network.scale)[:, 0]
+            for kind, (back, left_out) in diagonals.items():
+                along = pattern.diagonal(-back, 2, 3)[..., left_out:]  # [n, head, query]
+                layers[kind].append(along.to(sums_dtype(along.dtype)).mean(2))
+        for kind, of_layers in layers.items():
+            scores[kind].append(torch.cat(of_layers, 1))
+    return {kind: torch.cat(parts).t() for kind, parts in scores.items()}
 
 
 @torch.no_grad()

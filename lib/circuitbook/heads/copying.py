@@ -39,28 +39,26 @@ def copy_hits(
     raised: list[Tensor] = []
     lowered: list[Tensor] = []
     for layer in network.layers:
-        written = _written_without_attention(layer, stream, norms, dtype)
-        for sign, hits in ((1, raised), (-1, lowered)):
-            top = (sign * written @ unembed.t() + bias).topk(TOP, -1).indices
-            hit = (top == names[..., None, None]).any(-1)  # [n, place, head]
-            hits.append(hit.to(dtype).mean(1).t())
-    return torch.cat(raised), torch.cat(lowered)
+        values = _values(layer, stream, norms).to(dtype)
+        for head, w_out in enumerate(layer.w_out.to(dtype)):
+            # A head's output has few dimensions and there are many places: unembed those first
+            logits = values[:, :, head] @ (w_out @ unembed.t())
+            for highest, hits in ((True, raised), (False, lowered)):
+                # Lowered: raised by the opposite of what the head writes
+                top = (logits + bias if highest else logits - bias).topk(TOP, -1, highest).indices
+                hit = (top == names[..., None]).any(-1)  # [n, place]
+                hits.append(hit.to(dtype).mean(1))
+    return torch.stack(raised), torch.stack(lowered)
 
 
-def _written_without_attention(
-    layer: Layer, stream: Float[Tensor, "n place d_model"], norms: bool, dtype: torch.dtype
-) -> Float[Tensor, "n place head d_model"]:
-    """What each head of a layer would write if it looked here alone."""
+def _values(
+    layer: Layer, stream: Float[Tensor, "n place d_model"], norms: bool
+) -> Float[Tensor, "n place head d_head"]:
+    """What each head of a layer would pass on if it looked here alone."""
     if norms:
-        value = layer.project("v", layer.norm_attention(stream))
-    else:
-        value = einsum(
-            layer.norm_attention.centre(stream) * layer.norm_attention.weight,
-            layer.w_in["v"],
-            "n place d_model, head d_head d_model -> n place head d_head",
-        )
+        return layer.project("v", layer.norm_attention(stream))
     return einsum(
-        value.to(dtype),
-        layer.w_out.to(dtype),
-        "n place head d_head, head d_head d_model -> n place head d_model",
+        layer.norm_attention.centre(stream) * layer.norm_attention.weight,
+        layer.w_in["v"],
+        "n place d_model, head d_head d_model -> n place head d_head",
     )

@@ -1,22 +1,22 @@
-"""The three passes of path patching: see `heads.path_patching`."""
+"""The first two passes of path patching: see `heads.path_patching`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitbook.circuits.batches import window
+from circuitbook.circuits.batches import at_end, first_difference, metric_of_stream, window
 from circuitbook.heads.names import Head
-from circuitbook.model.graph import HEAD_INPUTS
-from circuitbook.model.network import Edit, Layer, Network, attention_pattern, keys_and_values, run
+from circuitbook.model.network import Layer, Network, attention_pattern, keys_and_values, run
 from circuitbook.tasks.base import PromptPairs
+
+ROWS = 1024  # streams that go through an MLP at a time: their hidden layer stays in the cache
 
 
 class Receiver(NamedTuple):
@@ -27,12 +27,41 @@ class Receiver(NamedTuple):
     head: int  # 0 where there is none
 
 
-# {(kind, layer): {head: what it reads}}; of a head's input [prompt, sender, pos, d_head], of an
-# MLP's [prompt, sender, pos, d_model], under head 0
-Read = Mapping[tuple[str, int], Mapping[int, Tensor]]
+class Sender(NamedTuple):
+    """A head, or the MLP of a layer, which comes after its heads: then head = n_heads."""
 
-# Keys and values of the positions before the first that is computed, by layer
-Prefix = list[tuple[Tensor, Tensor]]
+    layer: int
+    head: int
+
+
+class Places(NamedTuple):
+    """Positions of prompts, in the order of the prompts."""
+
+    prompt: Int[Tensor, " place"]
+    """Which of the prompts at hand."""
+    position: Int[Tensor, " place"]
+    """Counted from the first position that is computed."""
+
+    def of_prompts(self, begin: int, end: int) -> slice:
+        """Where the places of prompts begin .. end - 1 are among all."""
+        return slice(int((self.prompt < begin).sum()), int((self.prompt < end).sum()))
+
+
+def patched_places(
+    pairs: PromptPairs, sender_at: str | None, receiver_at: str | None
+) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """The first and the last position of each prompt where a sender acts and a receiver reads.
+
+    In pass 2 heads are held and MLPs act at each position by itself, so that no other position
+    changes. Nothing changes before the first position where clean and corrupted differ. The last
+    lies before the first where a prompt has no such position.
+    """
+    first, last = first_difference(pairs), pairs.end
+    for name in (sender_at, receiver_at):
+        if name is not None:
+            first = torch.maximum(first, pairs.positions[name])
+            last = torch.minimum(last, pairs.positions[name])
+    return first, last
 
 
 # ------------------------------------------------------------------ the first pass
@@ -42,126 +71,188 @@ Prefix = list[tuple[Tensor, Tensor]]
 class FirstPass:
     """The clean and the corrupted run of some prompts; lists are by layer.
 
-    They begin at the first position that differs, or, if that is later, that may change.
+    Of the streams and of what senders write, only what stands at the places is kept.
     """
 
     pairs: PromptPairs
     start: int
+    """The first position that is computed."""
     end: Int[Tensor, " prompt"]
     """END, counted from `start`."""
-    prefix: Prefix
-    x: list[Float[Tensor, "prompt pos d_model"]]
-    """Clean streams."""
-    attention: list[Float[Tensor, "prompt pos d_model"]]
+    places: Places
+    streams: list[Float[Tensor, "place d_model"]]
+    """Clean, before each layer, and after the last."""
+    attention: list[Float[Tensor, "place d_model"]]
     """What the clean heads and their bias write."""
-    z: list[Float[Tensor, "prompt pos head d_head"]]
+    z: list[Float[Tensor, "place head d_head"]]
     """Corrupted minus clean."""
-    mlp: list[Float[Tensor, "prompt pos d_model"]]
-    """What the corrupted MLPs write."""
-
-    def at(self, name: str | None) -> Bool[Tensor, "prompt pos"] | None:
-        """Where that position of each prompt is; None for all positions."""
-        if name is None:
-            return None
-        place = (self.pairs.positions[name] - self.start).to(self.end.device)
-        n_pos = self.x[0].shape[1]
-        return torch.arange(n_pos, device=self.end.device) == place[:, None]
+    mlp: list[Float[Tensor, "place d_model"]]
+    """What the MLPs write, corrupted minus clean."""
+    first_read: int
+    """The layer at which the third pass begins; the number of layers for none."""
+    x: Float[Tensor, "prompt pos d_model"] | None
+    """The clean stream before that layer."""
+    prefix: list[tuple[Tensor, Tensor] | None]
+    """Clean keys and values of all positions up to the last that is computed, from that layer
+    on."""
+    metric: Float[Tensor, " prompt"]
+    """Of the clean run."""
+    from_end: Float[Tensor, "watched place prompt"]
+    """Clean attention of the watched heads from END."""
 
 
 def first_pass(
-    network: Network, pairs: PromptPairs, device: torch.device, position: int
+    network: Network,
+    pairs: PromptPairs,
+    places: Places,
+    first_read: int,
+    watch: Sequence[Head] = (),
+    watched_at: Sequence[str] = (),
 ) -> FirstPass:
-    """Runs clean and corrupted prompts; `position`: the first that a receiver may change."""
-    first, stop = window(pairs)
-    before = keys_and_values(network, pairs.clean[:, :first].to(device))
-    cut = max(0, position - first)
-    both = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, first:stop].to(device)
-    x, attention, z, mlp = [], [], [], []
-    prefix: Prefix = []
-    for layer, done in enumerate(run(network, network.embed(both, first), first, before)):
-        x.append(done.x[:, 0, cut:].contiguous())
-        attention.append((done.out - done.x - done.mlp_out)[:, 0, cut:].contiguous())
-        z.append((done.z[:, 1] - done.z[:, 0])[:, cut:])
-        mlp.append(done.mlp_out[:, 1, cut:].contiguous())
-        keys, values = done.k[:, 0, :cut], done.inputs["v"][:, 0, :cut]
-        if before:
-            keys = torch.cat([before[layer][0], keys], 1)
-            values = torch.cat([before[layer][1], values], 1)
-        prefix.append((keys, values))
-    start = first + cut
+    """Runs clean and corrupted prompts. places: counted from the first that differs in any."""
+    device = network.w_embed.device
+    start, stop = window(pairs)
+    before = keys_and_values(network, pairs.clean[:, :start].to(device))
+    both = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, start:stop].to(device)
+    end = (pairs.end - start).to(device)
+    at = places.prompt, places.position
+    x = network.embed(both, start)
+    x_read = None
+    prefix: list[tuple[Tensor, Tensor] | None] = []
+    streams, attention, z, mlp = [], [], [], []
+    from_end = x.new_zeros(len(watch), len(watched_at), len(pairs))
+    for layer, done in enumerate(run(network, x, start, before)):
+        streams.append(done.x[:, 0][at])
+        out = done.out[:, 0][at]
+        clean_mlp = done.mlp_out[:, 0][at]
+        attention.append(out - streams[-1] - clean_mlp)
+        z.append(done.z[:, 1][at] - done.z[:, 0][at])
+        mlp.append(done.mlp_out[:, 1][at] - clean_mlp)
+        if layer == first_read:
+            x_read = done.x[:, 0].contiguous()
+        if layer >= first_read:
+            keys, values = done.k[:, 0], done.inputs["v"][:, 0]
+            if before:
+                keys = torch.cat([before[layer][0], keys], 1)
+                values = torch.cat([before[layer][1], values], 1)
+            prefix.append((keys, values))
+        else:
+            prefix.append(None)
+        watched = [i for i, (at_layer, _) in enumerate(watch) if at_layer == layer]
+        if watched:
+            shared = before[layer] if before else None
+            pattern = attention_pattern(done.q[:, :1], done.k[:, :1], network.scale, shared)
+            for i in watched:
+                from_end[i] = attention_from(pattern[:, :, watch[i][1]], end, pairs, watched_at)[
+                    ..., 0
+                ]
+    last = done.out[:, :1]
+    streams.append(last[:, 0][at])
     return FirstPass(
         pairs=pairs,
         start=start,
-        end=(pairs.end - start).to(device),
-        prefix=prefix,
-        x=x,
+        end=end,
+        places=places,
+        streams=streams,
         attention=attention,
         z=z,
         mlp=mlp,
+        first_read=first_read,
+        x=x_read,
+        prefix=prefix,
+        metric=metric_of_stream(network, pairs, at_end(last, end))[:, 0],
+        from_end=from_end,
     )
 
 
+def attention_from(
+    pattern: Float[Tensor, "prompt sender query key"],
+    query: Int[Tensor, " prompt"],
+    pairs: PromptPairs,
+    watched_at: Sequence[str],
+) -> Float[Tensor, "place prompt sender"]:
+    """Attention of one head to these positions, which are counted from the prompt's start."""
+    prompts = torch.arange(len(pattern), device=pattern.device)
+    keys = [pairs.positions[name].to(pattern.device) for name in watched_at]
+    seen = [pattern[prompts, :, query, key] for key in keys]
+    return torch.stack(seen) if seen else pattern.new_empty(0, *pattern.shape[:2])
+
+
 # ------------------------------------------------------------------ the second pass
+
+# {(kind, layer): {head: what it reads}}; of a head's input [sender, place, d_head], of an MLP's
+# [sender, place, d_model], under head 0. The senders are the first so many: the others, which lie
+# behind, change nothing there.
+Read = dict[tuple[str, int], dict[int, Tensor]]
+
+
+def reaching(
+    network: Network, senders: Sequence[Sender], receivers: Sequence[Receiver]
+) -> list[int]:
+    """Which of the senders lie before a receiver, in the order in which the model runs."""
+    n_heads = network.layers[0].w_out.shape[0]
+    last = max(receiver.layer for receiver in receivers)
+    mlp_too = any(receiver[:2] == ("mlp", last) for receiver in receivers) and not network.parallel
+    before = Sender(last, n_heads if mlp_too else 0)
+    return sorted(
+        (i for i, sender in enumerate(senders) if sender < before), key=senders.__getitem__
+    )
 
 
 def second_pass(
     network: Network,
     clean: FirstPass,
-    sources: Sequence[int],
+    senders: Sequence[Sender],
     receivers: Sequence[Receiver],
-    at: Bool[Tensor, "prompt pos"] | None,
-) -> tuple[Float[Tensor, "prompt sender pos d_model"], Read]:
-    """The last stream that was computed, and what the receivers read.
+    at: slice,
+) -> tuple[Float[Tensor, "sender place d_model"], Read]:
+    """The last streams that were computed, and what the receivers read, at some of the places.
 
-    sources: rows of the graph, each patched by itself, at these positions.
+    senders: each patched by itself, in the order in which the model runs. A sender joins the others
+    where it first changes something.
     """
-    n_heads = network.layers[0].w_out.shape[0]
-    senders = [divmod(source - 1, n_heads + 1) for source in sources]
-    first = min(layer for layer, _ in senders)
     stop = max(receiver.layer for receiver in receivers)
-    stream = clean.x[min(first, stop, len(clean.x) - 1)]
-    x = _for_each_sender(stream, len(senders))
-    read: dict[tuple[str, int], dict[int, Tensor]] = {}
+    read: Read = {}
+    x = clean.streams[0].new_empty(
+        len(senders), len(clean.streams[0][at]), network.w_embed.shape[1]
+    )
+    n_heads = network.layers[0].w_out.shape[0]
+    joined = 0  # senders that have changed something by now
 
-    def keep(kind: str, layer: int, stream: Tensor) -> None:
+    def keep(kinds: str, layer: int) -> None:
         for receiver in receivers:
-            if (receiver.kind, receiver.layer) == (kind, layer):
-                value = _what_it_reads(network.layers[layer], receiver, stream)
-                read.setdefault((kind, layer), {})[receiver.head] = value
+            if receiver.kind in kinds and receiver.layer == layer and joined:
+                value = _what_it_reads(network.layers[layer], receiver, x[:joined])
+                read.setdefault((receiver.kind, layer), {})[receiver.head] = value
 
-    for i, layer in enumerate(network.layers[first:], first):
-        for kind in HEAD_INPUTS:
-            keep(kind, i, x)
-        between = x + clean.attention[i][:, None]
-        _send_heads(between, clean.z[i], layer, _of_layer(senders, i, n_heads), at)
-        x_mlp = x if network.parallel else between
-        keep("mlp", i, x_mlp)
+    for i, layer in enumerate(network.layers[senders[0].layer :], senders[0].layer):
+        heads = [sender.head for sender in senders if sender.layer == i and sender.head < n_heads]
+        written = clean.z[i][at].transpose(0, 1)[heads] @ layer.w_out[heads]
+        stream, attention = clean.streams[i][at], clean.attention[i][at]
+        keep("qkv", i)
+        if not network.parallel:
+            x[:joined] += attention
+            joined += _join(x[joined:], written + (stream + attention))
+        keep("mlp", i)
         if i == stop:
             break
-        mlp = layer.mlp(layer.norm_mlp(x_mlp))
-        for place, (layer_sent, head) in enumerate(senders):
-            if layer_sent == i and head == n_heads:  # the MLP itself
-                _put(mlp[:, place], clean.mlp[i], at)
-        x = between + mlp
-    if not read:  # every receiver lies before the senders: nothing changes
-        for receiver in receivers:
-            if receiver.kind != "final":
-                stream = clean.x[receiver.layer]
-                if receiver.kind == "mlp" and not network.parallel:
-                    stream = stream + clean.attention[receiver.layer]
-                keep(receiver.kind, receiver.layer, _for_each_sender(stream, len(senders)))
+        for rows in x[:joined].flatten(0, 1).split(ROWS):
+            rows += layer.mlp(layer.norm_mlp(rows))
+        after = clean.streams[i + 1][at]
+        if network.parallel:
+            x[:joined] += attention
+            joined += _join(x[joined:], written + after)
+        for _ in range(sum(sender == (i, n_heads) for sender in senders)):
+            joined += _join(x[joined:], (after + clean.mlp[i][at])[None])
     return x, read
 
 
-def _of_layer(senders: Sequence[Head], layer: int, n_heads: int) -> list[tuple[int, int]]:
-    """(place among the senders, head) of the heads of a layer."""
-    return [(k, head) for k, (at, head) in enumerate(senders) if at == layer and head < n_heads]
-
-
-def _for_each_sender(
-    stream: Float[Tensor, "prompt pos d_model"], n_senders: int
-) -> Float[Tensor, "prompt sender pos d_model"]:
-    return stream[:, None].expand(-1, n_senders, -1, -1)
+def _join(
+    x: Float[Tensor, "sender place d_model"], streams: Float[Tensor, "joining place d_model"]
+) -> int:
+    """Puts streams into the first rows, and returns how many they are."""
+    x[: len(streams)] = streams
+    return len(streams)
 
 
 def _what_it_reads(layer: Layer, receiver: Receiver, stream: Tensor) -> Tensor:
@@ -169,89 +260,3 @@ def _what_it_reads(layer: Layer, receiver: Receiver, stream: Tensor) -> Tensor:
         return layer.norm_mlp(stream)
     weight = layer.w_in[receiver.kind][receiver.head]
     return F.linear(layer.norm_attention(stream), weight, layer.b_in[receiver.kind][receiver.head])
-
-
-def _send_heads(
-    stream: Float[Tensor, "prompt sender pos d_model"],
-    z: Float[Tensor, "prompt pos head d_head"],
-    layer: Layer,
-    senders: Sequence[tuple[int, int]],
-    at: Bool[Tensor, "prompt pos"] | None,
-) -> None:
-    """Adds, in place, what each sender writes on the corrupted prompt rather than the clean one."""
-    mask: Tensor | float = 1.0 if at is None else at[..., None].to(stream.dtype)
-    for place, head in senders:
-        stream[:, place] += mask * (z[:, :, head] @ layer.w_out[head])
-
-
-def _put(
-    now: Float[Tensor, "prompt pos d_model"],
-    value: Float[Tensor, "prompt pos d_model"],
-    at: Bool[Tensor, "prompt pos"] | None,
-) -> None:
-    """Overwrites `now` with the value, at these positions."""
-    now.copy_(value if at is None else torch.where(at[..., None], value, now))
-
-
-# ------------------------------------------------------------------ the third pass
-
-
-def third_pass(
-    network: Network,
-    clean: FirstPass,
-    read: Read,
-    receivers: Sequence[Receiver],
-    at: Bool[Tensor, "prompt pos"] | None,
-    n_senders: int,
-    watch: Sequence[Head],
-    places: Sequence[str],
-) -> tuple[
-    Float[Tensor, "prompt sender pos d_model"],
-    Float[Tensor, "watched place prompt sender"] | None,
-]:
-    """The last stream, and the attention of the watched heads from END to these positions."""
-    first = min([receiver.layer for receiver in receivers] + [layer for layer, _ in watch])
-    x = _for_each_sender(clean.x[first], n_senders)
-    attention = None
-    if watch:
-        attention = x.new_zeros(len(watch), len(places), len(x), n_senders)
-    layers = run(network, x, clean.start, clean.prefix, _replace(read, at), first)
-    for layer, done in enumerate(layers, first):
-        x = done.out
-        watched = [i for i, (at_layer, _) in enumerate(watch) if at_layer == layer]
-        if attention is None or not watched:
-            continue
-        prefix = clean.prefix[layer] if clean.start else None
-        pattern = attention_pattern(done.q, done.k, network.scale, prefix)
-        for i in watched:
-            of_head = pattern[:, :, watch[i][1]]
-            for j, place in enumerate(places):
-                attention[i, j] = _from_end(of_head, clean, clean.pairs.positions[place])
-    return x, attention
-
-
-def _replace(read: Read, at: Bool[Tensor, "prompt pos"] | None) -> Edit:
-    """The edit that has the receivers read what was kept, at these positions."""
-
-    def edit(what: str, layer: int, now: Tensor) -> Tensor:
-        if (what, layer) not in read:
-            return now
-        now = now.clone()
-        for head, value in read[what, layer].items():
-            place = now if what == "mlp" else now[..., head, :]
-            if at is not None:
-                value = torch.where(rearrange(at, "prompt pos -> prompt 1 pos 1"), value, place)
-            place.copy_(value)
-        return now
-
-    return edit
-
-
-def _from_end(
-    pattern: Float[Tensor, "prompt sender query key"],
-    clean: FirstPass,
-    position: Int[Tensor, " prompt"],
-) -> Float[Tensor, "prompt sender"]:
-    """Attention of one head from END to a position, counted from the prompt's start."""
-    prompts = torch.arange(len(pattern), device=pattern.device)
-    return pattern[prompts, :, clean.end, position.to(pattern.device)]

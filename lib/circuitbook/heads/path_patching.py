@@ -9,31 +9,44 @@ in the code of Tigges et al. 2024, section 4.2). Three passes over the clean pro
        read now is kept
     3  clean again, but the receivers read what was kept; everything after them is recomputed
 
-In pass 2 no attention is computed, since heads are held. Senders are rows of a batch, and nothing
-is computed before the first token that differs, or before the first position at which a receiver
-may change. Heads are pairs (layer, head), or
-names as in the graph: a3.h1, receivers a3.h1<q>, m3, logits.
+In pass 2 no attention is computed, since heads are held, so every position stands for itself: only
+those at which a sender acts and a receiver reads are run, END alone if that is the logits. Senders
+are rows of a batch, which a sender joins in its own layer. Pass 3 runs from the first layer with a
+receiver, and from the first position that may change. The clean and the corrupted run are made once
+for all senders. Heads are pairs (layer, head), or names as in the graph: a3.h1, receivers a3.h1<q>,
+m3, logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.circuits.batches import (
-    at_end,
+    PADDING,
     check_pairs,
     chunks_of,
     default_memory,
-    pairs_metric,
+    metric_of_stream,
+    window,
 )
 from circuitbook.heads.names import Head, head_name
-from circuitbook.heads.passes import Receiver, first_pass, second_pass, third_pass
+from circuitbook.heads.passes import (
+    FirstPass,
+    Places,
+    Receiver,
+    Sender,
+    first_pass,
+    patched_places,
+    reaching,
+    second_pass,
+)
+from circuitbook.heads.third_pass import group_of, third_pass
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph, graph_of
@@ -84,40 +97,50 @@ def path_patch(
     targets = [_receiver(graph, name) for name in receivers]
     _check_ends(sources, targets, watch)
     _check_positions(pairs, (sender_at, receiver_at, *places))
-    to_logits = targets[0].kind == "final"
-
-    dtype, n = sums_dtype(model.dtype), len(pairs)
-    metric = torch.zeros(len(sources), n, dtype=dtype)
-    attention = None
-    if watch:
-        attention = torch.zeros(len(sources), len(watch), len(places), n, dtype=dtype)
-    row_bytes, prompt_bytes = _bytes(model)
+    dtype, n_layers = sums_dtype(model.dtype), graph.n_layers
+    order = reaching(network, sources, targets)  # the others change nothing
+    in_order = [sources[i] for i in order]
+    watched_at = tuple(places) if watch else ()
+    metric = torch.zeros(len(sources), len(pairs), dtype=dtype)
+    attention = torch.zeros(len(sources), len(watch), len(watched_at), len(pairs), dtype=dtype)
     memory = memory or default_memory(model.device)
-    begin = "END" if to_logits else receiver_at or sender_at
-    groups = _groups(pairs, begin, len(sources), row_bytes, prompt_bytes, memory)
-    for rows, of_senders, position in groups:
-        part, some_sources = pairs.subset(rows), sources[of_senders]
-        clean = first_pass(network, part, model.device, position)
-        last, read = second_pass(network, clean, some_sources, targets, clean.at(sender_at))
-        cells = torch.arange(len(sources))[of_senders][:, None], rows  # [sender, 1], [prompt]
-        if not to_logits:
-            at = clean.at(receiver_at)
-            last, from_end = third_pass(
-                network, clean, read, targets, at, len(some_sources), watch, places
-            )
-            if attention is not None and from_end is not None:
-                attention[cells[0], :, :, rows] = rearrange(
-                    from_end, "watched place prompt sender -> sender prompt watched place"
-                ).to("cpu", dtype)
-        patched = pairs_metric(part, network.logits(at_end(last, clean.end)))
-        metric[cells] = patched.t().to("cpu", dtype)
+    to_logits = targets[0].kind == "final"
+    at = patched_places(pairs, "END" if to_logits else receiver_at, sender_at)
+    first_read = min(target.layer for target in targets)
+    for rows in _prompts_at_once(model, pairs, at, n_layers - first_read, memory):
+        part = pairs.subset(rows)
+        # Clean, until a sender reaches something
+        clean = first_pass(network, part, _places(part, at, rows), first_read, watch, watched_at)
+        metric[:, rows] = clean.metric.to("cpu", dtype)
+        attention[..., rows] = clean.from_end.to("cpu", dtype)
+        for group in _groups(clean, len(order), to_logits):
+            of_group = clean.places.of_prompts(group.start, group.stop)
+            for some in _senders_at_once(model, clean, group, len(order), to_logits, memory):
+                cells = torch.tensor(order[some])[:, None], rows[group]  # [sender, 1], [prompt]
+                last, read = second_pass(network, clean, in_order[some], targets, of_group)
+                if to_logits:
+                    streams = last.transpose(0, 1)
+                elif not read:
+                    continue
+                else:
+                    streams, from_end = third_pass(
+                        network, clean, group_of(clean, group), read, len(last), watch, watched_at
+                    )
+                    attention[cells[0], :, :, cells[1]] = rearrange(
+                        from_end, "watched place prompt sender -> sender prompt watched place"
+                    ).to("cpu", dtype)
+                patched = metric_of_stream(network, part.subset(group), streams)
+                metric[cells] = patched.t().to("cpu", dtype)
     if not bool(metric.isfinite().all()):
         raise FloatingPointError(
             f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN or infinity on "
             f"{pairs.task} when it is patched, in {model.dtype}; use float32"
         )
-    names = tuple(graph.source_names[source] for source in sources)
-    return PathPatched(senders=names, metric=metric, attention=attention)
+    return PathPatched(
+        senders=tuple(graph.source_names[_row(graph, sender)] for sender in sources),
+        metric=metric,
+        attention=attention if watch else None,
+    )
 
 
 def baselines(model: Model, pairs: PromptPairs) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -132,52 +155,100 @@ def baselines(model: Model, pairs: PromptPairs) -> tuple[Float[Tensor, " n"], Fl
 # ------------------------------------------------------------------ what goes together
 
 
-def _bytes(model: Model) -> tuple[Callable[[int, int], int], Callable[[int], int]]:
-    """Of one sender of one prompt, and of one prompt besides: see `batches.chunks_of`."""
-    shape, size = model.shape, torch.finfo(model.dtype).bits // 8
+def _prompts_at_once(
+    model: Model,
+    pairs: PromptPairs,
+    at: tuple[Tensor, Tensor],
+    layers_read: int,
+    memory: int,
+) -> Iterator[Int[Tensor, " prompt"]]:
+    """Prompts whose first pass takes half of the memory; those with the same places stand together.
+
+    at: first and last place of each; layers_read: how many the third pass runs.
+    """
+    shape, size = model.shape, model.dtype.itemsize
+    n_places = int((at[1] - at[0]).max().clamp(min=0)) + 1
 
     def row_bytes(positions: int, length: int) -> int:
-        each = 14 * shape.d_model + shape.d_mlp + 3 * shape.n_heads * length
-        return size * (positions * each + 3 * shape.d_vocab)
+        kept = 5 * shape.n_layers * n_places + 2 * layers_read * length
+        hidden = (3 if shape.gated else 2) * shape.d_mlp
+        running = 2 * positions * (14 * shape.d_model + hidden + 3 * shape.n_heads * length)
+        return size * (kept * shape.d_model + running)
 
-    def prompt_bytes(positions: int) -> int:
-        return size * positions * shape.d_model * 16 * shape.n_layers
+    for rows, _ in chunks_of(pairs, 1, row_bytes, lambda positions: 0, memory // 2):
+        keys = torch.stack([at[0][rows], pairs.end[rows]], 1).tolist()
+        yield rows[sorted(range(len(rows)), key=keys.__getitem__)]
 
-    return row_bytes, prompt_bytes
+
+def _places(part: PromptPairs, at: tuple[Tensor, Tensor], rows: Int[Tensor, " prompt"]) -> Places:
+    """From the first to the last place of each of these prompts."""
+    first, n_places = at[0][rows], (at[1] - at[0])[rows].clamp(min=-1) + 1
+    prompt = torch.arange(len(rows)).repeat_interleave(n_places)
+    nth = torch.arange(len(prompt)) - (n_places.cumsum(0) - n_places)[prompt]
+    return Places(prompt, first[prompt] + nth - window(part)[0])
 
 
-def _groups(
-    pairs: PromptPairs,
-    begin: str | None,
-    n_senders: int,
-    row_bytes: Callable[[int, int], int],
-    prompt_bytes: Callable[[int], int],
-    memory: int,
-) -> Iterator[tuple[Tensor, slice, int]]:
-    """(prompts, senders, the first position that may change); prompts that share it go together.
+def _groups(clean: FirstPass, n_senders: int, to_logits: bool) -> Iterator[slice]:
+    """Prompts that go together, all of which have places.
 
-    begin: the name of that position; None: the first of all.
+    To the logits no attention is computed, and lengths do not matter. Otherwise the positions up to
+    the last END are padding in a shorter prompt: see `PADDING`.
     """
-    at = torch.zeros(len(pairs), dtype=torch.long) if begin is None else pairs.positions[begin]
-    for position in at.unique().tolist():
-        group = (at == position).nonzero()[:, 0]
-        chunks = chunks_of(pairs.subset(group), n_senders, row_bytes, prompt_bytes, memory)
-        for rows, of_senders in chunks:
-            yield group[rows], of_senders, position
+    places = clean.places
+    firsts = [(int(i), int(p)) for i, p in zip(*places, strict=True)]
+    begins: dict[int, int] = {}
+    for prompt, position in firsts:
+        begins.setdefault(prompt, position)
+    group: list[int] = []
+
+    def padding(prompts: Sequence[int]) -> int:
+        begin, stop = min(begins[i] for i in prompts), max(int(clean.end[i]) for i in prompts) + 1
+        return sum(stop - begin - (int(clean.end[i]) + 1 - begins[i]) for i in prompts)
+
+    for prompt in begins:
+        more = [*group, prompt]
+        apart = group and prompt != group[-1] + 1
+        if apart or (not to_logits and group and n_senders * padding(more) > PADDING):
+            yield slice(group[0], group[-1] + 1)
+            more = [prompt]
+        group = more
+    if group:
+        yield slice(group[0], group[-1] + 1)
+
+
+def _senders_at_once(
+    model: Model, clean: FirstPass, group: slice, n_senders: int, to_logits: bool, memory: int
+) -> Iterator[slice]:
+    """As many senders of a group as fit into half of the memory."""
+    shape, size = model.shape, model.dtype.itemsize
+    at = clean.places.of_prompts(group.start, group.stop)
+    each = 2 * (at.stop - at.start) * shape.d_model
+    if not to_logits:
+        some = group_of(clean, group)
+        hidden = (3 if shape.gated else 2) * shape.d_mlp
+        streams = 12 * shape.d_model + hidden + 3 * shape.n_heads * some.stop
+        each += len(some.pairs) * (some.stop - some.start) * streams
+    at_once = max(1, memory // 2 // (size * each))
+    for begin in range(0, n_senders, at_once):
+        yield slice(begin, begin + at_once)
 
 
 # ------------------------------------------------------------------ names
 
 
-def source_of(graph: Graph, sender: str | Head) -> int:
-    """The row of a head or MLP, by name or place; ValueError if the graph has no such."""
+def source_of(graph: Graph, sender: str | Head) -> Sender:
+    """A head or MLP, by name or place; ValueError if the graph has no such."""
     name = sender if isinstance(sender, str) else head_name(sender)
     if name not in graph.source_names[1:]:
         raise ValueError(
             f"sender {name!r} is no head or MLP of a model with {graph.n_layers} layers of "
             f"{graph.n_heads} heads; they are written like 'a1.h2' and 'm1'"
         )
-    return graph.source_names.index(name)
+    return Sender(*divmod(graph.source_names.index(name) - 1, graph.n_heads + 1))
+
+
+def _row(graph: Graph, sender: Sender) -> int:
+    return 1 + sender.layer * (graph.n_heads + 1) + sender.head
 
 
 def _receiver(graph: Graph, name: str) -> Receiver:
@@ -193,7 +264,9 @@ def _receiver(graph: Graph, name: str) -> Receiver:
     return Receiver(HEAD_INPUTS[kind], layer, head) if kind < 3 else Receiver("mlp", layer, 0)
 
 
-def _check_ends(sources: Sequence[int], targets: Sequence[Receiver], watch: Sequence[Head]) -> None:
+def _check_ends(
+    sources: Sequence[Sender], targets: Sequence[Receiver], watch: Sequence[Head]
+) -> None:
     if not sources or not targets:
         raise ValueError(
             f"path patching needs a sender and a receiver, and there are {len(sources)} and "

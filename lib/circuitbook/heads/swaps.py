@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from circuitbook.circuits.batches import at_end, pairs_metric
+from circuitbook.circuits.batches import at_end, metric_of_stream
 from circuitbook.heads.names import Head
 from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.network import Edit, Layer, Network, last_stream
@@ -53,6 +53,7 @@ def _with_head_of(target: Layer, source: Layer, head: int) -> Layer:
         w_in={kind: put(target.w_in[kind], source.w_in[kind]) for kind in HEAD_INPUTS},
         b_in={kind: put(target.b_in[kind], source.b_in[kind]) for kind in HEAD_INPUTS},
         w_out=put(target.w_out, source.w_out),
+        shared=1,
     )
 
 
@@ -64,4 +65,4 @@ def metric_of(
     device = network.w_embed.device
     tokens = pairs.clean[:, None, : int(pairs.end.max()) + 1].to(device)
     last = at_end(last_stream(network, network.embed(tokens), edit), pairs.end.to(device))
-    return pairs_metric(pairs, network.logits(last))[:, 0].cpu()
+    return metric_of_stream(network, pairs, last)[:, 0].cpu()

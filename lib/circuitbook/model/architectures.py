@@ -133,6 +133,7 @@ def _layer(
         w_out=_heads(w_out.t(), shape),
         b_out=b_out,
         mlp=mlp,
+        shared=shape.n_heads * shape.d_head // len(qkv["k"][0]),
     )
 
 

@@ -42,7 +42,7 @@ def row_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int, int], int]:
 
     def of_row(positions: int, length: int) -> int:
         of_layers = shape.n_layers * (each + 3 * shape.n_heads * length)
-        return size * (positions * of_layers + 3 * shape.d_vocab)
+        return size * positions * of_layers
 
     return of_row
 
@@ -77,7 +77,8 @@ class MemoryPlan:
     """Activations and sums of attribution for a single prompt at a single point."""
     working: int
     """What does not grow with the prompts: copies of a layer's weights in the dtype of the sums,
-    and what libraries keep on a GPU."""
+    the logits of one prompt, where a metric needs them all (of more, `log_total.LOGIT_BYTES`
+    at a time), and what libraries keep on a GPU."""
     per_prompt: int
     """On the host, for each prompt whose scores are kept."""
 
@@ -131,7 +132,9 @@ def plan_memory(
         split=shape.n_layers * 3 * heads * (shape.d_model + 1) * size,
         scores=edges,
         one_prompt=activations + prompt_bytes(shape, dtype)(positions),
-        working=3 * shape.d_model**2 * of_sums + WORKSPACE.get(device, 0),
+        working=3 * shape.d_model**2 * of_sums
+        + 3 * shape.d_vocab * size
+        + WORKSPACE.get(device, 0),
         per_prompt=edges,
     )
 

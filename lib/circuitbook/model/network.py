@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from einops import einsum
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitbook.model.dtypes import sums_dtype
@@ -26,7 +26,8 @@ from circuitbook.model.parts import MLP, Norm
 class Layer:
     """One block: attention and MLP.
 
-    Keys and values that several heads share stand there once for each of them.
+    Keys and values that several heads share stand there once for each of them, and are computed
+    once.
     """
 
     norm_attention: Norm
@@ -38,13 +39,17 @@ class Layer:
     """Head h writes z @ w_out[h]."""
     b_out: Float[Tensor, " d_model"]
     mlp: MLP
+    shared: int = 1
+    """How many heads in a row have the same key and value."""
 
     def project(
         self, kind: str, x: Float[Tensor, "*axes d_model"]
     ) -> Float[Tensor, "*axes head d_head"]:
         """Queries, keys or values of all heads, before rotary."""
-        weight, bias = self.w_in[kind], self.b_in[kind]
-        return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
+        once = 1 if kind == "q" else self.shared
+        weight, bias = self.w_in[kind][::once], self.b_in[kind][::once]
+        result = F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
+        return result if once == 1 else result.repeat_interleave(once, -2)
 
 
 CosSin = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]
@@ -140,16 +145,17 @@ def run(
     prefix: Prefix | None = None,
     edit: Edit | None = None,
     first: int = 0,
+    stop: int | None = None,
 ) -> Iterator[Run]:
     """Runs the layers one after the other from the embeddings x of positions start, start + 1, ...
 
     prefix: what `keys_and_values` gave for the positions 0 .. start - 1; all versions share it.
     edit: may replace what heads and MLPs read or write.
-    first: the layer to begin with; then x is its stream.
+    first, stop: the layer to begin with, whose stream x is, and the one behind the last.
     """
     cos_sin = network.rotary_cos_sin(x, start, x.shape[2])
     edit = edit or _leave
-    for i, layer in enumerate(network.layers[first:], first):
+    for i, layer in enumerate(network.layers[first:stop], first):
         read = layer.norm_attention(x)
         inputs = {kind: edit(kind, i, layer.project(kind, read)) for kind in "qkv"}
         q, k = rotate(inputs["q"], cos_sin), rotate(inputs["k"], cos_sin)
@@ -215,10 +221,15 @@ def attend(
     v: Float[Tensor, "prompt version key head d_head"],
     scale: float,
     prefix: tuple[Tensor, Tensor] | None = None,
+    later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
 ) -> Float[Tensor, "prompt version query head d_head"]:
-    """Causal attention over the same positions, and over a prefix that all versions share."""
-    s = q.shape[2]
-    pattern = attention_pattern(q, k, scale, prefix)
+    """Attention over the keys, and over a prefix that all versions share.
+
+    later: which keys a query does not see; None: queries and keys stand at the same positions, and
+    attention is causal.
+    """
+    s = k.shape[2]
+    pattern = attention_pattern(q, k, scale, prefix, later)
     z = einsum(
         pattern[..., -s:],
         v,
@@ -239,16 +250,18 @@ def attention_pattern(
     k: Float[Tensor, "prompt version key head d_head"],
     scale: float,
     prefix: tuple[Tensor, Tensor] | None = None,
+    later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
 ) -> Float[Tensor, "prompt version head query before_and_key"]:
     """How much each position attends to each, from rotated q and k; see `attend`."""
-    s = q.shape[2]
     scores = scale * einsum(
         q,
         k,
         "prompt version query head d_head, prompt version key head d_head"
         " -> prompt version head query key",
     )
-    later = torch.ones(s, s, dtype=torch.bool, device=q.device).triu(1)
+    if later is None:
+        s = q.shape[2]
+        later = torch.ones(s, s, dtype=torch.bool, device=q.device).triu(1)
     scores = scores.masked_fill(later, -torch.inf)
     if prefix is not None:
         to_prefix = scale * einsum(

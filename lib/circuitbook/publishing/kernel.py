@@ -18,6 +18,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
 from circuitbook.paths import PACKAGE
+from circuitbook.threads import waiting_policy
 
 
 def measurements(trace: Path) -> dict[str, float]:
@@ -47,6 +48,7 @@ def _kernel_environment(trace: Path) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "CIRCUITBOOK_STORE_TRACE": str(trace),
         "CIRCUITBOOK_PAGES": "1",  # views share the site's scripts
+        **waiting_policy(os.environ),
     }
 
 

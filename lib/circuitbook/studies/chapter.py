@@ -191,7 +191,7 @@ def open_chapter(
     steps: str | Sequence[int] | None = None,
     tasks: str | Sequence[str] | None = None,
     recipe: str = "robust",
-    prompts: int | None = None,
+    prompts: int | Mapping[str, int] | None = None,
     text: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
@@ -201,8 +201,8 @@ def open_chapter(
 ) -> Chapter:
     """Checks a notebook's parameters (see `select`) and opens its store.
 
-    prompts: how many of every task, in place of the recipe's numbers. needs: tasks that the chapter
-    is about. ValueError in one line for a parameter that is wrong.
+    prompts: how many, or {task: how many}, in place of the recipe's numbers. needs: tasks that the
+    chapter is about. ValueError in one line for a parameter that is wrong.
     """
     chosen = select(suite, models, steps, tasks, device, dtype, tokens_per_step)
     for task in needs:
@@ -210,7 +210,5 @@ def open_chapter(
             raise ValueError(f"TASKS must name {task!r}, which this chapter is about")
     settings = get_recipe(recipe)
     if prompts is not None:
-        if prompts < 2:
-            raise ValueError(f"PROMPTS is {prompts}; at least 2 are needed for an interval")
         settings = settings.with_prompts(prompts)
     return Chapter(chosen, settings, Store(store) if store else Store(), text)

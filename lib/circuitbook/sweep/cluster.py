@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from circuitbook.publishing.execute import duration
 from circuitbook.sweep.shards import Outcome, Shard, outcome, run_shard, write_record
+from circuitbook.threads import waiting_policy
 
 PATIENCE = 600.0  # seconds to wait for a scheduler that went away
 
@@ -25,7 +26,7 @@ def local_cluster(workers: int, gpus: int = 0) -> Iterator[str]:
         if gpus:
             environment = {"CUDA_VISIBLE_DEVICES": str(number)}
         else:
-            environment = {"OMP_NUM_THREADS": str(threads)}
+            environment = {"OMP_NUM_THREADS": str(threads)} | waiting_policy(os.environ)
         return {
             "cls": Nanny,
             "options": {

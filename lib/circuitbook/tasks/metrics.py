@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,7 +26,10 @@ def logit_difference(logits: Logits, answers: Answers, signs: Answers) -> PerPro
     as the attribution of logits needs, but
     its sign is not the accuracy: implausible answers count as much as plausible ones.
     """
-    chosen = _full(logits.gather(1, answers))
+    return _difference_of_means(_full(logits.gather(1, answers)), signs)
+
+
+def _difference_of_means(chosen: Float[Tensor, "n answer"], signs: Answers) -> PerPrompt:
     right, wrong = (signs > 0).to(chosen.dtype), (signs < 0).to(chosen.dtype)
     weight = right / right.sum(1, keepdim=True) - wrong / wrong.sum(1, keepdim=True)
     return (chosen * weight).sum(1)
@@ -59,3 +64,23 @@ def rank(logits: Logits, answers: Answers, signs: Answers) -> PerPrompt:
 
 
 METRICS = {"logit_difference": logit_difference, "probability_difference": probability_difference}
+
+
+def of_answers(
+    name: str,
+    chosen: Float[Tensor, "n answer"],
+    signs: Answers,
+    log_total: Callable[[], Float[Tensor, " n"]],
+) -> PerPrompt:
+    """A metric of `METRICS` from the answers' own logits.
+
+    log_total: gives the logsumexp of all logits; it is asked for only where the metric needs it.
+    """
+    chosen = _full(chosen)
+    if name == "logit_difference":
+        return _difference_of_means(chosen, signs)
+    if name == "probability_difference":
+        return ((chosen - log_total()[:, None]).exp() * signs).sum(1)
+    raise ValueError(
+        f"there is no metric {name!r} of the answers' logits; there are: {', '.join(METRICS)}"
+    )

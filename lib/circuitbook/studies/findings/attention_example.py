@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
 from circuitbook.heads.attention import patterns_on
 from circuitbook.studies.chapter import Chapter
 from circuitbook.studies.findings.head_classes import last_of_each
-from circuitbook.studies.head_classes import CLASSES, HeadClasses
+from circuitbook.studies.head_classes import CLASSES, STAGES, HeadClasses
 from circuitbook.studies.head_scores import PLACES
 from circuitbook.tasks import get_task
 from circuitbook.wording import head_label
@@ -33,10 +34,13 @@ class AttentionExample:
     places: dict[int, str]
 
 
-def attention_example(chapter: Chapter) -> AttentionExample | None:
-    """The model with the most heads in classes, at its last checkpoint; None without such heads."""
+def attention_example(chapter: Chapter, most: int = MOST_HEADS) -> AttentionExample | None:
+    """The model with the most heads in classes, at its last checkpoint; None without such heads.
+
+    Up to `most` heads: of every class the one that matters most, then the next ones.
+    """
     classes = most_classed(chapter.head_classes, chapter.main)
-    rows = classed_rows(classes)[:MOST_HEADS]
+    rows = leading_rows(classes, most)
     if not rows:
         return None
     checkpoint = chapter.suite.checkpoint(classes.model, classes.step)
@@ -63,6 +67,21 @@ def classed_rows(classes: HeadClasses) -> list[int]:
     """The heads that are in some class, as rows, by the first of their classes."""
     rows = [row for row, labels in enumerate(classes.labels) if labels]
     return sorted(rows, key=lambda row: CLASSES.index(str(classes.role(row))))
+
+
+def leading_rows(classes: HeadClasses, most: int) -> list[int]:
+    """Up to `most` heads in classes, by class: of each class in turn the next largest |e|."""
+    members: dict[str, list[int]] = {}
+    for row in classed_rows(classes):
+        members.setdefault(str(classes.role(row)), []).append(row)
+    for role, rows in members.items():
+        stage = next(stage for stage, names in STAGES.items() if role in names)
+        if stage in classes.patched:
+            effects = np.abs(classes.effects(stage))
+            rows.sort(key=lambda row: -effects[row])
+    turns = zip_longest(*members.values())
+    chosen = [row for turn in turns for row in turn if row is not None][:most]
+    return [row for row in classed_rows(classes) if row in chosen]
 
 
 def example_sentence(example: AttentionExample | None) -> str:

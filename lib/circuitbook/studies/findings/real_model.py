@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations, pairwise
 
@@ -14,13 +15,15 @@ from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, head_labels
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, head_label, head_labels
 
 STAGE_NAMES = {
     "direct": "name movers and copy suppression, of the direct effect",
     "steering": "S-inhibition, of what steers those",
     "tertiary": "induction and duplicate-token heads, of what informs these",
 }
+Members = Mapping[str, Sequence[tuple[int, int]]]  # {class: its heads}
+
 FEW_EDGES = 0.05  # the paper's bound on a circuit's share of all edges
 
 # ------------------------------------------------------------------ the answer
@@ -181,7 +184,7 @@ def class_table(classes: HeadClasses) -> pd.DataFrame:
     for stage, names in STAGES.items():
         for name in names:
             members = classes.classes[name].nonzero()[0]
-            if not len(members):
+            if not len(members) or stage not in classes.patched:
                 continue
             effects = classes.effects(stage)[members]
             order = np.argsort(effects)
@@ -195,45 +198,33 @@ def class_table(classes: HeadClasses) -> pd.DataFrame:
 # ------------------------------------------------------------------ other prompts
 
 
-def stays_table(draws: Mapping[str, HeadClasses]) -> pd.DataFrame:
-    """A row per class: the heads that are in it in every draw of prompts, and those in some.
-
-    draws: {name of a draw: its classes}, at one checkpoint.
-    """
+def stays_table(draws: Sequence[Members]) -> pd.DataFrame:
+    """A row per class: the heads that are in it in every draw of prompts, and those in some."""
     rows = []
     for name in CLASSES:
-        members = np.array([classes.classes[name] for classes in draws.values()])
-        heads = next(iter(draws.values())).heads
-        always, ever = np.all(members, axis=0), np.any(members, axis=0)
-        if not ever.any():
+        counts = Counter(head for draw in draws for head in draw.get(name, ()))
+        if not counts:
             continue
-        row = {"class": name, "in every draw": _labels(heads, always)}
+        always = sorted(head for head, times in counts.items() if times == len(draws))
         some = [
-            f"{head_labels([heads[i]])} ({members[:, i].sum()} of {len(members)})"
-            for i in np.flatnonzero(ever & ~always).tolist()
+            f"{head_label(head)} ({times} of {len(draws)})"
+            for head, times in sorted(counts.items())
+            if times < len(draws)
         ]
-        rows.append(row | {"in some": ", ".join(some) or "none"})
+        every = head_labels(always) or "none"
+        rows.append({"class": name, "in every draw": every, "in some": ", ".join(some) or "none"})
     return pd.DataFrame(rows, columns=["class", "in every draw", "in some"])
 
 
-def _labels(heads: Sequence[tuple[int, int]], chosen: np.ndarray) -> str:
-    return head_labels(heads[i] for i in np.flatnonzero(chosen).tolist()) or "none"
-
-
-def stays_sentence(draws: Mapping[str, HeadClasses]) -> str:
-    """How many placements of a head in a class are in every draw, and how the shares move."""
-    every = [classes for classes in draws.values()]
-    members = np.array([[c.classes[name] for name in CLASSES] for c in every])
-    always, ever = int(members.all(0).sum()), int(members.any(0).sum())
-    moves = []
-    for stage, panel in PANELS.items():
-        shares = [float(classes.share(stage)) for classes in every]
-        if not np.isnan(shares).any():
-            moves.append(f"{panel} {min(shares):.0%} to {max(shares):.0%}")
-    between = f" The shares lie between: {', '.join(moves)}." if moves else ""
+def stays_sentence(draws: Sequence[Members]) -> str:
+    """How many placements of a head in a class are in every draw."""
+    counts = Counter(
+        (name, head) for draw in draws for name, heads in draw.items() for head in heads
+    )
+    always = sum(times == len(draws) for times in counts.values())
     return (
-        f"Over {len(every)} draws, {always} of {ever} placements of a head in a class are in "
-        f"every one.{between}"
+        f"Over {counted(len(draws), 'draw')} of prompts, {always} of {len(counts)} placements of a "
+        "head in a class are in every one."
     )
 
 
@@ -285,8 +276,9 @@ def sharing_table(
 ) -> pd.DataFrame:
     """What the circuits of every two tasks share, beside random circuits of as many edges.
 
-    Columns: tasks, edges_shared, edges (Jaccard), edges_null (of random pairs), heads_shared,
-    heads (of the smaller set, the share that is in the other), heads_null.
+    Columns: tasks, edges_shared, edges (Jaccard), edges_null (of random circuits of as many edges),
+    heads_shared, heads (the share of the smaller set that is in the other), heads_null (expected of
+    as many heads drawn at random).
     """
     found = [result.circuit for result in circuits if result.circuit.found]
     names = [result.task for result in circuits if result.circuit.found]
@@ -298,29 +290,28 @@ def sharing_table(
     rows = []
     for i, j in combinations(range(len(found)), 2):
         graph, a, b = found[i].graph, found[i].mask, found[j].mask
-        random_pairs = list(zip(chance[i], chance[j], strict=True))
-        null_heads = [_shared_heads(graph, x, y)[1] for x, y in random_pairs]
-        shared, part = _shared_heads(graph, a, b)
+        first, second = _heads_of(graph, a), _heads_of(graph, b)
+        smaller, larger = sorted((first, second), key=len)
+        random_pairs = zip(chance[i], chance[j], strict=True)
         rows.append(
             {
                 "tasks": (names[i], names[j]),
                 "edges_shared": int((a & b).sum()),
                 "edges": jaccard(a, b),
                 "edges_null": float(np.mean([jaccard(x, y) for x, y in random_pairs])),
-                "heads_shared": shared,
-                "heads": part,
-                "heads_null": float(np.mean(null_heads)),
+                "heads_shared": len(first & second),
+                "heads": len(first & second) / max(1, len(smaller)),
+                "heads_null": len(larger) / (graph.n_layers * graph.n_heads),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _shared_heads(graph: Graph, a: np.ndarray, b: np.ndarray) -> tuple[int, float]:
-    """How many heads are in both, and their share of the smaller set."""
-    is_head = np.array([name.startswith("a") for name in graph.node_names])
-    first, second = (graph.nodes_of(mask) & is_head for mask in (a, b))
-    both, fewest = int((first & second).sum()), int(min(first.sum(), second.sum()))
-    return both, both / fewest if fewest else 0.0
+def _heads_of(graph: Graph, mask: np.ndarray) -> set[str]:
+    """The names of the heads in a circuit."""
+    inside = graph.nodes_of(mask)
+    names = zip(graph.node_names, inside, strict=True)
+    return {name for name, is_in in names if is_in and name.startswith("a")}
 
 
 def sharing_shown(sharing: pd.DataFrame) -> pd.DataFrame:
@@ -330,7 +321,7 @@ def sharing_shown(sharing: pd.DataFrame) -> pd.DataFrame:
             "tasks": [" and ".join(TASK_SHORT[task] for task in pair) for pair in sharing["tasks"]],
             "edges in both": sharing["edges_shared"],
             "Jaccard": sharing["edges"].map("{:.2f}".format),
-            "random": sharing["edges_null"].map("{:.2f}".format),
+            "random": sharing["edges_null"].map("{:.3f}".format),
             "heads in both": sharing["heads_shared"],
             "of the smaller set": sharing["heads"].map("{:.0%}".format),
             "random ": sharing["heads_null"].map("{:.0%}".format),
@@ -352,8 +343,9 @@ def sharing_sentence(sharing: pd.DataFrame) -> str:
     ]
     what = " share most of their edges, ".join(named) + (" least" if len(ends) > 1 else "")
     return (
-        f"{what}. Random circuits of these sizes share {sharing['edges_null'].mean():.2f} of their "
-        f"edges and {sharing['heads_null'].mean():.0%} of their heads."
+        f"{what}. Of random circuits of these sizes the Jaccard similarity is "
+        f"{sharing['edges_null'].mean():.3f}, and of as many random heads "
+        f"{sharing['heads_null'].mean():.0%} would be shared."
     )
 
 

@@ -1,0 +1,70 @@
+"""What was measured of SmolLM2 with more prompts than the book's build takes the time for.
+
+`python -m circuitbook record smollm2` makes the record again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from circuitbook.paths import DATA
+
+PARTS = {
+    "date",
+    "machine",
+    "versions",
+    "code",  # of the library that measured
+    "model",
+    "step",
+    "prompts",  # of every task
+    "seconds",  # of each draw
+    "draws",  # each: seed, members {class: heads}, shares, circuits, gaps (rows as in their tables)
+}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Draw:
+    """What one draw of prompts gave."""
+
+    seed: int
+    members: Mapping[str, Sequence[tuple[int, int]]]
+    """{class: its heads}"""
+    shares: pd.DataFrame
+    """As `class_shares.share_table` has them."""
+    circuits: pd.DataFrame
+    """As `held_out.measure_held_out` has them."""
+
+
+def recorded_draws(record: Mapping[str, Any]) -> list[Draw]:
+    """The draws of a record, in its order."""
+    return [
+        Draw(
+            seed=draw["seed"],
+            members={
+                name: [(int(layer), int(head)) for layer, head in heads]
+                for name, heads in draw["members"].items()
+            },
+            shares=pd.DataFrame(draw["shares"]),
+            circuits=pd.DataFrame(draw["circuits"]),
+        )
+        for draw in record["draws"]
+    ]
+
+
+def recorded_real_model(path: str | Path | None = None) -> dict[str, Any]:
+    """The record that comes with the library, or another one; ValueError if it is none."""
+    file = Path(path) if path else DATA / "smollm2.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf8"))
+        missing = PARTS - set(record)
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{file} is no record of a real model ({error})") from error
+    if missing:
+        raise ValueError(f"the record {file} lacks {', '.join(sorted(missing))}")
+    return record

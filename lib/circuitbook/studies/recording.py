@@ -1,0 +1,83 @@
+"""Measurements that take longer than the book's build may: made by a command, kept as a record.
+
+    python -m circuitbook record smollm2 --prompts 70 --seeds 42 7
+
+Everything goes through the store, so that the command can be stopped and goes on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from circuitbook.records.passages import PASSAGES
+from circuitbook.store.code import code_hash
+from circuitbook.store.files import write_atomically
+from circuitbook.store.provenance import machine, versions
+from circuitbook.studies.chapter import Chapter, open_chapter
+from circuitbook.studies.head_classes import CLASSES, HeadClasses
+
+TASKS = ("ioi", "gendered_pronoun", "greater_than", "sva")
+
+
+def record_smollm2(
+    prompts: int | Mapping[str, int],
+    seeds: Sequence[int],
+    store: str | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """The record of `records.real_model`: classes, shares and circuits on each draw of prompts."""
+    chapter = open_chapter(
+        suite="smollm2", tasks=TASKS, prompts=prompts, text=PASSAGES, device=device, store=store
+    )
+    draws, seconds = [], []
+    for seed in seeds:
+        begun = time.perf_counter()
+        draws.append(_draw(chapter.variant(seed=seed), seed))
+        seconds.append(round(time.perf_counter() - begun, 1))
+    model, step = chapter.places[0]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": {name: part for name, part in machine().items() if name != "host"},
+        "versions": versions(),
+        "code": code_hash(record_smollm2),
+        "model": model,
+        "step": step,
+        "prompts": chapter.recipe.prompts,
+        "seconds": seconds,
+        "draws": draws,
+    }
+
+
+def _draw(chapter: Chapter, seed: int) -> dict[str, Any]:
+    classes = chapter.head_classes[0]
+    return {
+        "seed": seed,
+        "members": class_members(classes),
+        "shares": _rows(chapter.shares),
+        "circuits": _rows(chapter.held_out),
+    }
+
+
+def class_members(classes: HeadClasses) -> dict[str, list[tuple[int, int]]]:
+    """{class: its heads}, of the classes that have any."""
+    return {
+        name: [classes.heads[row] for row in classes.classes[name].nonzero()[0]]
+        for name in CLASSES
+        if classes.classes[name].any()
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as JSON can hold it: what is absent is null."""
+    return json.loads(table.to_json(orient="records", double_precision=6))
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())

@@ -106,6 +106,14 @@ def colab_command(args: argparse.Namespace) -> None:
     )
 
 
+def record_command(args: argparse.Namespace) -> None:
+    from circuitbook.studies.recording import record_smollm2, write_record
+
+    record = record_smollm2(args.prompts, args.seeds, args.store, args.device)
+    write_record(record, args.out)
+    print(f"{args.out}: {len(args.seeds)} draws of {args.prompts} prompts, {record['seconds']} s")
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     top = argparse.ArgumentParser(prog="python -m circuitbook", description=__doc__)
@@ -166,6 +174,27 @@ def parser() -> argparse.ArgumentParser:
     pdf = commands.add_parser("pdf", help="print the built book to one PDF, with Chromium")
     add_pdf_arguments(pdf)
     pdf.set_defaults(run=pdf_from_arguments)
+    record = commands.add_parser(
+        "record",
+        help="measure a real language model on more prompts than the book's build takes",
+        description="Takes most of an hour on two cores. Stopped, the same command goes on.",
+    )
+    record.add_argument("what", choices=["smollm2"])
+    record.add_argument(
+        "--prompts", type=int, default=70, help="of every task (%(default)s, as the paper for IOI)"
+    )
+    record.add_argument(
+        "--seeds", type=int, nargs="+", default=[42, 7], help="one for each draw (%(default)s)"
+    )
+    record.add_argument(
+        "--out",
+        type=Path,
+        default=Path("lib/circuitbook/records/data/smollm2.json"),
+        help="where to write the record (%(default)s)",
+    )
+    record.add_argument("--store", help="folder for measurements (the repository's .store)")
+    record.add_argument("--device", default="auto")
+    record.set_defaults(run=record_command)
     sweep = commands.add_parser(
         "sweep",
         help="execute the section notebooks over many checkpoints, on Dask",

@@ -92,7 +92,11 @@ class HeadClasses:
 
     def members(self, stage: str) -> np.ndarray:
         """bool [head]: in one of the stage's classes."""
-        return np.any([self.classes[name] for name in STAGES[stage]], axis=0)
+        return self.members_of(*STAGES[stage])
+
+    def members_of(self, *names: str) -> np.ndarray:
+        """bool [head]: in one of these classes."""
+        return np.any([self.classes[name] for name in names], axis=0)
 
     def counted(self, stage: str, form: str = "absolute") -> np.ndarray | None:
         """bool [head] whose effects are summed up, or None where there is nothing to share: no

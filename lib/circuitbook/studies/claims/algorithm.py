@@ -73,6 +73,35 @@ def share_of(stage: str) -> Test:
     return test
 
 
+SHARES = {stage: share_of(stage) for stage in CLAIMED}
+
+NEEDED = {  # of the IOI algorithm: what each step is, and the classes that can do it
+    "name movers": ("name mover",),
+    "S-inhibition": ("S-inhibition",),
+    "induction or duplicate-token heads": ("induction", "duplicate token"),
+}
+
+
+def heads_exist(evidence: Evidence) -> Answer:
+    """Has every size that does IOI, in the end, heads for each step of the algorithm?"""
+    last = {
+        classes.model: classes
+        for classes in evidence.head_classes
+        if "direct" in classes.patched and classes.model in evidence.main
+    }
+    if not last:
+        return Verdict.OPEN, "no model does IOI"
+    missing = {
+        model: [step for step, names in NEEDED.items() if not any(classes.members_of(*names))]
+        for model, classes in last.items()
+    }
+    said = "; ".join(
+        f"{model} {'has all' if not steps else 'has no ' + ', no '.join(steps)}"
+        for model, steps in missing.items()
+    )
+    return Verdict.FAILS if any(missing.values()) else Verdict.HOLDS, said
+
+
 def moved(what: str, where: str) -> Test:
     """Does what is moved keep `SAME` of what the target's own keeps?
 

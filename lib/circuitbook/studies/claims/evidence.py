@@ -65,6 +65,11 @@ class Evidence:
     turnover: pd.DataFrame
 
     @property
+    def along_training(self) -> bool:
+        """Whether some model was measured at more than one checkpoint."""
+        return any(steps > 1 for steps in self.answers.groupby("model")["step"].nunique())
+
+    @property
     def is_pythia(self) -> bool:
         return self.suite.tokens_per_step == PYTHIA_TOKENS_PER_STEP and all(
             m.startswith("pythia") for m in self.main

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-from circuitbook.circuits.random_circuits import random_circuit
-from circuitbook.circuits.similarity import jaccard
-from circuitbook.model.graph import Graph
-from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, head_label, head_labels
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels
 
 STAGE_NAMES = {
     "direct": "name movers and copy suppression, of the direct effect",
     "steering": "S-inhibition, of what steers those",
     "tertiary": "induction and duplicate-token heads, of what informs these",
 }
-Members = Mapping[str, Sequence[tuple[int, int]]]  # {class: its heads}
-
-FEW_EDGES = 0.05  # the paper's bound on a circuit's share of all edges
-
 # ------------------------------------------------------------------ the answer
 
 
@@ -150,17 +141,17 @@ def stage_table(
     rows = []
     for stage, panel in PANELS.items():
         here = absolute_share(shares, stage)
-        row = {"stage": f"{panel}: {STAGE_NAMES[stage]}", name: _with_interval(here)}
+        row = {"stage": f"{panel}: {STAGE_NAMES[stage]}", name: with_interval(here)}
         row["as many random heads"] = "" if here is None else f"{here['null']:.0%}"
         row["heads"] = "" if here is None else f"{here['members']} of {here['nodes']}"
         row["the paper, of Pythia"] = f"above {CLAIMED[stage]:.0%}"
         for title, table in (others or {}).items():
-            row[title] = _with_interval(absolute_share(table, stage))
+            row[title] = with_interval(absolute_share(table, stage))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _with_interval(row: pd.Series | None) -> str:
+def with_interval(row: pd.Series | None) -> str:
     if row is None:
         return "none"
     return f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
@@ -193,163 +184,6 @@ def class_table(classes: HeadClasses) -> pd.DataFrame:
             )
             rows.append({"stage": PANELS[stage], "class": name, "heads (effect e)": listed})
     return pd.DataFrame(rows, columns=["stage", "class", "heads (effect e)"])
-
-
-# ------------------------------------------------------------------ other prompts
-
-
-def stays_table(draws: Sequence[Members]) -> pd.DataFrame:
-    """A row per class: the heads that are in it in every draw of prompts, and those in some."""
-    rows = []
-    for name in CLASSES:
-        counts = Counter(head for draw in draws for head in draw.get(name, ()))
-        if not counts:
-            continue
-        always = sorted(head for head, times in counts.items() if times == len(draws))
-        some = [
-            f"{head_label(head)} ({times} of {len(draws)})"
-            for head, times in sorted(counts.items())
-            if times < len(draws)
-        ]
-        every = head_labels(always) or "none"
-        rows.append({"class": name, "in every draw": every, "in some": ", ".join(some) or "none"})
-    return pd.DataFrame(rows, columns=["class", "in every draw", "in some"])
-
-
-def stays_sentence(draws: Sequence[Members]) -> str:
-    """How many placements of a head in a class are in every draw."""
-    counts = Counter(
-        (name, head) for draw in draws for name, heads in draw.items() for head in heads
-    )
-    always = sum(times == len(draws) for times in counts.values())
-    return (
-        f"Over {counted(len(draws), 'draw')} of prompts, {always} of {len(counts)} placements of a "
-        "head in a class are in every one."
-    )
-
-
-# ------------------------------------------------------------------ four circuits
-
-
-def circuits_table(held_out: pd.DataFrame) -> pd.DataFrame:
-    """The circuit of each task in words. held_out: see `measure_held_out`, of one checkpoint."""
-    fresh = [
-        "no prompts left"
-        if np.isnan(row.held_out)
-        else f"{row.held_out:.0%} [{row.low:.0%}, {row.high:.0%}]"
-        for row in held_out.itertuples()
-    ]
-    return pd.DataFrame(
-        {
-            "task": held_out["task"].map(TASK_TITLES),
-            "edges": held_out["edges"].map("{:,}".format),
-            "of all": held_out["share"].map("{:.2%}".format),
-            "keeps, where it was found": held_out["found_on"].map("{:.0%}".format),
-            "keeps, on other prompts": fresh,
-        }
-    )
-
-
-def circuits_sentence(held_out: pd.DataFrame, threshold: float) -> str:
-    """Do small circuits keep what they keep on prompts that they were not found on?"""
-    tested = held_out.dropna(subset=["held_out"])
-    small = int((held_out["share"] <= FEW_EDGES).sum())
-    size = (
-        f"{small} of {counted(len(held_out), 'circuit')} take at most {FEW_EDGES:.0%} of the edges."
-    )
-    if tested.empty:
-        return size
-    below = tested[tested["high"] < threshold]
-    worst = tested.loc[tested["held_out"].idxmin()]
-    if below.empty:
-        verdict_ = "None falls below it beyond doubt"
-    else:
-        verdict_ = f"{', '.join(below['task'].map(TASK_SHORT))} beyond doubt fall below it"
-    return (
-        f"{size} Each was cut off where it keeps {threshold:.0%} on its own prompts. {verdict_} on "
-        f"other prompts; the lowest is {TASK_SHORT[worst['task']]} with {worst['held_out']:.0%}."
-    )
-
-
-def sharing_table(
-    circuits: Sequence[CircuitResult], draws: int = 20, seed: int = 0
-) -> pd.DataFrame:
-    """What the circuits of every two tasks share, beside random circuits of as many edges.
-
-    Columns: tasks, edges_shared, edges (Jaccard), edges_null (of random circuits of as many edges),
-    heads_shared, heads (the share of the smaller set that is in the other), heads_null (expected of
-    as many heads drawn at random).
-    """
-    found = [result.circuit for result in circuits if result.circuit.found]
-    names = [result.task for result in circuits if result.circuit.found]
-    rng = np.random.default_rng(seed)
-    chance = [
-        [random_circuit(circuit.graph, circuit.n_edges, rng) for _ in range(draws)]
-        for circuit in found
-    ]
-    rows = []
-    for i, j in combinations(range(len(found)), 2):
-        graph, a, b = found[i].graph, found[i].mask, found[j].mask
-        first, second = _heads_of(graph, a), _heads_of(graph, b)
-        smaller, larger = sorted((first, second), key=len)
-        random_pairs = zip(chance[i], chance[j], strict=True)
-        rows.append(
-            {
-                "tasks": (names[i], names[j]),
-                "edges_shared": int((a & b).sum()),
-                "edges": jaccard(a, b),
-                "edges_null": float(np.mean([jaccard(x, y) for x, y in random_pairs])),
-                "heads_shared": len(first & second),
-                "heads": len(first & second) / max(1, len(smaller)),
-                "heads_null": len(larger) / (graph.n_layers * graph.n_heads),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _heads_of(graph: Graph, mask: np.ndarray) -> set[str]:
-    """The names of the heads in a circuit."""
-    inside = graph.nodes_of(mask)
-    names = zip(graph.node_names, inside, strict=True)
-    return {name for name, is_in in names if is_in and name.startswith("a")}
-
-
-def sharing_shown(sharing: pd.DataFrame) -> pd.DataFrame:
-    """A `sharing_table` in words."""
-    return pd.DataFrame(
-        {
-            "tasks": [" and ".join(TASK_SHORT[task] for task in pair) for pair in sharing["tasks"]],
-            "edges in both": sharing["edges_shared"],
-            "Jaccard": sharing["edges"].map("{:.2f}".format),
-            "random": sharing["edges_null"].map("{:.3f}".format),
-            "heads in both": sharing["heads_shared"],
-            "of the smaller set": sharing["heads"].map("{:.0%}".format),
-            "random ": sharing["heads_null"].map("{:.0%}".format),
-        }
-    )
-
-
-def sharing_sentence(sharing: pd.DataFrame) -> str:
-    """Which two tasks share most, which least, beside what random circuits share."""
-    if sharing.empty:
-        return "There are no two circuits to compare."
-    by_edges = sharing.sort_values("edges")
-    least, most = (by_edges.iloc[i] for i in (0, -1))
-    ends = [most] if len(by_edges) == 1 else [most, least]
-    named = [
-        f"{' and '.join(TASK_SHORT[task] for task in row['tasks'])} ({row['edges']:.2f}; "
-        f"{row['heads']:.0%} of the heads)"
-        for row in ends
-    ]
-    what = " share most of their edges, ".join(named) + (" least" if len(ends) > 1 else "")
-    return (
-        f"{what}. Of random circuits of these sizes the Jaccard similarity is "
-        f"{sharing['edges_null'].mean():.3f}, and of as many random heads "
-        f"{sharing['heads_null'].mean():.0%} would be shared."
-    )
-
-
-# ------------------------------------------------------------------ more prompts
 
 
 def order_of_layers(classes: HeadClasses) -> str:

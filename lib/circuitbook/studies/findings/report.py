@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from circuitbook.studies.claims.report import about_pythia
+from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS, about_pythia
 
 MARKS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "can't tell": "? can't tell"}
 COUNTED = {"holds": "hold", "does not hold": "do not hold", "can't tell": "cannot be told"}
@@ -30,16 +30,37 @@ def as_html(markdown: str) -> str:
     return "<p>" + re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", markdown) + "</p>"
 
 
-def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims as the report shows them: answers with a mark, chapters as links in HTML."""
-    return pd.DataFrame(
+def claims_table(
+    claims: pd.DataFrame, real: pd.DataFrame | None = None, name: str = ""
+) -> pd.DataFrame:
+    """The claims as the report shows them: answers with a mark, chapters as links in HTML.
+
+    real: the same claims asked of another model, called `name`: a column of its own.
+    """
+    table = pd.DataFrame(
         {
             "claim": claims["claim"],
             "here": claims["answer"].map(MARKS),
             "measured": claims["measured"],
-            "tested in": claims["chapter"].map(_link),
-            "in the paper": claims["source"],
         }
+    )
+    if real is not None:
+        answered = real["measured"] != NEEDS_CHECKPOINTS
+        answers = real["answer"].map(MARKS) + ": " + real["measured"]
+        table[name] = answers.where(answered, NEEDS_CHECKPOINTS)
+    return table.assign(
+        **{"tested in": claims["chapter"].map(_link), "in the paper": claims["source"]}
+    )
+
+
+def real_summary(real: pd.DataFrame, name: str) -> str:
+    """How many claims a single checkpoint of another model can answer, and how it answers them."""
+    asked = real[real["measured"] != NEEDS_CHECKPOINTS]
+    answers = asked["answer"].value_counts()
+    counts = ", ".join(f"{answers.get(answer, 0)} {verb}" for answer, verb in COUNTED.items())
+    return (
+        f"One checkpoint of {name} ({{doc}}`/notebooks/real-model`) can answer {len(asked)} of "
+        f"these claims: {counts}. The others need checkpoints along training."
     )
 
 

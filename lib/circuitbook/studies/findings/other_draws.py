@@ -1,0 +1,110 @@
+"""A real model on other draws of prompts, and beside a small model: what a record says of it."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from circuitbook.records.real_model import Draw, recorded_draws, recorded_real_model
+from circuitbook.studies.chapter import Chapter, open_chapter
+from circuitbook.studies.findings.real_model import STAGE_NAMES, absolute_share, with_interval
+from circuitbook.studies.head_classes import CLASSES, PANELS
+from circuitbook.wording import TASK_SHORT, counted, head_label, head_labels
+
+Members = Mapping[str, Sequence[tuple[int, int]]]  # {class: its heads}
+Record = Mapping[str, Any]
+
+
+def recorded(chapter: Chapter) -> Record | None:
+    """The record that comes with the library, if it is of this chapter's model; else None."""
+    record = recorded_real_model()
+    return record if (record["model"], record["step"]) == chapter.places[-1] else None
+
+
+def draws_of(record: Record | None) -> list[Draw]:
+    return recorded_draws(record) if record else []
+
+
+def about_record(record: Record | None) -> str:
+    """When, on what and on how many prompts the record was made."""
+    if record is None:
+        return "Of this model nothing was recorded: what follows is empty."
+    date = datetime.date.fromisoformat(record["date"])
+    minutes = sum(record["seconds"]) / 60
+    prompts = ", ".join(f"{TASK_SHORT[task]} {n}" for task, n in record["prompts"].items())
+    return (
+        f"Recorded on {date.day} {date:%B %Y} on {record['machine']['cores']} cores "
+        f"({record['machine']['cpu']}) in {minutes:.0f} minutes, with torch "
+        f"{record['versions']['torch']} and the library's code {record['code']}: "
+        f"{counted(len(record['draws']), 'draw')} of prompts ({prompts}). "
+        "`python -m circuitbook record smollm2` makes the record again."
+    )
+
+
+def mini_shares(model: str | None, store: str | Path) -> pd.DataFrame | None:
+    """`share_table` of a model of the mini suite at its last checkpoint; None for no model."""
+    if model is None:
+        return None
+    chapter = open_chapter(suite="mini", models=[model], tasks=["ioi"], store=str(store))
+    return chapter.variant(steps=chapter.last_steps).shares
+
+
+def share_tables(
+    chapter: Chapter, record: Record | None, beside: pd.DataFrame | None, name: str | None
+) -> dict[str, pd.DataFrame]:
+    """{title: `share_table`}: measured here, on the recorded draws, and of another model."""
+    n = chapter.recipe.prompts["ioi"]
+    tables = {f"{n} prompts": chapter.shares}
+    for i, draw in enumerate(draws_of(record), 1):
+        assert record is not None
+        tables[f"{record['prompts']['ioi']} prompts, draw {i}"] = draw.shares
+    if beside is not None:
+        tables[str(name)] = beside
+    return tables
+
+
+def stays_table(draws: Sequence[Members]) -> pd.DataFrame:
+    """A row per class: the heads that are in it in every draw of prompts, and those in some."""
+    rows = []
+    for name in CLASSES:
+        counts = Counter(head for draw in draws for head in draw.get(name, ()))
+        if not counts:
+            continue
+        always = sorted(head for head, times in counts.items() if times == len(draws))
+        some = [
+            f"{head_label(head)} ({times} of {len(draws)})"
+            for head, times in sorted(counts.items())
+            if times < len(draws)
+        ]
+        every = head_labels(always) or "none"
+        rows.append({"class": name, "in every draw": every, "in some": ", ".join(some) or "none"})
+    return pd.DataFrame(rows, columns=["class", "in every draw", "in some"])
+
+
+def stays_sentence(draws: Sequence[Members]) -> str:
+    """How many placements of a head in a class are in every draw."""
+    counts = Counter(
+        (name, head) for draw in draws for name, heads in draw.items() for head in heads
+    )
+    always = sum(times == len(draws) for times in counts.values())
+    return (
+        f"Over {counted(len(draws), 'draw')} of prompts, {always} of {len(counts)} placements of a "
+        "head in a class are in every one."
+    )
+
+
+def draws_table(here: pd.DataFrame, draws: Sequence[Draw]) -> pd.DataFrame:
+    """The shares of the stages on the prompts of this page, and on each recorded draw."""
+    rows = []
+    for stage, panel in PANELS.items():
+        row = {"stage": f"{panel}: {STAGE_NAMES[stage]}"}
+        row["here"] = with_interval(absolute_share(here, stage))
+        for i, draw in enumerate(draws, 1):
+            row[f"draw {i}"] = with_interval(absolute_share(draw.shares, stage))
+        rows.append(row)
+    return pd.DataFrame(rows)

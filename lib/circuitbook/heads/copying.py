@@ -35,7 +35,7 @@ def copy_hits(
     stream = first.out[:, 0][prompts, places]  # [n, place, d_model]
     names = tokens[prompts, places]
     unembed = folded_unembedding(network, dtype)
-    bias = 0 if norms else network.w_unembed.to(dtype) @ network.norm_final.bias.to(dtype)
+    bias = None if norms else network.w_unembed.to(dtype) @ network.norm_final.bias.to(dtype)
     raised: list[Tensor] = []
     lowered: list[Tensor] = []
     for layer in network.layers:
@@ -45,10 +45,24 @@ def copy_hits(
             logits = values[:, :, head] @ (w_out @ unembed.t())
             for highest, hits in ((True, raised), (False, lowered)):
                 # Lowered: raised by the opposite of what the head writes
-                top = (logits + bias if highest else logits - bias).topk(TOP, -1, highest).indices
+                pulled = logits
+                if bias is not None:
+                    pulled = logits + bias if highest else logits - bias
+                top = pulled.topk(TOP, -1, highest).indices
                 hit = (top == names[..., None]).any(-1)  # [n, place]
                 hits.append(hit.to(dtype).mean(1))
     return torch.stack(raised), torch.stack(lowered)
+
+
+def _written_without_attention(
+    layer: Layer, stream: Float[Tensor, "n place d_model"], norms: bool, dtype: torch.dtype
+) -> Float[Tensor, "n place head d_model"]:
+    """What each head of a layer would write if it looked here alone."""
+    return einsum(
+        _values(layer, stream, norms).to(dtype),
+        layer.w_out.to(dtype),
+        "n place head d_head, head d_head d_model -> n place head d_model",
+    )
 
 
 def _values(

@@ -39,7 +39,7 @@ def copy_hits(
     raised: list[Tensor] = []
     lowered: list[Tensor] = []
     for layer in network.layers:
-        values = _values(layer, stream, norms).to(dtype)
+        values = values_without_attention(layer, stream, norms).to(dtype)
         for head, w_out in enumerate(layer.w_out.to(dtype)):
             # A head's output has few dimensions and there are many places: unembed those first
             logits = values[:, :, head] @ (w_out @ unembed.t())
@@ -54,18 +54,7 @@ def copy_hits(
     return torch.stack(raised), torch.stack(lowered)
 
 
-def _written_without_attention(
-    layer: Layer, stream: Float[Tensor, "n place d_model"], norms: bool, dtype: torch.dtype
-) -> Float[Tensor, "n place head d_model"]:
-    """What each head of a layer would write if it looked here alone."""
-    return einsum(
-        _values(layer, stream, norms).to(dtype),
-        layer.w_out.to(dtype),
-        "n place head d_head, head d_head d_model -> n place head d_model",
-    )
-
-
-def _values(
+def values_without_attention(
     layer: Layer, stream: Float[Tensor, "n place d_model"], norms: bool
 ) -> Float[Tensor, "n place head d_head"]:
     """What each head of a layer would pass on if it looked here alone."""

@@ -2,6 +2,7 @@
 same run.
 
     make bench                                   all of it; writes what the book's page shows
+    python benchmarks/speed.py --model smollm2   a real model, or the first of a suite's folder
     python benchmarks/speed.py --device cuda     Pythia's shapes, 70m to 12b, on a GPU
 
 Random weights; prompts are IOI in the mini suite's language, 14 to 20 tokens, about as long as
@@ -69,6 +70,88 @@ def load(folder: str, shape: str, device: str, dtype: str):
     return load_suite(folder).checkpoint(shape, 1).load(device=device, dtype=getattr(torch, dtype))
 
 
+def load_real(name: str):
+    """The last checkpoint of the first model of a suite: "smollm2", or a folder."""
+    from circuitbook import load_suite
+
+    suite = load_suite(name)
+    model = next(iter(suite.models))
+    return suite.checkpoint(model, suite.steps(model)[-1]).load()
+
+
+def real_case(name: str, prompts: int = 16, points: int = 5, repeat: int = 3) -> dict:
+    """Seconds of each kind of work on a real vocabulary, beside plain passes of the same batch.
+
+    Alternating, so that both meet the machine in the same state; "ratio" is in plain forward
+    passes, of attribution in as many plain passes forward and back as there are points.
+    """
+    import numpy as np
+    import torch
+
+    from circuitbook import attribute, get_recipe, get_task
+    from circuitbook.circuits.corrupted import CorruptedRuns
+    from circuitbook.circuits.evaluation import evaluate_masks
+    from circuitbook.circuits.selection import edge_order
+    from circuitbook.heads.names import all_heads
+    from circuitbook.heads.path_patching import path_patch
+    from circuitbook.studies.head_scores import score_heads
+
+    torch.set_num_threads(2)
+    model = load_real(name)
+    pairs = get_task("ioi").prompts(model.tokenizer, n=prompts)
+    plain, rows, heads = (
+        model.hf_model.requires_grad_(False),
+        torch.arange(prompts),
+        all_heads(model),
+    )
+    layer = 3 * model.shape.n_layers // 4
+    queries = [f"a{layer}.h{head}<q>" for head in (0, 1)]
+    scores = attribute(model, pairs, points=1)
+    mask = np.zeros(scores.graph.mask.shape, bool)
+    mask[tuple(edge_order(scores.values, scores.graph)[:500].T)] = True
+    runs = CorruptedRuns(model, pairs)
+
+    @torch.no_grad()
+    def forward():
+        plain(pairs.clean, use_cache=False)
+
+    def both_ways():
+        embedded = plain.get_input_embeddings()(pairs.clean).detach().requires_grad_()
+        logits = plain(inputs_embeds=embedded, use_cache=False).logits[rows, pairs.end]
+        (-pairs.metric(logits).mean()).backward()
+
+    def at_end():
+        path_patch(model, pairs, heads, queries, sender_at="END", receiver_at="END")
+
+    works = {
+        "to_logits": (lambda: path_patch(model, pairs, heads, ["logits"]), forward, 1),
+        "to_queries": (lambda: path_patch(model, pairs, heads, queries), forward, 1),
+        "to_queries_at_end": (at_end, forward, 1),
+        "circuit_of_500": (lambda: evaluate_masks(model, pairs, [mask], runs=runs), forward, 1),
+        "attribution": (
+            lambda: attribute(model, pairs, rule="midpoint", points=points),
+            both_ways,
+            points,
+        ),
+        "head_scores": (lambda: score_heads(model, get_recipe("robust").heads), forward, 1),
+    }
+    results = {}
+    for kind, (work, unit, units) in works.items():
+        forget_peak()
+        ours, theirs = [], []
+        for _ in range(1 if kind == "head_scores" else repeat):
+            theirs.append(best(unit, 1))
+            ours.append(best(work, 1) if kind != "head_scores" else best(work, 0))
+        results[kind] = {
+            "seconds": min(ours),
+            "plain": min(theirs),
+            "ratio": min(ours) / units / min(theirs),
+            "peak_gb": peak_gb("cpu"),
+        }
+        print(kind, {k: round(v, 3) for k, v in results[kind].items()}, flush=True)
+    return results
+
+
 def best(work, repeat: int) -> float:
     """Seconds of the quickest of `repeat` calls, after one that does not count."""
     import torch
@@ -80,7 +163,7 @@ def best(work, repeat: int) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return min(times[1:])
+    return min(times[1:] or times)
 
 
 def peak_gb(device: str) -> float:
@@ -224,6 +307,7 @@ def run_case(folder: str, **what) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model", help="a real model: smollm2, or a suite's folder; prints only")
     parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument(
         "--only", help="measure one part, such as circuits, and keep the rest of the record"
@@ -232,6 +316,9 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).parents[1] / "lib"))
     from circuitbook.store.provenance import machine, versions
 
+    if options.model:
+        print(json.dumps(real_case(options.model), indent=1))
+        return
     shapes = GPU if options.device.startswith("cuda") else ("14m", "31m", "70m", "160m", "410m")
     with tempfile.TemporaryDirectory(prefix="circuitbook-bench-") as folder:
         if options.device.startswith("cuda"):

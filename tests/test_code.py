@@ -249,7 +249,7 @@ NAMED = [
     ("suppression", "circuitbook.heads.copy_suppression", "CANDIDATES"),
     ("suppression", "circuitbook.heads.copy_suppression", "FUNCTION_WORDS"),
     ("successor", "circuitbook.heads.successor", "_ROMAN"),
-    ("copying", "circuitbook.heads.copying", "_written_without_attention"),
+    ("copying", "circuitbook.heads.copying", "values_without_attention"),
     ("algorithm", "circuitbook.studies.head_scores", "HeadScores.score"),
     ("algorithm", "circuitbook.studies.classifying", "SIGNALS"),
     ("algorithm", "circuitbook.studies.head_scores", "PLACES"),

@@ -35,23 +35,26 @@ def copy_hits(
     stream = first.out[:, 0][prompts, places]  # [n, place, d_model]
     names = tokens[prompts, places]
     unembed = folded_unembedding(network, dtype)
-    bias = 0 if norms else network.w_unembed.to(dtype) @ network.norm_final.bias.to(dtype)
+    bias = None if norms else network.w_unembed.to(dtype) @ network.norm_final.bias.to(dtype)
     raised: list[Tensor] = []
     lowered: list[Tensor] = []
     for layer in network.layers:
-        values = _values(layer, stream, norms).to(dtype)
+        values = values_without_attention(layer, stream, norms).to(dtype)
         for head, w_out in enumerate(layer.w_out.to(dtype)):
             # A head's output has few dimensions and there are many places: unembed those first
             logits = values[:, :, head] @ (w_out @ unembed.t())
             for highest, hits in ((True, raised), (False, lowered)):
                 # Lowered: raised by the opposite of what the head writes
-                top = (logits + bias if highest else logits - bias).topk(TOP, -1, highest).indices
+                pulled = logits
+                if bias is not None:
+                    pulled = logits + bias if highest else logits - bias
+                top = pulled.topk(TOP, -1, highest).indices
                 hit = (top == names[..., None]).any(-1)  # [n, place]
                 hits.append(hit.to(dtype).mean(1))
     return torch.stack(raised), torch.stack(lowered)
 
 
-def _values(
+def values_without_attention(
     layer: Layer, stream: Float[Tensor, "n place d_model"], norms: bool
 ) -> Float[Tensor, "n place head d_head"]:
     """What each head of a layer would pass on if it looked here alone."""

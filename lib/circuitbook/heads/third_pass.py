@@ -144,7 +144,8 @@ def _last_layer_at_end(
     cos_sin = network.rotary_cos_sin(x, group.start, n_pos)
     at_query = None
     if cos_sin is not None:
-        at_query = tuple(part[group.end][:, None, None] for part in cos_sin)
+        cos, sin = cos_sin
+        at_query = cos[group.end][:, None, None], sin[group.end][:, None, None]
     q = rotate(layer.project("q", at_end(normed, group.end))[:, :, None], at_query)
     k = rotate(layer.project("k", normed), cos_sin)
     later = torch.arange(n_pos, device=x.device) > group.end[:, None, None, None, None]

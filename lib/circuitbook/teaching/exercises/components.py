@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 from circuitbook.heads.attention import repeat_scores
-from circuitbook.heads.copying import TOP, _written_without_attention, copy_hits
+from circuitbook.heads.copying import TOP, copy_hits, values_without_attention
 from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.architectures import network_of
 from circuitbook.model.network import attention_pattern, run
@@ -125,9 +125,8 @@ def _copy_cases() -> list[Case]:
     cases = []
     for place in heads:
         layer, head = divmod(place, model.shape.n_heads)
-        written = _written_without_attention(net.layers[layer], stream, True, torch.float64)[
-            :, :, head
-        ]
+        values = values_without_attention(net.layers[layer], stream, norms=True)[:, :, head]
+        written = values.double() @ net.layers[layer].w_out[head].double()
         inputs = (written.detach(), unembed, pairs.clean[rows, places])
         cases.append(Case(f"head {layer}.{head} of mini-m", inputs, float(raised[place])))
     return cases

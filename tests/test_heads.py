@@ -15,7 +15,7 @@ from test_patching import hooked
 from toys import toy_model
 
 from circuitbook.heads.attention import REPEATED, attention_from_end, repeat_scores
-from circuitbook.heads.copy_suppression import copy_suppression, function_tokens
+from circuitbook.heads.copy_suppression import _divergence, copy_suppression, function_tokens
 from circuitbook.heads.copying import copy_hits
 from circuitbook.heads.path_patching import path_patch
 from circuitbook.heads.s_inhibition import s_inhibition
@@ -338,6 +338,19 @@ def test_copy_suppression_is_its_definition(toy, as_published):
         assert ours.shape == (6, 2)
         assert literal.min() > 1e-4
         assert_close(ours / literal, 1.0, rounds=1000, dtype=torch.float32)  # eager's softmax
+
+
+@pytest.mark.parametrize(
+    "dtype, size", [(torch.float64, 3), (torch.float32, 3), (torch.float32, 300)]
+)
+def test_divergences_hold_for_changes_of_any_size(dtype, size):
+    generator = torch.Generator().manual_seed(0)
+    logits, change = torch.randn(2, 2, 3, 50, generator=generator, dtype=D) * size
+    log_p, log_q = logits.log_softmax(-1), (logits + change).log_softmax(-1)
+    expected = (log_p.exp() * (log_p - log_q)).sum(-1).mean(1)
+    log_p = log_p.to(dtype)
+    got = _divergence(log_p, log_p.exp(), change.to(dtype))
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_hand_made_copy_suppressor_scores_near_one_and_a_silent_head_zero():

@@ -148,6 +148,11 @@ class Recipe:
         heads = replace(self.heads, prompts=numbers["ioi"]) if "ioi" in prompts else self.heads
         return replace(self, prompts=numbers, heads=heads)
 
+    def shortened(self) -> Recipe:
+        """The same on the few prompts and texts on which the book measures a real language model."""
+        few = self.with_prompts(FEW_PROMPTS)
+        return replace(few, heads=replace(few.heads, sequences=8, documents=40, evaluated=8))
+
     def with_seed(self, seed: int) -> Recipe:
         """The same on another draw of everything random."""
         return replace(self, seed=seed)
@@ -235,10 +240,9 @@ ROBUST = Recipe(
     ),
 )
 
-# Of a real language model, for which every prompt is dear: what the book's build measures it on.
-# SVA takes turns through its 15 kinds of sentence, singular and plural.
+# Of a real language model every prompt is dear: what the book's build measures it on. SVA takes
+# turns through its 15 kinds of sentence, singular and plural.
 FEW_PROMPTS = {"ioi": 16, "gendered_pronoun": 24, "greater_than": 16, "sva": 60}
-
 RECIPES = {recipe.name: recipe for recipe in (PAPER, ROBUST)}
 
 

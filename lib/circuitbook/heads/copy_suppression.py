@@ -20,7 +20,9 @@ from circuitbook.model.network import Layer, Network, Run, attention_pattern, la
 from circuitbook.tasks.words import token_texts
 
 CANDIDATES = 0.05  # of the tokens before: how many predicted ones CSPA keeps
-DOCUMENT_BYTES = 1 << 28  # of activations of the documents that copy suppression runs at a time
+DOCUMENT_BYTES = 1 << 29  # of activations of the documents that copy suppression runs at a time
+ARRAYS = 6  # [document, pos, vocab] that are there at the same time
+LARGEST_EXPONENT = 80  # exp of more does not fit into float32
 
 # Words whose repetition means nothing: never a suppressed token.
 FUNCTION_WORDS = frozenset(
@@ -73,8 +75,10 @@ def copy_suppression(
     the authors' code.
     """
     n = len(tokens) if evaluate is None else min(evaluate, len(tokens))
-    rows = max(1, DOCUMENT_BYTES // (8 * tokens.shape[1] * network.w_embed.shape[1] * 12))
+    length, (d_vocab, d_model) = tokens.shape[1], network.w_embed.shape
+    rows = max(1, DOCUMENT_BYTES // (8 * length * d_model * 12))
     means = _mean_outputs(network, tokens, rows)
+    rows = max(1, min(rows, DOCUMENT_BYTES // (4 * length * d_vocab * ARRAYS)))
     kept, ablated = [], []
     for part in tokens[:n].split(rows):
         chosen = _Suppressible(network, part, function, candidates, as_published)
@@ -141,17 +145,18 @@ def _divergences(
     means: list[Float[Tensor, "pos head d_head"]],
     suppressible: _Suppressible,
 ) -> tuple[Float[Tensor, "head document"], Float[Tensor, "head document"]]:
-    """`copy_suppression` of these documents, the heads' mean outputs being known."""
+    """`copy_suppression` of these documents, the heads' mean outputs being known.
+
+    What a head changes in the logits has few dimensions: those of its own output, and those of the
+    source tokens. Only these are unembedded, once for all heads or once for all documents.
+    """
     dtype = sums_dtype(network.w_embed.dtype)
     last = last_stream(network, network.embed(tokens)[:, None])[:, 0]
     scale = network.norm_final.standardise(last, dtype)[1]  # [document, pos, 1]
-    logits = network.logits(last).to(dtype)
-    own = logits.log_softmax(-1)
-
-    def divergence(change: Float[Tensor, "document pos d_model"]) -> Float[Tensor, " document"]:
-        """Of the predictions when the last stream changes, mean over positions."""
-        other = (logits + (scale * change) @ suppressible.unembed.t()).log_softmax(-1)
-        return (own.exp() * (own - other)).sum(-1).mean(1)
+    log_p = network.logits(last).to(dtype).log_softmax(-1)
+    p = log_p.exp()
+    unembed = suppressible.unembed
+    of_sources = suppressible.unit @ unembed.t()  # [document, source, vocab]
 
     kept, ablated = [], []
     runs = run(network, network.embed(tokens)[:, None])
@@ -160,13 +165,39 @@ def _divergences(
         pattern = attention_pattern(done.q, done.k, network.scale)[:, 0].to(dtype)
         for head in range(layer.w_out.shape[0]):
             w_out = layer.w_out[head].to(dtype)
-            mean = mean_z[:, head] @ w_out  # [pos, d_model]
-            written = done.z[:, 0, :, head].to(dtype) @ w_out
-            along = _along_unembedding(done, layer, head, mean, suppressible.unit)
+            along = _along_unembedding(
+                done, layer, head, mean_z[:, head] @ w_out, suppressible.unit
+            )
             suppression = (pattern[:, head] * along).clamp(max=0) * chosen
-            kept.append(divergence(mean + suppression @ suppressible.unit - written))
-            ablated.append(divergence(mean - written))
+            less = mean_z[:, head] - done.z[:, 0, :, head].to(dtype)  # [document, pos, d_head]
+            change = (scale * less) @ (w_out @ unembed.t())
+            with_suppression = torch.baddbmm(change, scale * suppression, of_sources)
+            ablated.append(_divergence(log_p, p, change))
+            kept.append(_divergence(log_p, p, with_suppression))
     return torch.stack(kept), torch.stack(ablated)
+
+
+def _divergence(
+    log_p: Float[Tensor, "document pos vocab"],
+    p: Float[Tensor, "document pos vocab"],
+    change: Float[Tensor, "document pos vocab"],
+) -> Float[Tensor, " document"]:
+    """KL divergence from p to what it becomes when its logits change, mean over positions.
+
+    With x for the change it is log E[exp(x)] - E[x], both under p. `change` is used up.
+    """
+    mean = _expectation(p, change)
+    if change.max() > LARGEST_EXPONENT:
+        grown = (log_p + change).logsumexp(-1)
+    else:
+        grown = _expectation(p, change.exp_()).log()
+    return (grown - mean).mean(1)
+
+
+def _expectation(
+    p: Float[Tensor, "document pos vocab"], x: Float[Tensor, "document pos vocab"]
+) -> Float[Tensor, "document pos"]:
+    return (p[..., None, :] @ x[..., None])[..., 0, 0]
 
 
 def _along_unembedding(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import pandas as pd
 
@@ -191,7 +192,7 @@ def open_chapter(
     steps: str | Sequence[int] | None = None,
     tasks: str | Sequence[str] | None = None,
     recipe: str = "robust",
-    prompts: int | Mapping[str, int] | None = None,
+    prompts: Literal["few"] | int | Mapping[str, int] | None = None,
     text: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
@@ -201,14 +202,16 @@ def open_chapter(
 ) -> Chapter:
     """Checks a notebook's parameters (see `select`) and opens its store.
 
-    prompts: how many, or {task: how many}, in place of the recipe's numbers. needs: tasks that the
-    chapter is about. ValueError in one line for a parameter that is wrong.
+    prompts: how many, {task: how many}, or "few" (see `Recipe.shortened`), in place of the recipe's
+    numbers. needs: tasks that the chapter is about. ValueError in one line for a parameter that is wrong.
     """
     chosen = select(suite, models, steps, tasks, device, dtype, tokens_per_step)
     for task in needs:
         if task not in chosen.tasks:
             raise ValueError(f"TASKS must name {task!r}, which this chapter is about")
     settings = get_recipe(recipe)
-    if prompts is not None:
+    if prompts == "few":
+        settings = settings.shortened()
+    elif prompts is not None:
         settings = settings.with_prompts(prompts)
     return Chapter(chosen, settings, Store(store) if store else Store(), text)

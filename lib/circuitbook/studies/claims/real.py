@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from circuitbook.recipes import FEW_PROMPTS
 from circuitbook.records.passages import PASSAGES
 from circuitbook.studies.chapter import Chapter, open_chapter
 from circuitbook.studies.claims.evidence import measure_evidence
@@ -23,7 +22,7 @@ def real_claims(suite: str, beside: Chapter) -> pd.DataFrame:
         suite=suite,
         tasks=beside.tasks,
         recipe=beside.recipe.name,
-        prompts=FEW_PROMPTS,
+        prompts="few",
         text=PASSAGES,
         device=beside.chosen.device,
         store=str(beside.store.path),

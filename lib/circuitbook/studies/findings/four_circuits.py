@@ -129,7 +129,10 @@ def sharing_sentence(sharing: pd.DataFrame) -> str:
         f"{row['heads']:.0%} of the heads)"
         for row in ends
     ]
-    what = " share most of their edges, ".join(named) + (" least" if len(ends) > 1 else "")
+    if len(named) == 1:
+        what = f"There are two circuits, {named[0]}"
+    else:
+        what = f"{named[0]} share most of their edges, {named[1]} least"
     return (
         f"{what}. Of random circuits of these sizes the Jaccard similarity is "
         f"{sharing['edges_null'].mean():.3f}, and of as many random heads "

@@ -31,7 +31,9 @@ from circuitbook.publishing.execute import (
     duration,
     execute_notebook,
 )
+from circuitbook.publishing.executions import record_of
 from circuitbook.publishing.fingerprints import fingerprint
+from circuitbook.publishing.jobs import beside_the_others
 from circuitbook.publishing.kernel import measurements
 
 REPOSITORY = Path(__file__).parents[1]
@@ -311,7 +313,7 @@ def counted(tmp_path, monkeypatch):
         nbformat.write(notebook, target)
         return notebook
 
-    monkeypatch.setattr("circuitbook.publishing.build.execute_notebook", record_run)
+    monkeypatch.setattr("circuitbook.publishing.jobs.execute_notebook", record_run)
     root = book_of(
         tmp_path,
         one=notebook_of("#| parameters\nN = 1"),
@@ -357,6 +359,86 @@ def test_a_changed_source_executes_only_that_one(counted):
     nbformat.write(notebook_of("#| parameters\nN = 2"), root / "notebooks/one.ipynb")
     assert [name for name, _ in run()] == ["one"]
     assert run(only=["two"]) == []
+
+
+WAIT_FOR = """
+import pathlib, time
+def meet(mine, theirs):
+    pathlib.Path(mine).touch()
+    for _ in range(600):
+        if pathlib.Path(theirs).exists():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(theirs)
+"""
+
+
+def two_suites(tmp_path, other="'done'"):
+    """A chapter about suite a and one about b, which wait for each other, and one about both."""
+    return book_of(
+        tmp_path,
+        one=notebook_of("#| parameters\nSUITE = 'a'", WAIT_FOR, "meet('one', 'two')"),
+        two=notebook_of(
+            "#| parameters\nSUITE = 'b'",
+            WAIT_FOR,
+            "meet('two', 'one')",
+            "time.sleep(1)",
+            other,
+            "pathlib.Path('two-done').touch()",
+        ),
+        both=notebook_of(
+            "#| parameters\nSUITE = 'a'\nREAL = 'b'",
+            WAIT_FOR,
+            "assert pathlib.Path('two-done').exists()",
+        ),
+    )
+
+
+CHAPTERS = ["notebooks/one", "notebooks/two", "notebooks/both"]
+
+
+def test_another_suite_is_measured_beside_and_waited_for(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    root = two_suites(tmp_path)
+    execute_chapters(root, root / "_build", CHAPTERS, {})
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == "[2/3] notebooks/two: executing beside the others"
+    done = [line.split(":")[0] for line in said if "measurements made" in line]
+    assert sorted(done[:2]) == ["[1/3] notebooks/one", "[2/3] notebooks/two"]
+    assert done[2] == "[3/3] notebooks/both"
+    execute_chapters(root, root / "_build", CHAPTERS, {})
+    assert capfd.readouterr().out.count("up to date") == 3
+
+
+def test_what_fails_beside_stops_the_build_with_its_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    root = two_suites(tmp_path, other="raise ValueError('no such thing')")
+    with pytest.raises(BuildError, match=r"(?s)two.ipynb stopped in cell.*no such thing"):
+        execute_chapters(root, root / "_build", CHAPTERS, {})
+    assert record_of(root / "_build/src/notebooks/one.ipynb")  # what is done stays
+
+
+def test_what_runs_beside_is_stopped_with_the_build(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    root = book_of(
+        tmp_path,
+        one=notebook_of("#| parameters\nSUITE = 'a'", "1 / 0"),
+        two=notebook_of("#| parameters\nSUITE = 'b'", "import time; time.sleep(600)"),
+        both=notebook_of("#| parameters\nSUITE = 'a'", "1"),
+    )
+    begun = time.monotonic()
+    with pytest.raises(BuildError, match="division by zero"):
+        execute_chapters(root, root / "_build", CHAPTERS, {})
+    assert time.monotonic() - begun < 120
+
+
+def test_with_one_core_or_one_suite_nothing_runs_beside(monkeypatch):
+    suites = {"one": "a", "two": "b", "three": "a", "four": None}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    assert beside_the_others(suites) == {"two"}
+    assert beside_the_others({"one": "a", "four": None}) == set()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert beside_the_others(suites) == set()
 
 
 def test_a_damaged_copy_is_made_again(counted):

@@ -149,7 +149,7 @@ class Recipe:
         return replace(self, prompts=numbers, heads=heads)
 
     def shortened(self) -> Recipe:
-        """The same on the few prompts and texts on which the book measures a real language model."""
+        """The same on the few prompts and texts that the book spends on a real language model."""
         few = self.with_prompts(FEW_PROMPTS)
         return replace(few, heads=replace(few.heads, sequences=8, documents=40, evaluated=8))
 

@@ -15,16 +15,17 @@ import ast
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
 import nbformat
 import yaml
+from nbformat import NotebookNode
 
 from circuitbook.figures.views import SCRIPTS
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import (
-    METADATA,
     check_parameters,
     declared_parameters,
     duration,
@@ -32,6 +33,7 @@ from circuitbook.publishing.execute import (
 )
 from circuitbook.publishing.executions import PLACE, execution_record, record_of
 from circuitbook.publishing.fingerprints import files_in, fingerprint
+from circuitbook.publishing.jobs import Beside, Job, beside_the_others, needs, suite_of
 from circuitbook.publishing.publish import configuration
 from circuitbook.publishing.site import build_site
 from circuitbook.publishing.terminal import say, short_path
@@ -108,7 +110,8 @@ def execute_chapters(
     only: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Brings the executed copies in `out`/src up to date, one after the other.
+    """Brings the executed copies in `out`/src up to date: those of one suite one after the other,
+    those of another one beside them (see `jobs`).
 
     only: names of the notebooks to bring up to date; the others keep the copy they have.
     """
@@ -116,33 +119,63 @@ def execute_chapters(
         chapter: nbformat.read(root / f"{chapter}.ipynb", as_version=4) for chapter in chapters
     }
     check_parameters(parameters, sources)
+    jobs = _jobs(root, out, sources, parameters, only=only, force=force)
+    suites = {job.chapter: suite_of(sources[job.chapter], job.given) for job in jobs}
+    apart = beside_the_others(suites)
+    beside = [job for job in jobs if job.chapter in apart]
+    if len(beside) == len(jobs):  # nothing to be beside of
+        beside = []
+    running = None
+    try:
+        if beside:
+            running = Beside(beside, out)
+            say(f"{', '.join(running.titles)}: executing beside the others")
+        for job in jobs:
+            if job in beside:
+                continue
+            notebook = sources[job.chapter]
+            if running and needs(notebook, job.given, [suites[one.chapter] for one in beside]):
+                running.wait()
+            say(f"{job.title}: executing")
+            job.execute()
+        if running:
+            running.wait()
+    finally:
+        if running:
+            running.stop()
+
+
+def _jobs(
+    root: Path,
+    out: Path,
+    sources: dict[str, NotebookNode],
+    parameters: dict[str, object],
+    *,
+    only: Sequence[str] | None,
+    force: bool,
+) -> list[Job]:
+    """What has to be executed; says of the rest why not."""
+    jobs = []
     for number, (chapter, notebook) in enumerate(sources.items(), 1):
-        title, target = f"[{number}/{len(chapters)}] {chapter}", out / "src" / f"{chapter}.ipynb"
         declared = declared_parameters(notebook)
-        given = {name: value for name, value in parameters.items() if name in declared}
-        current, before = fingerprint(root, notebook, given), record_of(target)
+        job = Job(
+            root=str(root),
+            out=str(out),
+            chapter=chapter,
+            title=f"[{number}/{len(sources)}] {chapter}",
+            given={name: value for name, value in parameters.items() if name in declared},
+            fingerprint="",
+        )
+        job = replace(job, fingerprint=fingerprint(root, notebook, job.given))
+        before = record_of(job.target)
         named = only is None or Path(chapter).name in only
-        if before and not (named and (force or before.get("fingerprint") != current)):
+        stale = force or (before or {}).get("fingerprint") != job.fingerprint
+        if before and not (named and stale):
             state = "up to date" if named else "left as it is"
-            say(f"{title}: {state} (executed {before['date'][:10]})")
-            continue
-        say(f"{title}: executing")
-        executed = execute_notebook(
-            root / f"{chapter}.ipynb",
-            target,
-            given,
-            root=root,
-            title=title,
-            record={"fingerprint": current},
-            partial=out / "partial" / f"{chapter}.ipynb",
-            log=out / "logs" / f"{Path(chapter).name}.log",
-        )
-        record = executed.metadata[METADATA]
-        uses = record["measurements"]
-        say(
-            f"{title}: {duration(record['seconds'])}, {uses['measured']} measurements made, "
-            f"{uses['used'] - uses['measured']} read from the store"
-        )
+            say(f"{job.title}: {state} (executed {before['date'][:10]})")
+        else:
+            jobs.append(job)
+    return jobs
 
 
 def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:

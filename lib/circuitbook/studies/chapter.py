@@ -203,7 +203,8 @@ def open_chapter(
     """Checks a notebook's parameters (see `select`) and opens its store.
 
     prompts: how many, {task: how many}, or "few" (see `Recipe.shortened`), in place of the recipe's
-    numbers. needs: tasks that the chapter is about. ValueError in one line for a parameter that is wrong.
+    numbers. needs: tasks that the chapter is about. ValueError in one line for a parameter that is
+    wrong.
     """
     chosen = select(suite, models, steps, tasks, device, dtype, tokens_per_step)
     for task in needs:

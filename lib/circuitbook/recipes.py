@@ -148,15 +148,27 @@ class Recipe:
         heads = replace(self.heads, prompts=numbers["ioi"]) if "ioi" in prompts else self.heads
         return replace(self, prompts=numbers, heads=heads)
 
+    def within(self, max_share: float) -> Recipe:
+        """The same, but circuits are looked for up to this share of all edges.
+
+        Large circuits take long to evaluate: nearly every head then has inputs of its own.
+        """
+        return replace(self, max_share=max_share)
+
     def shortened(self) -> Recipe:
-        """The same on the few prompts and texts that the book spends on a real language model."""
-        few = self.with_prompts(FEW_PROMPTS)
+        """The same on the few prompts and texts that the book spends on a real language model.
+
+        Circuits are looked for up to 5 % of the edges, as in the paper.
+        """
+        few = self.with_prompts(FEW_PROMPTS).within(PAPER_SHARE)
         return replace(few, heads=replace(few.heads, sequences=8, documents=40, evaluated=8))
 
     def with_seed(self, seed: int) -> Recipe:
         """The same on another draw of everything random."""
         return replace(self, seed=seed)
 
+
+PAPER_SHARE = 0.05  # of all edges: where the paper's search ends
 
 PAPER = Recipe(
     name="paper",
@@ -172,7 +184,7 @@ PAPER = Recipe(
     search="bisect",
     # The paper's search ends at 5 % of all edges, which is 179 for its smallest model. Fewer are of
     # no use in a graph that has only some hundred edges, so the bound does not go below that.
-    max_share=0.05,
+    max_share=PAPER_SHARE,
     min_edges=179,
     require_ability=False,
     heads=HeadSettings(

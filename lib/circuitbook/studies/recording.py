@@ -11,11 +11,13 @@ import datetime
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from circuitbook.recipes import PAPER_SHARE
 from circuitbook.records.passages import PASSAGES
 from circuitbook.store.code import code_hash
 from circuitbook.store.files import write_atomically
@@ -36,6 +38,7 @@ def record_smollm2(
     chapter = open_chapter(
         suite="smollm2", tasks=TASKS, prompts=prompts, text=PASSAGES, device=device, store=store
     )
+    chapter = replace(chapter, recipe=chapter.recipe.within(PAPER_SHARE))
     draws, seconds = [], []
     for seed in seeds:
         begun = time.perf_counter()

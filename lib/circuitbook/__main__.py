@@ -107,11 +107,12 @@ def colab_command(args: argparse.Namespace) -> None:
 
 
 def record_command(args: argparse.Namespace) -> None:
-    from circuitbook.studies.recording import record_smollm2, write_record
+    from circuitbook.studies.recording import PROMPTS, record_smollm2, write_record
 
-    record = record_smollm2(args.prompts, args.seeds, args.store, args.device)
+    prompts = PROMPTS | ({"ioi": args.prompts} if args.prompts else {})
+    record = record_smollm2(prompts, args.seeds, args.store, args.device)
     write_record(record, args.out)
-    print(f"{args.out}: {len(args.seeds)} draws of {args.prompts} prompts, {record['seconds']} s")
+    print(f"{args.out}: {len(args.seeds)} draws, {record['seconds']} s")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     )
     record.add_argument("what", choices=["smollm2"])
     record.add_argument(
-        "--prompts", type=int, default=70, help="of every task (%(default)s, as the paper for IOI)"
+        "--prompts", type=int, help="of IOI, on which heads are measured (70, as in the paper)"
     )
     record.add_argument(
         "--seeds", type=int, nargs="+", default=[42, 7], help="one for each draw (%(default)s)"

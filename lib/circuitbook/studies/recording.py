@@ -28,8 +28,13 @@ from circuitbook.studies.head_classes import CLASSES, HeadClasses
 TASKS = ("ioi", "gendered_pronoun", "greater_than", "sva")
 
 
+# As many of IOI as in the paper; half of the items of Gendered Pronoun, so that as many are left;
+# of the others whole rounds through their years and kinds.
+PROMPTS = {"ioi": 70, "gendered_pronoun": 50, "greater_than": 48, "sva": 60}
+
+
 def record_smollm2(
-    prompts: int | Mapping[str, int],
+    prompts: Mapping[str, int],
     seeds: Sequence[int],
     store: str | None = None,
     device: str = "auto",

@@ -28,6 +28,7 @@ CHAPTERS = (
     "components",
     "after-formation",
     "algorithm",
+    "real-model",
     "stability",
 )
 
@@ -84,7 +85,7 @@ def test_no_line_of_a_solution_or_note_is_in_the_student_version(versions, name)
     )
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("name", [name for name in CHAPTERS if name != "real-model"])  # no checks
 def test_unsolved_stubs_say_so_and_raise_nothing(name):
     stubs = [
         cell.source

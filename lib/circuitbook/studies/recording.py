@@ -17,7 +17,6 @@ from typing import Any
 
 import pandas as pd
 
-from circuitbook.recipes import PAPER_SHARE
 from circuitbook.records.passages import PASSAGES
 from circuitbook.store.code import code_hash
 from circuitbook.store.files import write_atomically
@@ -41,9 +40,9 @@ def record_smollm2(
 ) -> dict[str, Any]:
     """The record of `records.real_model`: classes, shares and circuits on each draw of prompts."""
     chapter = open_chapter(
-        suite="smollm2", tasks=TASKS, prompts=prompts, text=PASSAGES, device=device, store=store
+        suite="smollm2", tasks=TASKS, prompts="few", text=PASSAGES, device=device, store=store
     )
-    chapter = replace(chapter, recipe=chapter.recipe.within(PAPER_SHARE))
+    chapter = replace(chapter, recipe=chapter.recipe.with_prompts(prompts))
     draws, seconds = [], []
     for seed in seeds:
         begun = time.perf_counter()

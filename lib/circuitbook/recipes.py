@@ -161,7 +161,7 @@ class Recipe:
         Circuits are looked for up to 5 % of the edges, as in the paper.
         """
         few = self.with_prompts(FEW_PROMPTS).within(PAPER_SHARE)
-        return replace(few, heads=replace(few.heads, sequences=8, documents=40, evaluated=8))
+        return replace(few, heads=replace(few.heads, sequences=8, documents=40, evaluated=4))
 
     def with_seed(self, seed: int) -> Recipe:
         """The same on another draw of everything random."""

@@ -8,10 +8,21 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from circuitbook.studies.claims.algorithm import NEEDED
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
 from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels
 
+SHORT_NAMES = {
+    "direct": "Heads that answer",
+    "steering": "S-inhibition heads",
+    "tertiary": "induction and duplicate-token heads",
+}
+EXPLAINED = {
+    "direct": "the direct effect",
+    "steering": "what steers those",
+    "tertiary": "what informs these",
+}
 STAGE_NAMES = {
     "direct": "name movers and copy suppression, of the direct effect",
     "steering": "S-inhibition, of what steers those",
@@ -21,39 +32,37 @@ STAGE_NAMES = {
 
 
 def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -> str:
-    """The chapter in a sentence: is the paper's algorithm there, and how much does it explain?"""
-    there = [name for name in CLASSES if classes.classes[name].any()]
-    missing = [name for name in CLASSES if name not in there]
-    parts = [
-        f"{PANELS[stage]} {row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
+    """The chapter in three sentences: the algorithm, what its heads explain, and its circuit."""
+    steps = {step: classes.members_of(*names).any() for step, names in NEEDED.items()}
+    missing = [step for step, there in steps.items() if not there]
+    without = [name for name in CLASSES if not classes.classes[name].any()]
+    if not missing:
+        what = "has the heads that the paper's IOI algorithm is made of"
+    elif len(missing) == len(steps):
+        what = "has none of the heads that the paper's IOI algorithm is made of"
+    else:
+        what = f"has part of the paper's IOI algorithm: no {' and no '.join(missing)}"
+    explained = [
+        f"{SHORT_NAMES[stage]} explain {row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}] "
+        f"of {EXPLAINED[stage]}"
         for stage in STAGES
         if (row := absolute_share(shares, stage)) is not None
     ]
+    parts = [f"**{classes.model} {what}.**"]
+    if explained:
+        text = "; ".join(explained)
+        parts.append(f"Its {text[0].lower() if text[1].islower() else text[0]}{text[1:]}.")
+    if without and not missing:
+        parts.append(f"Classes without a head: {', '.join(without)}.")
     ioi = held_out[held_out["task"] == "ioi"]
-    circuit = ""
     if len(ioi):
         row = ioi.iloc[0]
         kept = "" if np.isnan(row["held_out"]) else f", {row['held_out']:.0%} on other prompts"
-        circuit = (
-            f" The circuit is {row['edges']:,} of its edges ({row['share']:.2%}) and keeps "
+        parts.append(
+            f"The circuit is {row['edges']:,} of its edges ({row['share']:.2%}) and keeps "
             f"{row['found_on']:.0%} of the behaviour{kept}."
         )
-    return (
-        f"**{classes.model} has {_all_or(there, missing)}, and what they explain of the paper's "
-        f"three stages is {', '.join(parts) or 'nothing'}.**{circuit}"
-    )
-
-
-def _all_or(there: Sequence[str], missing: Sequence[str]) -> str:
-    """Which classes there are: all of the paper's, or which are missing."""
-    if not missing:
-        return "heads of every class in the paper's IOI algorithm"
-    if not there:
-        return "no head of any class in the paper's IOI algorithm"
-    return (
-        f"heads of {len(there)} of the {len(there) + len(missing)} classes in the paper's IOI "
-        f"algorithm (none: {', '.join(missing)})"
-    )
+    return " ".join(parts)
 
 
 def absolute_share(shares: pd.DataFrame, stage: str, form: str = "absolute") -> pd.Series | None:

@@ -18,8 +18,9 @@ from circuitbook.model.dtypes import sums_dtype
 
 LOGIT_BYTES = 32 << 20  # of the logits that are in memory at a time, in the dtype of sums
 
-# Tokens at a time at most. For one or two rows torch adds a product up term by term, and what a rare
-# token gives is rounded away beside a large sum: of 49,152 tokens, 1e-4 of the gradient in float32.
+# Tokens at a time at most. For one or two rows torch adds a product up term by term, and what a
+# rare token gives is rounded away beside a large sum: of 49,152 tokens, 1e-4 of the gradient in
+# float32.
 TOKENS = 2048
 
 

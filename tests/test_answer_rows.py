@@ -1,6 +1,7 @@
 """The metric from the answers' rows of the unembedding equals the one from all logits, forward and
 back; the library waits without spinning."""
 
+import math
 import os
 import subprocess
 import sys
@@ -52,6 +53,27 @@ def test_parts_of_the_vocabulary_add_up_to_the_softmax():
     half = log_total(normed.detach().bfloat16(), w.bfloat16())
     assert half.dtype == torch.float32
     assert_close(half, (normed @ w.t()).logsumexp(1), rounds=100, dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16])
+def test_rare_tokens_of_a_large_vocabulary_are_not_lost(rows):
+    """200,000 tokens have 1e-8 each: less than a rounding of the sum beside the likely token, and
+    2e-3 together."""
+    n, likely = 200_000, 1e8
+    w = torch.randn(n, 16, generator=torch.Generator().manual_seed(0))
+    w[:, 0] = 1.0  # so that the gradient along this axis is the sum of all probabilities
+    w[:, 1] = 0.0
+    w[0, 1] = math.log(likely)
+    normed = torch.zeros(rows, 16)
+    normed[:, 1] = 1.0
+    slopes = []
+    for dtype in (torch.float32, torch.float64):
+        x = normed.to(dtype).requires_grad_()
+        slopes.append(torch.autograd.grad(log_total(x, w.to(dtype)).sum(), x)[0])
+    assert slopes[1][:, 0].tolist() == pytest.approx([1.0] * rows)
+    rare = (n - 1) / (likely + n - 1)
+    assert_close(slopes[0][:, 0], slopes[1][:, 0], rounds=300)
+    assert 300 * torch.finfo(torch.float32).eps < rare / 10  # they would be seen to be missing
 
 
 @pytest.mark.parametrize(

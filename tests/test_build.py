@@ -432,6 +432,23 @@ def test_what_runs_beside_is_stopped_with_the_build(tmp_path, monkeypatch):
     assert time.monotonic() - begun < 120
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_what_runs_beside_ends_with_a_build_that_was_killed(tmp_path):
+    root = two_suites(tmp_path, other="time.sleep(600)")
+    start = (
+        "import json, os, sys; from pathlib import Path; "
+        "from circuitbook.publishing.jobs import Beside, Job; root = sys.argv[1]; "
+        "job = Job(root=root, out=root + '/_build', chapter='notebooks/two', title='two', given={}, "
+        "fingerprint=''); print(Beside([job], Path(root, '_build')).process.pid, flush=True); "
+        "os._exit(9)"
+    )
+    (root / "one").touch()  # whom it would wait for
+    command = [sys.executable, "-c", start, str(root)]
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    made = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    wait_for(lambda: not alive(int(made.stdout)), 60)
+
+
 def test_with_one_core_or_one_suite_nothing_runs_beside(monkeypatch):
     suites = {"one": "a", "two": "b", "three": "a", "four": None}
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)

@@ -12,6 +12,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -110,7 +112,8 @@ class Beside:
         self.failure.unlink(missing_ok=True)
         order = folder / "beside.json"
         write_atomically(order, json.dumps([asdict(job) for job in jobs]).encode())
-        command = [sys.executable, "-m", __name__, str(order), str(self.failure)]
+        files = [str(order), str(self.failure)]
+        command = [sys.executable, "-m", __name__, *files, str(os.getpid())]
         library = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
         with open(folder / "beside.log", "w", encoding="utf8") as log:
             self.process = subprocess.Popen(
@@ -135,10 +138,18 @@ class Beside:
                 self.process.wait()
 
 
-def main(order: str, failure: str) -> int:
+def _end_with(parent: int) -> None:
+    """Stops this process when the build that started it is gone, however that was ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def main(order: str, failure: str, parent: str) -> int:
     """What the process of its own does."""
     # A process that runs in the background of a shell ignores Ctrl-C otherwise.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
     try:
         for job in json.loads(Path(order).read_text(encoding="utf8")):
             Job(**job).execute()

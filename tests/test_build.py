@@ -439,8 +439,8 @@ def test_what_runs_beside_ends_with_a_build_that_was_killed(tmp_path):
         "import json, os, sys; from pathlib import Path; "
         "from circuitbook.publishing.jobs import Beside, Job; root = sys.argv[1]; "
         "job = Job(root=root, out=root + '/_build', chapter='notebooks/two', title='two', "
-        "given={}, fingerprint=''); print(Beside([job], Path(root, '_build')).process.pid, flush=True); "
-        "os._exit(9)"
+        "given={}, fingerprint=''); "
+        "print(Beside([job], Path(root, '_build')).process.pid, flush=True); os._exit(9)"
     )
     (root / "one").touch()  # whom it would wait for
     command = [sys.executable, "-c", start, str(root)]

@@ -29,10 +29,11 @@ def class_explorer(
     head_classes: Sequence[HeadClasses],
     head_scores: Sequence[HeadScores],
     model: str,
+    most: int = 200,
 ) -> HTML:
     """The IOI circuits; a head's colour and shape say its class, a click lists its numbers.
 
-    model: the one that is shown first, at its last checkpoint.
+    model: the one that is shown first, at its last checkpoint. most: see `circuit_explorer`.
     """
     return circuit_explorer(
         of_ioi(circuits),
@@ -40,6 +41,7 @@ def class_explorer(
         start=(model, "ioi"),
         roles=class_roles(head_classes),
         notes=class_notes(head_classes, head_scores),
+        most=most,
     )
 
 

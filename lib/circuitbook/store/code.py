@@ -5,9 +5,10 @@
 From the entry, names are followed to the functions, classes and constants that they stand for,
 through imports, from module to module, in the source; modules of other packages count by their name
 alone. A class counts with its fields and special methods, and with those of its other methods whose
-names are used anywhere in what is reached; one that is itself the entry, with all of them. What a
-definition is called, and where it stands, does not count, so code can be moved and renamed. Nor do
-comments, docstrings, layout, annotations, and the words of errors, warnings and log messages.
+names are used anywhere in what is reached; one that is itself the entry, or derived from another
+package's class, which may call any, with all of them. What a definition is called, and where it
+stands, does not count, so code can be moved and renamed. Nor do comments, docstrings, layout,
+annotations, and the words of errors, warnings and log messages.
 
 What this cannot see: modules that are looked up by a computed name, and what another package does
 (its version is in a measurement's provenance).

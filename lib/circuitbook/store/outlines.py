@@ -49,7 +49,7 @@ class Outliner:
     """Makes a definition's outline: its syntax, less what cannot change a result."""
 
     def __init__(self, resolver: Resolver, source: Module, place: Place, nodes: list[ast.stmt]):
-        self.resolver, self.source = resolver, source
+        self.resolver, self.source, self.place = resolver, source, place
         self.refers_to: list[Place] = []
         self.mentions: set[Place] = set()
         self.attributes: set[str] = set()
@@ -96,6 +96,9 @@ class Outliner:
                 self.methods.append(statement.name)
             else:
                 body.append(self.outline(statement))
+        if any(self._is_called_back(base) for base in node.bases):
+            module, name = self.place
+            self.mentions |= {(module, f"{name}.{method}") for method in self.methods}
         return (
             "class",
             self.outline(node.decorator_list),
@@ -103,6 +106,19 @@ class Outliner:
             self.outline(node.keywords),
             tuple(body),
         )
+
+    def _is_called_back(self, base: ast.expr) -> bool:
+        """Whether a class with this base has methods that another package calls, by names that
+        stand nowhere here: `forward` of a torch.autograd.Function.
+        """
+        found: Place | Binding | None = None
+        if isinstance(base, ast.Attribute):
+            found = self._of_module(base)
+        elif isinstance(base, ast.Name):
+            found = self.resolve(base)
+        if not isinstance(found, Binding):
+            return False
+        return found.module.partition(".")[0] not in (self.resolver.package, "typing")
 
     def function_outline(self, node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> tuple:
         arguments = self.outline(node.args)

@@ -8,15 +8,23 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from findings_by_hand import head_classes
 
 from circuitbook import load_suite
 from circuitbook.stats import Verdict
 from circuitbook.store.disk import Store
 from circuitbook.studies.abilities import REPETITION
-from circuitbook.studies.claims.algorithm import moved, share_of
+from circuitbook.studies.claims.algorithm import heads_exist, moved, share_of
 from circuitbook.studies.claims.evidence import Claim, measure_evidence
 from circuitbook.studies.claims.formation import ability
-from circuitbook.studies.claims.report import CLAIMS, about_pythia, report, table
+from circuitbook.studies.claims.report import (
+    AT_ONE_CHECKPOINT,
+    CLAIMS,
+    NEEDS_CHECKPOINTS,
+    about_pythia,
+    report,
+    table,
+)
 from circuitbook.studies.claims.stability import correlated, logit_difference
 from circuitbook.studies.size import Correlation, correlation
 from circuitbook.studies.transfer import transfer_summary
@@ -37,6 +45,35 @@ def evidence(tmp_path_factory):
         steps=steps,
         progress=False,
     )
+
+
+def test_a_single_checkpoint_answers_what_it_can(evidence):
+    assert evidence.along_training
+    last = evidence.answers[evidence.answers["step"] == 3906]
+    one = dataclasses.replace(evidence, answers=last)
+    found = table(report(one))
+    asked = found[found["measured"] != NEEDS_CHECKPOINTS]
+    assert len(asked) == len(AT_ONE_CHECKPOINT) == 6
+    assert set(found["answer"][found["measured"] == NEEDS_CHECKPOINTS]) == {"can't tell"}
+    along = table(report(evidence)).set_index("claim")
+    assert (asked.set_index("claim") == along.loc[asked["claim"]]).all(None)
+
+
+def test_every_step_of_the_algorithm_needs_a_head(evidence):
+    def answer(*classed):
+        return heads_exist(dataclasses.replace(evidence, main=("a", "b"), head_classes=classed))
+
+    whole = {"name mover": [0], "S-inhibition": [1], "duplicate token": [2]}
+    part = {"name mover": [0], "induction": [1]}
+    effects = [-0.5, -0.1, 0.0, 0.0]
+    assert answer(head_classes(effects, whole, model="a")) == (Verdict.HOLDS, "a has all")
+    assert answer(
+        head_classes(effects, whole, model="a"),
+        head_classes(effects, {}, model="b"),
+        head_classes(effects, part, model="b", step=9),  # the last counts
+        head_classes(effects, {}, model="c"),  # is not among the sizes
+    ) == (Verdict.FAILS, "a has all; b has no S-inhibition")
+    assert answer(head_classes(effects, {}, model="a", ioi=False))[0] is Verdict.OPEN
 
 
 def test_a_report_answers_every_claim_with_a_number(evidence):

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from circuitbook.stats import Verdict
+from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS
 from circuitbook.studies.findings import report as findings
 
 CLAIMS = pd.DataFrame(
@@ -44,6 +45,24 @@ def test_the_table_has_marks_and_links():
         '<a href="after-formation.html">after formation</a>',
         "Figure 2",
     ]
+
+
+def test_another_model_has_a_column_of_its_own():
+    real = CLAIMS.assign(measured=["71 %", NEEDS_CHECKPOINTS, NEEDS_CHECKPOINTS, "3 heads"])
+    real["answer"] = ["does not hold", "can't tell", "can't tell", "holds"]
+    table = findings.claims_table(CLAIMS, real, "another")
+    assert list(table) == ["claim", "here", "measured", "another", "tested in", "in the paper"]
+    assert table["another"].tolist() == [
+        "✗ does not hold: 71 %",
+        NEEDS_CHECKPOINTS,
+        NEEDS_CHECKPOINTS,
+        "✓ holds: 3 heads",
+    ]
+    assert findings.real_summary(real, "another") == (
+        "One checkpoint of another ({doc}`/notebooks/real-model`) can answer 2 of these claims: "
+        "1 hold, 1 do not hold, 0 cannot be told. The others need checkpoints along training."
+    )
+    assert "nothing was measured" in findings.real_summary(None, "another")
 
 
 def test_doubles_come_from_the_check_and_from_the_parameters():

@@ -85,16 +85,27 @@ def leading_rows(classes: HeadClasses, most: int) -> list[int]:
 
 
 def example_sentence(example: AttentionExample | None) -> str:
-    """At which token each head looks most from END."""
+    """At which token each head looks most: from END, or, if it informs, from the second subject."""
     if example is None:
         return "No head is in any class at the last checkpoint: there is no pattern to show."
-    looks = []
+    end = len(example.tokens) - 1
+    s2 = next((position for position, place in example.places.items() if place == "S2"), end)
+    looks: dict[str, list[str]] = {}
     for title, pattern in zip(example.titles, example.patterns, strict=True):
-        position = int(pattern[-1].argmax())
-        token = example.tokens[position].strip()
-        place = f", which is {example.places[position]}" if position in example.places else ""
-        looks.append(f"{title} looks most at “{token}”{place} ({pattern[-1].max():.0%})")
+        informs = any(f"({name})" in title for name in STAGES["tertiary"])
+        looks.setdefault("S2" if informs else "END", []).append(
+            _looks(example, title, pattern[s2 if informs else end])
+        )
+    said = "; ".join(f"from {place}, {'; '.join(parts)}" for place, parts in sorted(looks.items()))
     return (
-        f"From END, in {example.model}: {'; '.join(looks)}. One prompt is an example, not a "
-        "measurement: the shares over many prompts follow."
+        f"In {example.model}, {said}. One prompt is an example, not a measurement: the shares are "
+        "over many prompts."
     )
+
+
+def _looks(example: AttentionExample, title: str, attention: np.ndarray) -> str:
+    """Where a row of a pattern has its maximum, in words."""
+    position = int(attention.argmax())
+    token = example.tokens[position].strip()
+    place = f", which is {example.places[position]}" if position in example.places else ""
+    return f"{title} looks most at “{token}”{place} ({attention.max():.0%})"

@@ -59,7 +59,7 @@ def test_another_model_has_a_column_of_its_own():
         "✓ holds: 3 heads",
     ]
     assert findings.real_summary(real, "another") == (
-        "One checkpoint of another ({doc}`/notebooks/real-model`) can answer 2 of these claims: "
+        "One checkpoint of another can answer 2 of these claims: "
         "1 hold, 1 do not hold, 0 cannot be told. The others need checkpoints along training."
     )
     assert "nothing was measured" in findings.real_summary(None, "another")

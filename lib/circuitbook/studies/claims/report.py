@@ -62,7 +62,7 @@ def about_pythia(claims: pd.DataFrame) -> int:
     return int((theirs & (claims["answer"] == Verdict.OPEN.value)).sum())
 
 
-NEEDS_CHECKPOINTS = "needs checkpoints along training"
+NEEDS_CHECKPOINTS = "needs checkpoints"
 
 # the claims that can be asked of one checkpoint
 AT_ONE_CHECKPOINT: tuple[Test, ...] = (

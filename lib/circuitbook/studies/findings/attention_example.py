@@ -33,6 +33,11 @@ class AttentionExample:
     titles: list[str]
     places: dict[int, str]
 
+    @property
+    def labels(self) -> list[str]:
+        """The titles without the classes: "2.1"."""
+        return [title.split(" (")[0] for title in self.titles]
+
 
 def attention_example(chapter: Chapter, most: int = MOST_HEADS) -> AttentionExample | None:
     """The model with the most heads in classes, at its last checkpoint; None without such heads.

@@ -59,8 +59,8 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
         row = ioi.iloc[0]
         kept = "" if np.isnan(row["held_out"]) else f", {row['held_out']:.0%} on other prompts"
         parts.append(
-            f"The circuit is {row['edges']:,} of its edges ({row['share']:.2%}) and keeps "
-            f"{row['found_on']:.0%} of the behaviour{kept}."
+            f"The circuit is {row['edges']:,} of its {row['edges'] / row['share']:,.0f} edges and "
+            f"keeps {row['found_on']:.0%} of the behaviour{kept}."
         )
     return " ".join(parts)
 

@@ -56,13 +56,13 @@ def claims_table(
 def real_summary(real: pd.DataFrame | None, name: str) -> str:
     """How many claims a single checkpoint of another model can answer, and how it answers them."""
     if real is None:
-        return f"Of {name} ({{doc}}`/notebooks/real-model`) nothing was measured for this edition."
+        return f"Of {name} nothing was measured for this edition."
     asked = real[real["measured"] != NEEDS_CHECKPOINTS]
     answers = asked["answer"].value_counts()
     counts = ", ".join(f"{answers.get(answer, 0)} {verb}" for answer, verb in COUNTED.items())
     return (
-        f"One checkpoint of {name} ({{doc}}`/notebooks/real-model`) can answer {len(asked)} of "
-        f"these claims: {counts}. The others need checkpoints along training."
+        f"One checkpoint of {name} can answer {len(asked)} of these claims: {counts}. The others "
+        "need checkpoints along training."
     )
 
 

@@ -18,7 +18,12 @@ from circuitbook.figures.real_model import stage_dots
 from circuitbook.model.graph import Graph
 from circuitbook.recipes import FEW_PROMPTS
 from circuitbook.records.passages import PASSAGES
-from circuitbook.records.real_model import PARTS, recorded_draws, recorded_real_model
+from circuitbook.records.real_model import (
+    PARTS,
+    Draw,
+    recorded_draws,
+    recorded_real_model,
+)
 from circuitbook.store import Store
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
@@ -297,6 +302,19 @@ def test_the_record_that_comes_with_the_library():
     assert "nothing was recorded" in other_draws.about_record(None)
     table = other_draws.draws_table(share_table([CLASSED], draws=20), recorded_draws(record))
     assert list(table)[:3] == ["stage", "here", "draw 1"]
+
+
+def test_sizes_on_other_draws():
+    here = held_out(("ioi", 300, 0.01, 0.8, 0.7, 0.6, 0.8), ("sva", 90, 0.01, 0.8, np.nan, 0, 0))
+    other = held_out(("ioi", 1200, 0.01, 0.8, 0.9, 0.8, 1.0))
+    draw = Draw(seed=1, members={}, shares=pd.DataFrame(), circuits=other)
+    table = other_draws.sizes_table(here, [draw])
+    assert table.values.tolist() == [
+        ["IOI", "300 edges, keeps 70%", "1,200 edges, keeps 90%"],
+        ["SVA", "90 edges", "none"],
+    ]
+    assert "Largest over smallest: IOI 4.0, SVA 1.0." in other_draws.sizes_sentence(here, [draw])
+    assert other_draws.sizes_sentence(here, []) == ""
 
 
 def test_what_is_no_record_is_refused(tmp_path):

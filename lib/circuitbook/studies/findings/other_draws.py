@@ -108,3 +108,39 @@ def draws_table(here: pd.DataFrame, draws: Sequence[Draw]) -> pd.DataFrame:
             row[f"draw {i}"] = with_interval(absolute_share(draw.shares, stage))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def sizes_table(here: pd.DataFrame, draws: Sequence[Draw]) -> pd.DataFrame:
+    """The circuit of each task on each draw: its edges, and what it keeps on held-out prompts.
+
+    here: see `measure_held_out`, of one checkpoint.
+    """
+    tables = {"here": here} | {f"draw {i}": draw.circuits for i, draw in enumerate(draws, 1)}
+    by_task = {name: table.set_index("task") for name, table in tables.items()}
+    rows = []
+    for task in here["task"]:
+        row = {"task": TASK_SHORT[task]}
+        for name, table in by_task.items():
+            row[name] = _size(table.loc[task]) if task in table.index else "none"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _size(circuit: pd.Series) -> str:
+    kept = "" if pd.isna(circuit["held_out"]) else f", keeps {circuit['held_out']:.0%}"
+    return f"{int(circuit['edges']):,} edges{kept}"
+
+
+def sizes_sentence(here: pd.DataFrame, draws: Sequence[Draw]) -> str:
+    """How much the size of each circuit depends on the draw of prompts; nothing without draws."""
+    if not draws:
+        return ""
+    edges = pd.concat([here, *(draw.circuits for draw in draws)]).groupby("task", sort=False)[
+        "edges"
+    ]
+    ratio = edges.max() / edges.min()
+    listed = ", ".join(f"{TASK_SHORT[task]} {value:.1f}" for task, value in ratio.items())
+    return (
+        "The size of a circuit depends on the draw of prompts. Largest over smallest: "
+        f"{listed}. A circuit ends where its curve crosses a threshold, and the curve is flat there."
+    )

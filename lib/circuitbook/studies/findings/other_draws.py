@@ -142,5 +142,5 @@ def sizes_sentence(here: pd.DataFrame, draws: Sequence[Draw]) -> str:
     listed = ", ".join(f"{TASK_SHORT[task]} {value:.1f}" for task, value in ratio.items())
     return (
         "The size of a circuit depends on the draw of prompts. Largest over smallest: "
-        f"{listed}. A circuit ends where its curve crosses a threshold, and the curve is flat there."
+        f"{listed}. The size on one draw is not a property of the model alone."
     )

@@ -111,7 +111,7 @@ def execute_chapters(
     force: bool = False,
 ) -> None:
     """Brings the executed copies in `out`/src up to date: those of one suite one after the other,
-    those of another one beside them (see `jobs`).
+    those of another one beside them (see `jobs`), and last what reads both.
 
     only: names of the notebooks to bring up to date; the others keep the copy they have.
     """
@@ -130,11 +130,11 @@ def execute_chapters(
         if beside:
             running = Beside(beside, out)
             say(f"{', '.join(running.titles)}: executing beside the others")
-        for job in jobs:
-            if job in beside:
-                continue
-            notebook = sources[job.chapter]
-            if running and needs(notebook, job.given, [suites[one.chapter] for one in beside]):
+        others = [job for job in jobs if job not in beside]
+        apart_suites = [suites[job.chapter] for job in beside]
+        waits = [job for job in others if needs(sources[job.chapter], job.given, apart_suites)]
+        for job in [*(job for job in others if job not in waits), *waits]:
+            if running and job in waits:
                 running.wait()
             say(f"{job.title}: executing")
             job.execute()

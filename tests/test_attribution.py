@@ -122,7 +122,7 @@ def test_circuits_equal_those_of_eap_ig(expected, tmp_path):
         assert set(circuit.edges) == set(theirs["edges"])
         metric = torch.tensor(theirs["metric"], dtype=torch.float64)
         got = evaluate_circuit(model, pairs, circuit)  # float64, beside numbers made once
-        torch.testing.assert_close(got, metric, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(got, metric, rtol=1e-6, atol=1e-8)
 
 
 def lens_name(source, target):

@@ -29,10 +29,11 @@ from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import SHARE_COLUMNS, share_table
 from circuitbook.studies.findings import four_circuits, other_draws, real_model
+from circuitbook.studies.findings.algorithm import STAGE_TITLES
 from circuitbook.studies.findings.attention_example import leading_rows
+from circuitbook.studies.head_classes import class_members
 from circuitbook.studies.held_out import measure_held_out, next_prompts
 from circuitbook.studies.next_words import best_next_words
-from circuitbook.studies.recording import class_members
 from circuitbook.tasks.sequences import documents
 
 GRAPH = Graph(2, 2)
@@ -148,6 +149,20 @@ def test_next_words_are_the_most_probable_tokens(mini):
     assert shown["text"][0] == pairs.table["clean"][0] and shown["next"][0].count("%") == 3
 
 
+def test_where_no_word_is_left_out_that_is_said(mini):
+    said = real_model.left_out_sentence(mini.tokenizer, ["ioi", "sva"])
+    assert said == "Of the tasks' words none had to be left out."
+
+
+@pytest.mark.slow
+def test_words_that_the_real_tokenizer_lacks_are_named(smollm2):
+    said = real_model.left_out_sentence(smollm2.tokenizer, ["ioi", "greater_than", "sva"])
+    lost = ("Brandon", "Connor", "Kyle")
+    for name in lost:  # by the tokenizer itself
+        assert len(smollm2.tokenizer(f" {name}", add_special_tokens=False)["input_ids"]) > 1
+    assert f"IOI, 3 of people ({', '.join(lost)}). SVA, " in said and "Greater-Than" not in said
+
+
 # ------------------------------------------------------------------ what circuits share
 
 
@@ -236,7 +251,7 @@ def test_the_answer_names_what_is_there_and_what_is_missing():
 def test_stages_beside_random_heads_and_another_model():
     shares = share_table([CLASSED], draws=50)
     table = real_model.stage_table(shares, {"small": shares}).set_index("stage")
-    row = table.loc["B: " + real_model.STAGE_NAMES["direct"]]
+    row = table.loc["B: " + STAGE_TITLES["direct"]]
     assert row["here"] == row["small"] and row["here"].startswith("90% [")
     assert row["heads"] == "2 of 4" and row["the paper, of Pythia"] == "above 70%"
     assert table["here"].tolist()[1:] == ["none", "none"]

@@ -15,8 +15,6 @@ from circuitbook.figures.style import CURVES, MARKERS
 from circuitbook.studies.findings.real_model import absolute_share
 from circuitbook.studies.head_classes import CLAIMED, PANELS
 
-TITLES = {"direct": "B: direct", "steering": "C: steering", "tertiary": "D: tertiary"}
-
 
 def stage_dots(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """A panel per stage, a line per table: its share with the interval, beside random heads.
@@ -28,7 +26,7 @@ def stage_dots(tables: Mapping[str, pd.DataFrame]) -> Figure:
         1, len(PANELS), figsize=(PAGE, 0.9 + 0.42 * len(tables)), sharey=True, squeeze=False
     )
     names = list(tables)
-    for ax, stage in zip(axes.flat, PANELS, strict=True):
+    for ax, (stage, panel) in zip(axes.flat, PANELS.items(), strict=True):
         ax.axvline(CLAIMED[stage], color="#bbbbbb", linewidth=5, zorder=0)
         for i, name in enumerate(names):
             row = absolute_share(tables[name], stage)
@@ -38,7 +36,7 @@ def stage_dots(tables: Mapping[str, pd.DataFrame]) -> Figure:
                 )
             else:
                 _dot(ax, i, row, CURVES[i % len(CURVES)], MARKERS[i % len(MARKERS)])
-        ax.set_title(TITLES[stage])
+        ax.set_title(f"{panel}: {stage}")
         ax.set_xlim(-0.02, 1.02)
         ax.set_xlabel("share explained")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

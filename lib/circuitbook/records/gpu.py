@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from circuitbook.paths import DATA
+from circuitbook.records.reading import read_record
 
 PARTS = {
     "date",
@@ -26,12 +26,4 @@ def recorded_gpu(path: str | Path | None = None) -> dict:
 
     Seconds, bytes; differences are shares of the largest value.
     """
-    file = Path(path) if path else DATA / "gpu.json"
-    try:
-        record = json.loads(file.read_text(encoding="utf8"))
-        missing = PARTS - set(record)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{file} is no record of a GPU ({error})") from error
-    if missing:
-        raise ValueError(f"the record {file} lacks {', '.join(sorted(missing))}")
-    return record
+    return read_record(Path(path) if path else DATA / "gpu.json", PARTS, "a GPU")

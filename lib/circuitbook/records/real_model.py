@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from circuitbook.paths import DATA
+from circuitbook.records.reading import read_record
 
 PARTS = {
     "date",
@@ -59,12 +59,4 @@ def recorded_draws(record: Mapping[str, Any]) -> list[Draw]:
 
 def recorded_real_model(path: str | Path | None = None) -> dict[str, Any]:
     """The record that comes with the library, or another one; ValueError if it is none."""
-    file = Path(path) if path else DATA / "smollm2.json"
-    try:
-        record = json.loads(file.read_text(encoding="utf8"))
-        missing = PARTS - set(record)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{file} is no record of a real model ({error})") from error
-    if missing:
-        raise ValueError(f"the record {file} lacks {', '.join(sorted(missing))}")
-    return record
+    return read_record(Path(path) if path else DATA / "smollm2.json", PARTS, "a real model")

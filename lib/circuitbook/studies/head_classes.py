@@ -163,6 +163,15 @@ class HeadClasses:
         ]
 
 
+def class_members(classes: HeadClasses) -> dict[str, list[Head]]:
+    """{class: its heads}, of the classes that have any."""
+    return {
+        name: [classes.heads[row] for row in classes.classes[name].nonzero()[0]]
+        for name in CLASSES
+        if classes.classes[name].any()
+    }
+
+
 def measure_head_classes(
     suite: Suite,
     head_scores: Sequence[HeadScores],

@@ -22,7 +22,7 @@ from circuitbook.store.code import code_hash
 from circuitbook.store.files import write_atomically
 from circuitbook.store.provenance import machine, versions
 from circuitbook.studies.chapter import Chapter, open_chapter
-from circuitbook.studies.head_classes import CLASSES, HeadClasses
+from circuitbook.studies.head_classes import class_members
 
 TASKS = ("ioi", "gendered_pronoun", "greater_than", "sva")
 
@@ -69,15 +69,6 @@ def _draw(chapter: Chapter, seed: int) -> dict[str, Any]:
         "members": class_members(classes),
         "shares": _rows(chapter.shares),
         "circuits": _rows(chapter.held_out),
-    }
-
-
-def class_members(classes: HeadClasses) -> dict[str, list[tuple[int, int]]]:
-    """{class: its heads}, of the classes that have any."""
-    return {
-        name: [classes.heads[row] for row in classes.classes[name].nonzero()[0]]
-        for name in CLASSES
-        if classes.classes[name].any()
     }
 
 

@@ -6,15 +6,13 @@ import itertools
 
 import numpy as np
 
+from circuitbook.recipes import PAPER_SHARE
 from circuitbook.stats import Verdict, all_of
 from circuitbook.studies.claims.evidence import Evidence
 from circuitbook.studies.claims.formation import SAME, Answer, Test
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED
 from circuitbook.studies.transfer import transfer_summary
-
-SMALL_SHARE = 0.05  # of all edges: where the paper's search ends
-
 
 # ------------------------------------------------------------------ section 2: circuits
 
@@ -25,7 +23,7 @@ def small_circuits(evidence: Evidence) -> Answer:
     if not circuits:
         return Verdict.OPEN, "no model does any of the tasks"
     shares = np.array([c.n_edges / c.graph.n_edges for c in circuits if c.found])
-    small = (shares <= SMALL_SHARE).sum() / len(circuits)
+    small = (shares <= PAPER_SHARE).sum() / len(circuits)
     edges = f"{np.median(shares):.2%}, at most {shares.max():.1%}" if len(shares) else "none"
     measured = f"{small:.1%} of {len(circuits)} searches; edges in the median {edges}"
     return Verdict.HOLDS if small == 1 else Verdict.FAILS, measured

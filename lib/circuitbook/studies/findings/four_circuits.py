@@ -12,11 +12,10 @@ from circuitbook.circuits.random_circuits import random_circuit
 from circuitbook.circuits.similarity import jaccard
 from circuitbook.heads.names import head_name
 from circuitbook.model.graph import Graph
+from circuitbook.recipes import PAPER_SHARE
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.head_classes import CLASSES, HeadClasses
 from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, head_label
-
-FEW_EDGES = 0.05  # the paper's bound on a circuit's share of all edges
 
 
 def circuits_table(held_out: pd.DataFrame) -> pd.DataFrame:
@@ -41,10 +40,9 @@ def circuits_table(held_out: pd.DataFrame) -> pd.DataFrame:
 def circuits_sentence(held_out: pd.DataFrame, threshold: float) -> str:
     """Do small circuits keep what they keep on prompts that they were not found on?"""
     tested = held_out.dropna(subset=["held_out"])
-    small = int((held_out["share"] <= FEW_EDGES).sum())
-    size = (
-        f"{small} of {counted(len(held_out), 'circuit')} take at most {FEW_EDGES:.0%} of the edges."
-    )
+    small = int((held_out["share"] <= PAPER_SHARE).sum())
+    circuits = counted(len(held_out), "circuit")
+    size = f"{small} of {circuits} take at most {PAPER_SHARE:.0%} of the edges."
     if tested.empty:
         return size
     below = tested[tested["high"] < threshold]

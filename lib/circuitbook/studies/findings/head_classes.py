@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.studies.classifying import SIGNALS
-from circuitbook.studies.head_classes import CLASSES, PANELS, HeadClasses
+from circuitbook.studies.head_classes import PANELS, HeadClasses, class_members
 from circuitbook.wording import head_label, head_labels, short_number
 
 LETTERS = (
@@ -113,11 +113,7 @@ def compare_recipes(
 
 def members_listed(classes: HeadClasses) -> str:
     """The heads of each class: "name mover: 2.1; S-inhibition: 1.2, 1.3"."""
-    parts = []
-    for name in CLASSES:
-        heads = [classes.heads[row] for row in classes.classes[name].nonzero()[0]]
-        if heads:
-            parts.append(f"{name}: {head_labels(heads)}")
+    parts = [f"{name}: {head_labels(heads)}" for name, heads in class_members(classes).items()]
     return "; ".join(parts) or "none"
 
 

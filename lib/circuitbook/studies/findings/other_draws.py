@@ -12,7 +12,8 @@ import pandas as pd
 
 from circuitbook.records.real_model import Draw, recorded_draws, recorded_real_model
 from circuitbook.studies.chapter import Chapter, open_chapter
-from circuitbook.studies.findings.real_model import STAGE_NAMES, absolute_share, with_interval
+from circuitbook.studies.findings.algorithm import STAGE_TITLES
+from circuitbook.studies.findings.real_model import absolute_share, with_interval
 from circuitbook.studies.head_classes import CLASSES, PANELS
 from circuitbook.wording import TASK_SHORT, counted, head_label, head_labels
 
@@ -102,7 +103,7 @@ def draws_table(here: pd.DataFrame, draws: Sequence[Draw]) -> pd.DataFrame:
     """The shares of the stages on the prompts of this page, and on each recorded draw."""
     rows = []
     for stage, panel in PANELS.items():
-        row = {"stage": f"{panel}: {STAGE_NAMES[stage]}"}
+        row = {"stage": f"{panel}: {STAGE_TITLES[stage]}"}
         row["here"] = with_interval(absolute_share(here, stage))
         for i, draw in enumerate(draws, 1):
             row[f"draw {i}"] = with_interval(absolute_share(draw.shares, stage))

@@ -7,14 +7,17 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.studies.claims.algorithm import NEEDED
 from circuitbook.studies.class_shares import verdict
+from circuitbook.studies.findings.algorithm import STAGE_TITLES
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
+from circuitbook.tasks import get_task
 from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels
 
 SHORT_NAMES = {
-    "direct": "Heads that answer",
+    "direct": "heads that answer",
     "steering": "S-inhibition heads",
     "tertiary": "induction and duplicate-token heads",
 }
@@ -22,11 +25,6 @@ EXPLAINED = {
     "direct": "the direct effect",
     "steering": "what steers those",
     "tertiary": "what informs these",
-}
-STAGE_NAMES = {
-    "direct": "name movers and copy suppression, of the direct effect",
-    "steering": "S-inhibition, of what steers those",
-    "tertiary": "induction and duplicate-token heads, of what informs these",
 }
 # ------------------------------------------------------------------ the answer
 
@@ -50,8 +48,7 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
     ]
     parts = [f"**{classes.model} {what}.**"]
     if explained:
-        text = "; ".join(explained)
-        parts.append(f"Its {text[0].lower() if text[1].islower() else text[0]}{text[1:]}.")
+        parts.append(f"Its {'; '.join(explained)}.")
     if without and not missing:
         parts.append(f"Classes without a head: {', '.join(without)}.")
     ioi = held_out[held_out["task"] == "ioi"]
@@ -135,6 +132,21 @@ def little_mass(answers: pd.DataFrame, task: str = "sva", bar: float = 0.1) -> s
     )
 
 
+def left_out_sentence(tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str]) -> str:
+    """Which words of each task's lists this tokenizer does not have as the task needs them."""
+    parts = []
+    for task in tasks:
+        left_out = get_task(task).prompts(tokenizer, n=1).left_out
+        lists = [f"{len(words)} of {name} ({', '.join(words)})" for name, words in left_out.items()]
+        parts += [f"{TASK_SHORT[task]}, {'; '.join(lists)}"] if lists else []
+    if not parts:
+        return "Of the tasks' words none had to be left out."
+    return (
+        "Left out, since a word must be one token, or its two forms equally many: "
+        f"{'. '.join(parts)}."
+    )
+
+
 # ------------------------------------------------------------------ the algorithm
 
 
@@ -150,7 +162,7 @@ def stage_table(
     rows = []
     for stage, panel in PANELS.items():
         here = absolute_share(shares, stage)
-        row = {"stage": f"{panel}: {STAGE_NAMES[stage]}", name: with_interval(here)}
+        row = {"stage": f"{panel}: {STAGE_TITLES[stage]}", name: with_interval(here)}
         row["as many random heads"] = "" if here is None else f"{here['null']:.0%}"
         row["heads"] = "" if here is None else f"{here['members']} of {here['nodes']}"
         row["the paper, of Pythia"] = f"above {CLAIMED[stage]:.0%}"

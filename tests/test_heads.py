@@ -14,8 +14,9 @@ from parts import Parts, bias_of, centred, deviation, exact, literal_norm, weigh
 from test_patching import hooked
 from toys import toy_model
 
+from circuitbook.heads import copy_suppression as suppressing
 from circuitbook.heads.attention import REPEATED, attention_from_end, repeat_scores
-from circuitbook.heads.copy_suppression import _divergence, copy_suppression, function_tokens
+from circuitbook.heads.copy_suppression import _Predictions, copy_suppression, function_tokens
 from circuitbook.heads.copying import copy_hits
 from circuitbook.heads.path_patching import path_patch
 from circuitbook.heads.s_inhibition import s_inhibition
@@ -341,16 +342,47 @@ def test_copy_suppression_is_its_definition(toy, as_published):
 
 
 @pytest.mark.parametrize(
-    "dtype, size", [(torch.float64, 3), (torch.float32, 3), (torch.float32, 300)]
+    "dtype, size, relative",
+    [
+        (D, 3, 1e-12),
+        (torch.float32, 3, 1e-4),
+        (torch.float32, 300, 1e-4),
+        (torch.float32, 0.01, 1e-3),
+    ],
 )
-def test_divergences_hold_for_changes_of_any_size(dtype, size):
+def test_divergences_hold_for_changes_of_any_size(dtype, size, relative, monkeypatch):
+    """Small ones too: of many tokens, float32's probabilities do not add up to 1."""
+    monkeypatch.setattr(suppressing, "PART_BYTES", 6 * 700 * dtype.itemsize)  # in 8 parts
     generator = torch.Generator().manual_seed(0)
-    logits, change = torch.randn(2, 2, 3, 50, generator=generator, dtype=D) * size
-    log_p, log_q = logits.log_softmax(-1), (logits + change).log_softmax(-1)
-    expected = (log_p.exp() * (log_p - log_q)).sum(-1).mean(1)
-    log_p = log_p.to(dtype)
-    got = _divergence(log_p, log_p.exp(), change.to(dtype))
-    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+    logits = 3 * torch.randn(2, 3, 5000, generator=generator, dtype=D)
+    change = size * torch.randn(4, 2, 3, 5000, generator=generator, dtype=D)
+    log_p = logits.log_softmax(-1)
+    expected = (log_p.exp() * (log_p - (logits + change).log_softmax(-1))).sum(-1)
+    predicted = _Predictions(log_p.to(dtype))
+    assert len(predicted.p) == 8
+    pieces = predicted.parts_of(change.to(dtype))
+    got = predicted.divergence(
+        lambda part: iter(pieces[part].clone()), (log_p.exp() * change).sum(-1).to(dtype)
+    )
+    assert expected.min() > 0
+    torch.testing.assert_close(
+        got.double() / expected, torch.ones(4, 2, 3, dtype=D), rtol=0, atol=relative
+    )
+
+
+def test_float32_suffices_for_copy_suppression_on_a_large_vocabulary(tmp_path):
+    tokens = torch.randint(30_000, (3, 12), generator=torch.Generator().manual_seed(0))
+    nothing = torch.zeros(30_000, dtype=torch.bool)
+    divergences = []
+    for dtype in (torch.float32, D):
+        _, model = toy_model(tmp_path / str(dtype), dtype, vocab=30_000, d_model=16)
+        network = network_of(model)
+        for layer in network.layers:
+            layer.w_out.mul_(0.03)  # every head does little, as in a model with many of them
+        divergences.append(copy_suppression(network, tokens, nothing))
+    for single, double in zip(*divergences, strict=True):
+        assert double.max() < 1e-3
+        assert (single / double - 1).abs().max() < 0.02
 
 
 def test_a_hand_made_copy_suppressor_scores_near_one_and_a_silent_head_zero():

@@ -109,6 +109,8 @@ class Recipe:
     """Of the prompts, of random sequences and documents."""
     resamples: int = 20
     """Circuits from resampled prompts beside each circuit that is found."""
+    ability_prompts: int = 200
+    """Prompts of every task on which abilities are measured."""
 
     @property
     def attribution(self) -> dict[str, Any]:
@@ -161,7 +163,8 @@ class Recipe:
         Circuits are looked for up to 5 % of the edges, as in the paper.
         """
         few = self.with_prompts(FEW_PROMPTS).within(PAPER_SHARE)
-        return replace(few, heads=replace(few.heads, sequences=8, documents=40, evaluated=4))
+        heads = replace(few.heads, sequences=8, documents=40, evaluated=4)
+        return replace(few, heads=heads, ability_prompts=60)
 
     def with_seed(self, seed: int) -> Recipe:
         """The same on another draw of everything random."""

@@ -39,6 +39,7 @@ from tqdm.auto import tqdm
 from circuitbook.circuits.batches import check_pairs, chunks_of, default_memory, window
 from circuitbook.circuits.gradients import Chunk, ScoreSums, add_chunk
 from circuitbook.circuits.not_finite import where_not_finite
+from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.circuits.quadrature import (
     MOST_POINTS,
     Points,
@@ -50,7 +51,6 @@ from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.model.memory import prompt_bytes, row_bytes
-from circuitbook.model.network import Network
 from circuitbook.tasks.base import PromptPairs
 
 LARGE_GAP = 0.1  # of the mean change of the loss: warn above it
@@ -149,13 +149,14 @@ def attribute(
     check_pairs(model, pairs)
     keep: dict[str, bool] = {"per_prompt": per_prompt, "per_position": per_position}
     memory = memory or default_memory(model.device)
+    prefixes = Prefixes(network, pairs, memory // 8)
     known: list[tuple[Tensor, Tensor]] = []  # points [n, m] and the losses there, of each round
     taken = 0
     with tqdm(desc="attribution", unit="run", disable=not progress, leave=False) as bar:
         while True:
             sums = _no_sums_yet(model, graph, pairs, now.m, **keep)
             bar.total = (bar.total or 0) + now.t.numel()
-            _add_points(sums, model, network, graph, pairs, now, memory, bar)
+            _add_points(sums, model, graph, pairs, prefixes, now, memory, bar)
             taken += now.m
             enough = tolerance is None or gap_with_noise(sums) <= tolerance
             if enough or taken + 2 * now.m > MOST_POINTS:
@@ -199,9 +200,9 @@ def gap_with_noise(sums: ScoreSums | Scores) -> float:
 def _add_points(
     sums: ScoreSums,
     model: Model,
-    network: Network,
     graph: Graph,
     pairs: PromptPairs,
+    prefixes: Prefixes,
     points: Points,
     memory: int,
     bar: tqdm,
@@ -220,15 +221,17 @@ def _add_points(
         chunk = Chunk(
             pairs=part,
             rows=rows,
+            prefix=prefixes.before(rows, start),
             start=start,
             stop=stop,
             versions=of_points,
             points=points.t[rows, of_points],
             weights=points.weights[rows, of_points],
         )
-        add_chunk(sums, network, graph, chunk)
+        add_chunk(sums, prefixes.network, graph, chunk)
         if not _all_finite(sums, rows):
-            raise FloatingPointError(where_not_finite(model, network, part, rows, points.t[rows]))
+            at = points.t[rows]
+            raise FloatingPointError(where_not_finite(model, prefixes.network, part, rows, at))
         bar.update(chunk.points.numel())
 
 

@@ -18,11 +18,12 @@ from circuitbook.circuits.batches import (
     metric_of_stream,
     window,
 )
+from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Network, keys_and_values, run
+from circuitbook.model.network import Prefix, run
 from circuitbook.tasks.base import PromptPairs
 
 TOGETHER = 16  # circuits evaluated in one batch, where memory allows
@@ -59,7 +60,7 @@ class CorruptedRun:
     layers: list[CorruptedLayer]
     last: Float[Tensor, "prompt d_model"]
     """The last stream, at END."""
-    prefix: list[tuple[Tensor, Tensor]]
+    prefix: Prefix
     """Keys and values of the positions before `start`, by layer."""
     metric: Float[Tensor, "two prompt"]
     """Of the clean run, and of the corrupted one."""
@@ -94,11 +95,13 @@ class CorruptedRuns:
         self._kept: list[CorruptedRun] | None = [] if fits or len(self._chunks) == 1 else None
 
     def __iter__(self) -> Iterator[CorruptedRun]:
+        prefixes = None
         for i, rows in enumerate(self._chunks):
             if self._kept is not None and i < len(self._kept):
                 yield self._kept[i]
                 continue
-            corrupted = _corrupted_run(self.network, self.pairs.subset(rows), rows, self.device)
+            prefixes = prefixes or Prefixes(self.network, self.pairs, self.memory // 8)
+            corrupted = _corrupted_run(prefixes, self.pairs.subset(rows), rows, self.device)
             if self._kept is not None:
                 self._kept.append(corrupted)
             yield corrupted
@@ -122,13 +125,13 @@ class CorruptedRuns:
 
 @torch.no_grad()
 def _corrupted_run(
-    network: Network, pairs: PromptPairs, rows: Int[Tensor, " prompt"], device: torch.device
+    prefixes: Prefixes, pairs: PromptPairs, rows: Int[Tensor, " prompt"], device: torch.device
 ) -> CorruptedRun:
     """Runs the clean and the corrupted prompts, and keeps what the corrupted ones gave."""
-    start, stop = window(pairs)
+    network, (start, stop) = prefixes.network, window(pairs)
     dtype = sums_dtype(network.w_embed.dtype)
     end = (pairs.end - start).to(device)
-    prefix = keys_and_values(network, pairs.clean[:, :start].to(device))
+    prefix = prefixes.before(rows, start)
     clean = network.embed(pairs.clean[:, start:stop].to(device), start)
     corrupted = network.embed(pairs.corrupted[:, start:stop].to(device), start)
     layers, stream = [], torch.stack([clean, corrupted], 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from circuitbook.circuits.batches import at_end, metric_of_normed, metric_of_stream
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph
-from circuitbook.model.network import Layer, Network, Prefix, keys_and_values, run
+from circuitbook.model.network import Layer, Network, Prefix, run
 from circuitbook.model.parts import Norm
 from circuitbook.tasks.base import PromptPairs
 
@@ -81,6 +81,8 @@ class Chunk:
     pairs: PromptPairs
     rows: Int[Tensor, " prompt"]
     """Which prompts of all these are."""
+    prefix: Prefix
+    """Keys and values of the positions before `start`."""
     start: int
     """The first position that is computed,"""
     stop: int
@@ -99,11 +101,10 @@ class Chunk:
 def add_chunk(sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk) -> None:
     """Adds the scores of these prompts and points to the sums."""
     device, dtype = network.w_embed.device, sums_dtype(network.w_embed.dtype)
-    pairs, start = chunk.pairs, chunk.start
+    pairs, start, prefix = chunk.pairs, chunk.start, chunk.prefix
     both = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, start : chunk.stop].to(device)
     end = (pairs.end - start).to(device)
     with torch.no_grad():
-        prefix = keys_and_values(network, pairs.clean[:, :start].to(device))
         x = network.embed(both, start)
         difference, last = _differences(network, graph, x, start, prefix)
         losses = -metric_of_stream(network, pairs, at_end(last, end))

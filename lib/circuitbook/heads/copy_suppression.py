@@ -6,6 +6,7 @@ CSPA, copy suppression-preserving ablation, of McDougall et al. 2023.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,13 @@ from transformers import PreTrainedTokenizerBase
 
 from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.dtypes import sums_dtype
-from circuitbook.model.network import Layer, Network, Run, attention_pattern, last_stream, run
+from circuitbook.model.network import Network, Run, attention_pattern, last_stream, run
 from circuitbook.tasks.words import token_texts
 
 CANDIDATES = 0.05  # of the tokens before: how many predicted ones CSPA keeps
 DOCUMENT_BYTES = 1 << 29  # of activations of the documents that copy suppression runs at a time
-ARRAYS = 6  # [document, pos, vocab] that are there at the same time
-LARGEST_EXPONENT = 80  # exp of more does not fit into float32
+ARRAYS = 4  # [document, pos, vocab] that are there at the same time
+PART_BYTES = 4 << 20  # of [document, pos, tokens], where the vocabulary is cut
 
 # Words whose repetition means nothing: never a suppressed token.
 FUNCTION_WORDS = frozenset(
@@ -148,67 +149,113 @@ def _divergences(
     """`copy_suppression` of these documents, the heads' mean outputs being known.
 
     What a head changes in the logits has few dimensions: those of its own output, and those of the
-    source tokens. Only these are unembedded, once for all heads or once for all documents.
+    source tokens. Only these are unembedded, a part of the vocabulary at a time.
     """
     dtype = sums_dtype(network.w_embed.dtype)
     last = last_stream(network, network.embed(tokens)[:, None])[:, 0]
     scale = network.norm_final.standardise(last, dtype)[1]  # [document, pos, 1]
-    log_p = network.logits(last).to(dtype).log_softmax(-1)
-    p = log_p.exp()
-    unembed = suppressible.unembed
-    of_sources = suppressible.unit @ unembed.t()  # [document, source, vocab]
+    predicted = _Predictions(network.logits(last).to(dtype).log_softmax(-1))
+    unembed = predicted.parts_of(suppressible.unembed.t())
+    of_sources = predicted.parts_of(suppressible.unit @ suppressible.unembed.t())
+    mean_unembedding = predicted.expectation(unembed)  # [document, pos, d_model]
 
     kept, ablated = [], []
     runs = run(network, network.embed(tokens)[:, None])
     for done, layer, mean_z in zip(runs, network.layers, means, strict=True):
-        chosen = suppressible.chosen(done.x[:, 0].to(dtype))
+        w_out = layer.w_out.to(dtype)
         pattern = attention_pattern(done.q, done.k, network.scale)[:, 0].to(dtype)
-        for head in range(layer.w_out.shape[0]):
-            w_out = layer.w_out[head].to(dtype)
-            along = _along_unembedding(
-                done, layer, head, mean_z[:, head] @ w_out, suppressible.unit
-            )
-            suppression = (pattern[:, head] * along).clamp(max=0) * chosen
-            less = mean_z[:, head] - done.z[:, 0, :, head].to(dtype)  # [document, pos, d_head]
-            change = (scale * less) @ (w_out @ unembed.t())
-            with_suppression = torch.baddbmm(change, scale * suppression, of_sources)
-            ablated.append(_divergence(log_p, p, change))
-            kept.append(_divergence(log_p, p, with_suppression))
-    return torch.stack(kept), torch.stack(ablated)
+        along = _along_unembedding(done, w_out, mean_z, suppressible.unit)
+        chosen = suppressible.chosen(done.x[:, 0].to(dtype))[:, None]
+        scaled = scale[:, None]  # [document, 1, pos, 1]
+        suppression = (scaled * (pattern * along).clamp(max=0) * chosen).transpose(0, 1)
+        less = (scaled * (mean_z - done.z[:, 0].to(dtype)).transpose(1, 2)).transpose(0, 1)
+        without = torch.stack([one @ w for one, w in zip(less, w_out, strict=True)])
+        written = torch.stack([without, without + suppression @ suppressible.unit], 1)
+
+        def changes(
+            part: int, w_out: Tensor = w_out, less: Tensor = less, kept: Tensor = suppression
+        ) -> Iterator[Tensor]:
+            unembedded = (w_out.flatten(0, 1) @ unembed[part]).unflatten(0, w_out.shape[:2])
+            change, with_suppression = predicted.room(part)
+            for head, of_head in enumerate(unembedded):
+                torch.mm(less[head].flatten(0, 1), of_head, out=change.flatten(0, 1))
+                torch.baddbmm(change, kept[head], of_sources[part], out=with_suppression)
+                yield change
+                yield with_suppression
+
+        means_of_changes = (written * mean_unembedding).sum(-1).flatten(0, 1)
+        divergences = predicted.divergence(changes, means_of_changes).mean(-1).unflatten(0, (-1, 2))
+        ablated.append(divergences[:, 0])
+        kept.append(divergences[:, 1])
+    return torch.cat(kept), torch.cat(ablated)
 
 
-def _divergence(
-    log_p: Float[Tensor, "document pos vocab"],
-    p: Float[Tensor, "document pos vocab"],
-    change: Float[Tensor, "document pos vocab"],
-) -> Float[Tensor, " document"]:
-    """KL divergence from p to what it becomes when its logits change, mean over positions.
+class _Predictions:
+    """The probabilities of the next token, and how far they move when logits change."""
 
-    With x for the change it is log E[exp(x)] - E[x], both under p. `change` is used up.
-    """
-    mean = _expectation(p, change)
-    if change.max() > LARGEST_EXPONENT:
-        grown = (log_p + change).logsumexp(-1)
-    else:
-        grown = _expectation(p, change.exp_()).log()
-    return (grown - mean).mean(1)
+    def __init__(self, log_p: Float[Tensor, "document pos vocab"]) -> None:
+        n_positions = log_p.shape[0] * log_p.shape[1]
+        self.tokens = max(1, PART_BYTES // (log_p.itemsize * n_positions))
+        self.log_p = self.parts_of(log_p)
+        self.p = [part.exp() for part in self.log_p]
+        self.memory = log_p.new_empty(2, n_positions * self.tokens)
 
+    def parts_of(self, x: Float[Tensor, "*axes vocab"]) -> list[Float[Tensor, "*axes tokens"]]:
+        """Cut so small that what is done to a part stays in the processor's cache."""
+        return [part.contiguous() for part in x.split(self.tokens, -1)]
 
-def _expectation(
-    p: Float[Tensor, "document pos vocab"], x: Float[Tensor, "document pos vocab"]
-) -> Float[Tensor, "document pos"]:
-    return (p[..., None, :] @ x[..., None])[..., 0, 0]
+    def expectation(
+        self, of_tokens: Sequence[Float[Tensor, "width tokens"]]
+    ) -> Float[Tensor, "document pos width"]:
+        parts = zip(self.p, of_tokens, strict=True)
+        return torch.stack([p @ part.t() for p, part in parts]).sum(0)
+
+    def room(self, part: int) -> tuple[Tensor, Tensor]:
+        """Two arrays [document, pos, tokens] of a part, whose memory all parts share."""
+        shape = self.p[part].shape
+        first, second = self.memory[:, : self.p[part].numel()]
+        return first.view(shape), second.view(shape)
+
+    def divergence(
+        self,
+        changes: Callable[[int], Iterator[Float[Tensor, "document pos tokens"]]],
+        means: Float[Tensor, "change document pos"],
+    ) -> Float[Tensor, "change document pos"]:
+        """KL divergence from these probabilities to what they become when the logits change.
+
+        With x for the change it is log E[exp(x)] - E[x], both under p. changes: one x of each part
+        of the vocabulary after the other, to be used up; made anew by each call. means: E[x].
+        """
+        grown = torch.zeros_like(means)
+        for part, p in enumerate(self.p):
+            for of_change, x in zip(grown, changes(part), strict=True):
+                of_change += (p[..., None, :] @ x.expm1_()[..., None])[..., 0, 0]
+        if bool(grown.isfinite().all()):
+            return grown.log1p() - means
+        totals = [
+            torch.stack([(log_p + x).logsumexp(-1) for x in changes(part)])
+            for part, log_p in enumerate(self.log_p)
+        ]
+        return torch.stack(totals).logsumexp(0) - means
 
 
 def _along_unembedding(
     done: Run,
-    layer: Layer,
-    head: int,
-    mean: Float[Tensor, "query d_model"],
+    w_out: Float[Tensor, "head d_head d_model"],
+    mean_z: Float[Tensor, "query head d_head"],
     unit: Float[Tensor, "document source d_model"],
-) -> Float[Tensor, "document query source"]:
+) -> Float[Tensor, "document head query source"]:
     """v_s W_O less the head's mean output, along the unembedding of each source token s."""
-    values = done.inputs["v"][:, 0, :, head].to(unit.dtype)
-    through = ((values @ layer.w_out[head].to(unit.dtype)) * unit).sum(-1)
-    of_mean = einsum(mean, unit, "query d_model, document source d_model -> document query source")
-    return rearrange(through, "document source -> document 1 source") - of_mean
+    values = done.inputs["v"][:, 0].to(unit.dtype)  # [document, source, head, d_head]
+    readers = einsum(
+        unit,
+        w_out,
+        "document source d_model, head d_head d_model -> document source head d_head",
+    )
+    through = (values * readers).sum(-1)
+    of_mean = einsum(
+        mean_z,
+        readers,
+        "query head d_head, document source head d_head -> document head query source",
+    )
+    return rearrange(through, "document source head -> document head 1 source") - of_mean

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from circuitbook.circuits.batches import at_end, first_difference, metric_of_stream, window
 from circuitbook.heads.names import Head
-from circuitbook.model.network import Layer, Network, attention_pattern, keys_and_values, run
+from circuitbook.model.network import Layer, Network, Prefix, attention_pattern, run
 from circuitbook.tasks.base import PromptPairs
 
 ROWS = 1024  # streams that go through an MLP at a time: their hidden layer stays in the cache
@@ -104,15 +104,19 @@ class FirstPass:
 def first_pass(
     network: Network,
     pairs: PromptPairs,
+    before: Prefix,
     places: Places,
     first_read: int,
     watch: Sequence[Head] = (),
     watched_at: Sequence[str] = (),
 ) -> FirstPass:
-    """Runs clean and corrupted prompts. places: counted from the first that differs in any."""
+    """Runs clean and corrupted prompts.
+
+    before: keys and values of the positions before the first that differs in any; places are
+    counted from that.
+    """
     device = network.w_embed.device
     start, stop = window(pairs)
-    before = keys_and_values(network, pairs.clean[:, :start].to(device))
     both = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, start:stop].to(device)
     end = (pairs.end - start).to(device)
     at = places.prompt, places.position

@@ -35,6 +35,7 @@ from circuitbook.circuits.batches import (
     metric_of_stream,
     window,
 )
+from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.heads.names import Head, head_name
 from circuitbook.heads.passes import (
     FirstPass,
@@ -107,10 +108,13 @@ def path_patch(
     to_logits = targets[0].kind == "final"
     at = patched_places(pairs, "END" if to_logits else receiver_at, sender_at)
     first_read = min(target.layer for target in targets)
+    prefixes = Prefixes(network, pairs, memory // 8)
     for rows in _prompts_at_once(model, pairs, at, n_layers - first_read, memory):
         part = pairs.subset(rows)
         # Clean, until a sender reaches something
-        clean = first_pass(network, part, _places(part, at, rows), first_read, watch, watched_at)
+        before = prefixes.before(rows, window(part)[0])
+        spots = _places(part, at, rows)
+        clean = first_pass(network, part, before, spots, first_read, watch, watched_at)
         metric[:, rows] = clean.metric.to("cpu", dtype)
         attention[..., rows] = clean.from_end.to("cpu", dtype)
         for group in _groups(clean, len(order), to_logits):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from circuitbook.model.loaded import Model
 from circuitbook.stats import (
@@ -32,6 +33,7 @@ from circuitbook.tasks.base import Task
 from circuitbook.tasks.registry import TASKS, get_task
 from circuitbook.tasks.sequences import ordinary_tokens
 
+AT_ONCE = 16  # sequences whose logits are there at the same time: real vocabularies are large
 REPETITION = "repetition"  # not a task of the paper: are repeated random sequences predicted?
 
 
@@ -94,20 +96,18 @@ def repetition(model: Model, n: int = 64, length: int = 24, seed: int = 42) -> p
     sequence = pool[
         torch.randint(len(pool), (n, length), generator=torch.Generator().manual_seed(seed))
     ]
-    tokens = torch.cat([sequence, sequence], dim=1).to(model.device)  # one line, said twice
-    logp = model.logits(tokens)[:, :-1].float().log_softmax(-1)
-    hit = logp.gather(2, tokens[:, 1:, None])[..., 0]
-    first, second = hit[:, : length - 1].mean(1), hit[:, length:].mean(1)
-    right = (logp[:, length:].argmax(-1) == tokens[:, length + 1 :]).float().mean(1)
-    return pd.DataFrame(
-        {
-            "prompt": range(n),
-            "first": first.cpu(),
-            "second": second.cpu(),
-            "metric": (second - first).cpu(),
-            "accuracy": right.cpu(),
-        }
-    )
+    columns: dict[str, list[Tensor]] = {"first": [], "second": [], "accuracy": []}
+    for part in sequence.to(model.device).split(AT_ONCE):
+        tokens = torch.cat([part, part], dim=1)  # one line, said twice
+        logp = model.logits(tokens)[:, :-1].float().log_softmax(-1)
+        hit = logp.gather(2, tokens[:, 1:, None])[..., 0]
+        right = logp[:, length:].argmax(-1) == tokens[:, length + 1 :]
+        columns["first"].append(hit[:, : length - 1].mean(1))
+        columns["second"].append(hit[:, length:].mean(1))
+        columns["accuracy"].append(right.float().mean(1))
+    measured = pd.DataFrame({name: torch.cat(parts).cpu() for name, parts in columns.items()})
+    gain = measured["second"] - measured["first"]
+    return measured.assign(prompt=range(n), metric=gain)
 
 
 def measure_abilities(

@@ -116,8 +116,16 @@ class Chapter:
     @cached_property
     def abilities(self) -> pd.DataFrame:
         """Answers to every task and to repeated random sequences: see `measure_abilities`."""
-        tasks = [*self.tasks, REPETITION]
-        return measure_abilities(self.suite, self.models, tasks, self.store, **self.where)
+        return self._answers([*self.tasks, REPETITION])
+
+    @cached_property
+    def answers(self) -> pd.DataFrame:
+        """Answers to every task alone: see `measure_abilities`."""
+        return self._answers(self.tasks)
+
+    def _answers(self, tasks: Sequence[str]) -> pd.DataFrame:
+        n = self.recipe.ability_prompts
+        return measure_abilities(self.suite, self.models, tasks, self.store, n=n, **self.where)
 
     @cached_property
     def next_words(self) -> pd.DataFrame:

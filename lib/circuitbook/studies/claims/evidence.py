@@ -95,7 +95,15 @@ def measure_evidence(
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     models = tuple(dict.fromkeys([*main, *(name for group in seeds for name in group)]))
     where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
-    answers = measure_abilities(suite, list(models), [*tasks, REPETITION], store, steps, **where)
+    answers = measure_abilities(
+        suite,
+        list(models),
+        [*tasks, REPETITION],
+        store,
+        steps,
+        n=recipe.ability_prompts,
+        **where,
+    )
     heads = measure_heads(suite, models, store, recipe, steps, text=text, **where)
     circuits = measure_circuits(suite, models, tasks, store, recipe, steps, **where)
     head_classes = measure_head_classes(suite, heads, circuits, store, recipe, **where)

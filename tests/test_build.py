@@ -402,12 +402,34 @@ def test_another_suite_is_measured_beside_and_waited_for(tmp_path, monkeypatch, 
     root = two_suites(tmp_path)
     execute_chapters(root, root / "_build", CHAPTERS, {})
     said = capfd.readouterr().out.splitlines()
-    assert said[0] == "[2/3] notebooks/two: executing beside the others"
+    starts = {"[1/3] notebooks/one: executing", "[2/3] notebooks/two: executing"}
+    assert set(said[:2]) == starts
     done = [line.split(":")[0] for line in said if "measurements made" in line]
     assert sorted(done[:2]) == ["[1/3] notebooks/one", "[2/3] notebooks/two"]
     assert done[2] == "[3/3] notebooks/both"
     execute_chapters(root, root / "_build", CHAPTERS, {})
     assert capfd.readouterr().out.count("up to date") == 3
+
+
+def test_the_rest_is_shared_out_and_each_has_half_of_the_cores(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr("circuitbook.publishing.build.has_gpu", lambda: False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    said = "import os; open('said', 'a').write(f'{name} {os.environ.get(\"OMP_NUM_THREADS\")}\\n')"
+    of_a = "#| parameters\nSUITE = 'a'"
+    root = book_of(
+        tmp_path,
+        one=notebook_of(of_a, WAIT_FOR, "meet('one', 'three')", f"name = 'one'; {said}"),
+        two=notebook_of("#| parameters\nSUITE = 'b'", f"name = 'two'; {said}"),
+        three=notebook_of(of_a, WAIT_FOR, "meet('three', 'one')", f"name = 'three'; {said}"),
+        four=notebook_of("#| parameters\nSUITE = 'a'\nREAL = 'b'", f"name = 'four'; {said}"),
+    )
+    chapters = [f"notebooks/{name}" for name in ("one", "two", "three", "four")]
+    execute_chapters(root, root / "_build", chapters, {})
+    lines = (root / "said").read_text().split("\n")[:-1]
+    assert sorted(lines[:3]) == ["one 3", "three 3", "two 3"]
+    assert lines[3:] == ["four None"]  # alone, with all of them
+    assert all(record_of(root / f"_build/src/{chapter}.ipynb") for chapter in chapters)
 
 
 def test_what_fails_beside_stops_the_build_with_its_message(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ from circuitbook.publishing.execute import (
 )
 from circuitbook.publishing.executions import PLACE, execution_record, record_of
 from circuitbook.publishing.fingerprints import files_in, fingerprint
-from circuitbook.publishing.jobs import Beside, Job, beside_the_others, needs, suite_of
+from circuitbook.publishing.jobs import Beside, Job, beside_the_others, has_gpu, needs, suite_of
 from circuitbook.publishing.publish import configuration
 from circuitbook.publishing.site import build_site
 from circuitbook.publishing.terminal import say, short_path
@@ -110,8 +110,8 @@ def execute_chapters(
     only: Sequence[str] | None = None,
     force: bool = False,
 ) -> None:
-    """Brings the executed copies in `out`/src up to date: those of one suite one after the other,
-    those of another one beside them (see `jobs`), and last what reads both.
+    """Brings the executed copies in `out`/src up to date, those about another suite than most
+    beside the others (see `jobs`), and last what reads both.
 
     only: names of the notebooks to bring up to date; the others keep the copy they have.
     """
@@ -125,21 +125,23 @@ def execute_chapters(
     beside = [job for job in jobs if job.chapter in apart]
     if len(beside) == len(jobs):  # nothing to be beside of
         beside = []
+    others = [job for job in jobs if job not in beside]
+    apart_suites = [suites[job.chapter] for job in beside]
+    waits = [job for job in others if needs(sources[job.chapter], job.given, apart_suites)]
+    first = [job for job in others if job not in waits]
     running = None
     try:
         if beside:
-            running = Beside(beside, out)
-            say(f"{', '.join(running.titles)}: executing beside the others")
-        others = [job for job in jobs if job not in beside]
-        apart_suites = [suites[job.chapter] for job in beside]
-        waits = [job for job in others if needs(sources[job.chapter], job.given, apart_suites)]
-        for job in [*(job for job in others if job not in waits), *waits]:
-            if running and job in waits:
-                running.wait()
-            say(f"{job.title}: executing")
-            job.execute()
+            running = Beside([*beside, *([] if has_gpu() else reversed(first))], out)
+        for job in first:
+            if running is None or running.claims.take(job):
+                job.execute()
+            if running:
+                running.check()
         if running:
             running.wait()
+        for job in waits:
+            job.execute()
     finally:
         if running:
             running.stop()

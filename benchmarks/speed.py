@@ -2,7 +2,7 @@
 same run.
 
     make bench                                   all of it; writes what the book's page shows
-    python benchmarks/speed.py --model smollm2   a real model, or the first of a suite's folder
+    python benchmarks/speed.py --only real       the part on a real model (--model names another)
     python benchmarks/speed.py --device cuda     Pythia's shapes, 70m to 12b, on a GPU
 
 Random weights; prompts are IOI in the mini suite's language, 14 to 20 tokens, about as long as
@@ -145,11 +145,64 @@ def real_case(name: str, prompts: int = 16, points: int = 5, repeat: int = 3) ->
         results[kind] = {
             "seconds": min(ours),
             "plain": min(theirs),
+            "units": units,
             "ratio": min(ours) / units / min(theirs),
             "peak_gb": peak_gb("cpu"),
         }
         print(kind, {k: round(v, 3) for k, v in results[kind].items()}, flush=True)
     return results
+
+
+def busy_case(name: str, prompts: int = 16, repeat: int = 3) -> dict:
+    """Seconds of the same work alone, and while every core has another process to run as well.
+
+    "spinning": the same with threads that spin for each other, torch's default.
+    """
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import speed; "
+        f"print('SECONDS', speed.seconds_of_attribution({name!r}, {prompts}, {repeat}))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "lib")}
+    environment.pop("OMP_NUM_THREADS", None)
+
+    def seconds(**settings: str) -> float:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True,
+            text=True,
+            env=environment | settings,
+            check=True,
+        )
+        return float(done.stdout.split("SECONDS")[1])
+
+    alone, spinning_alone = seconds(), seconds(OMP_WAIT_POLICY="ACTIVE")
+    others = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count())
+    ]
+    try:
+        busy, spinning_busy = seconds(), seconds(OMP_WAIT_POLICY="ACTIVE")
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+    result = {
+        "model": name,
+        "alone": alone,
+        "busy": busy,
+        "spinning_alone": spinning_alone,
+        "spinning_busy": spinning_busy,
+    }
+    print("busy", {k: v if isinstance(v, str) else round(v, 3) for k, v in result.items()})
+    return result
+
+
+def seconds_of_attribution(name: str, prompts: int, repeat: int) -> float:
+    """The best of a few attributions of a suite's first model, "mini" or as `load_real`."""
+    from circuitbook import attribute, get_task
+
+    model = load_real(name)
+    pairs = get_task("ioi").prompts(model.tokenizer, n=prompts)
+    return best(lambda: attribute(model, pairs, rule="midpoint", points=5), repeat)
 
 
 def best(work, repeat: int) -> float:
@@ -307,7 +360,7 @@ def run_case(folder: str, **what) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--model", help="a real model: smollm2, or a suite's folder; prints only")
+    parser.add_argument("--model", help="only this real model, a suite's folder, say; prints only")
     parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument(
         "--only", help="measure one part, such as circuits, and keep the rest of the record"
@@ -354,10 +407,12 @@ def main() -> None:
                     case(shape=shape) | {"plain": case(shape=shape, kind="plain")["seconds"]}
                     for shape in shapes
                 ],
+                "real": lambda: real_case("smollm2"),
+                "busy": lambda: [busy_case("mini"), busy_case("smollm2")],
             }
             if options.only is not None and options.only not in parts:
                 parser.error(f"there is no part {options.only!r}; there are {', '.join(parts)}")
-            for shape in shapes:
+            for shape in shapes if options.only not in ("real", "busy") else ():
                 run_case(folder, kind="attribution", shape=shape)  # writes the weights
             results = {name: part() for name, part in parts.items() if options.only in (None, name)}
             if options.only:

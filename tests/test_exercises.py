@@ -22,6 +22,7 @@ FINDINGS = (
     "components",
     "after-formation",
     "algorithm",
+    "real-model",
     "stability",
 )
 
@@ -141,6 +142,12 @@ WRITTEN = [
     ("self_repair", lambda b, a, w: ((b - a) / w.mean()).mean(), "share that is lost"),
     ("effect", lambda p, c, x: (c.mean() - p.mean()) / (c.mean() - x.mean()), "wrong sign"),
     ("class_share", lambda e, c, i: e[c & i].sum() / e[i].sum(), "with their signs"),
+    (
+        "mover",
+        lambda t: t[(t["to_IO"] > 0.2) & (t["copy"] > 0.5)].sort_values("direct").iloc[-1][:2],
+        "harms most",
+    ),
+    ("mover", lambda t: t.sort_values("direct").iloc[0][["layer", "head"]], "of all heads"),
     (
         "weighted_jaccard",
         lambda a, b: (abs(a).minimum(abs(b)).sum() / abs(a).maximum(abs(b)).sum()).item(),

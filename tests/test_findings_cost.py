@@ -165,6 +165,25 @@ def test_times_over_plain_passes():
     assert table["what"][5] == "a circuit of 400 edges, with the corrupted run it starts from"
 
 
+def test_a_real_vocabulary_and_busy_cores_in_words():
+    made = {
+        "real": {
+            "to_logits": {"seconds": 3.25, "ratio": 5.317, "peak_gb": 1.5},
+            "attribution": {"seconds": 5.0, "ratio": 0.8, "peak_gb": 1.9},
+        },
+        "busy": [
+            {"model": "mini", "alone": 2, "busy": 4, "spinning_alone": 1, "spinning_busy": 60},
+            {"model": "smollm2", "alone": 2, "busy": 5, "spinning_alone": 2, "spinning_busy": 7},
+        ],
+    }
+    table = speed.real_ratios(made)
+    assert table["plain passes"].tolist() == ["0.8", "5.32"]
+    assert table["our aim: at most"].tolist() == ["0.7", "4"]
+    said = speed.beside_others(made)
+    assert "2.0 times as long for mini-xs (60.0 times" in said
+    assert "2.5 times as long for SmolLM2-135M (3.5 times" in said
+
+
 def test_where_the_speed_was_measured_and_what_it_needs():
     made = recorded_speed() | {
         "date": "2026-01-02",

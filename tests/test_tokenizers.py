@@ -1,6 +1,7 @@
 """The tasks with tokenizers of every kind: what is asked reads as English, with its answers."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from circuitbook.heads.successor import successor_pairs
 from circuitbook.store import measurement_key
 from circuitbook.studies.abilities import answers_to
 from circuitbook.studies.answer_readers import read_answers
+from circuitbook.studies.chapter import open_chapter
 from circuitbook.tasks import TASKS, get_task
 from circuitbook.tasks.greater_than import NINES
 from circuitbook.tasks.lexicon import ENGLISH
@@ -436,6 +438,21 @@ def test_prepend_bos_moves_everything_by_one(kind, task):
     assert pairs.subset([3, 4]).prepend_bos and "begin-of-sequence" in repr(pairs)
     again = get_task(task).prompts(tokenizer, 30, seed=2)  # what is remembered is without it
     assert torch.equal(again.clean, plain.clean) and not again.prepend_bos
+
+
+def test_a_suite_that_wants_bos_gets_it_in_every_measurement(digit_model, tmp_path):
+    """Chapters, whose measurements make their own prompts, are told by the suite alone."""
+    folder = shutil.copytree(digit_model.folder.parents[1], tmp_path / "suite")
+    chosen = {"suite": str(folder), "tasks": ["ioi"], "tokens_per_step": 1}
+    chosen |= {"device": "cpu", "store": str(tmp_path / "store")}
+    chapters = {bos: open_chapter(**chosen, prepend_bos=bos) for bos in (False, True)}
+    model = chapters[True].suite.checkpoint("run", 1).load()
+    assert get_task("ioi").prompts(model.tokenizer, 3).prepend_bos
+    assert not get_task("ioi").prompts(model.tokenizer, 3, prepend_bos=False).prepend_bos
+    plain, with_bos = (chapters[bos].answers["metric"] for bos in (False, True))
+    assert (plain != with_bos).mean() > 0.9
+    (folder / "suite.json").write_text('{"prepend_bos": true}')
+    assert open_chapter(**chosen).answers["metric"].equals(with_bos)
 
 
 def test_prepend_bos_needs_one_and_is_in_the_key():

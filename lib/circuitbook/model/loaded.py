@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+PREPEND_BOS = "prepend_bos"  # among a tokenizer's settings: see `Suite.prepend_bos`
 BATCH_BYTES = 1 << 30  # what the activations of one batch may take in Model.logits
 
 
@@ -41,6 +42,9 @@ class CheckpointLike(Protocol):
 
     @property
     def prefer(self) -> str: ...
+
+    @property
+    def prepend_bos(self) -> bool: ...
 
     def fetch(self) -> Path: ...
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel
 
 from circuitbook.model.devices import check_device
-from circuitbook.model.loaded import CheckpointLike, Model
+from circuitbook.model.loaded import PREPEND_BOS, CheckpointLike, Model
 from circuitbook.model.memory import refuse_what_cannot_fit
 from circuitbook.model.progress import no_progress_bars
 from circuitbook.model.shape import ARCHITECTURES, count_parameters, shape_of, transformers_class
@@ -74,6 +74,8 @@ def read_model(
     tokenizer = AutoTokenizer.from_pretrained(
         tokenizer_folder(folder), trust_remote_code=False, local_files_only=True
     )
+    if checkpoint.prepend_bos:
+        tokenizer.init_kwargs[PREPEND_BOS] = True
     return Model(
         checkpoint=checkpoint,
         hf_model=hf_model,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -33,10 +34,19 @@ from circuitbook.publishing.execute import (
 )
 from circuitbook.publishing.executions import PLACE, execution_record, record_of
 from circuitbook.publishing.fingerprints import files_in, fingerprint
-from circuitbook.publishing.jobs import Beside, Job, beside_the_others, has_gpu, needs, suite_of
+from circuitbook.publishing.jobs import (
+    Beside,
+    Job,
+    beside_the_others,
+    environment_of,
+    has_gpu,
+    needs,
+    suite_of,
+)
 from circuitbook.publishing.publish import configuration
 from circuitbook.publishing.site import build_site
 from circuitbook.publishing.terminal import say, short_path
+from circuitbook.publishing.warm import warm_kernels
 from circuitbook.store.files import write_atomically
 from circuitbook.weights.hash_memory import HASHES
 
@@ -130,21 +140,22 @@ def execute_chapters(
     waits = [job for job in others if needs(sources[job.chapter], job.given, apart_suites)]
     first = [job for job in others if job not in waits]
     running = None
-    try:
-        if beside:
-            running = Beside([*beside, *([] if has_gpu() else reversed(first))], out)
-        for job in first:
-            if running is None or running.claims.take(job):
-                job.execute()
+    with warm_kernels(environment_of(jobs)) if len(jobs) > 1 else contextlib.nullcontext():
+        try:
+            if beside:
+                running = Beside([*beside, *([] if has_gpu() else reversed(first))], out)
+            for job in first:
+                if running is None or running.claims.take(job):
+                    job.execute()
+                if running:
+                    running.check()
             if running:
-                running.check()
-        if running:
-            running.wait()
-        for job in waits:
-            job.execute()
-    finally:
-        if running:
-            running.stop()
+                running.wait()
+            for job in waits:
+                job.execute()
+        finally:
+            if running:
+                running.stop()
 
 
 def _jobs(

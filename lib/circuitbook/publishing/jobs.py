@@ -31,7 +31,9 @@ from circuitbook.publishing.execute import (
     duration,
     execute_notebook,
 )
+from circuitbook.publishing.kernel import kernel_environment
 from circuitbook.publishing.terminal import say
+from circuitbook.publishing.warm import warm_kernels
 from circuitbook.store.files import write_atomically
 
 OF_A_SUITE = "SUITE"  # the parameter that says what a chapter is about
@@ -74,6 +76,11 @@ class Job:
             f"{self.title}: {duration(record['seconds'])}, {uses['measured']} measurements made, "
             f"{uses['used'] - uses['measured']} read from the store"
         )
+
+
+def environment_of(jobs: Sequence[Job]) -> dict[str, str]:
+    """What the kernels of these jobs have in common."""
+    return dict(os.environ) | kernel_environment(jobs[0].target.with_suffix(".trace"))
 
 
 def suite_of(notebook: NotebookNode, given: Mapping[str, object]) -> object:
@@ -204,10 +211,11 @@ def main(order: str, failure: str, claims: str, parent: str) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
     try:
-        for fields in json.loads(Path(order).read_text(encoding="utf8")):
-            job = Job(**fields)
-            if Claims(Path(claims)).take(job):
-                job.execute()
+        jobs = [Job(**fields) for fields in json.loads(Path(order).read_text(encoding="utf8"))]
+        with warm_kernels(environment_of(jobs)):
+            for job in jobs:
+                if Claims(Path(claims)).take(job):
+                    job.execute()
     except BuildError as error:
         Path(failure).write_text(str(error), encoding="utf8")
         return 1

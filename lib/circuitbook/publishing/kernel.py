@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
 from circuitbook.paths import PACKAGE
+from circuitbook.publishing.warm import WarmProvisioner
 from circuitbook.threads import waiting_policy
 
 
@@ -36,7 +38,7 @@ def measurements(trace: Path) -> dict[str, float]:
     return {"used": len(seconds), "measured": len(new), "seconds": round(sum(seconds.values()), 1)}
 
 
-def _kernel_environment(trace: Path) -> dict[str, str]:
+def kernel_environment(trace: Path) -> dict[str, str]:
     """Makes the kernel the same for everybody: this package, no start-up files of the user, figures
     in the page."""
     library = str(PACKAGE.parent)
@@ -104,6 +106,11 @@ def _this_python(environment: dict[str, str], output: TextIO) -> type[AsyncKerne
         kernel_spec = property(lambda self: spec)
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            if self.provisioner is None:
+                self.provisioner = WarmProvisioner(
+                    kernel_id=str(uuid.uuid4()), kernel_spec=spec, parent=self
+                )
+                self.provisioner.output = output
             await super().start_kernel(
                 **options, stdout=output, stderr=output
             )  # what bypasses the cells
@@ -127,7 +134,7 @@ class _Engine(NBClientEngine):
         stderr_file: TextIO,
         **options: Any,
     ) -> None:
-        manager = _this_python(_kernel_environment(trace), stderr_file)
+        manager = _this_python(kernel_environment(trace), stderr_file)
         with (
             tempfile.TemporaryDirectory(prefix="circuitbook-") as private,
             _ticking(nb_man.pbar, trace, title),

@@ -10,7 +10,7 @@ from pathlib import Path
 from circuitbook.paths import DATA
 
 PARTS = {
-    *("ratio", "memory", "circuits", "prompts", "points", "length", "models"),
+    *("ratio", "memory", "circuits", "prompts", "points", "length", "models", "real", "busy"),
     *("date", "machine", "versions"),
 }
 

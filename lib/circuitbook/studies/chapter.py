@@ -206,15 +206,18 @@ def open_chapter(
     dtype: str = "float32",
     store: str | None = None,
     tokens_per_step: int | None = None,
+    prepend_bos: bool = False,
     needs: Sequence[str] = (),
 ) -> Chapter:
     """Checks a notebook's parameters (see `select`) and opens its store.
 
     prompts: how many, {task: how many}, or "few" (see `Recipe.shortened`), in place of the recipe's
-    numbers. needs: tasks that the chapter is about. ValueError in one line for a parameter that is
-    wrong.
+    numbers. prepend_bos: see `Suite`. needs: tasks that the chapter is about. ValueError in one
+    line for a parameter that is wrong.
     """
-    chosen = select(suite, models, steps, tasks, device, dtype, tokens_per_step)
+    chosen = select(
+        suite, models, steps, tasks, device, dtype, tokens_per_step, prepend_bos=prepend_bos
+    )
     for task in needs:
         if task not in chosen.tasks:
             raise ValueError(f"TASKS must name {task!r}, which this chapter is about")

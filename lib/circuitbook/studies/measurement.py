@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from circuitbook.model.loaded import Model
+from circuitbook.model.loaded import PREPEND_BOS, Model
 from circuitbook.model.loading import read_model
 from circuitbook.store import Key, Store, measurement_key
 from circuitbook.suites import Checkpoint, Suite
@@ -51,8 +51,15 @@ class Measurer:
 
     @cached_property
     def identities(self) -> list[dict[str, object]]:
-        """Of each checkpoint: model, step, and hashes of weights, config and tokenizer."""
-        return [{"model": one.model, "step": one.step} | one.identity for one in self.checkpoints]
+        """Of each checkpoint: model, step, hashes of weights, config and tokenizer; and that its
+        prompts begin with a begin-of-sequence token, if they do.
+        """
+        return [
+            {"model": one.model, "step": one.step}
+            | one.identity
+            | ({PREPEND_BOS: True} if one.prepend_bos else {})
+            for one in self.checkpoints
+        ]
 
     def key(self, kind: str, measure: Callable, **what: object) -> Key:
         """The key of `measure(*models, **what)`."""

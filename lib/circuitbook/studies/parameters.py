@@ -61,6 +61,7 @@ def select(
     dtype: str = "float32",
     tokens_per_step: int | None = None,
     keep_doubles: bool = False,
+    prepend_bos: bool = False,
 ) -> Selection:
     """Checks parameters and fills in what is left open.
 
@@ -69,12 +70,14 @@ def select(
     ("paper", "sparse", ...; see `Suite.schedule`), or None for all; every model must have them.
     `device`: "auto" takes a GPU where there is one. `tokens_per_step`: for a suite that does not
     say so itself. Steps whose weights are those of another step (see `integrity`) are left out,
-    unless `keep_doubles`, which then asks no hub. Errors: ValueError or the suite's own, one line
-    each, naming the parameter.
+    unless `keep_doubles`, which then asks no hub. `prepend_bos`: see `Suite`. Errors: ValueError or
+    the suite's own, one line each, naming the parameter.
     """
     chosen = load_suite(suite)
     if tokens_per_step is not None:
         chosen = replace(chosen, tokens_per_step=tokens_per_step)
+    if prepend_bos:
+        chosen = replace(chosen, prepend_bos=True)
     if chosen.tokens_per_step is None:
         raise ValueError(
             f"suite {chosen.name} does not say how many tokens a training step has: give "

@@ -28,6 +28,8 @@ class Checkpoint:
     tokens_seen: int | None
     """Tokens that the model was trained on until then; None where the suite does not say."""
     source: Source = field(repr=False)
+    prepend_bos: bool = False
+    """As `Suite.prepend_bos`."""
 
     def fetch(self) -> Path:
         """Local folder with config.json, weights and tokenizer, downloaded first, or HubError."""
@@ -85,6 +87,9 @@ class Suite:
     description: str = field(default="", repr=False)
     schedules: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)
     """Steps by the name of their schedule, besides "all"."""
+    prepend_bos: bool = False
+    """Whether the prompts of tasks get the tokenizer's begin-of-sequence token in front, as models
+    are used that were trained with one. Off, as in the paper."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -107,7 +112,12 @@ class Suite:
         step = int(step)  # a numpy integer would overflow below
         tokens = None if self.tokens_per_step is None else step * self.tokens_per_step
         return Checkpoint(
-            suite=self.name, model=model, step=step, tokens_seen=tokens, source=self.source
+            suite=self.name,
+            model=model,
+            step=step,
+            tokens_seen=tokens,
+            source=self.source,
+            prepend_bos=self.prepend_bos,
         )
 
     def schedule(self, model: str, name: str = "all") -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from circuitbook.model.loaded import PREPEND_BOS
 from circuitbook.tasks.metrics import METRICS, accuracy, logit_difference, probabilities, rank
 from circuitbook.tasks.remembering import remembered
 
@@ -153,6 +154,11 @@ class PromptPairs:
 # ------------------------------------------------------------------ tasks
 
 
+def wants_bos(tokenizer: PreTrainedTokenizerBase, asked: bool | None = None) -> bool:
+    """Whether prompts get a begin-of-sequence token: as asked, or as the model was loaded."""
+    return bool(tokenizer.init_kwargs.get(PREPEND_BOS)) if asked is None else asked
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """A task by name."""
@@ -181,7 +187,7 @@ class Task:
         n: int,
         seed: int = 42,
         *,
-        prepend_bos: bool = False,
+        prepend_bos: bool | None = None,
         **options: object,
     ) -> PromptPairs:
         """`n` prompt pairs for a tokenizer, the same for the same seed on every machine.
@@ -191,7 +197,8 @@ class Task:
         the other tasks always give `n`. Words that the tokenizer does not write as one token, where
         the task needs one, are left out: see `PromptPairs.left_out`; ValueError if too few remain.
         prepend_bos: with the tokenizer's begin-of-sequence token in front of every prompt, as
-        models are used that were trained with one; off, as in the paper. ValueError if it has none.
+        models are used that were trained with one. ValueError if it has none. None: as the model
+        was loaded (see `Suite.prepend_bos`); off, as in the paper, unless it was asked for there.
         `options`: ioi corruption="swap" | "abc" | "order" | "token"; sva kinds=...,
         mismatched_only=..., strict=...
         """
@@ -210,7 +217,7 @@ class Task:
             return self.make(tokenizer, n, np.random.default_rng(seed), **options)
 
         pairs = remembered(make, self, tokenizer, n, seed, options)
-        return self.with_bos(pairs, tokenizer) if prepend_bos else pairs
+        return self.with_bos(pairs, tokenizer) if wants_bos(tokenizer, prepend_bos) else pairs
 
     def with_bos(self, pairs: PromptPairs, tokenizer: PreTrainedTokenizerBase) -> PromptPairs:
         """The same pairs with the begin-of-sequence token in front. ValueError if there is none."""

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from circuitbook.tasks.base import PromptPairs
+from circuitbook.tasks.base import PromptPairs, wants_bos
 from circuitbook.tasks.greater_than import BALANCED, TASK, draw, spelling_of
 from circuitbook.tasks.metrics import probabilities
 from circuitbook.tasks.texts import build
@@ -41,7 +41,7 @@ class GivesLogits(Protocol):
 
 @torch.no_grad()
 def two_digit_answers(
-    model: GivesLogits, *, n: int, seed: int = 42, prepend_bos: bool = False
+    model: GivesLogits, *, n: int, seed: int = 42, prepend_bos: bool | None = None
 ) -> pd.DataFrame:
     """The model's answers to `n` prompts whose start years YY go round 02 ... 98, one row each.
 
@@ -62,7 +62,7 @@ def two_digit_answers(
     prompts = draw(vocabulary, spelling, BALANCED, n, np.random.default_rng(seed))
     digits = torch.tensor(spelling.answers)
     pairs = build(TASK, tokenizer, prompts, digits, torch.ones(10, dtype=torch.int64))
-    if prepend_bos:
+    if wants_bos(model.tokenizer, prepend_bos):
         pairs = TASK.with_bos(pairs, tokenizer)
     year = torch.tensor(pairs.table["yy"].tolist())
     right, wrong = _right_and_wrong(model, pairs, pairs.clean, year)

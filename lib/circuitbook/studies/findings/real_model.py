@@ -13,6 +13,7 @@ from circuitbook.studies.claims.algorithm import NEEDED
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.findings.algorithm import STAGE_TITLES
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
+from circuitbook.suites import Suite
 from circuitbook.tasks import get_task
 from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels
 
@@ -130,6 +131,13 @@ def little_mass(answers: pd.DataFrame, task: str = "sva", bar: float = 0.1) -> s
         f"together get less than {bar:.0%} of the probability, since much else than a verb may "
         "follow."
     )
+
+
+def bos_sentence(suite: Suite) -> str:
+    """Whether prompts begin with a begin-of-sequence token."""
+    if suite.prepend_bos:
+        return "Prompts begin with the beginning-of-sequence token; the paper's have none."
+    return "Prompts have no beginning-of-sequence token, as in the paper."
 
 
 def left_out_sentence(tokenizer: PreTrainedTokenizerBase, tasks: Sequence[str]) -> str:

@@ -52,6 +52,42 @@ def ratios(record: dict) -> pd.DataFrame:
     return table.assign(ratio=table["ratio"].map("{:.2f}".format))
 
 
+REAL = {  # what of the part on a real model: its words, and our aim
+    "attribution": ("attribution, 5 points, against 5 passes forward and back", "0.7"),
+    "circuit_of_500": ("a circuit of 500 edges", "0.7"),
+    "to_logits": ("path patching: every head to the logits", "4"),
+    "to_queries": ("every head to the queries of two heads, at all positions", "15"),
+    "to_queries_at_end": ("the same, at END alone", ""),
+    "head_scores": ("all scores of all heads of a checkpoint", "120"),
+}
+
+
+def real_ratios(record: dict) -> pd.DataFrame:
+    """The part on a real model: what, seconds, over plain passes, our aim, GB at the peak."""
+    rows = [
+        (what, f"{one['seconds']:.1f}", f"{one['ratio']:.3g}", aim, f"{one['peak_gb']:.1f}")
+        for name, (what, aim) in REAL.items()
+        if (one := record["real"].get(name))
+    ]
+    columns = ["what", "seconds", "plain passes", "our aim: at most", "GB at its peak"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def beside_others(record: dict) -> str:
+    """How much longer attribution takes while another process wants every core, and would."""
+    parts = [
+        f"{one['busy'] / one['alone']:.1f} times as long for {MODEL_TITLES[one['model']]} "
+        f"({one['spinning_busy'] / one['spinning_alone']:.1f} times with threads that spin)"
+        for one in record["busy"]
+    ]
+    return (
+        f"While another process wants each of the cores, attribution takes {' and '.join(parts)}."
+    )
+
+
+MODEL_TITLES = {"mini": "mini-xs", "smollm2": "SmolLM2-135M"}
+
+
 def seconds_and_memory(record: dict) -> str:
     """Seconds of attribution, and what its process needs."""
     memory = record["memory"]

@@ -22,6 +22,7 @@ from circuitbook.teaching.exercises.circuits_over_training import check_jaccard
 from circuitbook.teaching.exercises.components import check_copy_score, check_induction_score
 from circuitbook.teaching.exercises.after_formation import check_balance, check_self_repair
 from circuitbook.teaching.exercises.algorithm import check_class_share, check_effect
+from circuitbook.teaching.exercises.real_model import check_mover
 from circuitbook.teaching.exercises.stability import check_ewma, check_weighted_jaccard
 from circuitbook.teaching.exercises.common import CHECKS
 # isort: on
@@ -39,6 +40,7 @@ __all__ = [
     "check_induction_score",
     "check_jaccard",
     "check_logit_difference",
+    "check_mover",
     "check_self_repair",
     "check_weighted_jaccard",
     "CHECKS",

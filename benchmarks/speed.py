@@ -408,7 +408,7 @@ def main() -> None:
                     for shape in shapes
                 ],
                 "real": lambda: real_case("smollm2"),
-                "busy": lambda: [busy_case("mini"), busy_case("smollm2")],
+                "busy": lambda: [busy_case("mini", repeat=40), busy_case("smollm2")],
             }
             if options.only is not None and options.only not in parts:
                 parser.error(f"there is no part {options.only!r}; there are {', '.join(parts)}")

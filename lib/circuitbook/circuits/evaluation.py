@@ -22,6 +22,7 @@ from torch import Tensor
 
 from circuitbook.circuits.circuit import Circuit
 from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
+from circuitbook.circuits.not_finite import refuse_not_finite
 from circuitbook.circuits.recompute import metric_of_circuits
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
@@ -69,13 +70,7 @@ def evaluate_masks(
             metric[batch[:, None], corrupted.rows] = metric_of_circuits(
                 runs.network, runs.graph, corrupted, [masks[i] for i in batch]
             ).to(metric)
-    if not bool(metric.isfinite().all()):
-        bad = int((~metric.isfinite()).any(0).nonzero()[0])
-        raise FloatingPointError(
-            f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN or infinity on "
-            f"prompt {bad} of {pairs.task} ({pairs.table['clean'].iloc[bad]!r}) when it is "
-            f"patched, in {model.dtype}; use float32"
-        )
+    refuse_not_finite(model, pairs, metric, "when it is patched")
     return metric
 
 

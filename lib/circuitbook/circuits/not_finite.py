@@ -1,4 +1,4 @@
-"""Where NaN or infinity first appears in a model: for the error that attribution raises."""
+"""Where NaN or infinity first appears in a model: for the errors that say so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from circuitbook.circuits.batches import at_end, metric_of_stream
 from circuitbook.circuits.gradients import gradients_at
+from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.loaded import Model
 from circuitbook.model.network import Network, run
@@ -24,9 +25,7 @@ def where_not_finite(
 ) -> str:
     """A sentence that names checkpoint, prompt and layer. `rows`: the numbers of these prompts."""
     checkpoint = f"{model.checkpoint.model} at step {model.checkpoint.step}"
-    way_out = "use float32 or bfloat16"
-    if model.dtype != torch.float16:
-        way_out = "the weights of this checkpoint may be damaged"
+    way_out = way_out_of(model)
     for i, row in enumerate(rows.tolist()):
         pair = pairs.subset([i])
         if place := _place(model, network, pair, points[i]):
@@ -37,8 +36,44 @@ def where_not_finite(
     return f"{checkpoint} gives scores of {pairs.task} {beyond}"
 
 
+def refuse_not_finite(
+    model: Model, pairs: PromptPairs, metric: Float[Tensor, "*axes prompt"], when: str = ""
+) -> None:
+    """FloatingPointError that names checkpoint, prompt and layer unless each prompt's metric is
+    finite. when: what was done to the model, such as "when it is patched"."""
+    bad = (~metric.isfinite()).reshape(-1, len(pairs)).any(0).nonzero()[:, 0].cpu()
+    if not len(bad):
+        return
+    row, about = int(bad[0]), f"{model.checkpoint.model} at step {model.checkpoint.step}"
+    pair, none = pairs.subset([row]), torch.zeros(0)
+    prompt = f"prompt {row} of {pairs.task} ({pair.table['clean'].iloc[0]!r})"
+    where = f"on {prompt}"
+    with torch.no_grad():
+        if place := _place(model, network_of(model), pair, none, gradients=False):
+            where = f"in the {place.format(prompt=prompt)}"
+    raise FloatingPointError(
+        f"{about} has NaN or infinity {where}{when and ' ' + when} in {model.dtype}; "
+        f"{way_out_of(model)}"
+    )
+
+
+def way_out_of(model: Model) -> str:
+    """What to do about a model that gives NaN or infinity; a weight that holds such is named."""
+    for name, weight in model.hf_model.named_parameters():
+        if not _finite(weight):
+            return f"its weight {name} is not finite: restore or download this checkpoint"
+    if model.dtype == torch.float16:
+        return "use float32 or bfloat16"
+    return "use float32 or float64" if model.dtype != torch.float64 else "no dtype holds more"
+
+
 def _place(
-    model: Model, network: Network, pair: PromptPairs, points: Float[Tensor, " version"]
+    model: Model,
+    network: Network,
+    pair: PromptPairs,
+    points: Float[Tensor, " version"],
+    *,
+    gradients: bool = True,
 ) -> str | None:
     """What is not finite in the runs of one prompt, with {prompt} where its name belongs."""
     clean = network.embed(pair.clean.to(model.device))
@@ -57,10 +92,12 @@ def _place(
         last = done.out
     if not _finite(metric_of_stream(network, pair, at_end(last, end))):
         return f"logits, after layer {layer}, on {{prompt}}"
+    if not gradients:
+        return None
     weights = torch.ones(1, len(versions), device=model.device)
-    gradients = gradients_at(network, pair, embeddings, 0, [], end, weights).layers
-    for layer in reversed(range(len(gradients))):
-        if not gradients[layer].all_finite():
+    layers = gradients_at(network, pair, embeddings, 0, [], end, weights).layers
+    for layer in reversed(range(len(layers))):
+        if not layers[layer].all_finite():
             return f"gradients of layer {layer} on {{prompt}}"
     return None
 

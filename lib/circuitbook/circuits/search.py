@@ -17,12 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float64
 
 from circuitbook.circuits.attribution import Scores
 from circuitbook.circuits.circuit import NOT_DONE, Circuit
 from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
 from circuitbook.circuits.faithfulness import Curve, check_settings, grid_sizes
+from circuitbook.circuits.not_finite import refuse_not_finite
 from circuitbook.circuits.selection import edge_order, first_edges
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
@@ -159,6 +161,7 @@ def task_not_done(
     and 0: their 95 % bootstrap intervals over prompts. Needs no scores.
     """
     baselines = (runs or CorruptedRuns(model, pairs)).baselines()
+    refuse_not_finite(model, pairs, torch.stack(baselines))
     clean, corrupted = (metric.double().numpy() for metric in baselines)
     name = pairs.metric_name.replace("_", " ")
     reason = _doubt(clean, min_metric, f"its {name} is") or _doubt(

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.circuits.batches import at_end, check_pairs, metric_of_stream
+from circuitbook.circuits.not_finite import refuse_not_finite
 from circuitbook.heads.names import Head
 from circuitbook.heads.path_patching import source_of
 from circuitbook.heads.unembedding import answer_directions, folded_unembedding
@@ -93,10 +94,12 @@ def ablate(
         return z
 
     ablated = list(run(network, network.embed(both[:, :1]), edit=take_out))
+    before, after = (_logit_difference(network, pairs, done, end) for done in (runs, ablated))
+    refuse_not_finite(model, pairs, torch.stack([before, after]), "when heads are taken out")
     return Ablated(
         heads=tuple(heads),
-        before=_logit_difference(network, pairs, runs, end),
-        after=_logit_difference(network, pairs, ablated, end),
+        before=before,
+        after=after,
         direct_before=_direct_effects(network, runs, end, scale, direction),
         direct_after=_direct_effects(network, ablated, end, scale, direction),
     )

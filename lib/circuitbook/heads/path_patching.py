@@ -35,6 +35,7 @@ from circuitbook.circuits.batches import (
     metric_of_stream,
     window,
 )
+from circuitbook.circuits.not_finite import refuse_not_finite
 from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.heads.names import Head, head_name
 from circuitbook.heads.passes import (
@@ -135,11 +136,7 @@ def path_patch(
                     ).to("cpu", dtype)
                 patched = metric_of_stream(network, part.subset(group), streams)
                 metric[cells] = patched.t().to("cpu", dtype)
-    if not bool(metric.isfinite().all()):
-        raise FloatingPointError(
-            f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN or infinity on "
-            f"{pairs.task} when it is patched, in {model.dtype}; use float32"
-        )
+    refuse_not_finite(model, pairs, metric, "when it is patched")
     return PathPatched(
         senders=tuple(graph.source_names[_row(graph, sender)] for sender in sources),
         metric=metric,

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from circuitbook.circuits.not_finite import refuse_not_finite
 from circuitbook.model.loaded import Model
 from circuitbook.stats import (
     Emergence,
@@ -73,12 +74,8 @@ def answers_to(
         for name, value in values.items():
             columns.setdefault(name, []).append(value.float().cpu())
     measured = pd.DataFrame({name: torch.cat(parts).numpy() for name, parts in columns.items()})
-    bad = measured["metric"].isna()
-    if bad.any():
-        raise FloatingPointError(
-            f"{model.checkpoint.model} at step {model.checkpoint.step} gives NaN on "
-            f"{int(bad.sum())} of {len(bad)} {task.name} prompts in {model.dtype}; use float32"
-        )
+    for name in ("metric", "corrupted_metric"):
+        refuse_not_finite(model, pairs, torch.tensor(measured[name].to_numpy()))
     table = pd.concat([pairs.table.reset_index(drop=True), measured], axis=1)
     return table.rename_axis("prompt").reset_index()
 

@@ -42,7 +42,7 @@ from circuitbook.model.architectures import network_of
 from circuitbook.model.loaded import Model
 from circuitbook.recipes import HeadSettings, Recipe, get_recipe
 from circuitbook.store import Store
-from circuitbook.studies.measurement import Steps, as_array, at_checkpoints
+from circuitbook.studies.measurement import Steps, as_array, at_checkpoints, refuse_arrays
 from circuitbook.suites import Suite
 from circuitbook.tasks import ioi
 from circuitbook.tasks.lexicon import STORIES, lexicon_for
@@ -111,7 +111,7 @@ class HeadScores:
             if "cspa_kept" not in self.arrays:
                 return np.full(len(self.heads), np.nan)
             kept, ablated = mean(self.arrays["cspa_kept"]), mean(self.arrays["cspa_ablated"])
-            return np.where(ablated > 1e-9, 1 - kept / np.maximum(ablated, 1e-9), 0.0)
+            return np.where(ablated <= 1e-9, 0.0, 1 - kept / np.maximum(ablated, 1e-9))
         if kind == "direct":
             clean, corrupted = (mean(self.arrays[name][None]) for name in ("clean", "corrupted"))
             return (mean(self.arrays["direct"]) - clean) / (clean - corrupted)
@@ -284,7 +284,13 @@ def score_heads(
     model: Model, settings: HeadSettings, seed: int = 42, text: str | None = None
 ) -> dict[str, np.ndarray]:
     """All scores of one model's heads, without a store: see `HeadScores.arrays`."""
-    return _assembled(settings, seed, text, lambda kind, function, **what: function(model, **what))
+
+    def measured(kind: str, function: Callable, **what: Any) -> dict[str, np.ndarray]:
+        arrays = function(model, **what)
+        refuse_arrays([model], kind, arrays, what)
+        return arrays
+
+    return _assembled(settings, seed, text, measured)
 
 
 def measure_heads(

@@ -21,13 +21,16 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from circuitbook.circuits.not_finite import refuse_not_finite, way_out_of
 from circuitbook.model.loaded import PREPEND_BOS, Model
 from circuitbook.model.loading import read_model
 from circuitbook.store import Key, Store, measurement_key
 from circuitbook.suites import Checkpoint, Suite
+from circuitbook.tasks.base import Task
 
 Place = tuple[str, int]  # (model, step)
 Steps = Mapping[str, Sequence[int]]  # of each model
+PROBED = 8  # prompts on which an error looks for the layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ class Measurer:
 
         def measured() -> dict[str, np.ndarray]:
             made = {name: as_array(array) for name, array in measure(*self.models, **what).items()}
-            self._refuse_non_finite(kind, made, what)
+            refuse_arrays(self.models, kind, made, what)
             return made
 
         return self.store.arrays(self.key(kind, measure, **what), measured)
@@ -93,26 +96,37 @@ class Measurer:
 
         def measured() -> pd.DataFrame:
             made = measure(*self.models, **what)
-            self._refuse_non_finite(kind, _float_columns(made), what)
+            refuse_arrays(self.models, kind, _float_columns(made), what)
             return made
 
         return self.store.table(self.key(kind, measure, **what), measured)
 
-    def _refuse_non_finite(
-        self, kind: str, made: Mapping[str, np.ndarray], what: Mapping[str, object]
-    ) -> None:
-        for name, array in made.items():
-            if array.dtype.kind != "f" or np.isfinite(array).all():
-                continue
-            first = np.argwhere(~np.isfinite(array))[0].tolist()
-            task = getattr(what.get("task"), "name", "")
-            places = [f"{at.model} at step {at.step}" for at in self.checkpoints]
-            where = " and ".join(places) + (f", {task}" if task else "")
-            dtype = str(self.dtype).removeprefix("torch.")
-            raise FloatingPointError(
-                f"{where}: {name!r} of the {kind} is {array[tuple(first)]} at {first} in {dtype}; "
-                "use float32 (or the weights of this checkpoint are damaged)"
-            )
+
+def refuse_arrays(
+    models: Sequence[Model],
+    kind: str,
+    made: Mapping[str, np.ndarray],
+    what: Mapping[str, object],
+) -> None:
+    """FloatingPointError if an array of a measurement is not finite.
+
+    It names checkpoints, array and task, and the layer where a prompt or a weight tells it.
+    """
+    for name, array in made.items():
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            continue
+        first, task = np.argwhere(~np.isfinite(array))[0].tolist(), what.get("task")
+        places = [f"{one.checkpoint.model} at step {one.checkpoint.step}" for one in models]
+        where = " and ".join(places) + (f", {task.name}" if isinstance(task, Task) else "")
+        for model in models:  # says more, if it is the model that does not compute
+            if isinstance(task, Task):
+                pairs = task.prompts(model.tokenizer, n=PROBED)
+                refuse_not_finite(model, pairs, pairs.metric(model.logits(pairs.clean, pairs.end)))
+        dtype = str(models[0].dtype).removeprefix("torch.")
+        raise FloatingPointError(
+            f"{where}: {name!r} of the {kind} is {array[tuple(first)]} at {first} in {dtype}; "
+            f"{way_out_of(models[0])}"
+        )
 
 
 def as_array(value: object) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -27,7 +29,7 @@ class Folder:
     prefer: ClassVar[str] = "safetensors"
 
     def steps(self, model: str) -> tuple[int, ...]:
-        return tuple(steps_in(self.root / model))
+        return tuple(finished_steps(self.root / model))
 
     def fetch(self, model: str, step: int) -> Path:
         folder = self._folder(model, step)
@@ -141,6 +143,31 @@ def steps_in(folder: Path) -> dict[int, str]:
     if not folder.is_dir():
         return {}
     return by_step((path.name for path in folder.iterdir() if _holds_checkpoint(path)), folder)
+
+
+def finished_steps(folder: Path) -> dict[int, str]:
+    """`steps_in`, less the newest if that has no weights yet, of a training that still runs.
+
+    Then a warning says so. A checkpoint that is the only one, or is not the newest, counts, and
+    loading it says what it lacks.
+    """
+    steps = steps_in(folder)
+    if len(steps) > 1:
+        newest = list(steps)[-1]
+        try:
+            files_with_weights(folder / steps[newest])
+        except FileNotFoundError as error:
+            warnings.warn(f"left out, if training still runs: {error}", stacklevel=3)
+            del steps[newest]
+    return steps
+
+
+def last_weights(folder: Path) -> tuple[Path, ...]:
+    """The files of a model's newest weights; () where no step has any."""
+    for name in reversed(steps_in(folder).values()):
+        with contextlib.suppress(FileNotFoundError):
+            return files_with_weights(folder / name)
+    return ()
 
 
 def _holds_checkpoint(folder: Path) -> bool:

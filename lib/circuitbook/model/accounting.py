@@ -19,7 +19,13 @@ _BUFFERS = re.compile(
     r"|\brotary_emb\.(inv_freq|cos_cached|sin_cached)$|\bposition_ids$"
 )
 _LAYER = re.compile(r"\b(?:layers|h)\.(\d+)\.")
-_ADAPTER = re.compile(r"lora_|adapter|\bbase_layer\.|\bbase_model\.")
+_ADAPTER = re.compile(r"lora_|adapter|\bbase_layer\.")
+_STATES = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "optimizer",
+)  # what a training saves of itself
 _MODULES = ("gpt_neox.", "transformer.", "model.")  # which hold all but the unembedding
 
 
@@ -31,7 +37,8 @@ def account_for(report: Mapping[str, Any], folder: Path, n_layers: int) -> None:
     missing = sorted(report["missing_keys"])
     left_over = sorted(name for name in report["unexpected_keys"] if not _BUFFERS.search(name))
     where = f"the weights in {folder}"
-    if prefix := _prefix(left_over, missing):
+    adapter = any(_ADAPTER.search(name) for name in left_over)
+    if not adapter and (prefix := _prefix(left_over, missing)):
         raise ValueError(
             f"{where} have names that begin with {prefix!r}, as of a model that was wrapped when "
             "it was saved (torch.compile, DataParallel): save them again without, "
@@ -39,7 +46,7 @@ def account_for(report: Mapping[str, Any], folder: Path, n_layers: int) -> None:
         )
     if left_over:
         raise ValueError(
-            f"{where} hold {some(left_over)}, which the model of config.json has no place for: "
+            f"{where} hold {some(left_over)}, for which its model has no place: "
             f"{_cause(left_over, n_layers)}"
         )
     if missing:  # transformers left these at random values
@@ -70,8 +77,13 @@ def _cause(left_over: Collection[str], n_layers: int) -> str:
     layers = [int(match[1]) for name in left_over if (match := _LAYER.search(name))]
     if any(_ADAPTER.search(name) for name in left_over):
         return "they are an adapter's (LoRA); merge it into the weights and save these"
+    if any(name in _STATES for name in left_over):
+        return "this is the state of a training; save the model's weights alone"
     if layers and max(layers) >= n_layers:
-        return f"config.json says {n_layers} layers, and there are {max(layers) + 1}; mend it"
+        return (
+            f"config.json says num_hidden_layers {n_layers}, and there are {max(layers) + 1}; "
+            "mend it"
+        )
     if all(name.endswith("bias") for name in left_over):
         return "config.json denies these biases (attention_bias, mlp_bias?); mend it"
     return "config.json is another model's, or the file holds more than the model; put that right"

@@ -9,9 +9,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from circuitbook.model.progress import quiet
 from circuitbook.model.shape import ARCHITECTURES
 from circuitbook.weights.files import CONFIG
-from circuitbook.weights.json_files import read_object
+from circuitbook.weights.json_files import read_object, shown
 
 # Settings that change what a layer computes: {model_type: {setting: the value that is supported}}
 _ONLY: dict[str, dict[str, object]] = {
@@ -55,7 +56,7 @@ def read_config(folder: Path, what: str = "") -> dict[str, Any]:
     """
     file = folder / CONFIG
     config = {name: value for name, value in read_object(file).items() if name not in _OURS}
-    _check_architecture(config, what or str(file))
+    _check_architecture(config, what or str(file), file)
     for name in _QUANTISED:
         if config.pop(name, None):
             raise ValueError(
@@ -66,16 +67,18 @@ def read_config(folder: Path, what: str = "") -> dict[str, Any]:
     return config
 
 
-def _check_architecture(config: dict[str, Any], what: str) -> None:
+def _check_architecture(config: dict[str, Any], what: str, file: Path) -> None:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         known = ", ".join(f"{name!r} ({who})" for name, (_, who) in ARCHITECTURES.items())
-        raise ValueError(f"{what} is of architecture {kind!r}; these are supported: {known}")
+        raise ValueError(
+            f"{what} is of architecture {shown(kind)}; these are supported: {known} (see {file})"
+        )
     for setting, supported in _ONLY.get(kind, {}).items():
         if (value := config.get(setting, supported)) != supported:
             raise ValueError(
                 f"{what} is of architecture {kind!r} with {setting} = {value!r}; "
-                f"only {supported!r} is supported"
+                f"only {supported!r} is supported (see {file})"
             )
 
 
@@ -84,7 +87,8 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
     from transformers import AutoConfig
 
     try:
-        c: Any = AutoConfig.for_model(**config)  # knows each architecture's names and defaults
+        with quiet():
+            c: Any = AutoConfig.for_model(**config)  # knows each architecture's names and defaults
     except Exception as error:  # whatever transformers makes of a value
         raise ValueError(f"{file} cannot be used: {_one_line(error)}") from error
     name_of = {name: c.attribute_map.get(name, name) for name in (*_SIZES, *_OPEN_SIZES)}
@@ -94,7 +98,7 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
             continue
         if type(value) is not int or not 1 <= value <= most:
             raise ValueError(
-                f"{file}: {written} is {value!r}; a whole number from 1 to {most:,} is expected"
+                f"{file}: {written} is {shown(value)}; a whole number from 1 to {most:,} is needed"
             )
     heads, width = c.num_attention_heads, c.hidden_size
     if not config.get("head_dim") and width % heads:
@@ -105,7 +109,7 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
         raise ValueError(f"{file}: {heads} heads cannot share {shared} keys and values evenly")
     for name in _EPSILONS:
         if not _is_number(eps := getattr(c, name, 0.0)) or eps < 0:
-            raise ValueError(f"{file}: {name} is {eps!r}; a small number is expected")
+            raise ValueError(f"{file}: {name} is {shown(eps)}; a small number is expected")
     if config["model_type"] != "gpt2":
         _check_rotary(c, file)
 
@@ -122,18 +126,19 @@ def _check_rotary(c: Any, file: Path) -> None:
                 "change it to that if prompts are no longer"
             )
         raise ValueError(
-            f"{file}: rotary positions of type {kind!r} are not supported, only "
+            f"{file}: rotary positions of type {shown(kind)} are not supported, only "
             f"{', '.join(map(repr, _ROTARY))}{way}"
         )
     for name in ("rope_theta", "factor"):
         if not _is_number(value := rope.get(name, 1.0)) or value <= 0:
-            raise ValueError(f"{file}: {name} is {value!r}; a number above 0 is expected")
+            raise ValueError(f"{file}: {name} is {shown(value)}; a number above 0 is expected")
     share = rope.get("partial_rotary_factor", 1.0)
     d_head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    if not _is_number(share) or not 0 <= share <= 1 or int(d_head * share) % 2:
+    turned = 2 * math.ceil(int(d_head * share) / 2) if _is_number(share) and share >= 0 else -1
+    if not 0 <= turned <= d_head or (turned < d_head and c.model_type != "gpt_neox"):
         raise ValueError(
-            f"{file}: rotary positions cannot turn {share!r} of {d_head} dimensions: an even "
-            "number of dimensions is needed"
+            f"{file}: rotary positions cannot turn {shown(share)} of a head's {d_head} dimensions: "
+            "in pairs, no more than there are and, but for GPT-NeoX, all"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
 from circuitbook.model.accounting import account_for
 from circuitbook.model.config import read_config
@@ -95,6 +95,7 @@ def _read_weights(
             hf_model, report = model_class.from_pretrained(
                 folder,
                 config=AutoConfig.for_model(**config),
+                generation_config=GenerationConfig(),  # not the folder's: nothing is generated
                 dtype=dtype,
                 attn_implementation="sdpa",
                 use_safetensors=files[0].suffix == ".safetensors",
@@ -109,7 +110,7 @@ def _read_weights(
     except MemoryError:
         raise
     except Exception as error:  # many kinds, of safetensors, torch and transformers
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
             f"the weights in {folder} cannot be read ({reason}): restore or download them"
         ) from error

@@ -53,6 +53,7 @@ def read_tokenizer(place: Path) -> PreTrainedTokenizerBase:
             tokenizer = reader.from_pretrained(
                 place, trust_remote_code=False, local_files_only=True
             )
+            tokenizer("a", add_special_tokens=False)  # some settings are looked at only here
     except Exception as error:  # the Rust library's have no class of their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         file = whole if whole.is_file() else place

@@ -9,7 +9,7 @@ from pathlib import Path
 from circuitbook.suites.suite import check_tokens_per_step
 from circuitbook.weights.files import ADAPTER, ADAPTER_ADVICE, CONFIG, WEIGHT_FILES
 from circuitbook.weights.hub import STEP_NAME
-from circuitbook.weights.json_files import read_object
+from circuitbook.weights.json_files import read_object, shown
 
 READ = (
     "read are folders with config.json and weights (or one .gguf) called step<N>, "
@@ -34,15 +34,17 @@ def read_about(file: Path) -> About:
     entries = read_object(file)
     models = entries.get("models") or []
     if not isinstance(models, list) or not all(isinstance(name, str) for name in models):
-        raise ValueError(f"{file}: models is {models!r}; a list of names of models is expected")
+        raise ValueError(
+            f"{file}: models is {shown(models)}; a list of names of models is expected"
+        )
     if twice := [name for name in models if models.count(name) > 1]:
         raise ValueError(f"{file}: models names {twice[0]} twice")
     if (tokens := entries.get("tokens_per_step")) is not None:
         tokens = check_tokens_per_step(tokens, f"{file}: tokens_per_step")
     if not isinstance(description := entries.get("description", ""), str):
-        raise ValueError(f"{file}: description is {description!r}; text is expected")
+        raise ValueError(f"{file}: description is {shown(description)}; text is expected")
     if not isinstance(prepend_bos := entries.get("prepend_bos", False), bool):
-        raise ValueError(f"{file}: prepend_bos is {prepend_bos!r}; true or false is expected")
+        raise ValueError(f"{file}: prepend_bos is {shown(prepend_bos)}; true or false is expected")
     return About(
         models=tuple(models),
         tokens_per_step=tokens,

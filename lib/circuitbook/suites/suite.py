@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitbook.suites.sources import Source
 from circuitbook.weights.files import CONFIG, join_ids
+from circuitbook.weights.json_files import shown
 
 if TYPE_CHECKING:
     import torch
@@ -153,10 +154,9 @@ def check_tokens_per_step(value: Any, where: object) -> int:
     ValueError that names `where` it stands if not: text, true, 0, 1.5, infinity.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 < value <= _MOST_TOKENS:
-        shown = repr(value)
         raise ValueError(
-            f"{where} is {shown if len(shown) < 40 else shown[:36] + ' ...'}: the tokens of one "
-            f"training step are expected, a whole number from 1 to {_MOST_TOKENS:,}"
+            f"{where} is {shown(value)}: the tokens of one training step are expected, a whole "
+            f"number from 1 to {_MOST_TOKENS:,}"
         )
     return int(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from circuitbook.weights.json_files import read_object
 
@@ -49,20 +49,35 @@ def choose_weights(names: Collection[str], prefer: str = "safetensors") -> str |
 
 
 def shards(index: Path) -> tuple[str, ...]:
-    """Names of the files that an index (`*.index.json`) speaks of, all beside it.
+    """Names of the files that an index (`*.index.json`) speaks of, which lie in its folder.
 
-    ValueError, naming the index, where it is not one.
+    ValueError, naming the index, where it is not one, or a file would lie elsewhere. The file
+    itself may be a link, as in a hub's cache.
     """
     weight_map = read_object(index).get("weight_map")
-    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-    if not names or not all(isinstance(name, str) for name in names):
+    names = set(map(str, weight_map.values())) if isinstance(weight_map, dict) else set()
+    if not names:
         raise ValueError(
             f'{index} is no index of weights: it needs a "weight_map" from tensors to files'
         )
     for name in names:
-        if Path(name).name != name or name == ".." or not name.isprintable() or len(name) > 255:
-            raise ValueError(f"{index} speaks of {name[:80]!r}, which is no file beside it")
-    return tuple(sorted(set(names)))
+        if not is_inside(name):
+            raise ValueError(
+                f"{index} names {name[:80]!r} as a file of weights, which is not in its folder: "
+                "give the index that belongs to these weights"
+            )
+    return tuple(sorted(names))
+
+
+def is_inside(name: object) -> bool:
+    """Whether a name that was read from a file stays in the folder it is looked up in.
+
+    >>> [is_inside(name) for name in ("a.bin", "part/a.bin", "../a.bin", "/etc/a", "..\\\\a", "")]
+    [True, True, False, False, False, False]
+    """
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    return not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
 
 
 def weight_files(folder: Path, prefer: str = "safetensors") -> tuple[Path, ...]:

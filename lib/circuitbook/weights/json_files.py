@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds {_kind(value)}, and an object {{...}} is expected there")
     return value
+
+
+# How a value that was read is shown in an error: not all of a thousand digits
+shown = reprlib.repr
 
 
 def _first_line(error: Exception) -> str:

@@ -157,6 +157,7 @@ def test_adapters_are_not_passed_over(make):
         ("llama", {"intermediate_size": "many"}, ["intermediate_size"]),
         ("llama", {"head_dim": 7}, ["rotary", "7"]),
         ("llama", {"rms_norm_eps": -1.0}, ["rms_norm_eps is -1.0"]),
+        ("gpt2", {"resid_pdrop": float("nan")}, ["resid_pdrop is nan"]),
         ("llama", {"hidden_act": "squash"}, ["squash"]),
         ("llama", {"quantization_config": {"quant_method": "awq"}}, ["quantised", "dequantize"]),
         ("gpt2", {"quantization_config": {"load_in_4bit": True}}, ["quantised"]),

@@ -86,6 +86,9 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
     """ValueError unless a model can have these sizes."""
     from transformers import AutoConfig
 
+    for name, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{file}: {name} is {value}; a number is needed")
     try:
         with quiet():
             c: Any = AutoConfig.for_model(**config)  # knows each architecture's names and defaults

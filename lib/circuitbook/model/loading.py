@@ -81,7 +81,7 @@ def _count(config: dict[str, Any], folder: Path) -> int:
     try:
         return count_parameters(config)
     except Exception as error:  # whatever comes of a value
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise ValueError(f"{folder / CONFIG} describes no model ({reason})") from error
 
 

@@ -50,7 +50,7 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
     what transformers saves, or holds one .gguf. There may be a `suite.json`: {"models": [standard
     models, small to large], "tokens_per_step": int, "description": str, "prepend_bos": bool}, each
     of them optional. A hub repository is a model, its revisions the steps. Steps are called as in
-    `hub.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
+    `step_names.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
 
     retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say
     what is wrong.

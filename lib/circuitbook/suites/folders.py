@@ -8,8 +8,8 @@ from pathlib import Path
 
 from circuitbook.suites.suite import check_tokens_per_step
 from circuitbook.weights.files import ADAPTER, ADAPTER_ADVICE, CONFIG, WEIGHT_FILES
-from circuitbook.weights.hub import STEP_NAME
 from circuitbook.weights.json_files import read_object, shown
+from circuitbook.weights.step_names import STEP_NAME
 
 READ = (
     "read are folders with config.json and weights (or one .gguf) called step<N>, "

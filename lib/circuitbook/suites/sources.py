@@ -13,16 +13,16 @@ from circuitbook.weights.asking import Retry
 from circuitbook.weights.files import CONFIG, join_hashes, settings_ids, weight_files
 from circuitbook.weights.gguf import converted, gguf_in, gguf_settings
 from circuitbook.weights.hash_memory import HASHES
-from circuitbook.weights.hub import by_step
+from circuitbook.weights.step_names import by_step
 
 
 @dataclass(frozen=True)
 class Folder:
     """Checkpoints on disk: `root/<model>/step<N>/`, as transformers saves model and tokenizer.
 
-    See `hub.STEP_NAME` for what else than step<N> they may be called. A tokenizer that all share
-    may lie in `root/<model>/`. A folder without config.json may hold one .gguf instead, tokenizer
-    and all: it is converted once, when it is fetched (see `model.conversion`).
+    See `step_names.STEP_NAME` for what else than step<N> they may be called. A tokenizer that all
+    share may lie in `root/<model>/`. A folder without config.json may hold one .gguf instead,
+    tokenizer and all: it is converted once, when it is fetched (see `model.conversion`).
     """
 
     root: Path
@@ -92,7 +92,7 @@ class Hub:
 class Repositories:
     """Checkpoints on a hub: a repository for each model, with revisions of its own.
 
-    These are called as in `hub.STEP_NAME`.
+    These are called as in `step_names.STEP_NAME`.
     """
 
     repos: dict[str, str] = field(hash=False)

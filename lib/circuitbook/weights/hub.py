@@ -12,8 +12,7 @@ HF_HOME.
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +39,7 @@ from circuitbook.weights.files import (
     weight_files,
 )
 from circuitbook.weights.hash_memory import HASHES
+from circuitbook.weights.step_names import STEP_NAME, by_step
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +84,6 @@ def list_files(repo: str, revision: str, retry: Retry = USUAL) -> Listing:
     return Listing(repo, revision, info.sha or revision, files)
 
 
-# How checkpoints are called: step1000, step-1000, step1000-tokens4B (OLMo), checkpoint-500 (a
-# Trainer's), ckpt_10
-STEP_NAME = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(?:[-_]tokens\d+B)?")
-
-
 def list_steps(repo: str, retry: Retry = USUAL) -> dict[int, str]:
     """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those
     cached.
@@ -106,22 +101,6 @@ def list_steps(repo: str, retry: Retry = USUAL) -> dict[int, str]:
             raise
         names = cached
     return by_step(set(names), repo)
-
-
-def by_step(names: Iterable[str], where: object) -> dict[int, str]:
-    """by_step({"step512", "main", "step-64"}, "a/b") -> {64: "step-64", 512: "step512"}"""
-    names_of_steps: dict[int, str] = {}
-    for name in sorted(names):
-        match = STEP_NAME.fullmatch(name)
-        if match is None:
-            continue
-        step = int(match[1])
-        if (other := names_of_steps.setdefault(step, name)) != name:
-            raise ValueError(
-                f"{where} has two checkpoints of step {step}, {other} and {name}; copy those that "
-                "are meant into a folder <model>/step<N>/ and give that folder"
-            )
-    return dict(sorted(names_of_steps.items()))
 
 
 def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL) -> Path:

@@ -163,11 +163,12 @@ def finished_steps(folder: Path) -> dict[int, str]:
 
 
 def last_weights(folder: Path) -> tuple[Path, ...]:
-    """The files of a model's newest weights; () where no step has any."""
-    for name in reversed(steps_in(folder).values()):
+    """The files of a model's newest weights. FileNotFoundError where no step has any."""
+    *later, first = reversed(steps_in(folder).values())
+    for name in later:
         with contextlib.suppress(FileNotFoundError):
             return files_with_weights(folder / name)
-    return ()
+    return files_with_weights(folder / first)
 
 
 def _holds_checkpoint(folder: Path) -> bool:

@@ -153,7 +153,8 @@ def check_tokens_per_step(value: Any, where: object) -> int:
 
     ValueError that names `where` it stands if not: text, true, 0, 1.5, infinity.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 < value <= _MOST_TOKENS:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 0 < value <= _MOST_TOKENS:
         raise ValueError(
             f"{where} is {shown(value)}: the tokens of one training step are expected, a whole "
             f"number from 1 to {_MOST_TOKENS:,}"

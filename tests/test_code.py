@@ -18,6 +18,7 @@ import torch
 
 from circuitbook import get_recipe, load_suite
 from circuitbook.heads.names import all_heads
+from circuitbook.model.config import read_config
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loading import read_model
 from circuitbook.paths import PACKAGE
@@ -167,7 +168,8 @@ def test_all_that_runs_is_reached(kind, model, arguments):
     if kind == "loading":
         checkpoint = model.checkpoint
         folder = checkpoint.fetch()  # what is in its files is in the key
-        called = ran(lambda: read_model(checkpoint, folder, model.device, torch.float32))
+        config = read_config(folder)
+        called = ran(lambda: read_model(checkpoint, folder, config, model.device, torch.float32))
     elif kind == "integrity":
         called = ran(lambda: tensors_hash(model.hf_model))
     else:

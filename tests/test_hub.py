@@ -2,6 +2,7 @@
 beyond loopback."""
 
 import hashlib
+import json
 import os
 import time
 from email.utils import formatdate
@@ -11,7 +12,9 @@ import pytest
 from hub_standin import commit_of
 
 from circuitbook.suites.finding import load_suite
+from circuitbook.weights import hash_memory
 from circuitbook.weights.asking import HubError, HubUnreachable, Retry
+from circuitbook.weights.hash_memory import HashMemory
 from circuitbook.weights.hub import fetch, list_files, list_steps, settings, weights_hash
 
 REPO = "EleutherAI/pythia-14m"
@@ -174,6 +177,75 @@ def test_truncated_file_in_the_cache_is_fetched_again(hub, hub_repos):
     data = file.read_bytes()
     os.truncate(file.resolve(), len(data) - 5)
     assert (fetch(REPO, "step0", retry=QUICK) / "pytorch_model.bin").read_bytes() == data
+
+
+def test_a_file_of_the_cache_that_was_changed_in_place_is_fetched_again(
+    hub, hub_repos, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CIRCUITBOOK_CACHE", str(tmp_path / "own"))
+    checkpoint = load_suite("pythia", QUICK).checkpoint("pythia-14m", 0)
+    folder, announced = checkpoint.fetch(), checkpoint.weights_hash
+    for name in ("pytorch_model.bin", "config.json"):
+        file = (folder / name).resolve()
+        right, before = file.read_bytes(), file.stat()
+        file.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))  # of the same size
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # and time
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # without the hub it counts as what it is
+        assert (checkpoint.weights_hash == announced) == (name == "config.json")
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        assert checkpoint.weights_hash == announced and checkpoint.fetch() == folder
+        assert (folder / name).read_bytes() == right
+
+
+def test_a_checked_file_of_the_cache_is_read_again_only_where_it_changed(
+    hub, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CIRCUITBOOK_CACHE", str(tmp_path / "own"))
+    monkeypatch.setattr("circuitbook.weights.hash_memory.SETTLED", 0.0)
+    read, sha256 = [], hash_memory.sha256
+    monkeypatch.setattr(hash_memory, "sha256", lambda path: read.append(path) or sha256(path))
+    fetch(REPO, "step0", retry=QUICK)
+    time.sleep(0.01)
+    fetch(REPO, "step0", retry=QUICK)
+    seen = len(read)
+    assert 1 <= seen <= 2
+    monkeypatch.setattr("circuitbook.weights.hub.HASHES", HashMemory())  # as in another process
+    folder = fetch(REPO, "step0", retry=QUICK)
+    assert len(read) == seen
+    (folder / "pytorch_model.bin").resolve().touch()
+    fetch(REPO, "step0", retry=QUICK)
+    assert len(read) == seen + 1
+
+
+def test_the_tokenizer_of_main_serves_steps_without_one(hub, hub_repos, monkeypatch):
+    whole = hub_repos[REPO]["step1"]
+    bare = {name: data for name, data in whole.items() if "token" not in name}
+    other = json.dumps(json.loads(whole["tokenizer.json"]), indent=0).encode()
+    main = {"tokenizer.json": other, "tokenizer_config.json": whole["tokenizer_config.json"]}
+    monkeypatch.setitem(hub.repos, "me/late", {"main": main, "step1": bare})
+    checkpoint = load_suite("me/late", QUICK).checkpoint("late", 1)
+    identity = checkpoint.identity
+    own = load_suite("me/run", QUICK).checkpoint("run", 9).identity
+    assert identity["weights"] == own["weights"] and identity["tokenizer"] != own["tokenizer"]
+    assert checkpoint.load().tokenizer(" Mary gave").input_ids == [2, 9]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert checkpoint.identity == identity
+    assert checkpoint.load().tokenizer(" Mary gave").input_ids == [2, 9]
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setitem(hub.repos, "me/none", {"main": {"README.md": b""}, "step1": bare})
+    with pytest.raises(ValueError, match="holds no tokenizer: .*revision main"):
+        load_suite("me/none", QUICK).checkpoint("none", 1).load()
+
+
+def test_vocabulary_and_merges_alone_come_from_the_hub(hub, hub_repos, monkeypatch):
+    files = {n: data for n, data in hub_repos[REPO]["step1"].items() if "token" not in n}
+    files |= {"vocab.json": b'{"a": 0, "b": 1, "ab": 2}', "merges.txt": b"#version: 0.2\na b\n"}
+    monkeypatch.setitem(hub.repos, "me/old", {"step1": files})
+    checkpoint = load_suite("me/old", QUICK).checkpoint("old", 1)
+    identity = checkpoint.identity
+    assert checkpoint.load().tokenizer("abba", add_special_tokens=False).input_ids == [2, 1, 0]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert checkpoint.identity == identity
 
 
 # ---- failures that do not pass: one clear error each ---------------------------------------------

@@ -74,6 +74,7 @@ class Model:
         from transformer_lens.model_bridge import TransformerBridge
 
         self.hf_model.set_attn_implementation("eager")  # so that patterns can be hooked
+        _add_missing_biases(self.hf_model)
         # The bridge gives its tokenizer a padding token and the like; ours stays as it was saved.
         return TransformerBridge.boot_transformers(
             str(self.folder),
@@ -153,3 +154,10 @@ class Model:
         if all_logits:
             per_position += s.d_vocab
         return 4 * (length * per_position + s.d_vocab)
+
+
+def _add_missing_biases(hf_model: PreTrainedModel) -> None:
+    """Zeros for the biases that a GPT-NeoX' attention does without: the bridge needs some."""
+    for name, module in hf_model.named_modules():
+        if name.endswith("attention.query_key_value") and module.bias is None:
+            module.bias = torch.nn.Parameter(module.weight.new_zeros(len(module.weight)))

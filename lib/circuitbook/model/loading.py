@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
+from circuitbook.model.accounting import account_for
+from circuitbook.model.config import read_config
 from circuitbook.model.devices import check_device
 from circuitbook.model.loaded import PREPEND_BOS, CheckpointLike, Model
 from circuitbook.model.memory import refuse_what_cannot_fit
-from circuitbook.model.progress import no_progress_bars
-from circuitbook.model.shape import ARCHITECTURES, count_parameters, shape_of, transformers_class
-from circuitbook.weights.files import tokenizer_folder, weight_files
-
-# Settings that change what a layer computes: {model_type: {setting: the value that is supported}}
-_ONLY: dict[str, dict[str, object]] = {
-    "gpt2": {
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": False,
-    },
-    "olmo": {"clip_qkv": None},
-}
+from circuitbook.model.progress import no_progress_bars, quiet
+from circuitbook.model.shape import count_parameters, shape_of, transformers_class
+from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
+from circuitbook.weights.files import ADAPTER, ADAPTER_ADVICE, CONFIG, weight_files
 
 
 def load_model(
@@ -52,28 +43,26 @@ def load_model(
         )
     folder = checkpoint.fetch()
     what = f"{checkpoint.model} at step {checkpoint.step}"
-    check_architecture(folder, what)
-    if tokenizer_folder(folder) is None:
-        raise ValueError(
-            f"{folder} holds no tokenizer: tokenizer.json is expected beside the weights, or in "
-            "the folder above"
-        )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    refuse_what_cannot_fit(what, shape_of(config), dtype, device, count_parameters(config))
-    return read_model(checkpoint, folder, device, dtype)
+    config = read_config(folder, what)
+    if (folder / ADAPTER).exists():
+        raise ValueError(f"{folder} holds {ADAPTER} beside the weights: {ADAPTER_ADVICE}")
+    find_tokenizer(folder)
+    refuse_what_cannot_fit(what, shape_of(config), dtype, device, _count(config, folder))
+    return read_model(checkpoint, folder, config, device, dtype)
 
 
 def read_model(
-    checkpoint: CheckpointLike, folder: Path, device: torch.device, dtype: torch.dtype
+    checkpoint: CheckpointLike,
+    folder: Path,
+    config: dict[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Model:
     """The model in a folder that was checked: what of the loading determines a number."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     files = weight_files(folder, checkpoint.prefer)
-    hf_model: Any = _read_weights(folder, files, dtype, config["model_type"])
+    tokenizer = read_tokenizer(find_tokenizer(folder))
+    hf_model: Any = _read_weights(folder, files, dtype, config)
     hf_model = hf_model.to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(
-        tokenizer_folder(folder), trust_remote_code=False, local_files_only=True
-    )
     if checkpoint.prepend_bos:
         tokenizer.init_kwargs[PREPEND_BOS] = True
     return Model(
@@ -87,47 +76,43 @@ def read_model(
     )
 
 
-def check_architecture(folder: Path, what: str) -> None:
-    """ValueError, naming the architecture, unless the folder's model is of a supported one."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
-        known = ", ".join(f"{name!r} ({who})" for name, (_, who) in ARCHITECTURES.items())
-        raise ValueError(f"{what} is of architecture {kind!r}; these are supported: {known}")
-    for setting, supported in _ONLY.get(kind, {}).items():
-        if (value := config.get(setting, supported)) != supported:
-            raise ValueError(
-                f"{what} is of architecture {kind!r} with {setting} = {value!r}; "
-                f"only {supported!r} is supported"
-            )
+def _count(config: dict[str, Any], folder: Path) -> int:
+    """`count_parameters`; ValueError where transformers builds no model of this configuration."""
+    try:
+        return count_parameters(config)
+    except Exception as error:  # whatever comes of a value
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise ValueError(f"{folder / CONFIG} describes no model ({reason})") from error
 
 
 def _read_weights(
-    folder: Path, files: tuple[Path, ...], dtype: torch.dtype, kind: str
+    folder: Path, files: tuple[Path, ...], dtype: torch.dtype, config: dict[str, Any]
 ) -> PreTrainedModel:
     """The transformers model from exactly these weight files, each tensor accounted for."""
-    model_class: Any = transformers_class(kind)
+    model_class: Any = transformers_class(config["model_type"])
     try:
-        with no_progress_bars():
+        with no_progress_bars(), quiet():
             hf_model, report = model_class.from_pretrained(
                 folder,
+                config=AutoConfig.for_model(**config),
+                generation_config=GenerationConfig(),  # not the folder's: nothing is generated
                 dtype=dtype,
                 attn_implementation="sdpa",
                 use_safetensors=files[0].suffix == ".safetensors",
                 weights_only=True,
                 local_files_only=True,
+                ignore_mismatched_sizes=True,  # they are refused below, in one line
                 output_loading_info=True,
             )
     except pickle.UnpicklingError as error:
         reason = "holds more than weights, or is damaged"
         raise ValueError(f"{files[0]} {reason}; it is not read, since it might run code") from error
-    except (SafetensorError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # many kinds, of safetensors, torch and transformers
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ValueError(
             f"the weights in {folder} cannot be read ({reason}): restore or download them"
         ) from error
-    if report["missing_keys"]:  # transformers would leave these at random values
-        raise ValueError(
-            f"the weights in {folder} lack {', '.join(sorted(report['missing_keys']))}"
-        )
+    account_for(report, folder, hf_model.config.num_hidden_layers)
     return hf_model

@@ -1,4 +1,4 @@
-"""transformers' progress bars, hidden: those that a reader sees are ours."""
+"""What transformers shows and says, hidden: what a reader sees is ours."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def no_progress_bars() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_tqdm_hook(before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hides transformers' warnings and reports, where what they say is raised in one line."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

@@ -61,6 +61,10 @@ def default_store_path() -> Path:
     return (checkout() or Path.cwd()) / ".store"
 
 
+# What comes of reading a JSON that is not an entry's: no JSON, no UTF-8, entries of other types
+_NOT_WRITTEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
 class _Damaged(Exception):
     """A payload or its JSON is there but is not what was written."""
 
@@ -133,13 +137,16 @@ class Store:
                 rows.append(
                     row | {name: value for name, value in record["what"].items() if name not in row}
                 )
-            except (OSError, ValueError, LookupError, TypeError) as error:
+            except (OSError, *_NOT_WRITTEN) as error:
                 warnings.warn(f"{file} is not readable and is left out ({error})", stacklevel=2)
         if not rows:
             return pd.DataFrame(
                 columns=["kind", "digest", "payload", "date", "seconds", "bytes", "file"]
             )
-        return pd.DataFrame(rows).sort_values("date", kind="stable", ignore_index=True)
+        table = pd.DataFrame(rows)
+        return table.sort_values(
+            "date", key=lambda date: date.map(str), kind="stable", ignore_index=True
+        )
 
     def _get(self, key: Key, compute: Callable[[], object], form: _Format) -> Any:
         if not isinstance(key, Key):
@@ -177,7 +184,7 @@ class Store:
             return {name: record[name] for name in ("payload", "file", "sha256", "seconds")}
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, LookupError, TypeError) as error:
+        except (IsADirectoryError, *_NOT_WRITTEN) as error:
             raise _Damaged(f"{file} is not the JSON that was written ({error!r})") from error
 
     def _read(self, key: Key, form: _Format) -> tuple[object, float] | None:
@@ -185,6 +192,8 @@ class Store:
         record = self._record(key)
         if record is None:
             return None
+        if record["payload"] not in (TABLE.name, ARRAYS.name):
+            raise _Damaged(f"its JSON says that it holds {record['payload']!r}")
         if record["payload"] != form.name:
             raise TypeError(
                 f"{key} holds {record['payload']}: ask for it with store.{record['payload']}(...)"
@@ -192,7 +201,7 @@ class Store:
         file = self._payload_path(key, record)
         try:
             payload = file.read_bytes()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError) as error:
             raise _Damaged(f"{file} is missing") from error
         if hashlib.sha256(payload).hexdigest() != record["sha256"]:
             raise _Damaged(f"{file} ({len(payload)} bytes) does not match its checksum")

@@ -16,7 +16,7 @@ from circuitbook.model.devices import check_device
 from circuitbook.suites.finding import load_suite
 from circuitbook.suites.integrity import announced, duplicate_weights
 from circuitbook.suites.sources import Folder
-from circuitbook.suites.suite import Suite
+from circuitbook.suites.suite import Suite, check_tokens_per_step
 from circuitbook.tasks.registry import TASKS
 
 DTYPES = {
@@ -75,7 +75,8 @@ def select(
     """
     chosen = load_suite(suite)
     if tokens_per_step is not None:
-        chosen = replace(chosen, tokens_per_step=tokens_per_step)
+        tokens = check_tokens_per_step(tokens_per_step, "TOKENS_PER_STEP")
+        chosen = replace(chosen, tokens_per_step=tokens)
     if prepend_bos:
         chosen = replace(chosen, prepend_bos=True)
     if chosen.tokens_per_step is None:

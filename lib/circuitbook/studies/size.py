@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from circuitbook.model.config import read_config
 from circuitbook.model.memory import neox_parameters
 from circuitbook.model.shape import count_parameters
 from circuitbook.suites.pythia import PYTHIA_PARAMETERS, PYTHIA_SHAPES, size_of
@@ -65,7 +65,7 @@ def model_size(suite: Suite, model: str) -> float:
     if size := size_of(model):
         return PYTHIA_PARAMETERS.get(size) or float(neox_parameters(PYTHIA_SHAPES[size]))
     folder = Path(suite.checkpoint(model, suite.steps(model)[-1]).fetch())
-    return float(count_parameters(json.loads((folder / "config.json").read_text(encoding="utf8"))))
+    return float(count_parameters(read_config(folder)))
 
 
 def size_table(

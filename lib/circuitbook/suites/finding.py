@@ -10,13 +10,13 @@ Pythia: Biderman et al. 2023; its seeds: van der Wal et al. 2025 (PolyPythias).
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from circuitbook.paths import PACKAGE
+from circuitbook.suites.folders import read_about, what_is_there
 from circuitbook.suites.pythia import (
     PYTHIA_MODELS,
     PYTHIA_SCHEDULES,
@@ -31,7 +31,7 @@ from circuitbook.suites.smollm2 import (
     SMOLLM2_TOKENS_PER_STEP,
     SmolLM2,
 )
-from circuitbook.suites.sources import Folder, Hub, Repositories, files_with_weights, steps_in
+from circuitbook.suites.sources import Folder, Hub, Repositories, last_weights, steps_in
 from circuitbook.suites.suite import Suite
 from circuitbook.weights.asking import Retry
 from circuitbook.weights.hub import list_steps
@@ -50,7 +50,7 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
     what transformers saves, or holds one .gguf. There may be a `suite.json`: {"models": [standard
     models, small to large], "tokens_per_step": int, "description": str, "prepend_bos": bool}, each
     of them optional. A hub repository is a model, its revisions the steps. Steps are called as in
-    `hub.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
+    `step_names.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
 
     retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say
     what is wrong.
@@ -116,31 +116,28 @@ def _hub_suite(name: str, repos: list[str], retry: Retry) -> Suite:
 
 
 def _folder_suite(root: Path, name: str) -> Suite:
-    file = root / "suite.json"
-    about = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    about = read_about(root / "suite.json")
     if steps_in(root):  # one run: its folder is the model
         models, source = {name}, Folder(root.resolve().parent)
     else:
         folders = (path for path in root.iterdir() if path.is_dir())
         models, source = {path.name for path in folders if steps_in(path)}, Folder(root)
     if not models:
-        raise ValueError(
-            f"folder {root} holds no checkpoints; they are expected in "
-            f"{root / '<model>' / 'step<N>'}"
-        )
-    standard = tuple(about.get("models") or _by_size(models, source.root))
+        raise ValueError(what_is_there(root))
+    standard = tuple(about.models or _by_size(models, source.root))
     if missing := [model for model in standard if model not in models]:
         raise ValueError(
-            f"{file} names {', '.join(missing)}, but {root} holds no checkpoints of that name"
+            f"{root / 'suite.json'} names {', '.join(missing)}, but {root} holds no checkpoints of "
+            "that name"
         )
     return Suite(
         name=name,
         standard=standard,
         source=source,
-        tokens_per_step=about.get("tokens_per_step"),
+        tokens_per_step=about.tokens_per_step,
         variants=tuple(sorted(models - set(standard))),
-        description=about.get("description", ""),
-        prepend_bos=bool(about.get("prepend_bos", False)),
+        description=about.description,
+        prepend_bos=about.prepend_bos,
     )
 
 
@@ -165,7 +162,6 @@ def _by_size(models: set[str], root: Path) -> Sequence[str]:
     """Small to large, by the bytes of their last weights: nothing is loaded."""
 
     def size(model: str) -> int:
-        last = list(steps_in(root / model).values())[-1]
-        return sum(path.stat().st_size for path in files_with_weights(root / model / last))
+        return sum(path.stat().st_size for path in last_weights(root / model))
 
     return sorted(models, key=lambda model: (size(model), model))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -11,23 +13,23 @@ from circuitbook.weights.asking import Retry
 from circuitbook.weights.files import CONFIG, join_hashes, settings_ids, weight_files
 from circuitbook.weights.gguf import converted, gguf_in, gguf_settings
 from circuitbook.weights.hash_memory import HASHES
-from circuitbook.weights.hub import by_step
+from circuitbook.weights.step_names import by_step
 
 
 @dataclass(frozen=True)
 class Folder:
     """Checkpoints on disk: `root/<model>/step<N>/`, as transformers saves model and tokenizer.
 
-    See `hub.STEP_NAME` for what else than step<N> they may be called. A tokenizer that all share
-    may lie in `root/<model>/`. A folder without config.json may hold one .gguf instead, tokenizer
-    and all: it is converted once, when it is fetched (see `model.conversion`).
+    See `step_names.STEP_NAME` for what else than step<N> they may be called. A tokenizer that all
+    share may lie in `root/<model>/`. A folder without config.json may hold one .gguf instead,
+    tokenizer and all: it is converted once, when it is fetched (see `model.conversion`).
     """
 
     root: Path
     prefer: ClassVar[str] = "safetensors"
 
     def steps(self, model: str) -> tuple[int, ...]:
-        return tuple(steps_in(self.root / model))
+        return tuple(finished_steps(self.root / model))
 
     def fetch(self, model: str, step: int) -> Path:
         folder = self._folder(model, step)
@@ -90,7 +92,7 @@ class Hub:
 class Repositories:
     """Checkpoints on a hub: a repository for each model, with revisions of its own.
 
-    These are called as in `hub.STEP_NAME`.
+    These are called as in `step_names.STEP_NAME`.
     """
 
     repos: dict[str, str] = field(hash=False)
@@ -141,6 +143,32 @@ def steps_in(folder: Path) -> dict[int, str]:
     if not folder.is_dir():
         return {}
     return by_step((path.name for path in folder.iterdir() if _holds_checkpoint(path)), folder)
+
+
+def finished_steps(folder: Path) -> dict[int, str]:
+    """`steps_in`, less the newest if that has no weights yet, of a training that still runs.
+
+    Then a warning says so. A checkpoint that is the only one, or is not the newest, counts, and
+    loading it says what it lacks.
+    """
+    steps = steps_in(folder)
+    if len(steps) > 1:
+        newest = list(steps)[-1]
+        try:
+            files_with_weights(folder / steps[newest])
+        except FileNotFoundError as error:
+            warnings.warn(f"left out, if training still runs: {error}", stacklevel=3)
+            del steps[newest]
+    return steps
+
+
+def last_weights(folder: Path) -> tuple[Path, ...]:
+    """The files of a model's newest weights. FileNotFoundError where no step has any."""
+    *later, first = reversed(steps_in(folder).values())
+    for name in later:
+        with contextlib.suppress(FileNotFoundError):
+            return files_with_weights(folder / name)
+    return files_with_weights(folder / first)
 
 
 def _holds_checkpoint(folder: Path) -> bool:

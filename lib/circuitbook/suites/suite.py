@@ -6,16 +6,21 @@ import difflib
 import json
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitbook.suites.sources import Source
 from circuitbook.weights.files import CONFIG, join_ids
+from circuitbook.weights.json_files import shown
 
 if TYPE_CHECKING:
     import torch
 
     from circuitbook.model.loaded import Model
+
+
+_MOST_TOKENS = 10**12  # what was seen after a million such steps still is a number of 64 bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,10 @@ class Suite:
     """Whether the prompts of tasks get the tokenizer's begin-of-sequence token in front, as models
     are used that were trained with one. Off, as in the paper."""
 
+    def __post_init__(self) -> None:
+        if self.tokens_per_step is not None:
+            check_tokens_per_step(self.tokens_per_step, f"tokens_per_step of suite {self.name}")
+
     @property
     def models(self) -> tuple[str, ...]:
         """Names of all models: the standard ones, small to large, then the variants."""
@@ -137,6 +146,20 @@ class Suite:
             raise ValueError(
                 f"model {model!r} is unknown in suite {self.name}; {hint} (see suite.models)"
             )
+
+
+def check_tokens_per_step(value: Any, where: object) -> int:
+    """The value, if a training step can have so many tokens.
+
+    ValueError that names `where` it stands if not: text, true, 0, 1.5, infinity.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not 0 < value <= _MOST_TOKENS:
+        raise ValueError(
+            f"{where} is {shown(value)}: the tokens of one training step are expected, a whole "
+            f"number from 1 to {_MOST_TOKENS:,}"
+        )
+    return int(value)
 
 
 def _nearest(step: int, steps: tuple[int, ...]) -> str:

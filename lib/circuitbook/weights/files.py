@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from circuitbook.weights.json_files import read_object
 
 WEIGHT_FILES = {
     "safetensors": ("model.safetensors", "model.safetensors.index.json"),
@@ -25,6 +25,15 @@ TOKENIZER_FILES = (
     "added_tokens.json",
 )
 OTHER_TOKENIZER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
+# What holds a tokenizer: each of these will do
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+
+# What peft saves: the changes to another model's weights
+ADAPTER = "adapter_config.json"
+ADAPTER_ADVICE = (
+    "there is an adapter, which is not applied: merge it into its model and save that, with peft's "
+    "model.merge_and_unload().save_pretrained(folder)"
+)
 
 
 def choose_weights(names: Collection[str], prefer: str = "safetensors") -> str | None:
@@ -40,37 +49,61 @@ def choose_weights(names: Collection[str], prefer: str = "safetensors") -> str |
 
 
 def shards(index: Path) -> tuple[str, ...]:
-    """Names of the files that an index (`*.index.json`) speaks of."""
-    return tuple(sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
+    """Names of the files that an index (`*.index.json`) speaks of, which lie in its folder.
+
+    ValueError, naming the index, where it is not one, or a file would lie elsewhere. The file
+    itself may be a link, as in a hub's cache.
+    """
+    weight_map = read_object(index).get("weight_map")
+    names = set(map(str, weight_map.values())) if isinstance(weight_map, dict) else set()
+    if not names:
+        raise ValueError(
+            f'{index} is no index of weights: it needs a "weight_map" from tensors to files'
+        )
+    for name in names:
+        if not is_inside(name):
+            raise ValueError(
+                f"{index} names {name[:80]!r} as a file of weights, which is not in its folder: "
+                "give the index that belongs to these weights"
+            )
+    return tuple(sorted(names))
+
+
+def is_inside(name: object) -> bool:
+    """Whether a name that was read from a file stays in the folder it is looked up in.
+
+    >>> [is_inside(name) for name in ("a.bin", "part/a.bin", "../a.bin", "/etc/a", "..\\\\a", "")]
+    [True, True, False, False, False, False]
+    """
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    return not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
 
 
 def weight_files(folder: Path, prefer: str = "safetensors") -> tuple[Path, ...]:
     """The files in `folder` that hold the weights. FileNotFoundError when one is missing."""
     first = (
-        choose_weights({path.name for path in folder.iterdir()}, prefer)
+        choose_weights({path.name for path in folder.iterdir() if path.is_file()}, prefer)
         if folder.is_dir()
         else None
     )
     if first is None:
+        adapter = f" ({ADAPTER_ADVICE})" if (folder / ADAPTER).exists() else ""
         raise FileNotFoundError(
-            f"{folder} holds no weights: model.safetensors or pytorch_model.bin is expected there"
+            f"{folder} holds no weights: model.safetensors or pytorch_model.bin is expected "
+            f"there{adapter}"
         )
     files = tuple(
         folder / name for name in (shards(folder / first) if first.endswith(".json") else (first,))
     )
     for path in files:
-        if not path.exists():
+        if not path.is_file():
             raise FileNotFoundError(f"{folder / first} speaks of {path.name}, which is not there")
     return files
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes. In huggingface_hub's cache a large file's name is its hash: no
-    need to read it."""
-    if path.is_symlink():
-        target = Path(os.readlink(path))
-        if target.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", target.name):
-            return target.name
+    """Hex sha256 of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -87,11 +120,38 @@ def join_hashes(hashes: Collection[str]) -> str:
 
 
 def tokenizer_folder(folder: Path) -> Path | None:
-    """Where the tokenizer of a checkpoint's folder is: beside the weights, or in the folder above;
-    None if in neither."""
-    return next(
-        (place for place in (folder, folder.parent) if (place / TOKENIZER_FILES[0]).exists()), None
-    )
+    """Where the tokenizer of a checkpoint's folder is; None if nowhere.
+
+    Beside the weights, in the folder above, or, in huggingface_hub's cache, in the folder of the
+    repository's revision main.
+    """
+    places = (folder, folder.parent, _main_revision(folder))
+    return next((place for place in places if place and holds_tokenizer(place)), None)
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds tokenizer.json, or vocab.json and merges.txt."""
+    return any(all((folder / name).is_file() for name in names) for names in TOKENIZERS)
+
+
+def tokenizer_names(names: Collection[str]) -> tuple[str, ...]:
+    """Of a revision's files on a hub, those that its tokenizer is read from; () without one.
+
+    >>> tokenizer_names({"tokenizer.json", "vocab.json", "config.json"})
+    ('tokenizer.json',)
+    """
+    for needed in TOKENIZERS:
+        if all(name in names for name in needed):
+            return (*needed, *(name for name in TOKENIZER_FILES[1:] if name in names))
+    return ()
+
+
+def _main_revision(folder: Path) -> Path | None:
+    """Beside a revision's folder in huggingface_hub's cache, that of the revision main."""
+    main = folder.parents[1] / "refs" / "main" if folder.parent.name == "snapshots" else None
+    if main is None or not main.is_file():
+        return None
+    return folder.with_name(main.read_text(encoding="utf-8").strip())
 
 
 def settings_ids(folder: Path) -> dict[str, str]:

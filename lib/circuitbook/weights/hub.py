@@ -12,13 +12,13 @@ HF_HOME.
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 
+from circuitbook.store.cache import cache_path
 from circuitbook.weights.asking import (
     ONCE,
     USUAL,
@@ -30,15 +30,16 @@ from circuitbook.weights.asking import (
 )
 from circuitbook.weights.files import (
     CONFIG,
-    TOKENIZER_FILES,
     choose_weights,
     git_id,
     join_hashes,
     settings_ids,
-    sha256,
     shards,
+    tokenizer_names,
     weight_files,
 )
+from circuitbook.weights.hash_memory import HASHES
+from circuitbook.weights.step_names import STEP_NAME, by_step
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +84,6 @@ def list_files(repo: str, revision: str, retry: Retry = USUAL) -> Listing:
     return Listing(repo, revision, info.sha or revision, files)
 
 
-# How checkpoints are called: step1000, step-1000, step1000-tokens4B (OLMo), checkpoint-500 (a
-# Trainer's), ckpt_10
-STEP_NAME = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(?:[-_]tokens\d+B)?")
-
-
 def list_steps(repo: str, retry: Retry = USUAL) -> dict[int, str]:
     """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those
     cached.
@@ -107,22 +103,6 @@ def list_steps(repo: str, retry: Retry = USUAL) -> dict[int, str]:
     return by_step(set(names), repo)
 
 
-def by_step(names: Iterable[str], where: object) -> dict[int, str]:
-    """by_step({"step512", "main", "step-64"}, "a/b") -> {64: "step-64", 512: "step512"}"""
-    names_of_steps: dict[int, str] = {}
-    for name in sorted(names):
-        match = STEP_NAME.fullmatch(name)
-        if match is None:
-            continue
-        step = int(match[1])
-        if (other := names_of_steps.setdefault(step, name)) != name:
-            raise ValueError(
-                f"{where} has two checkpoints of step {step}, {other} and {name}; copy those that "
-                "are meant into a folder <model>/step<N>/ and give that folder"
-            )
-    return dict(sorted(names_of_steps.items()))
-
-
 def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL) -> Path:
     """Local folder with config.json, weights and tokenizer files of a revision, downloaded if need
     be.
@@ -140,22 +120,43 @@ def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = 
             f"{repo} at {revision} holds no model (config.json and weights): "
             "choose another step or model"
         )
-    wanted = [CONFIG, *(name for name in TOKENIZER_FILES if name in listing.files), weights]
+    wanted = [CONFIG, *tokenizer_names(listing.files), weights]
     for name in wanted:
         path = _download(listing, name, retry)
         if name.endswith(".index.json"):
             wanted += shards(path)  # the loop goes on with them
-    folder = path.parent
-    if try_to_load_from_cache(repo, CONFIG, revision=revision) != str(folder / CONFIG):
-        # Lets the cache know which commit the revision's name stands for, so that it can be found
-        # without network.
+    _remember_revision(path.with_name(CONFIG), listing, retry)
+    tokenizer = _tokenizer_listing(listing, retry)
+    if tokenizer.revision != revision:
+        paths = [_download(tokenizer, name, retry) for name in tokenizer_names(tokenizer.files)]
+        _remember_revision(paths[0], tokenizer, retry)
+    return path.parent
+
+
+def _tokenizer_listing(listing: Listing, retry: Retry) -> Listing:
+    """The listing itself, or that of the revision main where only that one has a tokenizer."""
+    if tokenizer_names(listing.files):
+        return listing
+    try:
+        main = list_files(listing.repo, "main", retry)
+    except HubUnreachable:
+        raise
+    except HubError:  # there is no such revision
+        return listing
+    return main if tokenizer_names(main.files) else listing
+
+
+def _remember_revision(path: Path, listing: Listing, retry: Retry) -> None:
+    """Lets the cache know which commit the revision's name stands for, so that it can be found
+    without network. `path`: a file of the commit."""
+    repo, revision, name = listing.repo, listing.revision, path.name
+    if try_to_load_from_cache(repo, name, revision=revision) != str(path):
         ask(
-            lambda: hf_hub_download(repo, CONFIG, revision=revision, endpoint=endpoint()),
+            lambda: hf_hub_download(repo, name, revision=revision, endpoint=endpoint()),
             repo,
             revision,
             retry,
         )
-    return folder
 
 
 def weights_hash(
@@ -164,13 +165,13 @@ def weights_hash(
     """`join_hashes` of the weight files as the hub announces them: nothing large is downloaded."""
     listing = _listing_or_cache(repo, revision, prefer, retry)
     if isinstance(listing, Path):
-        return join_hashes([sha256(path) for path in weight_files(listing, prefer)])
+        return join_hashes([_sha256(path) for path in weight_files(listing, prefer)])
     if (weights := choose_weights(listing.files, prefer)) is None:
         raise HubError(f"{repo} at {revision} holds no weights: choose another step or model")
 
     def hash_of(name: str) -> str:
         announced = listing.files[name].sha256 if name in listing.files else None
-        return announced or sha256(_download(listing, name, retry))
+        return announced or _sha256(_download(listing, name, retry))
 
     names = shards(_download(listing, weights, retry)) if weights.endswith(".json") else (weights,)
     return join_hashes([hash_of(name) for name in names])
@@ -185,9 +186,11 @@ def settings(
     if isinstance(listing, Path):
         # only what a hub's revision is read from; other tools may have put more into its folder
         ids = settings_ids(listing)
-        return {name: ids[name] for name in (CONFIG, *TOKENIZER_FILES) if name in ids}
-    names = [name for name in (CONFIG, *TOKENIZER_FILES) if name in listing.files]
-    files = [listing.files[name] for name in names]
+        return {name: ids[name] for name in (CONFIG, *tokenizer_names(ids)) if name in ids}
+    tokenizer = _tokenizer_listing(listing, retry).files
+    files = [tokenizer[name] for name in tokenizer_names(tokenizer)]
+    if CONFIG in listing.files:
+        files.append(listing.files[CONFIG])
     return {file.name: file.sha256 or file.git_id or "" for file in files}
 
 
@@ -225,7 +228,7 @@ def _download(listing: Listing, name: str, retry: Retry) -> Path:
             "choose another step"
         )
     cached = try_to_load_from_cache(repo, name, revision=commit)
-    if isinstance(cached, str) and _fault(Path(cached), listing.files[name], whole=False) is None:
+    if isinstance(cached, str) and _fault(Path(cached), listing.files[name]) is None:
         return Path(cached)
     damaged = isinstance(cached, str)
 
@@ -236,7 +239,7 @@ def _download(listing: Listing, name: str, retry: Retry) -> Path:
 
     for _ in range(retry.tries):
         path = Path(ask(download, repo, listing.revision, retry))
-        fault = _fault(path, listing.files[name], whole=True)
+        fault = _fault(path, listing.files[name])
         if fault is None:
             return path
         damaged = True
@@ -253,22 +256,29 @@ def _download(listing: Listing, name: str, retry: Retry) -> Path:
     )
 
 
-def _fault(path: Path, announced: HubFile, *, whole: bool) -> str | None:
-    """What is wrong with a file, or None. `whole` reads it to compare its hash, else only the size
-    counts."""
+def _fault(path: Path, announced: HubFile) -> str | None:
+    """What is wrong with a file, or None: its size or its hash differs. What was found right is
+    read again only where it has changed since."""
     size = path.stat().st_size
     if announced.size not in (None, size):
         return f"{size} bytes instead of {announced.size}"
-    if not whole:
-        return None
-    data = (
-        path.resolve()
-    )  # not the cache's link, whose name promises the hash that is to be checked
     if announced.sha256 is not None:
-        return None if sha256(data) == announced.sha256 else "its sha256 differs from the hub's"
-    if announced.git_id in (None, git_id(data.read_bytes())):
+        return None if _sha256(path) == announced.sha256 else "its sha256 differs from the hub's"
+    if announced.git_id in (None, git_id(path.read_bytes())):
         return None
     return "its git id differs from the hub's"
+
+
+def _sha256(path: Path) -> str:
+    """`HASHES.sha256`, remembered from one process to the next."""
+    digest, data = "", path.resolve()  # the file itself, not a revision's link to it
+    try:
+        with HASHES.kept_in(cache_path() / "hashes.json"):
+            digest = HASHES.sha256(data)
+    except OSError:  # of a cache that cannot be written, unless the file cannot be read
+        if not digest:
+            raise
+    return digest
 
 
 def drop_beyond(budget: float, repo: str, names: Collection[str]) -> int:

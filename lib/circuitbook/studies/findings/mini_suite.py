@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from circuitbook.model.config import read_config
 from circuitbook.model.shape import count_parameters, shape_of
 from circuitbook.suites.suite import Checkpoint, Suite
 from circuitbook.tasks.sequences import repeated_sequences
@@ -48,10 +47,6 @@ def last_checkpoint(suite: Suite, name: str) -> Checkpoint:
     return suite.checkpoint(name, suite.steps(name)[-1])
 
 
-def _config(folder: Path) -> dict:
-    return json.loads((folder / "config.json").read_text(encoding="utf8"))
-
-
 def _tokens_seen(checkpoint: Checkpoint) -> int:
     if checkpoint.tokens_seen is None:
         raise ValueError(f"suite {checkpoint.suite} does not say how many tokens a step has")
@@ -63,7 +58,7 @@ def models_table(suite: Suite) -> pd.DataFrame:
     rows = {}
     for name in suite.models:
         checkpoint = last_checkpoint(suite, name)
-        config = _config(checkpoint.fetch())
+        config = read_config(checkpoint.fetch())
         shape = shape_of(config)
         rows[name] = {
             "layers": shape.n_layers,
@@ -80,7 +75,7 @@ def what_they_read(suite: Suite) -> str:
     """What the models read, at which steps they were saved, and how many words they know."""
     first = suite.models[0]
     steps = ", ".join(map(str, suite.steps(first)))
-    words = _config(last_checkpoint(suite, first).fetch())["vocab_size"]
+    words = read_config(last_checkpoint(suite, first).fetch())["vocab_size"]
     return (
         f"All sizes read the same text in the same order, {suite.tokens_per_step:,} tokens a step; "
         "`seed2` and `seed3` start from other weights and read other text of the same language. "

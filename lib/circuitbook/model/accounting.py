@@ -1,0 +1,106 @@
+"""Are the weights of a file all in the model, and the model's all from the file?
+
+transformers says what it could not place and goes on: a third layer that config.json does not know
+is left out, and what the file lacks stays at random values. Either way it would be another model
+that is measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+# What older versions of transformers saved besides weights: masks and rotary frequencies, which
+# follow from config.json
+_BUFFERS = re.compile(
+    r"\b(attn|attention|self_attn)\.(bias|masked_bias)$"
+    r"|\brotary_emb\.(inv_freq|cos_cached|sin_cached)$|\bposition_ids$"
+)
+_LAYER = re.compile(r"\b(?:layers|h)\.(\d+)\.")
+_ADAPTER = re.compile(r"lora_|adapter|\bbase_layer\.")
+_STATES = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "optimizer",
+)  # what a training saves of itself
+_MODULES = ("gpt_neox.", "transformer.", "model.")  # which hold all but the unembedding
+
+
+def account_for(report: Mapping[str, Any], folder: Path, n_layers: int) -> None:
+    """ValueError, in one line with the cause, unless every tensor has its place.
+
+    report: transformers' of loading the weights in `folder`.
+    """
+    missing = sorted(report["missing_keys"])
+    left_over = sorted(name for name in report["unexpected_keys"] if not _BUFFERS.search(name))
+    where = f"the weights in {folder}"
+    adapter = any(_ADAPTER.search(name) for name in left_over)
+    if not adapter and (prefix := _prefix(left_over, missing)):
+        raise ValueError(
+            f"{where} have names that begin with {prefix!r}, as of a model that was wrapped when "
+            "it was saved (torch.compile, DataParallel): save them again without, "
+            f"{{name.removeprefix({prefix!r}): w for name, w in weights.items()}}"
+        )
+    if left_over:
+        raise ValueError(
+            f"{where} hold {some(left_over)}, for which its model has no place: "
+            f"{_cause(left_over, n_layers)}"
+        )
+    if missing:  # transformers left these at random values
+        raise ValueError(
+            f"{where} lack {some(missing)}: is config.json another model's? Save or download both "
+            "again"
+        )
+    for name, found, wanted in sorted(report["mismatched_keys"], key=lambda entry: entry[0]):
+        raise ValueError(
+            f"{where} hold {name} of shape {list(found)}, and by config.json it has "
+            f"{list(wanted)}: config.json or the weights are another model's; put the right one "
+            "there"
+        )
+
+
+def some(names: Collection[str], most: int = 3) -> str:
+    """The first few names, and how many there are besides.
+
+    >>> some(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    first = ", ".join(list(names)[:most])
+    return first if len(names) <= most else f"{first} and {len(names) - most} more"
+
+
+def _cause(left_over: Collection[str], n_layers: int) -> str:
+    """Why these tensors may be left over, and the way out."""
+    layers = [int(match[1]) for name in left_over if (match := _LAYER.search(name))]
+    if any(_ADAPTER.search(name) for name in left_over):
+        return "they are an adapter's (LoRA); merge it into the weights and save these"
+    if any(name in _STATES for name in left_over):
+        return "this is the state of a training; save the model's weights alone"
+    if layers and max(layers) >= n_layers:
+        return (
+            f"config.json says num_hidden_layers {n_layers}, and there are {max(layers) + 1}; "
+            "mend it"
+        )
+    if all(name.endswith("bias") for name in left_over):
+        return "config.json denies these biases (attention_bias, mlp_bias?); mend it"
+    return "config.json is another model's, or the file holds more than the model; put that right"
+
+
+def _prefix(left_over: Collection[str], missing: Collection[str]) -> str:
+    """What stands before the names in a file, "" if nothing does.
+
+    >>> _prefix(["module.lm_head.weight"], ["lm_head.weight"])
+    'module.'
+    """
+    wanted = set(missing)
+    for module in _MODULES:
+        wanted |= {name.removeprefix(module) for name in missing if name.startswith(module)}
+    for name in left_over:
+        parts = name.split(".")
+        for i in range(1, len(parts) - 1):
+            if ".".join(parts[i:]) in wanted:
+                return ".".join(parts[:i]) + "."
+    return ""

@@ -1,0 +1,415 @@
+"""What a checkpoint's folder may hold: old buffers load; what would give another model's numbers is
+refused by name."""
+
+import json
+import shutil
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from closeness import assert_close
+from conftest import random_network, save_checkpoint
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from toys import toy_pairs
+from transformers import PreTrainedTokenizerFast
+
+from circuitbook.circuits.evaluation import evaluate_masks
+from circuitbook.model.graph import graph_of
+from circuitbook.store.disk import Store
+from circuitbook.store.keys import measurement_key
+from circuitbook.studies.parameters import select
+from circuitbook.suites.finding import load_suite
+
+TOKENS = torch.tensor([[1, 2, 3, 4]])
+ATTENTION = {"gpt_neox": "gpt_neox.layers.0.attention.", "gpt2": "transformer.h.0.attn."} | {
+    kind: "model.layers.0.self_attn." for kind in ("llama", "olmo")
+}
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make(kind, config changes, change of the weights) -> the folder of a suite with one model."""
+
+    def made(kind="llama", config=None, change=None, layers=2, **saved) -> Path:
+        network = random_network(architecture=kind, layers=layers)
+        root = tmp_path / f"suite{len(list(tmp_path.iterdir()))}"
+        folder = save_checkpoint(root / "run" / "step1", network)
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | (config or {})))
+        if change:
+            file = folder / "model.safetensors"
+            weights = {name: w.clone() for name, w in load_file(file).items()}
+            save_file(change(weights), file, {"format": "pt"})
+        return root
+
+    return made
+
+
+def load(root: Path):
+    return load_suite(root).checkpoint("run", 1).load()
+
+
+def refused(root: Path, *words: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ValueError) as error:
+        load(root)
+    message = str(error.value)
+    assert all(word in message for word in words), message
+    assert str(root / "run" / "step1") in message and "\n" not in message and len(message) < 600
+    assert time.process_time() - started < 1
+
+
+# ------------------------------------------------------------------ weights
+
+
+def test_buffers_of_old_versions_load(make):
+    for kind, attention in ATTENTION.items():
+
+        def old(weights, attention=attention):
+            return weights | {
+                attention + "bias": torch.ones(1, 1, 8, 8).tril(),
+                attention + "masked_bias": torch.tensor(-1e4),
+                attention + "rotary_emb.inv_freq": torch.ones(2),
+            }
+
+        model = load(make(kind, change=old))
+        expected = random_network(architecture=kind)(TOKENS).logits
+        assert_close(model.logits(TOKENS), expected.detach(), rounds=100)
+
+
+def test_a_tied_unembedding_may_be_in_the_file_or_not(make):
+    embedding = "model.embed_tokens.weight"
+    for unembedding in (None, embedding, "lm_head.weight"):
+
+        def tie(weights, unembedding=unembedding):
+            own = {"lm_head.weight": weights[unembedding].clone()} if unembedding else {}
+            return {n: w for n, w in weights.items() if n != "lm_head.weight"} | own
+
+        network = load(make(config={"tie_word_embeddings": True}, change=tie)).hf_model
+        tied = torch.equal(network.lm_head.weight, network.get_input_embeddings().weight)
+        assert tied == (unembedding != "lm_head.weight")  # what the file has is what counts
+
+
+def test_what_no_part_of_the_model_takes_is_refused(make):
+    def lora(weights):
+        name = "model.layers.0.self_attn.q_proj."
+        more = {f"{name}lora_{x}.default.weight": torch.ones(4, 16) for x in "AB"}
+        return {
+            n.replace("q_proj.weight", "q_proj.base_layer.weight"): w for n, w in weights.items()
+        } | more
+
+    biases = lambda w: w | {"model.layers.1.self_attn.q_proj.bias": torch.ones(16)}  # noqa: E731
+    refused(make(change=biases), "self_attn.q_proj.bias", "denies these biases", "attention_bias")
+    refused(make(config={"num_hidden_layers": 1}), "num_hidden_layers 1", "there are 2")
+    refused(make("gpt2", {"n_layer": 1}), "num_hidden_layers 1", "there are 2")
+    refused(make(change=lora), "lora_A", "adapter's (LoRA)", "merge")
+    refused(make("gpt_neox", {"attention_bias": False}), "query_key_value.bias", "denies")
+    refused(make(change=lambda w: w | {"score.weight": torch.ones(2, 2)}), "score.weight")
+    refused(make(config={"num_hidden_layers": 3}), "lack model.layers.2", "and 6 more")
+    refused(make(config={"intermediate_size": 60}), "mlp.down_proj.weight", "[16, 64]", "[16, 60]")
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model.module."])
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_prefixes_are_named(make, kind, prefix):
+    renamed = lambda weights: {prefix + name: w for name, w in weights.items()}  # noqa: E731
+    refused(make(kind, change=renamed, layers=6), repr(prefix), "torch.compile", "removeprefix")
+
+
+def test_pickles_of_a_whole_training_are_named(make):
+    root = make()
+    folder = root / "run" / "step1"
+    weights = load_file(folder / "model.safetensors")
+    torch.save({"state_dict": weights, "step": 5}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    refused(root, "state_dict", "weights alone")
+
+
+def test_adapters_are_not_passed_over(make):
+    root = make()
+    folder = root / "run" / "step1"
+    (folder / "adapter_config.json").write_text("{}")
+    refused(root, "adapter_config.json", "merge_and_unload")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    with pytest.raises(FileNotFoundError, match="holds no weights.*merge_and_unload"):
+        _ = load_suite(root).checkpoint("run", 1).weights_hash
+
+
+# ------------------------------------------------------------------ config.json
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("llama", {"num_hidden_layers": 100_000}, ["num_hidden_layers is 100000", "1 to 1,000"]),
+        ("gpt2", {"n_layer": 100_000}, ["n_layer is 100000"]),
+        ("gpt_neox", {"num_hidden_layers": -2}, ["num_hidden_layers is -2"]),
+        ("olmo", {"hidden_size": 0}, ["hidden_size is 0"]),
+        ("llama", {"vocab_size": 10**30}, ["vocab_size is 1000"]),
+        ("llama", {"num_attention_heads": 3, "head_dim": None}, ["3", "heads"]),
+        ("gpt2", {"n_head": 3}, ["n_embd 16 cannot be divided among 3 heads"]),
+        ("llama", {"num_attention_heads": 2, "num_key_value_heads": 3}, ["cannot share 3"]),
+        ("llama", {"intermediate_size": "many"}, ["intermediate_size"]),
+        ("llama", {"head_dim": 7}, ["rotary", "7"]),
+        ("llama", {"rms_norm_eps": -1.0}, ["rms_norm_eps is -1.0"]),
+        ("gpt2", {"resid_pdrop": float("nan")}, ["resid_pdrop is nan"]),
+        ("llama", {"hidden_act": "squash"}, ["squash"]),
+        ("llama", {"quantization_config": {"quant_method": "awq"}}, ["quantised", "dequantize"]),
+        ("gpt2", {"quantization_config": {"load_in_4bit": True}}, ["quantised"]),
+        ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, ["dynamic", "2048"]),
+        ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["dynamic"]),
+        ("gpt_neox", {"rope_parameters": {"rope_type": "longrope"}}, ["longrope"]),
+        ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": -1}}, ["rope_theta"]),
+    ],
+)  # fmt: skip
+def test_configurations_that_cannot_be_are_refused_before_anything_is_built(
+    make, kind, change, words
+):
+    refused(make(kind, change), "config.json", *words)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "flash_attention_3"},
+        {"quantization_config": None},
+    ],
+)
+def test_how_attention_was_computed_in_training_does_not_count(make, change):
+    expected = random_network(architecture="llama")(TOKENS).logits.detach()
+    assert_close(load(make(config=change)).logits(TOKENS), expected, rounds=100)
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "linear", "factor": 3.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4},
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+         "original_max_position_embeddings": 8},
+    ],
+    ids=lambda rope: rope["rope_type"],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "olmo"])
+def test_fixed_rotary_scaling_is_reproduced_exactly(make, kind, rope):
+    share = {"partial_rotary_factor": 0.25} if kind == "gpt_neox" else {}
+    scaled = {"rope_parameters": rope | {"rope_theta": 10_000.0} | share}
+    model, plain = load(make(kind, scaled)), load(make(kind))
+    pairs = toy_pairs(vocab=model.shape.d_vocab)
+    own = pairs.metric(model.logits(pairs.clean, pairs.end))
+    whole = evaluate_masks(model, pairs, [np.array(graph_of(model).mask)])[0]
+    assert_close(whole, own, rounds=100)
+    other = pairs.metric(plain.logits(pairs.clean, pairs.end))
+    assert float((own - other).abs().max()) > 1e-3  # the scaling does something
+
+
+def test_the_bridge_of_a_model_without_biases(make):
+    def without(weights):
+        return {n: w for n, w in weights.items() if not (".attention." in n and n.endswith("bias"))}
+
+    model = load(make("gpt_neox", {"attention_bias": False}, without))
+    before = model.logits(TOKENS)
+    with torch.no_grad():
+        assert_close(model.bridge(TOKENS), before, rounds=100)
+    assert_close(model.logits(TOKENS), before, rounds=100)
+
+
+# ------------------------------------------------------------------ tokenizers
+
+
+def byte_level(pre=None) -> Tokenizer:
+    """A byte-level tokenizer in which "17" and "th" are merged."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<|end|>", *alphabet, "17", "th"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("1", "7"), ("t", "h")]))
+    plain = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre, plain]) if pre else plain
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def with_tokenizer(root: Path, tokenizer: Tokenizer, settings: dict) -> Path:
+    folder = root / "run" / "step1"
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return root
+
+
+@pytest.mark.parametrize("named", ["GPT2Tokenizer", "GPT2TokenizerFast", "LlamaTokenizer", None])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "gpt2"])
+def test_tokenizer_json_is_what_is_read(make, kind, named):
+    tokenizer = byte_level(pre_tokenizers.Digits(individual_digits=True))
+    settings = {"tokenizer_class": named, "eos_token": "<|end|>"} if named else {}
+    loaded = load(with_tokenizer(make(kind), tokenizer, settings)).tokenizer
+    text = "the year 1732 to the year 17"
+    assert loaded(text, add_special_tokens=False).input_ids == tokenizer.encode(text).ids
+    assert loaded.decode(tokenizer.encode(text).ids) == text
+    assert loaded.eos_token == ("<|end|>" if named else None)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("settings", [None, {"tokenizer_class": "GPT2Tokenizer"}])
+def test_vocabulary_and_merges_alone(make, kind, settings):
+    root, tokenizer = make(kind), byte_level()
+    folder = root / "run" / "step1"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(ValueError, match=r"holds no tokenizer: .*merges\.txt"):
+        load(root)
+    (folder / "merges.txt").write_text("#version: 0.2\n1 7\nt h\n")
+    if settings:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    text = "the year 1732"
+    ids = load(root).tokenizer(text, add_special_tokens=False).input_ids
+    assert ids == tokenizer.encode(text).ids
+    before = load_suite(root).checkpoint("run", 1).identity["tokenizer"]
+    (folder / "merges.txt").write_text("#version: 0.2\nt h\n1 7\n")
+    assert load_suite(root).checkpoint("run", 1).identity["tokenizer"] != before
+
+
+def test_sentencepiece_alone_says_how_to_convert_it(make):
+    root = make()
+    folder = root / "run" / "step1"
+    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    refused(root, "holds no tokenizer", "tokenizer.model is not read", "save_pretrained")
+
+
+def test_padding_beyond_the_embedding_is_never_read(make):
+    root = make("gpt2")
+    folder = root / "run" / "step1"
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(folder)
+    model = load(root)
+    assert model.tokenizer.pad_token_id == model.shape.d_vocab
+    ids = model.tokenizer(" Mary gave", add_special_tokens=False).input_ids
+    assert model.logits(torch.tensor([ids])).isfinite().all()
+
+
+# ------------------------------------------------------------------ suites
+
+
+@pytest.mark.parametrize(
+    "value", ["2048", 0, -5, True, float("inf"), float("nan"), "many", 1.5, [], 10**400]
+)
+def test_tokens_of_a_step_are_a_number(make, value):
+    root = make()
+    (root / "suite.json").write_text(json.dumps({"tokens_per_step": value}))
+    with pytest.raises(
+        ValueError, match=r"suite\.json: tokens_per_step is .* whole number"
+    ) as error:
+        load_suite(root)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+    (root / "suite.json").unlink()
+    with pytest.raises(ValueError, match="^TOKENS_PER_STEP is .* whole number"):
+        select(str(root), tokens_per_step=value)
+    assert select(str(root), tokens_per_step=2048).suite.tokens_per_step == 2048
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"tokens_per_step": 5,}', "not whole JSON"),
+        ('["run"]', "holds a list"),
+        ("", "is empty"),
+        ("\ufeff{}", "byte-order mark"),
+        ('{"models": "run"}', "models is 'run'"),
+        ('{"models": [1]}', r"models is \[1\]"),
+        ('{"models": {"run": 1}}', "models is {"),
+        ('{"models": ["run", "run"]}', "names run twice"),
+        ('{"models": ["other"]}', "names other"),
+        ('{"prepend_bos": "no"}', "prepend_bos is 'no'"),
+        ('{"description": 5}', "description is 5"),
+    ],
+)
+def test_suite_json_is_checked(make, text, words):
+    root = make()
+    (root / "suite.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"suite\.json.*{words}") as error:
+        load_suite(root)
+    assert "\n" not in str(error.value)
+
+
+def test_the_newest_folder_may_still_be_written(make):
+    root = make()
+    for step in (2, 3):
+        shutil.copytree(root / "run" / "step1", root / "run" / f"step{step}")
+    (root / "suite.json").write_text('{"tokens_per_step": 10}')
+    (root / "run" / "step3" / "model.safetensors").unlink()
+    with pytest.warns(UserWarning, match=r"left out, .*step3 holds no weights"):
+        assert load_suite(root).steps("run") == (1, 2)
+    with pytest.warns(UserWarning, match="left out"):
+        assert select(str(root), steps=[1, 2], keep_doubles=True).steps == {"run": (1, 2)}
+        assert select(str(root), keep_doubles=True).steps == {"run": (1, 2)}
+    (root / "run" / "step2" / "model.safetensors").unlink()  # one that is lost is not passed over
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(FileNotFoundError, match="step2"),
+    ):
+        load_suite(root).checkpoint("run", 2).load()
+
+
+def test_a_folder_without_checkpoints_says_what_is_there(make, tmp_path):
+    root = make()
+    step = root / "run" / "step1"
+    with pytest.raises(ValueError, match=f"is a checkpoint itself.* give .*{root / 'run'}"):
+        load_suite(step)
+    other = tmp_path / "other" / "run"
+    (other / "global_step500").mkdir(parents=True)
+    (other / "global_step500" / "config.json").write_text("{}")
+    for folder in (other, other.parent):
+        with pytest.raises(ValueError, match=r"global_step500.*step<N>.*checkpoint-<N>.*ckpt_<N>"):
+            load_suite(folder)
+    shutil.copytree(step, tmp_path / "final")
+    with pytest.raises(ValueError, match="is a checkpoint itself.*move it to .*step<N>"):
+        load_suite(tmp_path / "final")
+    adapters = tmp_path / "adapters" / "run" / "checkpoint-500"
+    adapters.mkdir(parents=True)
+    (adapters / "adapter_config.json").write_text("{}")
+    for folder in (adapters, adapters.parent, adapters.parents[1]):
+        with pytest.raises(ValueError, match="there is an adapter.*merge_and_unload"):
+            load_suite(folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="it has no folders; read are folders"):
+        load_suite(tmp_path / "empty")
+
+
+# ------------------------------------------------------------------ entries of a store
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "",
+        lambda text: text[:40],
+        lambda text: "\ufeff" + text,
+        lambda text: "[1, 2]",
+        lambda text: '"table"',
+        lambda text: text.replace('"table"', "7"),
+        lambda text: json.dumps(json.loads(text) | {"what": [1], "payload": {}}),
+        lambda text: json.dumps(json.loads(text) | {"sha256": None}),
+        lambda text: "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_spoilt_entries_of_a_store_are_measured_again_and_named(tmp_path, spoil):
+    store, key = Store(tmp_path), measurement_key("toy", code=(byte_level,), n=1)
+    table = pd.DataFrame({"a": [1.5]})
+    store.table(key, lambda: table)
+    (file,) = tmp_path.glob("toy/*/*.json")
+    file.write_text(spoil(file.read_text()), encoding="utf-8")
+    with pytest.warns(UserWarning, match="is damaged and is measured again"):
+        assert store.table(key, lambda: table + 1).a.item() == 2.5
+    assert store.table(key, lambda: table).a.item() == 2.5
+    file.write_text(spoil(file.read_text()), encoding="utf-8")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        listed = len(store.entries())
+    assert listed + len(caught) == 1 and all(str(file) in str(one.message) for one in caught)

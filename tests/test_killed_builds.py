@@ -55,7 +55,8 @@ def test_a_command_ends_with_its_patience_and_with_its_parent(tmp_path):
     with pytest.raises(site.subprocess.TimeoutExpired):
         run(child, timeout=2)
     grandchild = f"import subprocess; subprocess.run({child})"
-    code = f"from circuitbook.publishing.children import run; run({[sys.executable, '-c', grandchild]})"
+    command = [sys.executable, "-c", grandchild]
+    code = f"from circuitbook.publishing.children import run; run({command})"
     pids = tmp_path / "pids"
     with running(**python(code, tmp_path)) as parent:
         wait_for(lambda: len(pids.read_text().split()) == 2)

@@ -43,7 +43,7 @@ def broken(request, tmp_path_factory):
     chapter = open_chapter(
         suite=str(suite), tokens_per_step=1, device="cpu", store=str(root / "store")
     )
-    return chapter, (WEIGHT if request.param != request.param else "MLP of layer 1")
+    return chapter, (WEIGHT if request.param != request.param else "layer 1")
 
 
 def model_of(chapter):

@@ -23,7 +23,7 @@ PADDING = 64  # streams computed in vain for a larger batch: about what a furthe
 
 
 def check_pairs(model: Model, pairs: PromptPairs) -> None:
-    """ValueError unless the pairs are for this model's vocabulary."""
+    """ValueError unless the pairs are for this model's vocabulary, and fit into its context."""
     if len(pairs) == 0:
         raise ValueError(f"{pairs.task}: there are no prompts")
     top = int(max(pairs.clean.max(), pairs.corrupted.max()))
@@ -32,6 +32,7 @@ def check_pairs(model: Model, pairs: PromptPairs) -> None:
             f"{pairs.task}: token {top} is not in the vocabulary of {model.checkpoint.model} "
             f"({model.shape.d_vocab} tokens); make the pairs with model.tokenizer"
         )
+    model.check_length(int(pairs.end.max()) + 1, f"{pairs.task}: a prompt")
 
 
 def first_difference(pairs: PromptPairs) -> Int[Tensor, " n"]:

@@ -48,8 +48,9 @@ def copy_hits(
                 pulled = logits
                 if bias is not None:
                     pulled = logits + bias if highest else logits - bias
-                top = pulled.topk(TOP, -1, highest).indices
-                hit = (top == names[..., None]).any(-1)  # [n, place]
+                own = pulled.gather(-1, names[..., None])
+                as_far = pulled >= own if highest else pulled <= own  # a head that is still: all
+                hit = as_far.sum(-1) <= TOP  # [n, place]
                 hits.append(hit.to(dtype).mean(1))
     return torch.stack(raised), torch.stack(lowered)
 

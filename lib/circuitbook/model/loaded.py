@@ -98,6 +98,7 @@ class Model:
         """
         tokens = self._checked_tokens(tokens)
         n, length = tokens.shape
+        self.check_length(length)
         if positions is not None:
             positions = self._checked_positions(positions, n, length)
         rows = max(1, batch_bytes // self._row_bytes(length, all_logits=positions is None))
@@ -113,6 +114,14 @@ class Model:
             return torch.cat(parts)
         shape = (0, length, self.shape.d_vocab) if positions is None else (0, self.shape.d_vocab)
         return torch.empty(shape, device=self.device, dtype=self.dtype)
+
+    def check_length(self, length: int, what: str = "a text") -> None:
+        """ValueError if the model does not take so many tokens at a time."""
+        if self.shape.context is not None and length > self.shape.context:
+            raise ValueError(
+                f"{what} of {length} tokens is longer than {self.checkpoint.model} takes: "
+                f"{self.shape.context} (max_position_embeddings in its config.json)"
+            )
 
     def _checked_tokens(self, tokens: Tensor) -> Int[Tensor, "n pos"]:
         tokens = torch.as_tensor(tokens)

@@ -32,6 +32,8 @@ class Shape:
     """Whether attention and MLP of a layer read the same stream."""
     gated: bool = False
     """Whether the MLP has a third matrix, as in Llama."""
+    context: int | None = None
+    """The most tokens of a text that the model takes; None where that is not known."""
 
 
 def shape_of(config: dict[str, Any]) -> Shape:
@@ -50,6 +52,7 @@ def shape_of(config: dict[str, Any]) -> Shape:
         d_vocab=c.vocab_size,
         parallel=kind == "gpt_neox" and c.use_parallel_residual,
         gated=kind in ("llama", "olmo"),
+        context=getattr(c, "max_position_embeddings", None),
     )
 
 

@@ -26,7 +26,7 @@ from types import ModuleType
 
 from circuitbook.store.outlines import Definition, Outliner, Place
 from circuitbook.store.scopes import Binding
-from circuitbook.store.sources import Module, read_module
+from circuitbook.store.sources import Module, read_module, times_read_again
 
 
 def code_hash(entry: ModuleType | Callable, overlay: Mapping[str, str] | None = None) -> str:
@@ -35,6 +35,9 @@ def code_hash(entry: ModuleType | Callable, overlay: Mapping[str, str] | None = 
 
     overlay: {module: source} to be read instead of the files, such as an edited copy.
     """
+    known = None if overlay else _hashes.get(code_name(entry))
+    if known and known.still_holds(_version_of(entry)):
+        return known.hash
     return Closure(entry, overlay).hash
 
 
@@ -58,6 +61,7 @@ def code_name(entry: object) -> str:
 
 
 _hashes: dict[str, _Hash] = {}
+_definitions: dict[tuple[str, int, Place], Definition | None] = {}
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,10 @@ class _Hash:
         """Whether the entry and all constants are what they were."""
         same = version is not None and version is self.version
         return same and all(_now(place, value) == value for place, value in self.values.items())
+
+
+def _version_of(entry: ModuleType | Callable) -> object:
+    return entry.__spec__ if isinstance(entry, ModuleType) else entry
 
 
 def _digest(*parts: object) -> str:
@@ -93,7 +101,7 @@ class Closure:
         self.name = code_name(entry)
         self.overlay = dict(overlay or {})
         self.definitions: dict[Place, Definition] = {}
-        self._version = entry.__spec__ if isinstance(entry, ModuleType) else entry
+        self._version, self._sources = _version_of(entry), times_read_again()
         if isinstance(entry, ModuleType):
             self.package = entry.__name__.partition(".")[0]
             self._entries = [
@@ -120,9 +128,6 @@ class Closure:
 
     @property
     def hash(self) -> str:
-        known = None if self.overlay else _hashes.get(self.name)
-        if known and known.still_holds(self._version):
-            return known.hash
         self.follow()
         digests, values = self._digests(), self._values()
         entries = [digests[place] for place in self._entries if place in digests]
@@ -198,6 +203,15 @@ class Closure:
         return found
 
     def _define(self, place: Place) -> Definition | None:
+        """The definition at a place of the package, made once for all entries that reach it."""
+        if self.overlay:
+            return self._defined(place)
+        known = (self.package, self._sources, place)
+        if known not in _definitions:
+            _definitions[known] = self._defined(place)
+        return _definitions[known]
+
+    def _defined(self, place: Place) -> Definition | None:
         module, name = place
         ours = module.partition(".")[0] == self.package
         source = read_module(module, self.overlay) if ours else None

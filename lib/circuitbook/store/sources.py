@@ -83,6 +83,14 @@ def _touched(statement: ast.stmt) -> list[str]:
 # A source is read once: what was read first is the code in memory, and a file that is edited while
 # a sweep runs must not put its name on results of the old code. A reload makes a new __spec__.
 _modules: dict[str, tuple[object, Module | None]] = {}
+_read_again = 0
+
+
+def times_read_again() -> int:
+    """How often a module was read that had been read before, once all that were reloaded are."""
+    for name in list(_modules):
+        read_module(name, {})
+    return _read_again
 
 
 def read_module(name: str, overlay: Mapping[str, str]) -> Module | None:
@@ -90,12 +98,14 @@ def read_module(name: str, overlay: Mapping[str, str]) -> Module | None:
     if name in overlay:
         file = _file_of(name)
         return _given(name, bool(file and file.name == "__init__.py"), overlay[name])
+    global _read_again
     version = _version(name)
     if name not in _modules or _modules[name][0] is not version:
         file = _file_of(name)
         made = None
         if file is not None:
             made = Module(name, file.name == "__init__.py", version, file.read_bytes())
+        _read_again += name in _modules
         _modules[name] = version, made
     return _modules[name][1]
 

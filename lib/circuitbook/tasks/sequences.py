@@ -14,14 +14,25 @@ from circuitbook.tasks.lexicon import STORIES, lexicon_for
 from circuitbook.tasks.stories.documents import document
 from circuitbook.tasks.stories.world import World
 
+ORDINARY = (100, 20_000)  # the paper's: the first tokens are bytes and the like, the last are rare
+
 
 def ordinary_tokens(model: Model) -> Int[Tensor, " k"]:
-    """Ids to draw random sequences from, int64 [k]: the paper's 100 to 19,999, or the story
-    language's spaced words."""
+    """Ids to draw random sequences from, int64 [k]: the paper's 100 to 19,999, as far as they are
+    tokens (an embedding may have more rows), or the story language's spaced words. ValueError for a
+    vocabulary that has none of these.
+    """
     if lexicon_for(model.tokenizer) is STORIES:
         words = model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer))))
         return torch.tensor([i for i, word in enumerate(words) if word.startswith(" ")])
-    return torch.arange(100, min(20_000, model.shape.d_vocab))
+    known = set(model.tokenizer.get_vocab().values())
+    ids = [i for i in range(*ORDINARY) if i in known and i < model.shape.d_vocab]
+    if not ids:
+        raise ValueError(
+            f"{model.checkpoint.model}: random sequences are drawn from the tokens "
+            f"{ORDINARY[0]:,} to {ORDINARY[1] - 1:,}, and its tokenizer has {len(known):,} tokens"
+        )
+    return torch.tensor(ids)
 
 
 # ------------------------------------------------------------------ repeated random sequences
@@ -30,7 +41,11 @@ def ordinary_tokens(model: Model) -> Int[Tensor, " k"]:
 def repeated_sequences(
     model: Model, n: int, length: int, seed: int = 42
 ) -> Int[Tensor, "n two_lengths"]:
-    """`n` random sequences of `length` ordinary tokens, each repeated once."""
+    """`n` random sequences of `length` ordinary tokens, each repeated once.
+
+    ValueError where the model's context is too short for that.
+    """
+    model.check_length(2 * length, "a random sequence that is said twice,")
     pool = ordinary_tokens(model)
     once = pool[
         torch.randint(len(pool), (n, length), generator=torch.Generator().manual_seed(seed))
@@ -67,8 +82,9 @@ def documents(
 
     The mini suite's language: stories that no model was trained on. Any other: the file `text`,
     whose documents are separated by empty lines; None where none is named. FileNotFoundError where
-    it is not there, ValueError where it holds too little.
+    it is not there, ValueError where it holds too little, or the model takes less.
     """
+    model.check_length(length, "a document")
     tokenizer = model.tokenizer
     special = (tokenizer.eos_token_id, tokenizer.bos_token_id)
     start = [token for token in special if token is not None][:1]

@@ -26,6 +26,7 @@ from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
+from circuitbook.studies.measurement import places_of
 from circuitbook.studies.size import model_size
 from circuitbook.studies.transfer import transfer
 from circuitbook.suites.pythia import PYTHIA_TOKENS_PER_STEP
@@ -95,10 +96,12 @@ def measure_evidence(
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     models = tuple(dict.fromkeys([*main, *(name for group in seeds for name in group)]))
     where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
+    places = places_of(suite, models, steps)
+    several = len(places) > len(models)  # what only claims about training need
     answers = measure_abilities(
         suite,
         list(models),
-        [*tasks, REPETITION],
+        [*tasks, *([REPETITION] if several else [])],
         store,
         steps,
         n=recipe.ability_prompts,

@@ -69,6 +69,14 @@ def test_only_what_writers_leave_is_swept_up(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted(names[1:])
 
 
+def test_errors_name_the_file_and_not_the_temporary_one(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_atomically(tmp_path / "a", b"x")
+    assert caught.value.filename == str(tmp_path / "a")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
 def test_long_names_can_be_written(tmp_path):
     write_atomically(tmp_path / ("n" * 250), b"x")
     assert (tmp_path / ("n" * 250)).read_bytes() == b"x"

@@ -226,7 +226,8 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter of the notebooks, such as MODELS=[mini-s,mini-m]; may be repeated",
+        help="a parameter of the notebooks, such as MODELS=[mini-s,mini-m]; text needs no quotes; "
+        "may be repeated",
     )
     parser.add_argument(
         "--only", action="append", metavar="NOTEBOOK", help="bring only this notebook up to date"

@@ -7,6 +7,7 @@ import os
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,6 +28,11 @@ def write_atomically(path: Path, payload: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_up(path.parent)
+    with _named(path):
+        _write(path, payload)
+
+
+def _write(path: Path, payload: bytes) -> None:
     file = _temporary_beside(path)
     temporary = Path(file.name)
     try:
@@ -38,10 +44,8 @@ def write_atomically(path: Path, payload: bytes) -> None:
                 os.replace(temporary, path)  # under the lock: what has none is swept up
         if not fcntl:
             os.replace(temporary, path)
-    except BaseException as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename is None:
-            error.filename = str(path)
         raise
     if os.name == "posix":  # the rename itself must reach the disk too
         folder = os.open(path.parent, os.O_RDONLY)
@@ -50,6 +54,17 @@ def write_atomically(path: Path, payload: bytes) -> None:
                 os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An OSError in the block names this file, rather than the temporary one or none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)
+        raise
 
 
 def sweep_up(folder: Path) -> None:

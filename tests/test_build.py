@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from children import running, wait_for
 
@@ -35,6 +36,7 @@ from circuitbook.publishing.executions import record_of
 from circuitbook.publishing.fingerprints import fingerprint
 from circuitbook.publishing.jobs import beside_the_others
 from circuitbook.publishing.kernel import measurements
+from circuitbook.store import Store, measurement_key
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -509,6 +511,32 @@ def test_fingerprint_knows_the_package_and_folders_named_by_parameters(tmp_path,
     store = fingerprint(root, notebook, {"STORE": "own"})
     (root / "own/notes").write_text("3")
     assert fingerprint(root, notebook, {"STORE": "own"}) == store  # what is measured is no new work
+
+
+@pytest.mark.parametrize("how", ["parameter", "variable", "neither", "out"])
+def test_what_a_build_writes_within_the_models_is_no_new_work(tmp_path, monkeypatch, how):
+    root = book_of(tmp_path, one=notebook_of("#| parameters\nSTORE = None"))
+    inside = root / "models/mini/measured"
+    notebook = notebook_of("#| parameters\nSTORE = None")
+    parameters = {"STORE": "models/mini/measured"} if how == "parameter" else {}
+    if how == "variable":
+        monkeypatch.setenv("CIRCUITBOOK_STORE", str(inside))
+
+    def now():
+        return fingerprint(root, notebook, parameters, inside if how == "out" else None)
+
+    first = now()
+    Store(inside).table(measurement_key("small", i=1), lambda: pd.DataFrame({"x": [1]}))
+    if how != "neither":  # then a store is known by the names of its files
+        (inside / "more").write_text("more")
+    assert now() == first
+    (root / "models/mini/weights").write_bytes(b"changed")
+    assert now() != first
+    # a store that is the folder itself hides nothing else in it
+    parameters = {"STORE": "models"}
+    first = now()
+    (root / "models/mini/weights").write_bytes(b"changed again")
+    assert now() != first
 
 
 def change_unnoticed(file):

@@ -359,6 +359,24 @@ def test_files_go_round_and_are_eap_igs(mini, tmp_path):
         Circuit.load(tmp_path / "bad.json")
 
 
+def test_a_circuit_from_one_prompt_is_strict_json(mini, tmp_path):
+    """There is no interval over one prompt: nan here, null in the file."""
+    model, pairs, _ = mini
+    pairs = pairs.subset([0])
+    circuit = find_circuit(model, pairs, attribute(model, pairs, rule="midpoint", points=3))
+    assert circuit.found and np.isnan([circuit.low, circuit.high]).all()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    file = circuit.save(tmp_path / "circuit.json")
+    record = json.loads(file.read_text(), parse_constant=refuse)["circuitbook"]
+    assert record["low"] is record["high"] is None and record["faithfulness"] > 0
+    loaded = Circuit.load(file)
+    assert np.isnan([loaded.low, loaded.high]).all()
+    pd.testing.assert_frame_equal(loaded.curve, circuit.curve, check_exact=True)
+
+
 def test_circuits_from_names():
     circuit = circuit_of(Graph(2, 2), ["input->m0", "m0->logits"])
     assert circuit.n_edges == 2 and circuit.nodes == ("input", "m0", "logits")

@@ -6,6 +6,7 @@ Tigges et al. 2024, section 2.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -86,7 +87,10 @@ class Circuit:
     # ---------------------------------------------------------------- files
 
     def save(self, path: str | Path) -> Path:
-        """Writes the JSON that hannamw/EAP-IG and MIB read, and what else is known beside it."""
+        """Writes the JSON that hannamw/EAP-IG and MIB read, and what else is known beside it.
+
+        What is not a number, as the interval over one prompt, is null there.
+        """
         graph, inside = self.graph, self.graph.nodes_of(self.mask)
         scores = np.zeros(self.mask.shape) if self.scores is None else self.scores
         record = {
@@ -113,7 +117,8 @@ class Circuit:
                 "curve": None if self.curve is None else self.curve.to_dict("list"),
             },
         }
-        write_atomically(Path(path), json.dumps(record).encode())
+        text = json.dumps(_finite(record), allow_nan=False)
+        write_atomically(Path(path), text.encode())
         return Path(path)
 
     @classmethod
@@ -133,11 +138,13 @@ class Circuit:
             ) from error
         curve = more.pop("curve", None)
         scored = more.pop("scored", True)
+        if more.get("faithfulness") is not None:  # over one prompt there is no interval
+            more |= {end: math.nan for end in ("low", "high") if more.get(end) is None}
         return cls(
             graph,
             mask,
             scores=scores if scored else None,
-            curve=None if curve is None else pd.DataFrame(curve),
+            curve=None if curve is None else _table(curve),
             **more,
         )
 
@@ -148,3 +155,22 @@ def circuit_of(graph: Graph, edges: Sequence[str]) -> Circuit:
     for name in edges:
         mask[graph.edge(name)] = True
     return Circuit(graph, mask)
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinity, which JSON does not have: None instead."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(columns: dict[str, list]) -> pd.DataFrame:
+    """A table from a file: None is NaN again."""
+    return pd.DataFrame(
+        {
+            name: np.array(column, float) if None in column else column
+            for name, column in columns.items()
+        }
+    )

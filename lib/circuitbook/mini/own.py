@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -77,7 +78,7 @@ def grow(
 
     One thread: the result depends on how many there are.
     """
-    folder, name = Path(folder), name_of(plan)
+    folder, name = Path(os.path.expanduser(folder)), name_of(plan)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -92,7 +93,9 @@ def grow(
 
 def losses(folder: str | Path, name: str) -> np.ndarray:
     """The loss of every update, nats per token, [steps]."""
-    return np.array(json.loads((Path(folder) / name / "losses.json").read_text()))
+    return np.array(
+        json.loads((Path(os.path.expanduser(folder)) / name / "losses.json").read_text())
+    )
 
 
 def sample(plan: Plan, seed: int = 0) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import combinations
@@ -24,8 +26,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from circuitbook.mini.resuming import remove_partial, resume
 from circuitbook.mini.tokenizer import EOS, build_tokenizer, split, vocabulary
 from circuitbook.model.progress import no_progress_bars
+from circuitbook.store.files import write_atomically
 from circuitbook.tasks.lexicon import held_out_pair
 from circuitbook.tasks.stories.documents import _weights, document
 from circuitbook.tasks.stories.repetition import names_in
@@ -176,21 +180,34 @@ def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     all."""
     partial = folder.with_name(folder.name + f".partial{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
-    with no_progress_bars():
-        copy.deepcopy(model).half().save_pretrained(partial)
-    build_tokenizer().save_pretrained(partial)
+    try:
+        with no_progress_bars():
+            copy.deepcopy(model).half().save_pretrained(partial)
+        build_tokenizer().save_pretrained(partial)
+    except Exception as error:  # safetensors and tokenizers have errors of their own
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(
+            f"{folder} cannot be written ({error}): free some space, or choose another --out; the "
+            "same command goes on"
+        ) from error
     for file in partial.iterdir():
         file.chmod(0o644)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 
 
-def fingerprint(plan: Plan, data_seed: int) -> str:
+def identity(plan: Plan) -> str:
     """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is
     noticed)."""
-    first = batch(data_seed, 0, *([] if plan.passages is None else [plan.passages]))
+    first = _reader(plan)(0)
     text = hashlib.sha256(repr((vocabulary(), first.tolist())).encode()).hexdigest()
     return json.dumps({**asdict(plan), "text": text[:16]})
+
+
+def _reader(plan: Plan) -> Callable[[int], torch.Tensor]:
+    """step -> the tokens that a run's update learns from."""
+    read = partial(batch, plan.seed if plan.data_seed is None else plan.data_seed)
+    return read if plan.passages is None else partial(read, passages=plan.passages)
 
 
 def train(
@@ -211,8 +228,10 @@ def train(
     """
     folder, state_file = Path(out) / name, Path(state_dir) / f"{name}.pt"
     if (folder / "losses.json").exists() and (folder / f"step{plan.steps}").exists():
+        state_file.unlink(missing_ok=True)
         return folder
     folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
     state_file.parent.mkdir(parents=True, exist_ok=True)
     model = build_model(plan).train()
     torch.nn.Module.to(model, device)  # transformers' own `to` is not typed
@@ -226,37 +245,19 @@ def train(
         lr=plan.lr,
         betas=(0.9, 0.98),
     )
-    data_seed = plan.seed if plan.data_seed is None else plan.data_seed
-    read = partial(batch, data_seed)
-    if plan.passages is not None:
-        read = partial(read, passages=plan.passages)
-    run = fingerprint(plan, data_seed)
-    start = 0
-    losses: list[float] = []
-    if state_file.exists():
-        state = torch.load(state_file, map_location=device, weights_only=True)
-        if state["run"] != run:
-            raise ValueError(
-                f"{state_file} is the state of another run of {name} "
-                "(its plan or its text differs); remove it to train from step 0"
-            )
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        start, losses = state["step"], state["losses"]
+    read, run = _reader(plan), identity(plan)
+    start, losses = resume(state_file, run, name, model, optimizer, device)
 
     def save_state(step: int) -> None:
-        partial = state_file.with_suffix(".partial")
-        torch.save(
-            {
-                "run": run,
-                "model": model.state_dict(),
-                "step": step,
-                "losses": losses,
-                "optimizer": optimizer.state_dict(),
-            },
-            partial,
-        )
-        os.replace(partial, state_file)
+        state = {
+            "run": run,
+            "model": model.state_dict(),
+            "step": step,
+            "losses": losses,
+            "optimizer": optimizer.state_dict(),
+        }
+        torch.save(state, whole := io.BytesIO())
+        write_atomically(state_file, whole.getvalue())
 
     bar = tqdm(
         total=plan.steps, initial=start, desc=name, unit="step", disable=not progress, mininterval=1
@@ -292,6 +293,7 @@ def train(
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     finally:
         bar.close()
-    (folder / "losses.json").write_text(json.dumps([round(x, 5) for x in losses]))
+    rounded = json.dumps([round(x, 5) for x in losses])
+    write_atomically(folder / "losses.json", rounded.encode())
     state_file.unlink(missing_ok=True)
     return folder

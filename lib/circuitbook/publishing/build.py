@@ -11,7 +11,6 @@ requirements), so a build that was stopped goes on from there.
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import os
 import time
@@ -20,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import filelock
-import nbformat
 import yaml
 from nbformat import NotebookNode
 
@@ -31,6 +29,7 @@ from circuitbook.publishing.execute import (
     declared_parameters,
     duration,
     execute_notebook,
+    read_notebook,
 )
 from circuitbook.publishing.executions import PLACE, execution_record, record_of
 from circuitbook.publishing.fingerprints import files_in, fingerprint
@@ -46,6 +45,7 @@ from circuitbook.publishing.jobs import (
 from circuitbook.publishing.publish import configuration
 from circuitbook.publishing.site import build_site
 from circuitbook.publishing.terminal import say, short_path
+from circuitbook.publishing.typed import parse_parameters
 from circuitbook.publishing.warm import warm_kernels
 from circuitbook.store.files import write_atomically
 from circuitbook.weights.hash_memory import HASHES
@@ -111,6 +111,11 @@ def chapters_of(root: Path) -> list[str]:
     return chapters
 
 
+def sources_of(root: Path, chapters: Iterable[str]) -> dict[str, NotebookNode]:
+    """The notebooks of these chapters, as they are in `root`."""
+    return {chapter: read_notebook(root / f"{chapter}.ipynb") for chapter in chapters}
+
+
 def execute_chapters(
     root: Path,
     out: Path,
@@ -125,9 +130,7 @@ def execute_chapters(
 
     only: names of the notebooks to bring up to date; the others keep the copy they have.
     """
-    sources = {
-        chapter: nbformat.read(root / f"{chapter}.ipynb", as_version=4) for chapter in chapters
-    }
+    sources = sources_of(root, chapters)
     check_parameters(parameters, sources)
     jobs = _jobs(root, out, sources, parameters, only=only, force=force)
     suites = {job.chapter: suite_of(sources[job.chapter], job.given) for job in jobs}
@@ -179,7 +182,7 @@ def _jobs(
             given={name: value for name, value in parameters.items() if name in declared},
             fingerprint="",
         )
-        job = replace(job, fingerprint=fingerprint(root, notebook, job.given))
+        job = replace(job, fingerprint=fingerprint(root, notebook, job.given, out))
         before = record_of(job.target)
         named = only is None or Path(chapter).name in only
         stale = force or (before or {}).get("fingerprint") != job.fingerprint
@@ -215,32 +218,6 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
             file.unlink()
 
 
-def parse_parameters(items: Iterable[str]) -> dict[str, object]:
-    """Parameters as they are typed in a shell: Python where it is Python, else YAML, which spares
-    the quotes.
-
-    parse_parameters(["N=20", "MODELS=[mini-s, mini-m]", "DEVICE=cpu", "STEPS=None"])
-    -> {"N": 20, "MODELS": ["mini-s", "mini-m"], "DEVICE": "cpu", "STEPS": None}
-    """
-    parameters = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise BuildError(
-                f"cannot read the parameter {item!r}: "
-                "write NAME=VALUE, such as MODELS=[mini-s,mini-m]"
-            )
-        try:
-            value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
-            try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError:
-                value = text
-        parameters[name.strip()] = list(value) if isinstance(value, tuple) else value
-    return parameters
-
-
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m circuitbook build`."""
     parser.add_argument(
@@ -249,7 +226,8 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a parameter of the notebooks, such as MODELS=[mini-s,mini-m]; may be repeated",
+        help="a parameter of the notebooks, such as MODELS=[mini-s,mini-m]; text needs no quotes; "
+        "may be repeated",
     )
     parser.add_argument(
         "--only", action="append", metavar="NOTEBOOK", help="bring only this notebook up to date"
@@ -269,7 +247,9 @@ def build_from_arguments(args: argparse.Namespace) -> None:
     """Builds as `add_build_arguments` says; SystemExit with one message where the book cannot be
     built."""
     try:
-        parameters = parse_parameters(args.parameter)
+        root = args.root.resolve()
+        notebooks = sources_of(root, chapters_of(root)).values() if args.parameter else ()
+        parameters = parse_parameters(args.parameter, notebooks)
         build_book(args.root, args.out, parameters, args.only, force=args.force)
     except BuildError as error:
         raise SystemExit(f"error: {error}") from None

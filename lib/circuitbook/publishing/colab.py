@@ -13,6 +13,8 @@ import json
 import re
 from pathlib import Path
 
+from circuitbook.store.files import write_atomically
+
 IMPORT = "import circuitbook"
 
 INSTALL = """\
@@ -65,10 +67,16 @@ def write_first_cells(folder: Path, address: str | None = None) -> list[Path]:
     """
     source = first_cell(address)
     changed: dict[Path, str] = {}
-    for path in sorted(folder.glob("*.ipynb")):
-        text = path.read_text(encoding="utf8")
-        notebook = json.loads(text)
-        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    paths = sorted(folder.glob("*.ipynb"))
+    if not paths:
+        raise ValueError(f"there is no notebook in {folder}; name their folder with --notebooks")
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf8")
+            notebook = json.loads(text)
+            code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{path} is not a notebook that can be read: {error}") from None
         if not code or not is_first_cell("".join(code[0]["source"])):
             raise ValueError(
                 f"{path}: its first code cell is neither {IMPORT!r} nor an installation that this "
@@ -79,5 +87,5 @@ def write_first_cells(folder: Path, address: str | None = None) -> list[Path]:
         if new != text:
             changed[path] = new
     for path, new in changed.items():
-        path.write_text(new, encoding="utf8")
+        write_atomically(path, new.encode())
     return list(changed)

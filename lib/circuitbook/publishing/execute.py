@@ -28,6 +28,21 @@ METADATA = "circuitbook"  # name of our record in an executed copy's metadata
 NAMED_VERSIONS = ("torch", "transformer_lens")  # in a chapter's last line; the metadata has more
 
 
+def read_notebook(file: Path) -> NotebookNode:
+    """The notebook in a file; BuildError, with the file's name, if there is none in it."""
+    try:
+        notebook = nbformat.read(file, as_version=4)
+        default_parameters(notebook)
+    except FileNotFoundError:
+        raise BuildError(f"there is no {file}") from None
+    except SyntaxError as error:
+        raise BuildError(f"{file}: its cell of parameters is not Python: {error}") from None
+    except (ValueError, LookupError, AttributeError, nbformat.ValidationError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BuildError(f"{file} is not a notebook that can be read: {why}") from None
+    return notebook
+
+
 def declared_parameters(notebook: NotebookNode) -> list[str]:
     """Names assigned in the cells tagged `parameters`, in order."""
     return list(default_parameters(notebook))
@@ -100,7 +115,7 @@ def execute_notebook(
     title = title or source.stem
     for file in (target, partial, log):
         file.parent.mkdir(parents=True, exist_ok=True)
-    notebook = nbformat.read(source, as_version=4)
+    notebook = read_notebook(source)
     notebook.cells = [cell for cell in notebook.cells if not set(without) & set(_tags(cell))]
     notebook.metadata["kernelspec"] = {
         "name": "python3",
@@ -136,6 +151,11 @@ def execute_notebook(
             raise BuildError(
                 f"{source}: its Python process died (out of memory?); what ran is in {partial}, "
                 f"the output in {log}"
+            ) from error
+        except RuntimeError as error:  # of jupyter_client
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BuildError(
+                f"{source}: its Python process could not be started ({why}); its output: {log}"
             ) from error
         seconds = time.perf_counter() - begun
     executed.metadata.pop("papermill", None)  # holds paths of this machine

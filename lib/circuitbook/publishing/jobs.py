@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from circuitbook.paths import PACKAGE
+from circuitbook.publishing.children import end_with
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import (
     METADATA,
@@ -198,18 +198,11 @@ class Beside:
             os.environ.pop(THREADS, None)
 
 
-def _end_with(parent: int) -> None:
-    """Stops this process when the build that started it is gone, however that was ended."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 def main(order: str, failure: str, claims: str, parent: str) -> int:
     """What the process of its own does."""
     # A process that runs in the background of a shell ignores Ctrl-C otherwise.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
+    threading.Thread(target=end_with, args=[int(parent)], daemon=True).start()
     try:
         jobs = [Job(**fields) for fields in json.loads(Path(order).read_text(encoding="utf8"))]
         with warm_kernels(environment_of(jobs)):

@@ -118,6 +118,25 @@ def _this_python(environment: dict[str, str], output: TextIO) -> type[AsyncKerne
     return ThisPython
 
 
+def _sockets_fit(folder: str) -> bool:
+    """Whether the kernel's sockets can lie in the folder: a path to one has at most 103 bytes on a
+    Mac, 107 on Linux."""
+    return os.name == "posix" and len(os.fsencode(folder)) + len("/kernel-ipc-99") <= 103
+
+
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that no other user can look into: where temporary files go, or with a shorter name
+    if that is too long for sockets."""
+    prefix = "circuitbook-"
+    usual = tempfile.TemporaryDirectory(prefix=prefix)
+    if os.name == "posix" and not _sockets_fit(usual.name):
+        with contextlib.suppress(OSError):
+            shorter = tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp")
+            usual.cleanup()
+            return shorter
+    return usual
+
+
 class _Engine(NBClientEngine):
     """papermill's engine with our kernel, and with measurements on the progress bar."""
 
@@ -136,11 +155,11 @@ class _Engine(NBClientEngine):
     ) -> None:
         manager = _this_python(kernel_environment(trace), stderr_file)
         with (
-            tempfile.TemporaryDirectory(prefix="circuitbook-") as private,
+            _private_folder() as private,
             _ticking(nb_man.pbar, trace, title),
         ):
             connection = {"connection_file": str(Path(private) / "kernel.json")}
-            if os.name == "posix":  # sockets in that folder: no ports that others could listen to
+            if _sockets_fit(private):  # no ports that others could listen to
                 connection["transport"] = "ipc"
             super().execute_managed_notebook(
                 nb_man,

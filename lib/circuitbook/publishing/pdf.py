@@ -9,9 +9,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from circuitbook.publishing.children import run
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.site import jupyter_book
 from circuitbook.publishing.terminal import say
+from circuitbook.store.files import write_atomically
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -55,8 +57,12 @@ def make_pdf(src: Path, target: Path, *, browser: str | None = None, seconds: in
             page.as_uri(),
         ]
         try:
-            process = subprocess.run(
-                command, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+            process = run(
+                command,
+                text=True,
+                timeout=seconds,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         except subprocess.TimeoutExpired:
             raise BuildError(f"{browser} did not finish printing within {seconds} s") from None
@@ -65,9 +71,7 @@ def make_pdf(src: Path, target: Path, *, browser: str | None = None, seconds: in
             raise BuildError(
                 f"{browser} printed no PDF (exit {process.returncode}); it said: {last}"
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(printed, beside := target.with_suffix(".part"))
-        beside.replace(target)
+        write_atomically(target, printed.read_bytes())
     return target
 
 

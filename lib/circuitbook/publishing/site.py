@@ -8,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+from circuitbook.publishing.children import run
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import duration
 from circuitbook.publishing.fingerprints import contents, package_contents
@@ -23,7 +25,7 @@ from circuitbook.store.provenance import versions
 def build_site(out: Path) -> Path:
     """jupyter-book over `out`/src, every warning and every dead link an error; the new site
     replaces `out`/html only when it is whole."""
-    html, work = out / "html", out / "site"
+    html = out / "html"
     stamp = out / "site.sha256"
     made_of = (contents(out / "src"), versions(), package_contents())
     current = hashlib.sha256(repr(made_of).encode()).hexdigest()
@@ -33,7 +35,9 @@ def build_site(out: Path) -> Path:
     say("site: jupyter-book at work")
     begun = time.perf_counter()
     # always from nothing: a page read in an earlier, failed build would keep its warnings to itself
-    shutil.rmtree(work, ignore_errors=True)
+    for earlier in (out / "site", *out.glob("site-*")):
+        shutil.rmtree(earlier, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix="site-", dir=out))
     built = _built_by_jupyter_book(out, work)
     finish(built, (out / "src/_config.yml").read_text(encoding="utf8"))
     if faults := check_site(built):
@@ -45,7 +49,7 @@ def build_site(out: Path) -> Path:
         html.rename(work / "replaced")
     built.rename(html)
     stamp.write_text(current)
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)
     say(f"site: {duration(time.perf_counter() - begun)}")
     return html / "index.html"
 
@@ -64,12 +68,11 @@ def jupyter_book(
     }
     for folder in (out, log.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    process = subprocess.run(
+    process = run(
         command,
         env=environment,
         cwd=out,
         text=True,
-        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf8",

@@ -26,6 +26,8 @@ from typing import Any, NoReturn, TextIO
 
 from jupyter_client.provisioning import LocalProvisioner
 
+from circuitbook.publishing.children import die_with
+
 log = logging.getLogger(__name__)
 
 IMPORTS = (
@@ -49,7 +51,7 @@ class WarmKernels:
         self.socket.settimeout(PATIENCE)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-m", __name__, str(theirs.fileno()), str(os.getpid())],
                 env=dict(environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -173,8 +175,9 @@ def serve(connection: socket.socket) -> None:
         order, files, _, _ = socket.recv_fds(connection, 1 << 20, 1)
         if not order:
             return
-        pid = os.fork()
+        server, pid = os.getpid(), os.fork()
         if pid == 0:
+            die_with(server)
             connection.close()
             _become_a_kernel(json.loads(order), files[0])
         os.close(files[0])
@@ -214,5 +217,6 @@ def _become_a_kernel(order: dict[str, Any], output: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    die_with(int(sys.argv[2]))  # also while it imports
     with socket.socket(fileno=int(sys.argv[1])) as end:  # its kind is found out
         serve(end)

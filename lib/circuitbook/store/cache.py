@@ -16,10 +16,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import filelock
+from filelock import FileLock
 
 from circuitbook.store.drive import DRIVE, mount_drive
 from circuitbook.store.files import write_atomically
+from circuitbook.store.locks import acquire
 
 CACHE_VARIABLE = "CIRCUITBOOK_CACHE"
 _MANIFEST = "whole.json"  # {name: bytes} of the files; written last
@@ -32,9 +33,10 @@ class CacheError(RuntimeError):
 def cache_path() -> Path:
     """$CIRCUITBOOK_CACHE if set, else `circuitbook` in $XDG_CACHE_HOME or in ~/.cache."""
     if os.environ.get(CACHE_VARIABLE):
-        path = Path(os.environ[CACHE_VARIABLE]).expanduser().absolute()
+        path = Path(os.path.expanduser(os.environ[CACHE_VARIABLE])).absolute()
     else:
-        path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "circuitbook"
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        path = Path(os.path.expanduser(home)) / "circuitbook"
     mount_drive(path)
     return path
 
@@ -72,18 +74,35 @@ def alone(path: Path) -> Iterator[None]:
     """Within, no other process of this machine makes `path`. The lock of one that died is free.
 
     CacheError where the cache cannot be written. Google Drive has no locks: there this is nothing.
+    What processes that died have left beside `path`, of it and of others, is removed.
     """
+    lock = None
     with _clear_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path.with_name(path.name + ".lock"))
         if not path.is_relative_to(DRIVE):
-            lock.acquire()
-            for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that died
-                shutil.rmtree(left, ignore_errors=True)
+            lock = acquire(_lock_of(path), f"is making {path.name}")
+            for left in path.parent.glob(".*.tmp"):
+                _remove_unless_made(left, path)
     try:
         yield
     finally:
-        lock.release()
+        if lock:
+            lock.release()
+
+
+def _remove_unless_made(left: Path, path: Path) -> None:
+    """Removes a temporary folder, unless another process makes that: `path` itself is ours."""
+    made = left.with_name(left.name[1:].rsplit(".", 2)[0])
+    ours = made == path
+    with (
+        contextlib.suppress(OSError),
+        contextlib.nullcontext() if ours else FileLock(_lock_of(made), timeout=0),
+    ):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 @contextlib.contextmanager

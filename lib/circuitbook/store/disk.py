@@ -20,7 +20,6 @@ import contextlib
 import datetime
 import hashlib
 import json
-import logging
 import os
 import time
 import warnings
@@ -28,7 +27,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import pandas as pd
 
@@ -37,9 +35,9 @@ from circuitbook.store.drive import DRIVE, mount_drive
 from circuitbook.store.files import write_atomically
 from circuitbook.store.formats import ARRAYS, TABLE, _Format
 from circuitbook.store.keys import Key
+from circuitbook.store.locks import acquire
 from circuitbook.store.provenance import machine, versions
-
-log = logging.getLogger(__name__)
+from circuitbook.store.sweeping import sweep_store
 
 
 class StoreError(RuntimeError):
@@ -57,7 +55,7 @@ def default_store_path() -> Path:
     folder.
     """
     if os.environ.get("CIRCUITBOOK_STORE"):
-        return Path(os.environ["CIRCUITBOOK_STORE"]).expanduser().absolute()
+        return Path(os.path.expanduser(os.environ["CIRCUITBOOK_STORE"])).absolute()
     return (checkout() or Path.cwd()) / ".store"
 
 
@@ -72,10 +70,10 @@ class _Damaged(Exception):
 class Store:
     """A folder of measurements, safe to share between processes on one machine.
 
-    Of several processes that want the same key, one measures while the others wait and then read;
-    the lock is the operating system's, so that of a process which died is free again. On Google
-    Drive, which has no such locks, it does without: two sessions may then measure the same, and
-    neither harms the other.
+    Of several processes that want the same key, one measures while the others wait, say for whom
+    (a warning in the log), and then read; the lock is the operating system's, so that of a process
+    which died is free again. On Google Drive, which has no such locks, it does without: two
+    sessions may then measure the same, and neither harms the other.
 
     With $CIRCUITBOOK_STORE_TRACE set to a file, each use adds a line to it: `<digest> measured|read
     <seconds>`, the seconds being what measuring took. The book's build tells from it what a chapter
@@ -83,7 +81,9 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike | None = None):
-        self.path = Path(path).absolute() if path is not None else default_store_path()
+        self.path = (
+            default_store_path() if path is None else Path(os.path.expanduser(path)).absolute()
+        )
         mount_drive(self.path)
 
     def __repr__(self) -> str:
@@ -240,18 +240,10 @@ class Store:
     @contextlib.contextmanager
     def _locked(self, key: Key) -> Iterator[None]:
         base = self._base(key)
-        lock = filelock.FileLock(base.with_suffix(".lock"))
         try:
             base.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=1)
-            except filelock.Timeout:
-                log.info("waiting for another process that is measuring %s", key)
-                lock.acquire()
-            for left in base.parent.glob(
-                f".{base.name}.*.tmp"
-            ):  # of a process that died: nobody else writes now
-                left.unlink()
+            sweep_store(self.path)
+            lock = acquire(base.with_suffix(".lock"), f"is measuring {key}")
         except OSError as error:
             raise StoreError(
                 f"the store {self.path} cannot be written: {error.strerror or error}; "

@@ -9,6 +9,7 @@ Chapters share measurements through the store: what one has measured the next on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -215,6 +216,9 @@ def open_chapter(
     numbers. prepend_bos: see `Suite`. needs: tasks that the chapter is about. ValueError in one
     line for a parameter that is wrong.
     """
+    for name, value in (("STORE", store), ("TEXT", text)):
+        if not isinstance(value, (str, os.PathLike, type(None))):
+            raise ValueError(f"{name} is a path, or None, not {value!r}")
     chosen = select(
         suite, models, steps, tasks, device, dtype, tokens_per_step, prepend_bos=prepend_bos
     )
@@ -226,4 +230,5 @@ def open_chapter(
         settings = settings.shortened()
     elif prompts is not None:
         settings = settings.with_prompts(prompts)
-    return Chapter(chosen, settings, Store(store) if store else Store(), text)
+    text = os.path.expanduser(text) if text else None
+    return Chapter(chosen, settings, Store(store or None), text)

@@ -7,8 +7,12 @@ is instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+import os
+import re
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -46,10 +50,46 @@ class Selection:
         return sum(len(steps) for steps in self.steps.values())
 
 
-def _as_tuple(value: str | Sequence | None, everything: Sequence) -> tuple:
-    if value is None or value == "all":
+def _listed(name: str, value: Any, everything: Sequence, known: Container = ()) -> tuple:
+    """What a parameter names, each thing once and in that order; None and "all" are everything.
+
+    A list may be given as text, as from a shell: "mini-s,mini-m" or "[10, 20]". What is `known` is
+    one name, whatever characters it has.
+    """
+    value = [value] if isinstance(value, (str, numbers.Number)) else value
+    if value is None:
+        value = ["all"]
+    if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} is a list, or None for all, not {value!r}")
+    items: list = []
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, Hashable):
+            raise ValueError(f"{name} names {item!r}, which is none")
+        items += _parts(item) if isinstance(item, str) and item not in known else [item]
+    if items == ["all"]:
         return tuple(everything)
-    return (value,) if isinstance(value, (str, int)) else tuple(value)
+    if not items:
+        raise ValueError(f"no {name.lower()} are named: {name} takes at least one, or None for all")
+    return tuple(dict.fromkeys(items))
+
+
+def _parts(text: str) -> list[str]:
+    """_parts("[mini-s, mini-m]") -> ["mini-s", "mini-m"]"""
+    if not re.search(r"[,\[\]]", text):
+        return [text]
+    parts = (part.strip(" \"'") for part in text.strip("[]() ").split(","))
+    return [part for part in parts if part]
+
+
+def _steps(suite: Suite, model: str, steps: Any) -> tuple[int, ...]:
+    """The steps of a model, ascending: those of a schedule, or those that are named."""
+    if isinstance(steps, str) and not re.fullmatch(r"[\s\d,.()\[\]+-]+", steps):
+        return tuple(suite.schedule(model, steps or "all"))
+    numbers_typed = (
+        int(step) if isinstance(step, str) and re.fullmatch(r"\d{1,18}", step) else step
+        for step in _listed("STEPS", steps, suite.steps(model))
+    )
+    return tuple(sorted({suite.checkpoint(model, step).step for step in numbers_typed}))
 
 
 def select(
@@ -68,11 +108,16 @@ def select(
     `models`, `tasks`: a name, several, or None for all (of a hub's models the standard ones:
     Pythia's variants by the dozen have to be asked for). `steps`: step numbers, a schedule's name
     ("paper", "sparse", ...; see `Suite.schedule`), or None for all; every model must have them.
+    What is named twice counts once.
     `device`: "auto" takes a GPU where there is one. `tokens_per_step`: for a suite that does not
     say so itself. Steps whose weights are those of another step (see `integrity`) are left out,
     unless `keep_doubles`, which then asks no hub. `prepend_bos`: see `Suite`. Errors: ValueError or
     the suite's own, one line each, naming the parameter.
     """
+    if not isinstance(suite, (str, os.PathLike)) or not os.fspath(suite):
+        raise ValueError(f"SUITE is the name of a suite, or a folder, not {suite!r}")
+    if not isinstance(prepend_bos, bool):  # "False" would be true
+        raise ValueError(f"PREPEND_BOS is True or False, not {prepend_bos!r}")
     chosen = load_suite(suite)
     if tokens_per_step is not None:
         tokens = check_tokens_per_step(tokens_per_step, "TOKENS_PER_STEP")
@@ -85,17 +130,11 @@ def select(
             "TOKENS_PER_STEP, or, "
             'in a folder, a suite.json with {"tokens_per_step": ...}'
         )
-    names = _as_tuple(
-        models, chosen.models if isinstance(chosen.source, Folder) else chosen.standard
-    )
+    everything = chosen.models if isinstance(chosen.source, Folder) else chosen.standard
+    names = _listed("MODELS", models, everything, chosen.models)
     picked: dict[str, tuple[int, ...]] = {}
     for name in names:
-        if steps is None or isinstance(steps, str):
-            picked[name] = tuple(chosen.schedule(name, steps or "all"))
-        else:
-            picked[name] = tuple(
-                sorted(chosen.checkpoint(name, step).step for step in _as_tuple(steps, ()))
-            )
+        picked[name] = _steps(chosen, name, steps)
         if not picked[name]:
             raise ValueError(
                 "no steps are left to measure: pass step numbers, a schedule's name, or None "
@@ -123,11 +162,11 @@ def select(
                 f"every step of {name} that was asked for has the weights of another step, "
                 f"{sorted(set(found.values()))}"
             )
-    wanted = _as_tuple(tasks, tuple(TASKS))
+    wanted = _listed("TASKS", tasks, tuple(TASKS), TASKS)
     for task in wanted:
         if task not in TASKS:
             raise ValueError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; there are: {', '.join(DTYPES)}")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return Selection(

@@ -62,8 +62,8 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
         return _pythia(retry)
     if text == "smollm2":
         return _smollm2(retry)
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    folder = Path(os.path.expanduser(text))
+    if os.path.isdir(folder):  # unlike Path's, false for a name that is none
         return _folder_suite(folder, folder.resolve().name)
     repos = [part.strip() for part in text.split(",")]
     if all(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) for repo in repos):

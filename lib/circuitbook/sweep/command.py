@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitbook.publishing.build import parse_parameters
+from circuitbook.publishing.execute import read_notebook
+from circuitbook.publishing.typed import parse_parameters
 from circuitbook.store.disk import default_store_path
 from circuitbook.sweep.running import sweep
 from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks, plan
@@ -15,6 +17,9 @@ from circuitbook.weights.hash_memory import HASHES
 
 if TYPE_CHECKING:  # imports torch
     from circuitbook.studies.parameters import Selection
+
+
+OPTIONS = {"SUITE": "--suite", "MODELS": "--models", "STEPS": "--steps", "STORE": "--store"}
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,13 +105,18 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     )
     root, out = args.root.resolve(), args.out.resolve()
     store = (args.store or default_store_path()).resolve()
-    notebooks = chosen_notebooks(args.notebooks, root)
+    notebooks = chosen_notebooks(_names(args.notebooks) or ["all"], root)
     parameters: dict[str, object] = {
         "SUITE": args.suite,
         "DEVICE": selection.device,
         "DTYPE": args.dtype,
     }
-    parameters |= parse_parameters(args.parameter)
+    sources = [read_notebook(root / "notebooks" / f"{name}.ipynb") for name in notebooks]
+    given = parse_parameters(args.parameter, sources)
+    for name, option in OPTIONS.items():
+        if name in given:
+            raise ValueError(f"{name} of a sweep is what {option} says, not a parameter")
+    parameters |= given
     if args.dry_run:
         with HASHES.kept_in(out / ".hashes.json"):
             shards = plan(
@@ -149,13 +159,23 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     print(f"all {len(results)} shards are done: {out}")
 
 
+def _names(typed: list[str] | None) -> list[str] | None:
+    """Names between spaces or commas, in brackets or not."""
+    parts = re.split(r"[\s,\[\]]+", " ".join(typed or []))
+    return [name for name in parts if name] or None
+
+
 def _steps(typed: list[str] | None) -> str | list[int] | None:
     """A schedule's name, or step numbers; None: all."""
-    if not typed:
+    names = _names(typed)
+    if not names:
         return None
-    if len(typed) == 1 and not typed[0].isdigit():
-        return typed[0]
-    return [int(step) for step in typed]
+    if len(names) == 1 and not names[0].isdigit():
+        return names[0]
+    for name in names:
+        if not (name.isascii() and name.isdigit()):
+            raise ValueError(f"--steps takes step numbers or one schedule's name, not {name!r}")
+    return [int(step) for step in names]
 
 
 def _print_expectations(selection: Selection, shards: list[Shard]) -> None:

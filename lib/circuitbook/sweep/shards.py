@@ -158,6 +158,13 @@ def plan(
                     ),
                 )
             )
+    named: dict[str, str] = {}
+    for shard in shards:
+        if (other := named.setdefault(shard.name, shard.model)) != shard.model:
+            raise ValueError(
+                f"shards of {other} and {shard.model} would both be called {shard.name}, and write "
+                "the same files; sweep one model after the other, each with an --out of its own"
+            )
     return shards
 
 
@@ -177,7 +184,7 @@ def chosen_notebooks(names: str | Sequence[str], root: Path) -> tuple[str, ...]:
                 f"there is no {root / 'notebooks' / name}.ipynb: "
                 "run this in the book's folder, or pass --root"
             )
-    return tuple(names)
+    return tuple(dict.fromkeys(names))
 
 
 def outcome(shard: Shard) -> Outcome:

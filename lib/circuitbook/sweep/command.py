@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitbook.publishing.build import parse_parameters
 from circuitbook.store.disk import default_store_path
-from circuitbook.sweep.running import sweep
-from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks, plan
-from circuitbook.weights.hash_memory import HASHES
+from circuitbook.sweep.running import prepare, sweep
+from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks
+
+# What a sweep fills into these parameters comes from its options.
+OPTIONS = {
+    "SUITE": "--suite",
+    "MODELS": "--models",
+    "STEPS": "--steps",
+    "STORE": "--store",
+}
 
 if TYPE_CHECKING:  # imports torch
     from circuitbook.studies.parameters import Selection
@@ -57,7 +64,9 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler",
         metavar="tcp://...",
-        help="a Dask cluster that is there already; its workers must see the same folders",
+        help="a Dask cluster that is there already; its workers must see the same folders. Whoever "
+        "can reach its scheduler or a worker can run anything as you: keep them behind a firewall, "
+        "or use TLS (see 'A sweep' in the book)",
     )
     parser.add_argument(
         "--per-shard",
@@ -90,50 +99,34 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     """Sweeps as `add_sweep_arguments` says; SystemExit 1, with a list, if some shard failed."""
     from circuitbook.studies.parameters import select  # here, since it imports torch
 
+    given: dict[str, Any] = parse_parameters(args.parameter)
+    for name, option in OPTIONS.items():
+        if name in given:
+            raise ValueError(f"-p {name}=... is not read by a sweep: give {option}")
+    suite = _from_anywhere(args.suite)
     selection = select(
-        args.suite,
+        suite,
         args.models,
         _steps(args.steps),
-        device=args.device,
-        dtype=args.dtype,
+        device=given.pop("DEVICE", args.device),
+        dtype=(dtype := given.pop("DTYPE", args.dtype)),
+        tokens_per_step=given.get("TOKENS_PER_STEP"),
         keep_doubles=True,  # the notebooks leave them out
     )
     root, out = args.root.resolve(), args.out.resolve()
     store = (args.store or default_store_path()).resolve()
     notebooks = chosen_notebooks(args.notebooks, root)
-    parameters: dict[str, object] = {
-        "SUITE": args.suite,
-        "DEVICE": selection.device,
-        "DTYPE": args.dtype,
+    parameters = {"SUITE": suite, "DEVICE": selection.device, "DTYPE": dtype} | given
+    what = (root, out, selection, notebooks, parameters, store)
+    limits = {
+        "workers": args.workers,
+        "per_shard": args.per_shard,
+        "budget_gb": args.disk_budget,
     }
-    parameters |= parse_parameters(args.parameter)
     if args.dry_run:
-        with HASHES.kept_in(out / ".hashes.json"):
-            shards = plan(
-                root,
-                out,
-                store,
-                selection,
-                notebooks,
-                parameters,
-                per_shard=args.per_shard,
-                budget_gb=args.disk_budget,
-            )
-        _print_expectations(selection, shards)
+        _print_expectations(selection, prepare(*what, **limits))
         return
-    results = sweep(
-        root,
-        out,
-        selection,
-        notebooks,
-        parameters,
-        store,
-        workers=args.workers,
-        scheduler=args.scheduler,
-        per_shard=args.per_shard,
-        budget_gb=args.disk_budget,
-        retry_failed=args.retry_failed,
-    )
+    results = sweep(*what, **limits, scheduler=args.scheduler, retry_failed=args.retry_failed)
     failed = [result for result in results if result.state != "done"]
     if failed:
         print(f"\n{len(failed)} of {len(results)} shards failed:", file=sys.stderr)
@@ -149,12 +142,22 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     print(f"all {len(results)} shards are done: {out}")
 
 
+def _from_anywhere(suite: str) -> str:
+    """A suite's name; of a folder the absolute path, since notebooks run in the book's folder."""
+    from circuitbook.suites.finding import BY_NAME
+
+    folder = Path(suite).expanduser()
+    return suite if suite in BY_NAME or not folder.is_dir() else str(folder.resolve())
+
+
 def _steps(typed: list[str] | None) -> str | list[int] | None:
     """A schedule's name, or step numbers; None: all."""
     if not typed:
         return None
-    if len(typed) == 1 and not typed[0].isdigit():
+    if len(typed) == 1 and not typed[0].isdecimal():
         return typed[0]
+    if others := [step for step in typed if not step.isdecimal()]:
+        raise ValueError(f"--steps {others[0]} is no step: give numbers, or one schedule's name")
     return [int(step) for step in typed]
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 WEIGHT_FILES = {
     "safetensors": ("model.safetensors", "model.safetensors.index.json"),
@@ -40,8 +40,29 @@ def choose_weights(names: Collection[str], prefer: str = "safetensors") -> str |
 
 
 def shards(index: Path) -> tuple[str, ...]:
-    """Names of the files that an index (`*.index.json`) speaks of."""
-    return tuple(sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())))
+    """Names of the files that an index (`*.index.json`) speaks of, which lie in its folder.
+
+    ValueError where one would lie elsewhere. The file itself may be a link, as in a hub's cache.
+    """
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    for name in names:
+        if not is_inside(name):
+            raise ValueError(
+                f"{index} names {name!r} as a file of weights, which is not in its folder: give "
+                "the index that belongs to these weights"
+            )
+    return tuple(sorted(names))
+
+
+def is_inside(name: object) -> bool:
+    """Whether a name that was read from a file stays in the folder it is looked up in.
+
+    >>> [is_inside(name) for name in ("a.bin", "part/a.bin", "../a.bin", "/etc/a", "..\\\\a", "")]
+    [True, True, False, False, False, False]
+    """
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    return not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
 
 
 def weight_files(folder: Path, prefer: str = "safetensors") -> tuple[Path, ...]:

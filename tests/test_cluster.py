@@ -41,10 +41,11 @@ def listening(processes: set[int]) -> list[tuple[str, int]]:
 
 def descendants(process: int) -> set[int]:
     """The process and all that it started, and these."""
-    parents = {}
+    parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")")[-1].split()[1])
+            after_name = (folder / "stat").read_text().rsplit(")", 1)[1]
+            parents[int(folder.name)] = int(after_name.split()[1])
         except (FileNotFoundError, ProcessLookupError):
             continue
     family = {process}
@@ -64,8 +65,9 @@ def test_the_local_cluster_listens_on_loopback_and_lets_nobody_in_without_its_cr
             assert client.submit(os.getpid).result() in descendants(os.getpid())
         for _, port in doors:
             for protocol, security in (("tcp", None), ("tls", Security.temporary())):
+                address = f"{protocol}://127.0.0.1:{port}"
                 with pytest.raises((OSError, TimeoutError, RuntimeError)):
-                    distributed.Client(f"{protocol}://127.0.0.1:{port}", timeout=1, security=security)
+                    distributed.Client(address, timeout=1, security=security)
 
 
 # ------------------------------------------------------------------ no worker that can

@@ -208,8 +208,8 @@ class _Workers:
         waited = now - self.alone_since
         if number := len(self._all()):
             fault = (
-                f"none of the {number} workers of {self.address} offers a GPU, and each shard takes "
-                "one: start them with --resources GPU=1, or sweep with --device cpu"
+                f"none of the {number} workers of {self.address} offers a GPU, and each shard "
+                "takes one: start them with --resources GPU=1, or sweep with --device cpu"
             )
             if waited > self.patience:
                 raise ValueError(fault)

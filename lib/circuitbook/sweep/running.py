@@ -226,5 +226,7 @@ def _execute_over_everything(
 def _same_steps(selection: Selection) -> list[int]:
     steps = set(selection.steps.values())
     if len(steps) > 1:
-        raise ValueError("the models have different steps; sweep them one after the other, with --models")
+        raise ValueError(
+            "the models have different steps; sweep them one after the other, with --models"
+        )
     return list(next(iter(steps)))

@@ -35,7 +35,7 @@ def as_html(markdown: str) -> str:
     """
     text = html.escape(markdown, quote=False)
     bold = re.sub(r"(?<!\\)\*\*(.+?)(?<!\\)\*\*", r"<strong>\1</strong>", text)
-    return "<p>" + re.sub(r"\\(&\w+;|[^\w\s])", r"\1", bold) + "</p>"
+    return "<p>" + re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold) + "</p>"
 
 
 def claims_table(

@@ -226,7 +226,9 @@ def test_the_text_for_those_who_do_not_see_a_figure_is_text(capsys, monkeypatch)
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-@pytest.mark.parametrize("name", ['a"b', "<svg/onload=alert(1)>", "a&b", "a#b", "a%20b", "é", "$x$"])
+@pytest.mark.parametrize(
+    "name", ['a"b', "<svg/onload=alert(1)>", "a&b", "a#b", "a%20b", "é", "$x$"]
+)
 def test_a_branch_in_an_address_is_quoted(tmp_path, name):
     subprocess.run(["git", "init", "-q", "-b", f"fix/{name}", str(tmp_path)], check=True)
     origin = ["remote", "add", "origin", "https://github.com/someone/book"]
@@ -237,3 +239,57 @@ def test_a_branch_in_an_address_is_quoted(tmp_path, name):
     quoted = yaml.safe_load(configuration(tmp_path))["repository"]["branch"]
     assert unquote(quoted) == f"fix/{name}" and quoted.startswith("fix/")
     assert not set(quoted) & set("\"'<>&#$ ")
+
+
+# ------------------------------------------------------------------ whole chapters
+
+MODELS = ("<svg onload=alert(1)>", "_$x$`[x](javascript:1)|a&amp;b\"'")
+SUITE = r"<!--<script>$\frac{$"
+ELEMENTS = {
+    "text/markdown": {"p", "strong", "em", "ul", "li", "code"},
+    "text/html": {"style", "table", "thead", "tbody", "tr", "th", "td", "div", "img", "p"},
+}
+
+
+@pytest.fixture(scope="module")
+def nasty_suite(tmp_path_factory) -> Path:
+    """Two models of the mini suite under other names."""
+    folder = tmp_path_factory.mktemp("suites") / SUITE
+    mini = checkout() / "models" / "mini"
+    for ours, theirs in zip(MODELS, ("mini-xs", "mini-s"), strict=True):
+        for step in (0, 3906):
+            shutil.copytree(mini / theirs / f"step{step}", folder / ours / f"step{step}")
+    (folder / "suite.json").write_text(json.dumps({"tokens_per_step": 2048}))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", ["abilities", "circuits", "components"])
+def test_a_chapter_takes_names_as_text(nasty_suite, chapter):
+    book, out = checkout(), nasty_suite.parent
+    parameters = {"SUITE": str(nasty_suite), "DEVICE": "cpu", "STORE": str(out / "store")}
+    parameters |= {"PROMPTS": 20, "MODEL": MODELS[0]}
+    executed = execute_notebook(
+        book / "notebooks" / f"{chapter}.ipynb", out / f"{chapter}.ipynb", parameters, root=book
+    )
+    mentioned = 0
+    for kind, content in outputs(executed):
+        page = rendered(content) if kind == "text/markdown" else Read(content)
+        assert page.tags <= ELEMENTS[kind] and not page.acts, content
+        mentioned += sum(page.text.count(name) for name in MODELS)
+        # no part of a name without the rest
+        assert page.text.count("onload") == page.text.count(MODELS[0])
+        assert page.text.count("javascript") == page.text.count(MODELS[1])
+    assert mentioned > 0
+
+
+def outputs(notebook: nbformat.NotebookNode):
+    """(kind, content) of what the cells show, as the book takes it; not of interactive views, whose
+    data is JSON."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            for kind in ELEMENTS:
+                if kind in data and "data-view=" not in data[kind]:
+                    yield kind, data[kind]
+                    break

@@ -171,7 +171,7 @@ def duration(seconds: float) -> str:
 
 
 def machine_text(where: dict) -> str:
-    """machine_text({"cpu": "M2", "cores": 8, "gpu": None}) -> "M2 (8 cores, no GPU)", in Markdown"""
+    """Markdown.  machine_text({"cpu": "M2", "cores": 8, "gpu": None}) -> "M2 (8 cores, no GPU)" """
     gpu = in_markdown(where["gpu"] or "no GPU")
     return f"{in_markdown(where['cpu'])} ({_many(where['cores'], 'core')}, {gpu})"
 

@@ -70,6 +70,16 @@ def test_the_local_cluster_listens_on_loopback_and_lets_nobody_in_without_its_cr
                     distributed.Client(address, timeout=1, security=security)
 
 
+def test_every_hint_for_serving_binds_loopback():
+    root = Path(__file__).parents[1]
+    files = [root / "Makefile", root / "README.md", root / "CONTRIBUTING.md"]
+    files += [*root.glob("book/*.md"), *root.glob("notebooks/*.ipynb"), *root.rglob("lib/**/*.py")]
+    hints = [
+        line for file in files for line in file.read_text().splitlines() if "http.server " in line
+    ]
+    assert len(hints) >= 2 and all("--bind 127.0.0.1" in line for line in hints), hints
+
+
 # ------------------------------------------------------------------ no worker that can
 
 

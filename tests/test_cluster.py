@@ -115,7 +115,11 @@ def test_a_cluster_without_workers_is_waited_for_and_it_is_said(tmp_path, quick)
     said: list[str] = []
     ended: list[Outcome] = []
     with LocalCluster(
-        n_workers=0, processes=False, dashboard_address=None, host="127.0.0.1", protocol="tcp"
+        n_workers=0,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        protocol="tcp",
     ) as bare:
 
         def say(line: str) -> None:

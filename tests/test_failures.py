@@ -107,7 +107,7 @@ def test_steps_that_are_none(steps):
 def test_what_the_sweep_has_options_for_is_no_parameter():
     for name in ("SUITE", "MODELS", "STEPS", "STORE"):
         command = ("sweep", "--root", PACKAGE.parents[1], "--models", "mini-xs", "-p", f"{name}=a")
-        assert f"{name} of a sweep is what --{name.lower()} says" in said_by(*command)
+        assert f"-p {name}=... is not read by a sweep: give --{name.lower()}" in said_by(*command)
 
 
 def test_which_errors_are_foreseen():

@@ -235,6 +235,70 @@ def test_a_dry_run_says_what_it_costs_and_does_nothing(place, capsys):
     assert not (folder / "sweep").exists() and not (folder / "store").exists() and not hub.requests
 
 
+def sweeping(folder, *options, suite=None) -> list[str]:
+    command = ["sweep", "--suite", suite or "pythia", "--notebooks", "abilities", *options]
+    for name in ("root", "out", "store"):
+        if f"--{name}" not in options:
+            command += [f"--{name}", str(folder if name == "root" else folder / name)]
+    return [str(part) for part in command]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--models", MODEL, "--workers", "0"], "--workers 0 would execute nothing"),
+        (["--models", MODEL, "--workers", "-2"], "--workers -2 would execute nothing"),
+        (["--models", MODEL, "--per-shard", "0"], "0 checkpoints a shard are not possible"),
+        (["--models", MODEL, "-p", "NOTES=1"], "no notebook has a parameter NOTES; did you mean"),
+        (["--models", MODEL, "-p", "SUITE=mini"], "is not read by a sweep: give --suite"),
+        (["--models", MODEL, "-p", "STEPS=[1]"], "is not read by a sweep: give --steps"),
+        (["--models", MODEL, "--steps", "0", "x"], "--steps x is no step"),
+        (["--models", MODEL, "--out", "FILE/out"], "FILE is not a folder"),
+        (["--models", MODEL, "--out", "x" * 300], "cannot be made: File name too long"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_sweep_refuses(place, options, says, monkeypatch):
+    folder, hub = place
+    (folder / "FILE").write_text("")
+    monkeypatch.chdir(folder)
+    said = []
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit) as ended:
+            main(sweeping(folder, *options, *dry))
+        said.append(str(ended.value))
+    assert said[0] == said[1] and says in said[0] and "\n" not in said[0] and not hub.requests
+
+
+def test_a_dry_run_refuses_models_with_different_steps(tmp_path, place):
+    folder, _ = place
+    for model, steps in {"a": (0, 1), "b": (0, 2)}.items():
+        for step in steps:
+            save_checkpoint(tmp_path / "suite" / model / f"step{step}")
+    (tmp_path / "suite/suite.json").write_text('{"tokens_per_step": 5}')
+    said = []
+    for dry in ([], ["--dry-run"]):
+        with pytest.raises(SystemExit) as ended:
+            main(sweeping(folder, *dry, suite=tmp_path / "suite"))
+        said.append(str(ended.value))
+    assert said[0] == said[1] and "different steps; sweep them one after the other" in said[0]
+
+
+def test_a_folder_is_the_same_from_another_root(tmp_path, place, monkeypatch, capsys):
+    """Notebooks run in the book's folder: there a path that is relative to ours leads elsewhere."""
+    folder, _ = place
+    save_checkpoint(tmp_path / "mine/suite/a/step0")
+    (tmp_path / "mine/suite/suite.json").write_text('{"tokens_per_step": 5}')
+    monkeypatch.chdir(tmp_path / "mine")
+    seen = []
+    monkeypatch.setattr(
+        "circuitbook.sweep.command.sweep", lambda *what, **_: seen.append(what[4]) or []
+    )
+    assert main(sweeping(folder, "--dry-run", suite="suite")) == 0
+    assert main(sweeping(folder, suite="suite")) == 0
+    assert seen[0]["SUITE"] == str((tmp_path / "mine/suite").resolve())
+    assert "1 shards, 1 to do" in capsys.readouterr().out
+
+
 def test_two_sweeps_need_two_folders(place):
     import filelock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 TASK_TITLES = {
@@ -63,6 +64,22 @@ def counted(number: int, noun: str) -> str:
     ('1 head', '4 heads')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def in_markdown(*names: object) -> str:
+    r"""Names as Markdown shows them: letter by letter, on one line, with commas between them.
+
+    A model, a suite or a token may be called anything, and a name is never markup.
+
+    >>> print(in_markdown("mini-xs", "pythia-1.4b"), in_markdown("<b>*$x$_1. a"))
+    mini-xs, pythia-1.4b \<b\>\*\$x\$\_1\. a
+    """
+    return ", ".join(_MARKUP.sub(r"\\\g<0>", " ".join(str(name).split())) for name in names)
+
+
+# Punctuation, which a backslash makes a letter; not where it stands between letters or digits and
+# could never be markup.
+_MARKUP = re.compile(r"[!-,:-@\[-^`{-~]|(?<![^\W_])[-._/]|[-._](?![^\W_])")
 
 
 def bullets(lines: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from circuitbook.figures.matrices import matrices as matrices
-from circuitbook.figures.panels import PAGE, handles_in, panel_grid, say_inside
+from circuitbook.figures.panels import PAGE, handles_in, panel_grid, say_inside, subplots
 from circuitbook.figures.showing import nothing
 from circuitbook.figures.style import curve
 from circuitbook.studies.head_classes import HeadClasses
@@ -58,7 +57,7 @@ def class_strips(head_classes: Sequence[HeadClasses], models: Sequence[str]) -> 
     columns = 2
     heights = [max(1, len(_ever_in_a_class(checkpoints))) for checkpoints in of_model.values()]
     rows = [max(heights[i : i + columns]) for i in range(0, len(heights), columns)]
-    fig, axes = plt.subplots(
+    fig, axes = subplots(
         len(rows),
         columns,
         figsize=(PAGE, 0.9 * len(rows) + 0.25 * sum(rows)),
@@ -220,7 +219,7 @@ def stacked_shares(
     }
     if not of_model:
         return nothing("no checkpoint does IOI")
-    fig, axes = plt.subplots(
+    fig, axes = subplots(
         1,
         len(of_model),
         figsize=(PAGE, 2.6),

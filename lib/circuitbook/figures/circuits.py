@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from circuitbook.circuits.circuit import Circuit
+from circuitbook.figures.panels import subplots
 from circuitbook.figures.views import INPUTS
 from circuitbook.model.graph import Graph
 from circuitbook.wording import short_number
@@ -29,7 +29,7 @@ def score_matrix(values: np.ndarray, graph: Graph, label: str) -> Figure:
     """
     shown = np.where(graph.mask, np.asarray(values, dtype=float), np.nan)
     largest = np.nanmax(np.abs(shown))
-    fig, ax = plt.subplots(figsize=(8.4, 4.4))
+    fig, ax = subplots(figsize=(8.4, 4.4))
     norm = mpl.colors.SymLogNorm(linthresh=largest / 100, vmin=-largest, vmax=largest)
     image = ax.imshow(
         shown, aspect="auto", origin="lower", cmap="RdBu", norm=norm, interpolation="nearest"
@@ -74,7 +74,7 @@ def circuit_diagram(circuit: Circuit, height: float = 1.15) -> Figure:
     """
     layers = circuit.graph.n_layers
     places = _places(circuit)
-    fig, ax = plt.subplots(figsize=(8.4, height * (layers + 1.6)))
+    fig, ax = subplots(figsize=(8.4, height * (layers + 1.6)))
     _draw_edges(ax, circuit, places)
     for node in circuit.nodes:
         ax.text(
@@ -165,7 +165,7 @@ def edges_over_training(history: pd.DataFrame, most: int = 40) -> Figure:
     """
     longest = history.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]
     shown = history.loc[history.index.isin(longest)]
-    fig, ax = plt.subplots(figsize=(8.4, 0.6 + 0.19 * len(shown)))
+    fig, ax = subplots(figsize=(8.4, 0.6 + 0.19 * len(shown)))
     ax.imshow(
         np.where(shown.to_numpy(), 1.0, np.nan),
         aspect="auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def front_explorer(
         name="front",
         start=(model, "ioi"),
         roles=class_roles(head_classes),
-        compact=f"{page}#classes.model={model}",
+        compact=f"{page}#{urlencode({'classes.model': model})}",
     )
 
 

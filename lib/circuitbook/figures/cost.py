@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from circuitbook.figures.panels import subplots
 from circuitbook.records.costs import Fit, inner_parameters
 from circuitbook.suites.pythia import PYTHIA_SHAPES
 from circuitbook.wording import TASK_SHORT
@@ -29,7 +30,7 @@ def similarity_in_dtypes(compared: Mapping[str, pd.DataFrame], tasks: Sequence[s
     compared: {dtype: a table as from `precision.against`}, a panel for each; a marker per task. On
     the diagonal the dtype changes nothing.
     """
-    fig, axes = plt.subplots(
+    fig, axes = subplots(
         1, len(compared), figsize=(4.2 * len(compared), 3.8), sharey=True, squeeze=False
     )
     for ax, (dtype, table) in zip(axes[0], compared.items(), strict=True):
@@ -57,7 +58,7 @@ def seconds_by_size(fits: Sequence[Fit]) -> plt.Figure:
     sizes = list(PYTHIA_SHAPES)
     parameters = {size: float(inner_parameters(PYTHIA_SHAPES[size])) for size in sizes}
     x = np.array(list(parameters.values()))
-    fig, ax = plt.subplots(figsize=(8, 4.4))
+    fig, ax = subplots(figsize=(8, 4.4))
     for part, (colour, marker, dashes) in zip(fits, PARTS, strict=True):
         predicted = [part.predicted(size) for size in sizes]
         ax.plot(x, predicted, color=colour, linestyle=dashes, linewidth=1.4)

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
+from circuitbook.figures.panels import subplots
 from circuitbook.figures.style import MEASURE_LABELS, curve, tokens_axis
 from circuitbook.wording import TASK_SHORT, short_number
 
@@ -36,7 +37,7 @@ def ours_and_the_papers(
 
     curves: as from `summarise`. paper: columns model, step, tokens_seen and value.
     """
-    fig, (ours, theirs) = plt.subplots(1, 2, figsize=(8.4, 3.1), sharey=True)
+    fig, (ours, theirs) = subplots(1, 2, figsize=(8.4, 3.1), sharey=True)
     ioi = curves[curves["task"] == "ioi"]
     if len(ioi):
         for name in models:
@@ -61,9 +62,7 @@ def measure_grid(
     measures: Mapping[str, pd.DataFrame], tasks: Sequence[str], models: Sequence[str]
 ) -> plt.Figure:
     """Measures of the answer, {measure: curves as from `summarise`}, in rows; tasks in columns."""
-    fig, axes = plt.subplots(
-        len(measures), len(tasks), figsize=(9.6, 9.6), sharex=True, squeeze=False
-    )
+    fig, axes = subplots(len(measures), len(tasks), figsize=(9.6, 9.6), sharex=True, squeeze=False)
     for row, (measure, curves) in zip(axes, measures.items(), strict=True):
         for ax, task in zip(row, tasks, strict=True):
             for name in models:
@@ -88,7 +87,7 @@ def agreement_panels(
 
     Each as from `summarise`, with its interval as a band.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), sharey=True)
+    fig, axes = subplots(1, 2, figsize=(8.4, 3.0), sharey=True)
     titles = ("attractor of the other number", "attractor of the same number")
     for ax, curves, title in zip(axes, (other_number, same_number), titles, strict=True):
         for name in models:

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from IPython.display import HTML
 
+from circuitbook.figures.panels import subplots
 from circuitbook.figures.style import TASK_SHORT, model_style, short_number, tokens_axis
 from circuitbook.figures.views import attention_heads
 from circuitbook.heads.attention import patterns_on
@@ -36,7 +37,7 @@ def dates_of_heads_and_abilities(dates: Sequence[HeadAndAbility]) -> plt.Figure:
     """A panel per kind: the tokens at half of the head and of its ability, with intervals."""
     kinds = list(dict.fromkeys(pair.kind for pair in dates))
     rows = -(-len(kinds) // 2)
-    fig, axes = plt.subplots(rows, 2, figsize=(8.4, 2.7 * rows), sharey=True, squeeze=False)
+    fig, axes = subplots(rows, 2, figsize=(8.4, 2.7 * rows), sharey=True, squeeze=False)
     for ax, kind in zip(axes.flat, kinds, strict=False):
         of_kind = [pair for pair in dates if pair.kind == kind]
         for row, pair in enumerate(of_kind):
@@ -76,7 +77,7 @@ def effect_against_copying(last: pd.DataFrame, models: Sequence[str]) -> plt.Fig
     last: a row per head at the last checkpoint: model, layer, head, direct (negative helps),
     copy and negative_copy.
     """
-    fig, axes = plt.subplots(1, len(models), figsize=(8.4, 2.9), sharey=True, squeeze=False)
+    fig, axes = subplots(1, len(models), figsize=(8.4, 2.9), sharey=True, squeeze=False)
     for ax, model in zip(axes[0], models, strict=True):
         part = last[last["model"] == model]
         copying, effect = part["copy"] - part["negative_copy"], -part["direct"]
@@ -104,7 +105,7 @@ def every_head(scored: pd.DataFrame, bar: float, label: str) -> plt.Figure:
 
     scored: as `formation.trajectories` gives it, a row per checkpoint and a column per head.
     """
-    fig, ax = plt.subplots(figsize=(6.4, 3.0))
+    fig, ax = subplots(figsize=(6.4, 3.0))
     for head in scored:
         passes = scored[head].max() >= bar
         colour, width = ("#0072b2", 1.4) if passes else ("#bbbbbb", 0.8)

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from circuitbook.figures.panels import subplots
 from circuitbook.heads.names import Head
 from circuitbook.studies.head_scores import TITLES, HeadScores
 from circuitbook.wording import TASK_TITLES, head_label
@@ -33,7 +34,7 @@ def _over_steps(
 def loss_curve(losses: Sequence[float], checkpoints: Sequence[int], window: int = 20) -> plt.Figure:
     """The mean loss of the last `window` updates after each step; lines mark the checkpoints."""
     mean = pd.Series(losses).rolling(window, min_periods=1).mean()
-    fig, ax = plt.subplots(figsize=(6.4, 2.8))
+    fig, ax = subplots(figsize=(6.4, 2.8))
     ax.plot(np.arange(1, len(mean) + 1), mean, color=BLUE, linewidth=1.4)
     for step in checkpoints:
         ax.axvline(step, color="#cccccc", linewidth=0.7, zorder=0)
@@ -47,7 +48,7 @@ def loss_curve(losses: Sequence[float], checkpoints: Sequence[int], window: int 
 
 def abilities_over_steps(curves: pd.DataFrame) -> plt.Figure:
     """IOI and repetition with their intervals; curves: columns task, step, mean, low, high."""
-    fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.0))
+    fig, axes = subplots(1, 2, figsize=(8.4, 3.0))
     for ax, (task, label) in zip(axes, ABILITIES.items(), strict=True):
         curve = curves[curves["task"] == task]
         _over_steps(ax, curve["step"], curve["mean"], task)
@@ -62,7 +63,7 @@ def abilities_over_steps(curves: pd.DataFrame) -> plt.Figure:
 def heads_over_steps(scores: Sequence[HeadScores], carriers: Sequence[Head]) -> plt.Figure:
     """Left: the strongest score of each kind. Right: the direct effect on IOI of some heads,
     as a share of the whole, where IOI is done."""
-    fig, (strongest, direct) = plt.subplots(1, 2, figsize=(8.4, 3.0))
+    fig, (strongest, direct) = subplots(1, 2, figsize=(8.4, 3.0))
     steps = [at.step for at in scores]
     for kind, (colour, marker) in KINDS.items():
         values = [at.score(kind).max() for at in scores]
@@ -90,7 +91,7 @@ def circuit_size_over_steps(circuits: pd.DataFrame, steps: int) -> plt.Figure:
     circuits: columns step, found, edges.
     """
     found, none = circuits[circuits["found"]], circuits[~circuits["found"]]
-    fig, ax = plt.subplots(figsize=(6.4, 2.8))
+    fig, ax = subplots(figsize=(6.4, 2.8))
     _over_steps(ax, found["step"], found["edges"], "circuit")
     ax.plot(
         none["step"], 0 * none["step"], color=GREY, marker="x", linestyle="", label="no circuit"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from circuitbook.figures.panels import PAGE, handles_in, panel_grid, say_inside
+from circuitbook.figures.panels import PAGE, handles_in, panel_grid, say_inside, subplots
 from circuitbook.figures.style import curve, tokens_axis
 from circuitbook.wording import head_label
 
@@ -117,7 +117,7 @@ def attention_maps(
     """
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
-    fig, axes = plt.subplots(
+    fig, axes = subplots(
         rows,
         columns,
         figsize=(max(4.4, 2.8 * columns), 0.5 + 2.75 * rows),

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
-from circuitbook.figures.style import curve, model_style, tokens_axis
+from circuitbook.figures.panels import subplots
+from circuitbook.figures.style import curve, legend_label, model_style, tokens_axis
 from circuitbook.wording import short_number
 
 
@@ -18,7 +19,7 @@ def losses(logs: Mapping[str, pd.DataFrame], first_tokens: int = 64 * 2048) -> p
     logs: {model: columns tokens_seen, training_loss, fresh_loss}, of which the last is missing
     where there is no checkpoint. first_tokens: where the right panel's log axis begins.
     """
-    fig, (training, fresh) = plt.subplots(1, 2, figsize=(8.4, 3.1), sharey=True)
+    fig, (training, fresh) = subplots(1, 2, figsize=(8.4, 3.1), sharey=True)
     for name, log in logs.items():
         seen = log[log["tokens_seen"] > 0]
         style = model_style(name)
@@ -28,7 +29,7 @@ def losses(logs: Mapping[str, pd.DataFrame], first_tokens: int = 64 * 2048) -> p
             color=style["color"],
             linewidth=1,
             linestyle=style.get("linestyle", "-"),
-            label=name,
+            label=legend_label(name),
         )
         curve(fresh, log.dropna(subset=["fresh_loss"]), "fresh_loss", name)
     training.set_xscale("log")

@@ -9,9 +9,38 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatterMathtext
+
+from circuitbook.figures.style import SHOWN
 
 PAGE = 8.4  # width of the page, in inches
+
+
+class TextFigure(Figure):
+    """A figure in which names of models and tokens are text: a dollar begins no formula.
+
+    The powers of ten that matplotlib writes at a log axis are formulas as ever.
+    """
+
+    def draw(self, renderer: RendererBase) -> None:
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        for axis in (axis for ax in self.axes for axis in (ax.xaxis, ax.yaxis)):
+            for minor, formatter in enumerate(
+                (axis.get_major_formatter(), axis.get_minor_formatter())
+            ):
+                if isinstance(formatter, LogFormatterMathtext):
+                    for label in axis.get_ticklabels(minor=bool(minor)):
+                        label.set_parse_math(True)
+        super().draw(renderer)
+
+
+def subplots(*grid: int, **settings: Any) -> tuple[Figure, Any]:
+    """`plt.subplots` with a `TextFigure`."""
+    return plt.subplots(*grid, FigureClass=TextFigure, **settings)
 
 
 def panel_grid(
@@ -23,7 +52,7 @@ def panel_grid(
     """
     rows = -(-n // columns)
     figsize = (size[0] * columns, size[1] * rows)
-    fig, axes = plt.subplots(rows, columns, figsize=figsize, squeeze=False, **settings)
+    fig, axes = subplots(rows, columns, figsize=figsize, squeeze=False, **settings)
     for ax in axes.flat[n:]:
         ax.axis("off")
     return fig, axes
@@ -34,7 +63,8 @@ def handles_in(axes: Iterable[Axes]) -> dict[str, Artist]:
     found: dict[str, Artist] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
+        names = (label.removeprefix(SHOWN) for label in labels)
+        found |= dict(zip(names, handles, strict=True))
     return found
 
 

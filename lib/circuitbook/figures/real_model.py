@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from circuitbook.figures.panels import PAGE, say_inside
+from circuitbook.figures.panels import PAGE, say_inside, subplots
 from circuitbook.figures.style import CURVES, MARKERS
 from circuitbook.studies.findings.real_model import absolute_share
 from circuitbook.studies.head_classes import CLAIMED, PANELS
@@ -22,7 +21,7 @@ def stage_dots(tables: Mapping[str, pd.DataFrame]) -> Figure:
     tables: {name: `share_table` of one checkpoint}. Grey bar: the paper's bound for Pythia. Small
     grey line: 95 % of the draws of as many random heads.
     """
-    fig, axes = plt.subplots(
+    fig, axes = subplots(
         1, len(PANELS), figsize=(PAGE, 0.9 + 0.42 * len(tables)), sharey=True, squeeze=False
     )
     names = list(tables)

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
+from circuitbook.figures.panels import subplots
 from circuitbook.figures.views import escaped
 
 
@@ -42,7 +43,7 @@ def share(name: str, output: object) -> None:
 
 def nothing(why: str) -> Figure:
     """In place of a figure that has nothing to show: a line that says why."""
-    fig, ax = plt.subplots(figsize=(8.4, 1.2))
+    fig, ax = subplots(figsize=(8.4, 1.2))
     ax.text(0.5, 0.5, why, ha="center", va="center", color="#555555")
     ax.axis("off")
     return fig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from circuitbook.figures.panels import subplots
 from circuitbook.figures.style import log_axis
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#888888"
@@ -12,7 +13,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#888888"
 
 def cost_growth(record: dict) -> plt.Figure:
     """Seconds and memory of attribution against prompts, points, common beginning, and model."""
-    fig, axes = plt.subplots(2, 2, figsize=(8.4, 5.6))
+    fig, axes = subplots(2, 2, figsize=(8.4, 5.6))
     _seconds_and_memory(axes[0, 0], record["prompts"], "prompts", "prompts (70m shape, 5 points)")
     _seconds_and_memory(axes[0, 1], record["points"], "points", "points (70m shape, 16 prompts)")
     label = "tokens put before the prompt (70m shape)"

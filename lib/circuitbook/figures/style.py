@@ -48,6 +48,8 @@ SIZES = LinearSegmentedColormap.from_list("sizes", ["#3a9a2a", "#12769a", "#4a3f
 # of what is no model; with markers
 CURVES = ("#0072b2", "#c85800", "#00805d", "#a3518c", "#000000", "#8a6100")
 
+SHOWN = "\u2060"  # of no width, before a label that begins with an underscore: else legends omit it
+
 MEASURE_LABELS = {
     "logit_difference": "logit difference",
     "probability_difference": "probability difference",
@@ -102,6 +104,11 @@ def model_style(name: str, family: tuple[str, ...] | None = None) -> dict[str, A
     return {"color": colour, "marker": MARKERS[rank % len(MARKERS)]}
 
 
+def legend_label(name: str) -> str:
+    """A name as a label that legends show, whatever it is."""
+    return SHOWN + name if name.startswith("_") else name
+
+
 def tokens_axis(ax: Axes, tokens: Iterable[float]) -> None:
     """A log axis of tokens seen, which also has room for step 0 at its left end."""
     tokens = list(tokens)
@@ -142,7 +149,7 @@ def curve(
     differ from `model_style(name)`.
     """
     style = model_style(name) | style
-    ax.plot(frame["tokens_seen"], frame[value], label=name, **style)
+    ax.plot(frame["tokens_seen"], frame[value], label=legend_label(name), **style)
     if band is not None:
         ax.fill_between(
             frame["tokens_seen"],

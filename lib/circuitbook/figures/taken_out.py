@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from circuitbook.figures.panels import subplots
 from circuitbook.figures.style import CURVES, short_number, tokens_axis
 from circuitbook.heads.names import Head
 from circuitbook.studies.findings.heads_taken_out import repaired_share
@@ -24,7 +25,7 @@ def swap_grids(swaps: pd.DataFrame, groups: Mapping[str, Sequence[Head]]) -> plt
 
     swaps: as from `measure_swaps`. Blue helps, red harms.
     """
-    fig, axes = plt.subplots(1, len(groups), figsize=(8.4, 3.9), sharey=True, squeeze=False)
+    fig, axes = subplots(1, len(groups), figsize=(8.4, 3.9), sharey=True, squeeze=False)
     swaps = swaps.assign(change=swaps["metric"] - swaps["own"])
     largest = max(1e-6, swaps["change"].abs().max())
     for ax, (group, heads) in zip(axes[0], groups.items(), strict=True):
@@ -51,7 +52,7 @@ def repair_on_ioi_panels(numbers: pd.DataFrame, reacting: pd.Series, most: int =
 
     numbers: as from `repair_on_ioi`; reacting: as from `reactions`.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.3))
+    fig, (left, right) = subplots(1, 2, figsize=(8.4, 3.3))
     looks = {"before": ("o", BLUE), "expected": ("s", "#999999"), "after": ("^", ORANGE)}
     tokens = numbers["tokens_seen"]
     for measure, (marker, colour) in looks.items():
@@ -79,7 +80,7 @@ def repair_on_text_panels(repaired: Sequence[Repaired], heads: Sequence[Head]) -
 
     repaired: checkpoints with a text, ascending; heads: the rows of their arrays.
     """
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.5))
+    fig, (left, right) = subplots(1, 2, figsize=(8.4, 3.5))
     direct, total = repaired[-1].text["direct"], repaired[-1].text["total"]
     layers = np.array([layer for layer, _ in heads])
     points = left.scatter(direct, total, c=layers, cmap="viridis_r", s=24)
@@ -115,7 +116,7 @@ def direct_effects_of_seeds(heads: Sequence[HeadScores], seeds: Sequence[str]) -
 
     Heads that ever make twice `CARRIES` of the effect are in colour and named.
     """
-    fig, axes = plt.subplots(1, len(seeds), figsize=(8.4, 3.0), sharey=True, squeeze=False)
+    fig, axes = subplots(1, len(seeds), figsize=(8.4, 3.0), sharey=True, squeeze=False)
     for ax, model in zip(axes[0], seeds, strict=True):
         able = [at.does_ioi for at in of_model(heads, model)]
         effects = -trajectories(heads, model, "direct")[able]

@@ -10,9 +10,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from circuitbook.figures.panels import PAGE, handles_in, model_legend, panel_grid, say_inside
+from circuitbook.figures.panels import (
+    PAGE,
+    handles_in,
+    model_legend,
+    panel_grid,
+    say_inside,
+    subplots,
+)
 from circuitbook.figures.showing import nothing
-from circuitbook.figures.style import CURVES, TASK_SHORT, log_axis, model_style
+from circuitbook.figures.style import CURVES, TASK_SHORT, legend_label, log_axis, model_style
 from circuitbook.studies.seeds import COMPARED
 from circuitbook.wording import short_number
 
@@ -104,7 +111,12 @@ def similarity_by_ratio(table: pd.DataFrame, tasks: Sequence[str], models: Seque
             part = table[(table["task"] == task) & (table["model"] == name)]
             mean = part.groupby(np.digitize(part["ratio"], edges) - 1)["edges"].mean()
             if len(mean):
-                ax.plot(middle[mean.index], mean, label=name, **model_style(name, tuple(models)))
+                ax.plot(
+                    middle[mean.index],
+                    mean,
+                    label=legend_label(name),
+                    **model_style(name, tuple(models)),
+                )
         log_axis(ax.xaxis)
         ax.set_xlim(1, 1.2 * middle[-1])
         ax.set_ylim(-0.03, 1.05)
@@ -190,7 +202,7 @@ def published_series(
     raw          one raw series of it, with ours in `ours` and begun at step 1,000 in `late`
     copy_scores  columns head, tokens_seen, value
     """
-    fig, axes = plt.subplots(2, 2, figsize=(PAGE, 6.0))
+    fig, axes = subplots(2, 2, figsize=(PAGE, 6.0))
     sizes, averages, single, copying = axes.flat
     for name, part in edge_counts.groupby("model", sort=False):
         style = model_style(name) | {"markersize": 2.5}

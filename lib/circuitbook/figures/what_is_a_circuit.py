@@ -10,6 +10,7 @@ import pandas as pd
 
 from circuitbook.circuits.attribution import Scores
 from circuitbook.circuits.circuit import Circuit
+from circuitbook.figures.panels import subplots
 from circuitbook.model.graph import Graph
 from circuitbook.studies.findings.circuits import by_layer
 
@@ -23,7 +24,7 @@ def node_effects(effect: np.ndarray, graph: Graph) -> plt.Figure:
     """The metric lost when each node [src] is patched alone: a grid of heads, and one of MLPs."""
     heads, mlps = by_layer(effect, graph)
     largest = max(np.abs(heads).max(), np.abs(mlps).max())
-    fig, axes = plt.subplots(
+    fig, axes = subplots(
         1,
         2,
         figsize=(6.4, 0.9 + 0.55 * graph.n_layers),
@@ -61,7 +62,7 @@ def points_and_errors(errors: pd.DataFrame) -> plt.Figure:
 
     `errors` as from `findings.circuits.errors_by_points`.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.0))
+    fig, axes = subplots(1, 2, figsize=(8.4, 3.0))
     for ax, column, title in zip(
         axes, ("error", "gap"), ("Error of all scores", "Completeness gap"), strict=True
     ):
@@ -78,7 +79,7 @@ def points_and_errors(errors: pd.DataFrame) -> plt.Figure:
 
 def scores_against_patching(effect: np.ndarray, scores: Mapping[str, Scores]) -> plt.Figure:
     """Each edge's score against the effect [src, dst] of patching it; `scores`: {title: scores}."""
-    fig, axes = plt.subplots(1, len(scores), figsize=(8.4, 3.7), sharex=True, sharey=True)
+    fig, axes = subplots(1, len(scores), figsize=(8.4, 3.7), sharex=True, sharey=True)
     for ax, (title, estimated) in zip(axes, scores.items(), strict=True):
         mask = estimated.graph.mask
         patched, estimate = effect[mask], estimated.values.numpy()[mask]
@@ -102,7 +103,7 @@ def faithfulness_over_size(circuit: Circuit, threshold: float = 0.8) -> plt.Figu
         raise ValueError(f"{circuit!r} has no curve: find it with find_circuit")
     curve = circuit.curve[circuit.curve["edges"] > 0].drop_duplicates("edges")
     edges = curve["edges"]
-    fig, ax = plt.subplots(figsize=(7.2, 3.4))
+    fig, ax = subplots(figsize=(7.2, 3.4))
     ax.fill_between(edges, curve["low"], curve["high"], color=BLUE, alpha=0.15, linewidth=0)
     ax.plot(edges, curve["normalised"], color=BLUE, marker="o", markersize=3.5, label="normalised")
     ax.plot(

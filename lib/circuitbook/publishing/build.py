@@ -87,7 +87,7 @@ def build_book(
     say(
         f"\nThe book is ready ({duration(time.perf_counter() - begun)}): {index}\n"
         "Open it in a browser, or serve it: "
-        f"python3 -m http.server -d {short_path(index.parent)} 8000"
+        f"python3 -m http.server --bind 127.0.0.1 -d {short_path(index.parent)} 8000"
     )
     return index
 

@@ -21,6 +21,7 @@ from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.kernel import _bar, _Engine, measurements
 from circuitbook.store.files import write_atomically
 from circuitbook.store.provenance import machine, versions
+from circuitbook.wording import in_markdown
 
 METADATA = "circuitbook"  # name of our record in an executed copy's metadata
 
@@ -190,8 +191,9 @@ def duration(seconds: float) -> str:
 
 
 def machine_text(where: dict) -> str:
-    """machine_text({"cpu": "M2", "cores": 8, "gpu": None}) -> "M2 (8 cores, no GPU)" """
-    return f"{where['cpu']} ({_many(where['cores'], 'core')}, {where['gpu'] or 'no GPU'})"
+    """Markdown.  machine_text({"cpu": "M2", "cores": 8, "gpu": None}) -> "M2 (8 cores, no GPU)" """
+    gpu = in_markdown(where["gpu"] or "no GPU")
+    return f"{in_markdown(where['cpu'])} ({_many(where['cores'], 'core')}, {gpu})"
 
 
 def _closing_cell(record: dict) -> NotebookNode:

@@ -30,7 +30,8 @@ def configuration(root: Path) -> str:
     settings = yaml.safe_load(text)
     url = repository(root)
     if url and "repository" not in settings:
-        settings["repository"] = {"url": url, "branch": branch(root), "path_to_book": ""}
+        named = urllib.parse.quote(branch(root))  # the theme puts it into addresses as it is
+        settings["repository"] = {"url": url, "branch": named, "path_to_book": ""}
         settings["launch_buttons"] = {
             "colab_url": "https://colab.research.google.com",
             "binderhub_url": "https://mybinder.org",

@@ -67,6 +67,16 @@ class _Damaged(Exception):
     """A payload or its JSON is there but is not what was written."""
 
 
+def _payload_beside(file: Path, record: dict) -> Path:
+    """The payload of an entry's JSON: the file of the same name beside it, and no other.
+
+    ValueError where the JSON names another one, which this store never wrote.
+    """
+    if record["file"] not in [file.stem + form.suffix for form in (TABLE, ARRAYS)]:
+        raise ValueError(f"it names {record['file']!r} as its payload, which is not beside it")
+    return file.with_name(record["file"])
+
+
 class Store:
     """A folder of measurements, safe to share between processes on one machine.
 
@@ -112,7 +122,7 @@ class Store:
             record = self._record(key)
         except _Damaged:
             return False
-        return record is not None and self._payload_path(key, record).is_file()
+        return record is not None and record["file"].is_file()
 
     def entries(self, kind: str | None = None) -> pd.DataFrame:
         """Where every measurement comes from: one row each, oldest first.
@@ -128,7 +138,7 @@ class Store:
                     name: record[name]
                     for name in ("kind", "digest", "payload", "date", "seconds", "bytes")
                 }
-                row |= {"file": str(file.parent / record["file"]), "cpu": record["machine"]["cpu"]}
+                row |= {"file": str(_payload_beside(file, record)), "cpu": record["machine"]["cpu"]}
                 row |= {
                     "host": record["machine"]["host"],
                     "versions": record["versions"],
@@ -173,15 +183,14 @@ class Store:
     def _base(self, key: Key) -> Path:
         return self.path / key.kind / key.digest[:2] / key.digest
 
-    def _payload_path(self, key: Key, record: dict) -> Path:
-        return self._base(key).parent / record["file"]
-
     def _record(self, key: Key) -> dict | None:
-        """The JSON beside the payload, or None if this key was never finished."""
+        """The JSON beside the payload, its file as a path, or None if this key was never
+        finished."""
         file = self._base(key).with_suffix(".json")
         try:
             record = json.loads(file.read_text(encoding="utf8"))
-            return {name: record[name] for name in ("payload", "file", "sha256", "seconds")}
+            kept = {name: record[name] for name in ("payload", "sha256", "seconds")}
+            return kept | {"file": _payload_beside(file, record)}
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (IsADirectoryError, *_NOT_WRITTEN) as error:
@@ -198,7 +207,7 @@ class Store:
             raise TypeError(
                 f"{key} holds {record['payload']}: ask for it with store.{record['payload']}(...)"
             )
-        file = self._payload_path(key, record)
+        file = record["file"]
         try:
             payload = file.read_bytes()
         except (FileNotFoundError, IsADirectoryError) as error:

@@ -37,6 +37,7 @@ from circuitbook.weights.asking import Retry
 from circuitbook.weights.hub import list_steps
 
 MODELS_VARIABLE = "CIRCUITBOOK_MODELS"
+BY_NAME = ("mini", "pythia", "smollm2")  # suites that are no folder's and no hub's
 
 
 def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suite:
@@ -68,7 +69,7 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
     repos = [part.strip() for part in text.split(",")]
     if all(re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo) for repo in repos):
         return _hub_suite(text, repos, retry)
-    close = difflib.get_close_matches(text, ("mini", "pythia", "smollm2"), n=1)
+    close = difflib.get_close_matches(text, BY_NAME, n=1)
     hint = f'did you mean "{close[0]}"?' if close else "no folder of that name exists"
     ways = '"mini", "pythia", "smollm2", a folder, or hub repositories "owner/name,owner/other"'
     raise ValueError(f"suite {text!r} is unknown; {hint} (give {ways})")

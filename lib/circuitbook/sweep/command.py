@@ -6,20 +6,24 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitbook.publishing.execute import read_notebook
 from circuitbook.publishing.typed import parse_parameters
 from circuitbook.store.disk import default_store_path
-from circuitbook.sweep.running import sweep
-from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks, plan
-from circuitbook.weights.hash_memory import HASHES
+from circuitbook.sweep.running import prepare, sweep
+from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks
+
+# What a sweep fills into these parameters comes from its options.
+OPTIONS = {
+    "SUITE": "--suite",
+    "MODELS": "--models",
+    "STEPS": "--steps",
+    "STORE": "--store",
+}
 
 if TYPE_CHECKING:  # imports torch
     from circuitbook.studies.parameters import Selection
-
-
-OPTIONS = {"SUITE": "--suite", "MODELS": "--models", "STEPS": "--steps", "STORE": "--store"}
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +66,9 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler",
         metavar="tcp://...",
-        help="a Dask cluster that is there already; its workers must see the same folders",
+        help="a Dask cluster that is there already; its workers must see the same folders. Whoever "
+        "can reach its scheduler or a worker can run anything as you: keep them behind a firewall, "
+        "or use TLS (see 'A sweep' in the book)",
     )
     parser.add_argument(
         "--per-shard",
@@ -95,55 +101,35 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     """Sweeps as `add_sweep_arguments` says; SystemExit 1, with a list, if some shard failed."""
     from circuitbook.studies.parameters import select  # here, since it imports torch
 
-    selection = select(
-        args.suite,
-        args.models,
-        _steps(args.steps),
-        device=args.device,
-        dtype=args.dtype,
-        keep_doubles=True,  # the notebooks leave them out
-    )
     root, out = args.root.resolve(), args.out.resolve()
-    store = (args.store or default_store_path()).resolve()
     notebooks = chosen_notebooks(_names(args.notebooks) or ["all"], root)
-    parameters: dict[str, object] = {
-        "SUITE": args.suite,
-        "DEVICE": selection.device,
-        "DTYPE": args.dtype,
-    }
     sources = [read_notebook(root / "notebooks" / f"{name}.ipynb") for name in notebooks]
-    given = parse_parameters(args.parameter, sources)
+    given: dict[str, Any] = parse_parameters(args.parameter, sources)
     for name, option in OPTIONS.items():
         if name in given:
-            raise ValueError(f"{name} of a sweep is what {option} says, not a parameter")
-    parameters |= given
-    if args.dry_run:
-        with HASHES.kept_in(out / ".hashes.json"):
-            shards = plan(
-                root,
-                out,
-                store,
-                selection,
-                notebooks,
-                parameters,
-                per_shard=args.per_shard,
-                budget_gb=args.disk_budget,
-            )
-        _print_expectations(selection, shards)
-        return
-    results = sweep(
-        root,
-        out,
-        selection,
-        notebooks,
-        parameters,
-        store,
-        workers=args.workers,
-        scheduler=args.scheduler,
-        per_shard=args.per_shard,
-        budget_gb=args.disk_budget,
-        retry_failed=args.retry_failed,
+            raise ValueError(f"-p {name}=... is not read by a sweep: give {option}")
+    suite = _from_anywhere(args.suite)
+    selection = select(
+        suite,
+        args.models,
+        _steps(args.steps),
+        device=given.pop("DEVICE", args.device),
+        dtype=(dtype := given.pop("DTYPE", args.dtype)),
+        tokens_per_step=given.get("TOKENS_PER_STEP"),
+        keep_doubles=True,  # the notebooks leave them out
     )
+    store = (args.store or default_store_path()).resolve()
+    parameters = {"SUITE": suite, "DEVICE": selection.device, "DTYPE": dtype} | given
+    what = (root, out, selection, notebooks, parameters, store)
+    limits = {
+        "workers": args.workers,
+        "per_shard": args.per_shard,
+        "budget_gb": args.disk_budget,
+    }
+    if args.dry_run:
+        _print_expectations(selection, prepare(*what, **limits))
+        return
+    results = sweep(*what, **limits, scheduler=args.scheduler, retry_failed=args.retry_failed)
     failed = [result for result in results if result.state != "done"]
     if failed:
         print(f"\n{len(failed)} of {len(results)} shards failed:", file=sys.stderr)
@@ -163,6 +149,14 @@ def _names(typed: list[str] | None) -> list[str] | None:
     """Names between spaces or commas, in brackets or not."""
     parts = re.split(r"[\s,\[\]]+", " ".join(typed or []))
     return [name for name in parts if name] or None
+
+
+def _from_anywhere(suite: str) -> str:
+    """A suite's name; of a folder the absolute path, since notebooks run in the book's folder."""
+    from circuitbook.suites.finding import BY_NAME
+
+    folder = Path(suite).expanduser()
+    return suite if suite in BY_NAME or not folder.is_dir() else str(folder.resolve())
 
 
 def _steps(typed: list[str] | None) -> str | list[int] | None:

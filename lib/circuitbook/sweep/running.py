@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +20,7 @@ from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import check_parameters, duration, execute_notebook
 from circuitbook.publishing.fingerprints import contents, package_contents
 from circuitbook.store.files import write_atomically
-from circuitbook.sweep.cluster import PATIENCE, gpu_count, local_cluster, run_on
+from circuitbook.sweep.cluster import PATIENCE, Cluster, gpu_count, local_cluster, run_on
 from circuitbook.sweep.shards import (
     FINAL,
     PER_SHARD,
@@ -33,6 +35,58 @@ from circuitbook.weights.hash_memory import HASHES
 
 if TYPE_CHECKING:  # imports torch
     from circuitbook.studies.parameters import Selection
+
+
+def prepare(
+    root: Path,
+    out: Path,
+    selection: Selection,
+    notebooks: Sequence[str],
+    parameters: dict[str, object],
+    store: Path,
+    *,
+    workers: int = 1,
+    per_shard: int = PER_SHARD,
+    budget_gb: float | None = None,
+) -> list[Shard]:
+    """The shards of a sweep, once all is checked that can be before one is executed.
+
+    A dry run asks this, too, so that it refuses what the sweep would. ValueError or BuildError name
+    what is wrong: parameters that no notebook has or that are options, models with different steps,
+    a cluster without workers, an `out` that cannot be made.
+    """
+    files = {name: root / "notebooks" / f"{name}.ipynb" for name in notebooks}
+    check_parameters(
+        parameters, {name: nbformat.read(file, as_version=4) for name, file in files.items()}
+    )
+    _same_steps(selection)
+    if workers < 1:
+        raise ValueError(f"--workers {workers} would execute nothing; give at least 1")
+    _check_out(out)
+    with HASHES.kept_in(out / ".hashes.json"):
+        return plan(
+            root,
+            out,
+            store,
+            selection,
+            notebooks,
+            parameters,
+            per_shard=per_shard,
+            budget_gb=budget_gb,
+        )
+
+
+def _check_out(out: Path) -> None:
+    """ValueError unless the folder is there and can be written to, or can be made."""
+    try:
+        there = next(path for path in (out, *out.parents) if path.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return
+        why = "cannot be written to" if there.is_dir() else "is not a folder"
+        fault = f"{there} {why}"
+    except OSError as error:  # as for a name that is too long
+        fault = error.strerror or str(error)
+    raise ValueError(f"--out {out} cannot be made: {fault}; give another folder")
 
 
 def sweep(
@@ -56,25 +110,20 @@ def sweep(
 
     workers: of a cluster on this machine. scheduler: the address of another cluster, to be used
     instead. final: execute the notebooks over everything, too, if all shards are done. patience:
-    seconds to wait for a scheduler that is away. Errors: BuildError if another sweep is at work in
-    `out`; ValueError for parameters that no notebook has. What fails in a shard is in its outcome.
+    seconds to wait for a scheduler that is away. Errors: those of `prepare`; BuildError if another
+    sweep is at work in `out`. What fails in a shard is in its outcome.
     """
-    files = {name: root / "notebooks" / f"{name}.ipynb" for name in notebooks}
-    check_parameters(
-        parameters, {name: nbformat.read(file, as_version=4) for name, file in files.items()}
+    shards = prepare(
+        root,
+        out,
+        selection,
+        notebooks,
+        parameters,
+        store,
+        workers=workers,
+        per_shard=per_shard,
+        budget_gb=budget_gb,
     )
-    _same_steps(selection)  # an error now rather than in the end
-    with HASHES.kept_in(out / ".hashes.json"):
-        shards = plan(
-            root,
-            out,
-            store,
-            selection,
-            notebooks,
-            parameters,
-            per_shard=per_shard,
-            budget_gb=budget_gb,
-        )
     out.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
@@ -90,11 +139,12 @@ def sweep(
             if todo:
                 ended = _Progress(results, len(todo), say)
                 gpu = str(selection.device).startswith("cuda")
-                if scheduler:
-                    run_on(scheduler, todo, ended, gpu=gpu, say=say, patience=patience)
-                else:
-                    with local_cluster(workers, gpu_count() if gpu else 0) as address:
-                        run_on(address, todo, ended, gpu=gpu, say=say, patience=patience)
+                with (
+                    contextlib.nullcontext(Cluster(scheduler))
+                    if scheduler
+                    else local_cluster(workers, gpu_count() if gpu else 0)
+                ) as cluster:
+                    run_on(cluster, todo, ended, gpu=gpu, say=say, patience=patience)
                 ended.bar.close()
             if final and all(result.state == "done" for result in results.values()):
                 _execute_over_everything(
@@ -176,5 +226,7 @@ def _execute_over_everything(
 def _same_steps(selection: Selection) -> list[int]:
     steps = set(selection.steps.values())
     if len(steps) > 1:
-        raise ValueError("the models have different steps; sweep them one after the other")
+        raise ValueError(
+            "the models have different steps; sweep them one after the other, with --models"
+        )
     return list(next(iter(steps)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from circuitbook.teaching.answers import Unreadable, _described, names, number, series
+from circuitbook.wording import in_markdown
 
 TOLERANCE = 1e-4  # of the largest value; the library's own float32 is far below
 
@@ -41,7 +41,7 @@ class Feedback:
         return f"{self.word}: {self.says}"
 
     def _repr_markdown_(self) -> str:  # in a notebook and in the book: a sentence that wraps
-        return f"**{self.word}:** " + re.sub(r"([\\`*_<>$|~])", r"\\\1", self.says)
+        return f"**{self.word}:** {in_markdown(self.says)}"
 
 
 @dataclass(frozen=True)

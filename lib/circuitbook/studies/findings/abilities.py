@@ -18,7 +18,7 @@ from circuitbook.studies.abilities import (
 from circuitbook.studies.chapter import Chapter
 from circuitbook.suites.names import base_model
 from circuitbook.tasks.registry import get_task
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, short_number
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, in_markdown, short_number
 
 Onsets = Mapping[str, Mapping[str, Emergence]]  # {task: {model: when its ability forms}}
 Groups = Mapping[str, Sequence[str]]  # {what they are: models}
@@ -34,7 +34,8 @@ MEASURES = ("accuracy", "rank_zero", "logit_difference", "probability_difference
 def what_is_measured(chapter: Chapter, prompts: int) -> str:
     """Suite, models, and how many checkpoints and prompts."""
     return (
-        f"Measured here: suite **{chapter.suite.name}**, models {', '.join(chapter.models)}; "
+        f"Measured here: suite **{in_markdown(chapter.suite.name)}**, "
+        f"models {in_markdown(*chapter.models)}; "
         f"{chapter.chosen.checkpoints} checkpoints, {prompts} prompts per task."
     )
 
@@ -96,7 +97,7 @@ def what_forms_when(half: Onsets, models: Sequence[str]) -> str:
             f"{formed}."
         )
     missing = [
-        f"{TASK_TITLES[task]} in {name} (final score {onset.final:.2f})"
+        f"{TASK_TITLES[task]} in {in_markdown(name)} (final score {onset.final:.2f})"
         for task, by_model in half.items()
         for name, onset in by_model.items()
         if not _has_ability(onset)
@@ -261,8 +262,8 @@ def wrong_rule(other_number: pd.DataFrame) -> str:
     worst = other_number.sort_values("mean").iloc[0]
     mean, low, high = (_two_digits(worst[column]) for column in ("mean", "low", "high"))
     lowest = (
-        f"The lowest point on the left is {mean} [{low}, {high}], {worst['model']} after "
-        f"{short_number(worst['tokens_seen'])} tokens."
+        f"The lowest point on the left is {mean} [{low}, {high}], "
+        f"{in_markdown(worst['model'])} after {short_number(worst['tokens_seen'])} tokens."
     )
     if worst["high"] < 0:
         return (

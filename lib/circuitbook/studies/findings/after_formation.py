@@ -27,7 +27,14 @@ from circuitbook.suites import Suite
 from circuitbook.suites.names import base_model
 from circuitbook.suites.sources import Folder
 from circuitbook.tasks import get_task
-from circuitbook.wording import TASK_TITLES, bullets, counted, head_from_label, short_number
+from circuitbook.wording import (
+    TASK_TITLES,
+    bullets,
+    counted,
+    head_from_label,
+    in_markdown,
+    short_number,
+)
 
 # ---- whom the chapter follows
 
@@ -63,9 +70,11 @@ def followed_in_words(followed: Followed, checkpoints: int, recipe: str) -> str:
     """Whose heads the chapter follows, by how many checkpoints and which recipe, and its seeds."""
     seeds = "this suite has no seeds of one size"
     if followed.seeds:
-        seeds = f"seeds: {', '.join(followed.seeds)}"
+        seeds = f"seeds: {in_markdown(*followed.seeds)}"
     seen = counted(checkpoints, "checkpoint")
-    return f"Followed here: **{followed.model}**, {seen}, recipe **{recipe}**; {seeds}."
+    return (
+        f"Followed here: **{in_markdown(followed.model)}**, {seen}, recipe **{recipe}**; {seeds}."
+    )
 
 
 # ---- heads of one model
@@ -156,7 +165,7 @@ def losses_in_words(heads: Sequence[HeadScores], fates_table: pd.DataFrame, most
     if losses.empty:
         return "**No head that passed a bar falls below half of its largest score by the end.**"
     lines = [
-        f"{loss['model']}, head {loss['head']}, {kind_name(loss['kind']).lower()}: "
+        f"{in_markdown(loss['model'])}, head {loss['head']}, {kind_name(loss['kind']).lower()}: "
         f"{loss['largest']:.2f} after {short_number(loss['at'])} tokens, "
         f"{loss['final']:.2f} at the end; {_who_gains(heads, loss)}."
         for _, loss in losses.head(most).iterrows()
@@ -193,10 +202,12 @@ class HeadThenAndNow:
         for when, pattern in self.patterns.items():
             from_end = pattern[-1]
             word = self.words[int(from_end.argmax())].strip()
-            looks.append(f"after {when}, most at “{word}” ({float(from_end.max()):.0%})")
+            looks.append(
+                f"after {when}, most at “{in_markdown(word)}” ({float(from_end.max()):.0%})"
+            )
         which = "which loses most" if self.loses else "which ends highest"
         return (
-            f"Where head {self.label} of {self.model} looks, {which} "
+            f"Where head {self.label} of {in_markdown(self.model)} looks, {which} "
             f"({kind_name(self.kind).lower()}), on one prompt of {TASK_TITLES[SERVES[self.kind]]}. "
             f"From END: {'; '.join(looks)}."
         )

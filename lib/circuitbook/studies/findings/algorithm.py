@@ -8,7 +8,7 @@ import pandas as pd
 
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, PANELS, HeadClasses
-from circuitbook.wording import counted
+from circuitbook.wording import counted, in_markdown
 
 NEARLY = 0.9  # of what the target's own circuit keeps: "about as well"
 NO_BETTER = 0.05  # above what shuffled heads keep: "no better"
@@ -42,7 +42,9 @@ def answer(suite: str, head_classes: Sequence[HeadClasses], summary: pd.DataFram
         if row is not None:
             parts.append(f"{beginning} {compared(row)}")
     conclusion = "; ".join(parts) or "nothing to compare"
-    return f"**The answer of suite {suite}** ({checkpoints} that do IOI): {conclusion}."
+    return (
+        f"**The answer of suite {in_markdown(suite)}** ({checkpoints} that do IOI): {conclusion}."
+    )
 
 
 def claims_table(shares: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from circuitbook.studies.findings.head_classes import last_of_each
 from circuitbook.studies.head_classes import CLASSES, STAGES, HeadClasses
 from circuitbook.studies.head_scores import PLACES
 from circuitbook.tasks import get_task
-from circuitbook.wording import head_label
+from circuitbook.wording import head_label, in_markdown
 
 MOST_HEADS = 6
 
@@ -103,8 +103,8 @@ def example_sentence(example: AttentionExample | None) -> str:
         )
     said = "; ".join(f"from {place}, {'; '.join(parts)}" for place, parts in sorted(looks.items()))
     return (
-        f"In {example.model}, {said}. One prompt is an example, not a measurement: the shares are "
-        "over many prompts."
+        f"In {in_markdown(example.model)}, {said}. One prompt is an example, not a "
+        "measurement: the shares are over many prompts."
     )
 
 
@@ -113,4 +113,4 @@ def _looks(example: AttentionExample, title: str, attention: np.ndarray) -> str:
     position = int(attention.argmax())
     token = example.tokens[position].strip()
     place = f", which is {example.places[position]}" if position in example.places else ""
-    return f"{title} looks most at “{token}”{place} ({attention.max():.0%})"
+    return f"{title} looks most at “{in_markdown(token)}”{place} ({attention.max():.0%})"

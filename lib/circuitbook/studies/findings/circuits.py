@@ -15,7 +15,7 @@ from circuitbook.heads.names import Head
 from circuitbook.model.graph import Graph
 from circuitbook.model.loaded import Model
 from circuitbook.tasks.base import PromptPairs
-from circuitbook.wording import TASK_TITLES, short_number
+from circuitbook.wording import TASK_TITLES, in_markdown, short_number
 
 Edge = tuple[int, int]  # row and column in a graph's mask
 
@@ -26,9 +26,9 @@ Edge = tuple[int, int]  # row and column in a graph's mask
 def model_and_prompts(model: Model, tokens_seen: int, pairs: PromptPairs) -> str:
     """Which model the chapter looks at, how far it is trained, and which prompts it reads."""
     return (
-        f"The model here: **{model.checkpoint.model}** after {short_number(tokens_seen)} tokens, "
-        f"{model.shape.n_layers} layers of {model.shape.n_heads} heads; "
-        f"{len(pairs)} prompts of **{TASK_TITLES[pairs.task]}**."
+        f"The model here: **{in_markdown(model.checkpoint.model)}** after "
+        f"{short_number(tokens_seen)} tokens, {model.shape.n_layers} layers of "
+        f"{model.shape.n_heads} heads; {len(pairs)} prompts of **{TASK_TITLES[pairs.task]}**."
     )
 
 

@@ -12,7 +12,7 @@ from circuitbook.recipes import get_recipe
 from circuitbook.studies.chapter import Chapter
 from circuitbook.studies.circuit_tables import edge_history, table
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
-from circuitbook.wording import TASK_SHORT, short_number
+from circuitbook.wording import TASK_SHORT, in_markdown, short_number
 
 EARLY = 0.4  # of the tokens seen in training: what counts as early
 
@@ -149,7 +149,8 @@ def history_in_words(shown: EdgesOverTraining | None, most: int = 40) -> str:
     always = int(shown.history.all(axis=1).sum())
     longest = f" (the {most} that stay longest)" if len(shown.history) > most else ""
     return (
-        f"Every edge that was ever in the {TASK_SHORT[shown.task]} circuit of {shown.model}"
+        f"Every edge that was ever in the {TASK_SHORT[shown.task]} circuit of "
+        f"{in_markdown(shown.model)}"
         f"{longest}, in the order in which they come in: {always} of "
         f"{len(shown.history)} are there at every checkpoint that has a circuit."
     )

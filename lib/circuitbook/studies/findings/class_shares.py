@@ -6,7 +6,7 @@ import pandas as pd
 
 from circuitbook.studies.class_shares import FUNCTIONS
 from circuitbook.studies.head_classes import PANELS
-from circuitbook.wording import counted, short_number
+from circuitbook.wording import counted, in_markdown, short_number
 
 WHICH_HEADS = {"absolute": "in the circuit", "all heads": "all heads"}  # form: column of the table
 
@@ -57,7 +57,7 @@ def nothing_to_share(shares: pd.DataFrame) -> str:
     final = last_shares(shares)
     missing = final[(final["form"] == "all heads") & final["share"].isna()]
     parts = [
-        f"{PANELS[stage]} in {', '.join(part['model'])} ({why})"
+        f"{PANELS[stage]} in {in_markdown(*part['model'])} ({why})"
         for (stage, why), part in missing.groupby(["stage", "why"], sort=False)
     ]
     return f"Nothing to share: {'; '.join(parts)}." if parts else ""
@@ -84,7 +84,7 @@ def without_classes(shares: pd.DataFrame) -> str:
     if unclassed.empty:
         return ""
     checkpoints = counted(len(unclassed), "checkpoint")
-    models = ", ".join(dict.fromkeys(unclassed["model"]))
+    models = in_markdown(*dict.fromkeys(unclassed["model"]))
     return (
         f"At {checkpoints} the model does IOI and no head at all is in a class "
         f"of stage B ({models})."
@@ -108,7 +108,7 @@ def jump_sentence(shares: pd.DataFrame) -> str:
         return ""
     return (
         f"The largest jump of B over all heads between two checkpoints: {jump['change']:.0%}, "
-        f"in {jump['model']} at {short_number(jump['tokens_seen'])} tokens."
+        f"in {in_markdown(jump['model'])} at {short_number(jump['tokens_seen'])} tokens."
     )
 
 
@@ -131,12 +131,14 @@ def function_sentence(functions: pd.DataFrame) -> str:
     change = by_model[at_subject].max() - by_model[at_subject].min()
 
     def listed(function: str) -> str:
-        return ", ".join(f"{share:.0%} in {model}" for model, share in final[function].items())
+        return ", ".join(
+            f"{share:.0%} in {in_markdown(model)}" for model, share in final[function].items()
+        )
 
     return (
         f"At the last checkpoint, heads that look at the subject make {listed(at_subject)}; "
         f"heads that look at the indirect object {listed(at_io)}. "
         f"Over its checkpoints the first share changes by {change.max():.0%} at most within a run "
-        f"({change.idxmax()}); between the models at the end it differs by "
+        f"({in_markdown(change.idxmax())}); between the models at the end it differs by "
         f"{final[at_subject].max() - final[at_subject].min():.0%}."
     )

@@ -16,7 +16,7 @@ from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.findings.kinds import is_measured, kind_name
 from circuitbook.studies.formation import BARS, SERVES, Lead, figure_2_head, formation, lead
 from circuitbook.studies.head_scores import TITLES, HeadScores
-from circuitbook.wording import TASK_TITLES, bullets, counted, head_label, short_number
+from circuitbook.wording import TASK_TITLES, bullets, counted, head_label, in_markdown, short_number
 
 # ---- the scores of Figure 2
 
@@ -184,10 +184,10 @@ def passing_in_words(scored: pd.DataFrame, bar: float, model: str) -> str:
         (head for head in scored if scored[head].max() >= bar), key=lambda head: first[head]
     )
     if not passing:
-        return f"None of the {scored.shape[1]} heads of {model} passes the bar."
+        return f"None of the {scored.shape[1]} heads of {in_markdown(model)} passes the bar."
     when = [f"{head_label(head)} after {short_number(first[head])}" for head in passing]
     return (
-        f"{len(passing)} of {scored.shape[1]} heads of {model} pass the bar: "
+        f"{len(passing)} of {scored.shape[1]} heads of {in_markdown(model)} pass the bar: "
         f"{'; '.join(when)} tokens."
     )
 
@@ -255,4 +255,4 @@ def missing_in_words(scores: pd.DataFrame, models: Sequence[str]) -> str:
 
 def _largest(row: pd.Series, kind: str) -> str:
     head, when = head_label((row["layer"], row["head"])), short_number(row["tokens_seen"])
-    return f"{row.name} (largest {row[kind]:.2f}, head {head} after {when})"
+    return f"{in_markdown(row.name)} (largest {row[kind]:.2f}, head {head} after {when})"

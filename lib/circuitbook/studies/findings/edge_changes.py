@@ -11,7 +11,7 @@ from circuitbook.model.graph import Graph
 from circuitbook.studies.circuit_tables import grouped
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.turnover import checkpoint_pairs
-from circuitbook.wording import TASK_SHORT, short_number
+from circuitbook.wording import TASK_SHORT, in_markdown, short_number
 
 NO_NEIGHBOURS = "There are no two neighbouring checkpoints with circuits."
 
@@ -37,7 +37,7 @@ def largest_differences(
 def weighted_similarity(before: CircuitResult, after: CircuitResult, similarity: float) -> str:
     """Which two circuits these are, and their weighted similarity, before a table of edges."""
     return (
-        f"{TASK_SHORT[after.task]} in {after.model}, {short_number(before.tokens_seen)} and "
-        f"{short_number(after.tokens_seen)} tokens: weighted similarity {similarity:.2f}. "
-        "Shares of the edges that differ most:"
+        f"{TASK_SHORT[after.task]} in {in_markdown(after.model)}, "
+        f"{short_number(before.tokens_seen)} and {short_number(after.tokens_seen)} tokens: "
+        f"weighted similarity {similarity:.2f}. Shares of the edges that differ most:"
     )

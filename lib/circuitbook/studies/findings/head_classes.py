@@ -10,7 +10,7 @@ import pandas as pd
 
 from circuitbook.studies.classifying import SIGNALS
 from circuitbook.studies.head_classes import PANELS, HeadClasses, class_members
-from circuitbook.wording import head_label, head_labels, short_number
+from circuitbook.wording import head_label, head_labels, in_markdown, short_number
 
 LETTERS = (
     "*N name mover, C copy suppression, n and c their negatives, S S-inhibition, I induction, "
@@ -37,7 +37,7 @@ def change_sentence(head_classes: Sequence[HeadClasses]) -> str:
         labels = [one.labels for one in head_classes if one.model == model and any(one.labels)]
         if len(labels) > 1:
             changes = sum(before != after for before, after in pairwise(labels))
-            parts.append(f"{model} {changes} of {len(labels) - 1}")
+            parts.append(f"{in_markdown(model)} {changes} of {len(labels) - 1}")
     if not parts:
         return LETTERS
     return (

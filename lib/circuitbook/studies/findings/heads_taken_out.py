@@ -12,7 +12,7 @@ from circuitbook.studies.findings.kinds import best_heads, kind_name
 from circuitbook.studies.formation import of_model
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.self_repair import CARRIES, Repaired
-from circuitbook.wording import head_label, head_labels
+from circuitbook.wording import head_label, head_labels, in_markdown
 
 MEASURES = ("before", "expected", "after")
 
@@ -97,7 +97,7 @@ def repair_in_words(numbers: pd.DataFrame, reacting: pd.Series, model: str, how:
     """What taking the carriers out does at the last checkpoint; `how` as in `measure_repair`."""
     if numbers.empty:
         return (
-            f"No checkpoint of {model} does IOI with a head that carries it: "
+            f"No checkpoint of {in_markdown(model)} does IOI with a head that carries it: "
             "there is nothing to take out."
         )
     end = numbers.iloc[-1]
@@ -146,7 +146,8 @@ def text_repair_in_words(repaired: Sequence[Repaired]) -> str:
     below = int((at.text["total"] < at.text["direct"]).sum())
     return (
         f"At the last checkpoint {share:.0%} of the direct loss is repaired over all heads of "
-        f"{at.model} ({meaning}); {below} of {len(at.text['total'])} heads lie below the diagonal."
+        f"{in_markdown(at.model)} ({meaning}); {below} of {len(at.text['total'])} heads lie below "
+        "the diagonal."
     )
 
 

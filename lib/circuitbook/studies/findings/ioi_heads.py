@@ -10,7 +10,7 @@ from circuitbook.recipes import HeadSettings
 from circuitbook.studies.findings.kinds import heads_in, score_table
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.self_repair import CARRIES
-from circuitbook.wording import bullets, head_label, short_number
+from circuitbook.wording import bullets, head_label, in_markdown, short_number
 
 # ---- direct effects
 
@@ -64,7 +64,9 @@ def carriers_in_words(carrying: pd.DataFrame, models: Sequence[str]) -> str:
         shares = [
             f"{-effect:.0%} of the effect by heads that {what}" for what, effect in effects.items()
         ]
-        lines.append(f"**{model}**: {'; '.join(shares) or 'no head makes 5 % of the effect'}.")
+        lines.append(
+            f"**{in_markdown(model)}**: {'; '.join(shares) or 'no head makes 5 % of the effect'}."
+        )
     return bullets(lines)
 
 
@@ -101,9 +103,9 @@ def s_inhibition_in_words(
     return (
         f"Name movers (copy score above {settings.copy_bar:g}, direct effect helping by more than "
         f"{settings.direct_bar:.0%}) exist at {_checkpoints(movers)} of the {_checkpoints(able)} "
-        f"checkpoints that do IOI, in {', '.join(with_movers)}. {_how_many_inhibit(inhibiting)}. "
-        f"The largest change of the movers' attention by any head: "
-        f"{turned['s_inhibition_IO']:.0%} to IO, {turned['s_inhibition_S1']:.0%} to S1 "
+        f"checkpoints that do IOI, in {in_markdown(*with_movers)}. "
+        f"{_how_many_inhibit(inhibiting)}. The largest change of the movers' attention by any "
+        f"head: {turned['s_inhibition_IO']:.0%} to IO, {turned['s_inhibition_S1']:.0%} to S1 "
         f"(of what it is without)."
     )
 

@@ -11,7 +11,7 @@ from circuitbook.recipes import AlgorithmSettings
 from circuitbook.studies.classifying import STAGES, direct_classes
 from circuitbook.studies.head_classes import HeadClasses
 from circuitbook.studies.head_scores import TITLES, HeadScores
-from circuitbook.wording import head_label, short_number
+from circuitbook.wording import head_label, in_markdown, short_number
 
 SCORES = ("copy", "negative_copy", "copy_suppression", "direct")  # what the classes of B go by
 
@@ -74,5 +74,6 @@ def bar_sentence(
         listed = ", then ".join(f"{share:.0%}" for share in shares)
         parts.append(f"with copy_bar={settings.copy_bar:g} {listed}")
     return (
-        f"{neighbours[0].model}, share B over all heads at these checkpoints: {'; '.join(parts)}."
+        f"{in_markdown(neighbours[0].model)}, share B over all heads at these checkpoints: "
+        f"{'; '.join(parts)}."
     )

@@ -14,7 +14,7 @@ from circuitbook.suites.suite import Checkpoint, Suite
 from circuitbook.tasks.sequences import repeated_sequences
 from circuitbook.tasks.stories.documents import FAMILIES
 from circuitbook.tasks.stories.world import World
-from circuitbook.wording import short_number
+from circuitbook.wording import in_markdown, short_number
 
 Logs = Mapping[str, pd.DataFrame]  # {model: its training.csv}
 
@@ -125,7 +125,7 @@ def written(final: pd.DataFrame) -> pd.DataFrame:
 def what_was_reached(final: pd.DataFrame) -> str:
     """Whether all models are above `BARS`; `final` as from `final_scores`."""
     short = [
-        f"{SCORES[score]} of {name} ({final.loc[name, score]:.2f}, we wanted {bar})"
+        f"{SCORES[score]} of {in_markdown(name)} ({final.loc[name, score]:.2f}, we wanted {bar})"
         for score, bar in BARS.items()
         for name in final.index
         if final.loc[name, score] <= bar

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.wording import TASK_TITLES
+from circuitbook.wording import TASK_TITLES, in_markdown
 
 
 def at_the_last_checkpoints(circuits: Sequence[CircuitResult], tasks: Sequence[str]) -> str:
@@ -23,6 +23,6 @@ def at_the_last_checkpoints(circuits: Sequence[CircuitResult], tasks: Sequence[s
 
 def _size(result: CircuitResult) -> str:
     if not result.circuit.found:
-        return f"none in {result.model}"
+        return f"none in {in_markdown(result.model)}"
     edges, of_all = result.circuit.n_edges, result.circuit.graph.n_edges
-    return f"{edges} of {of_all} edges in {result.model}"
+    return f"{edges} of {of_all} edges in {in_markdown(result.model)}"

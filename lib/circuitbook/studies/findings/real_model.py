@@ -15,7 +15,7 @@ from circuitbook.studies.findings.algorithm import STAGE_TITLES
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
 from circuitbook.suites import Suite
 from circuitbook.tasks import get_task
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels, in_markdown
 
 SHORT_NAMES = {
     "direct": "heads that answer",
@@ -47,7 +47,7 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
         for stage in STAGES
         if (row := absolute_share(shares, stage)) is not None
     ]
-    parts = [f"**{classes.model} {what}.**"]
+    parts = [f"**{in_markdown(classes.model)} {what}.**"]
     if explained:
         parts.append(f"Its {'; '.join(explained)}.")
     if without and not missing:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS, about_pythia
+from circuitbook.wording import in_markdown
 
 MARKS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "can't tell": "? can't tell"}
 COUNTED = {"holds": "hold", "does not hold": "do not hold", "can't tell": "cannot be told"}
@@ -20,14 +22,20 @@ def summary(claims: pd.DataFrame, suite: str, recipe: str, models: Sequence[str]
     theirs = about_pythia(claims)
     about = f" ({theirs} of these are about Pythia's own models)" if theirs else ""
     return (
-        f"**Suite {suite}**, recipe {recipe}, models {', '.join(models)}: "
+        f"**Suite {in_markdown(suite)}**, recipe {recipe}, models {in_markdown(*models)}: "
         f"of {len(claims)} claims, {counts}{about}."
     )
 
 
 def as_html(markdown: str) -> str:
-    """A paragraph whose only markup is **bold**, in HTML."""
-    return "<p>" + re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", markdown) + "</p>"
+    r"""A paragraph whose only markup is **bold**, in HTML.
+
+    >>> as_html(r"**Suite \<b\>**: a \*\* & b")
+    '<p><strong>Suite &lt;b&gt;</strong>: a ** &amp; b</p>'
+    """
+    text = html.escape(markdown, quote=False)
+    bold = re.sub(r"(?<!\\)\*\*(.+?)(?<!\\)\*\*", r"<strong>\1</strong>", text)
+    return "<p>" + re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold) + "</p>"
 
 
 def claims_table(
@@ -94,6 +102,6 @@ def doubles(checked: pd.DataFrame, left_out: Mapping[str, Mapping[int, int]]) ->
 def all_are_different(checked: pd.DataFrame, suite: str) -> str:
     """What is said where no checkpoint has the weights of another."""
     return (
-        f"None: the {len(checked)} checkpoints of suite {suite} have "
+        f"None: the {len(checked)} checkpoints of suite {in_markdown(suite)} have "
         f"{checked['tensors'].nunique()} different sets of weights."
     )

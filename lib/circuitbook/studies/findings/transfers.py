@@ -14,6 +14,7 @@ from circuitbook.studies.findings.algorithm import ioi_row, kept
 from circuitbook.studies.masks import measure_masks
 from circuitbook.studies.measurement import Measurer
 from circuitbook.studies.transfer import transfer_matrix
+from circuitbook.wording import in_markdown
 
 ENOUGH = 0.8  # of what a model's own pattern keeps: the other pattern works, too
 
@@ -52,11 +53,11 @@ def who_runs_the_same(transfers: pd.DataFrame) -> str:
             continue
         works = others[others >= ENOUGH * own]
         line = (
-            f"- In **{target}** (own pattern {own:.0%}) the patterns of "
-            f"{', '.join(works.index) or 'no other model'} keep at least four fifths of that"
+            f"- In **{in_markdown(target)}** (own pattern {own:.0%}) the patterns of "
+            f"{in_markdown(*works.index) or 'no other model'} keep at least four fifths of that"
         )
         if len(works) < len(others):
-            line += f"; least does that of {others.idxmin()} ({others.min():.0%})"
+            line += f"; least does that of {in_markdown(others.idxmin())} ({others.min():.0%})"
         lines.append(f"{line}.")
     if not lines:
         return "There are no two models with classes to compare."
@@ -99,14 +100,15 @@ def spare_sentence(model: str, whole: float, kept: Sequence[float]) -> str:
     """How many class edges of a model's pattern can go, one at a time, with little change."""
     spare = int((np.abs(np.array(kept) - whole) < 0.05).sum())
     return (
-        f"The pattern of {model} has {len(kept)} class edges and keeps {whole:.0%}. {spare} of "
-        "them can go, one at a time, with less than five points of change. "
+        f"The pattern of {in_markdown(model)} has {len(kept)} class edges and keeps {whole:.0%}. "
+        f"{spare} of them can go, one at a time, with less than five points of change. "
         "Those that matter most:"
     )
 
 
 def names_sentence(source: str, target: str, as_found: float, best: float, own: float) -> str:
     """How much of the gap between another seed's circuit and the own one is the order of heads."""
+    source, target = in_markdown(source), in_markdown(target)
     return (
         f"The circuit of {source} keeps {as_found:.0%} in {target}; with the heads of each layer "
         f"in the best order found, {best:.0%}; {target}'s own circuit {own:.0%}. Of the gap to its "

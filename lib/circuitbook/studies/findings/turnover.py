@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.studies.size import Correlation, correlation
-from circuitbook.wording import TASK_SHORT
+from circuitbook.wording import TASK_SHORT, in_markdown
 
 NO_PAIRS = "no model has circuits at two checkpoints, so there is nothing to compare"
 
@@ -35,8 +35,8 @@ def answer(suite: str, neighbours: pd.DataFrame, growth: pd.DataFrame, models: i
     """The chapter's answer. models: how many sizes the correlations are over."""
     over_sizes = f"; correlations over the {models} sizes" if models >= 3 else ""
     head = (
-        f"**The answer of suite {suite}** (Jaccard similarity of edges, means over models and "
-        f"checkpoints{over_sizes}): "
+        f"**The answer of suite {in_markdown(suite)}** (Jaccard similarity of edges, means over "
+        f"models and checkpoints{over_sizes}): "
     )
     if neighbours.empty:
         return f"{head}{NO_PAIRS}."

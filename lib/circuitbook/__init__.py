@@ -8,7 +8,7 @@
 
 The packages in the order in which data flows, each knowing only those before it:
 
-    threads            how torch's threads wait
+    threads, failures  how torch's threads wait; what the command line says of errors
     stats, wording     intervals and verdicts; how numbers and names are written
     store              measurements on disk, under keys of all that determines them
     weights, model     files of a checkpoint, a hub; one loaded checkpoint

@@ -42,7 +42,7 @@ def test_the_record_is_whole(tmp_path):
     assert record["circuits"]["400"]["edges"] == 400 and record["circuits"]["forward"] > 0
     assert "host" not in record["machine"]
     (tmp_path / "old.json").write_text(json.dumps({"ratio": {}}))
-    with pytest.raises(ValueError, match="lacks circuits, .*make bench"):
+    with pytest.raises(ValueError, match="lacks busy, circuits, .*make bench"):
         recorded_speed(tmp_path / "old.json")
     with pytest.raises(ValueError, match="no record of benchmarks/speed.py"):
         recorded_speed(tmp_path / "none.json")

@@ -75,7 +75,7 @@ def test_every_hint_for_serving_binds_loopback():
     files = [root / "Makefile", root / "README.md", root / "CONTRIBUTING.md"]
     files += [*root.glob("book/*.md"), *root.glob("notebooks/*.ipynb"), *root.rglob("lib/**/*.py")]
     hints = [
-        line for file in files for line in file.read_text().splitlines() if "http.server " in line
+        line for file in files for line in file.read_text().splitlines() if "-m http.server" in line
     ]
     assert len(hints) >= 2 and all("--bind 127.0.0.1" in line for line in hints), hints
 

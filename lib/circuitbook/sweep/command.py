@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -156,7 +157,10 @@ def _from_anywhere(suite: str) -> str:
     from circuitbook.suites.finding import BY_NAME
 
     folder = Path(suite).expanduser()
-    return suite if suite in BY_NAME or not folder.is_dir() else str(folder.resolve())
+    with contextlib.suppress(OSError):  # a name that is too long for a folder is none
+        if suite not in BY_NAME and folder.is_dir():
+            return str(folder.resolve())
+    return suite
 
 
 def _steps(typed: list[str] | None) -> str | list[int] | None:

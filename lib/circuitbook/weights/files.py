@@ -55,7 +55,7 @@ def shards(index: Path) -> tuple[str, ...]:
     itself may be a link, as in a hub's cache.
     """
     weight_map = read_object(index).get("weight_map")
-    names = set(map(str, weight_map.values())) if isinstance(weight_map, dict) else set()
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not names:
         raise ValueError(
             f'{index} is no index of weights: it needs a "weight_map" from tensors to files'
@@ -63,10 +63,10 @@ def shards(index: Path) -> tuple[str, ...]:
     for name in names:
         if not is_inside(name):
             raise ValueError(
-                f"{index} names {name[:80]!r} as a file of weights, which is not in its folder: "
+                f"{index} names {str(name)[:80]!r} as a file of weights, which is not in its folder: "
                 "give the index that belongs to these weights"
             )
-    return tuple(sorted(names))
+    return tuple(sorted(set(names)))
 
 
 def is_inside(name: object) -> bool:

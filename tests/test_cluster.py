@@ -73,7 +73,11 @@ def test_the_local_cluster_listens_on_loopback_and_lets_nobody_in_without_its_cr
 def test_every_hint_for_serving_binds_loopback():
     root = Path(__file__).parents[1]
     files = [root / "Makefile", root / "README.md", root / "CONTRIBUTING.md"]
-    files += [*root.glob("book/*.md"), *root.glob("notebooks/*.ipynb"), *root.rglob("lib/**/*.py")]
+    files += [
+        *root.glob("book/*.md"),
+        *root.glob("notebooks/*.ipynb"),
+        *(root / "lib").rglob("*.py"),
+    ]
     hints = [
         line for file in files for line in file.read_text().splitlines() if "-m http.server" in line
     ]

@@ -252,7 +252,7 @@ def sweeping(folder, *options, suite=None) -> list[str]:
         (["--models", MODEL, "-p", "NOTES=1"], "no notebook has a parameter NOTES; did you mean"),
         (["--models", MODEL, "-p", "SUITE=mini"], "is not read by a sweep: give --suite"),
         (["--models", MODEL, "-p", "STEPS=[1]"], "is not read by a sweep: give --steps"),
-        (["--models", MODEL, "--steps", "0", "x"], "--steps takes step numbers or one schedule's name, not 'x'"),
+        (["--models", MODEL, "--steps", "0", "x"], "--steps takes step numbers or one schedule"),
         (["--models", MODEL, "--out", "FILE/out"], "FILE is not a folder"),
         (["--models", MODEL, "--out", "x" * 300], "cannot be made: File name too long"),
     ],

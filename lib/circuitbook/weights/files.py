@@ -63,8 +63,8 @@ def shards(index: Path) -> tuple[str, ...]:
     for name in names:
         if not is_inside(name):
             raise ValueError(
-                f"{index} names {str(name)[:80]!r} as a file of weights, which is not in its folder: "
-                "give the index that belongs to these weights"
+                f"{index} names {str(name)[:80]!r} as a file of weights, which is not in its "
+                "folder: give the index that belongs to these weights"
             )
     return tuple(sorted(set(names)))
 

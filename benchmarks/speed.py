@@ -415,13 +415,17 @@ def main() -> None:
             for shape in shapes if options.only not in ("real", "busy") else ():
                 run_case(folder, kind="attribution", shape=shape)  # writes the weights
             results = {name: part() for name, part in parts.items() if options.only in (None, name)}
-            if options.only:
-                results = json.loads(RESULTS.read_text()) | results
-    results |= {
+    about: dict = {
         "machine": {k: v for k, v in machine().items() if k != "host"},
         "versions": versions(),
         "date": datetime.date.today().isoformat(),
     }
+    if options.only:  # the other parts keep where and when they were measured
+        record = json.loads(RESULTS.read_text())
+        apart = record.get("apart", {}) | {options.only: about}
+        results = record | results | {"apart": apart}
+    else:
+        results |= about
     if not options.no_record and not options.device.startswith("cuda"):
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     print(

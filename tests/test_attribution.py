@@ -20,8 +20,11 @@ from circuitbook.circuits import attribution
 from circuitbook.circuits.attribution import attribute, gap_with_noise
 from circuitbook.circuits.batches import chunks_of, first_difference
 from circuitbook.circuits.circuit import Circuit
+from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.circuits.quadrature import interpolation_points, where_losses_change
 from circuitbook.circuits.selection import edge_order, first_edges
+from circuitbook.model.architectures import network_of
+from circuitbook.model.network import keys_and_values
 
 
 @pytest.fixture(scope="module")
@@ -413,3 +416,19 @@ def test_chunks_hold_everything_once_and_stay_within_memory():
             assert not new & seen
             seen |= new
         assert len(seen) == 7 * 12
+
+
+def test_prefixes_are_those_of_each_chunk_run_alone(tmp_path):
+    """Kept for all prompts or made chunk by chunk, as memory allows."""
+    _, model = toy_model(tmp_path)
+    pairs, network = toy_pairs(), network_of(model)
+    rows, start = torch.tensor([3, 1]), 3
+    expected = keys_and_values(network, pairs.clean[rows, :start])
+    for memory in (0, 1 << 30):
+        prefixes = Prefixes(network, pairs, memory)
+        assert (prefixes.known is None) is (memory == 0)
+        for got, alone in zip(prefixes.before(rows, start), expected, strict=True):
+            for ours, theirs in zip(got, alone, strict=True):
+                assert ours.abs().max() > 0.01
+                assert_close(ours, theirs, rounds=100)
+        assert not prefixes.before(rows, 0)

@@ -182,6 +182,12 @@ def test_a_real_vocabulary_and_busy_cores_in_words():
     said = speed.beside_others(made)
     assert "2.0 times as long for mini-xs (60.0 times" in said
     assert "2.5 times as long for SmolLM2-135M (3.5 times" in said
+    assert "Alone, threads that sleep take 2.0 and 1.0 times as long" in said
+    assert speed.measured_apart(made, "real") == ""
+    about = {"date": "2026-01-02", "machine": {"cpu": "another CPU"}}
+    assert "2026-01-02 on another CPU" in speed.measured_apart(
+        made | {"apart": {"real": about}}, "real"
+    )
 
 
 def test_where_the_speed_was_measured_and_what_it_needs():

@@ -255,6 +255,17 @@ def test_copy_score_is_its_definition(toy, norms, monkeypatch):
     assert 0 < raised.mean() < 1
 
 
+def test_a_head_that_writes_nothing_copies_nothing():
+    """All tokens are as far up, and as far down, as the name: that is no hit."""
+    n = 40
+    eye = torch.eye(n, dtype=D)
+    network = hand_made(torch.stack([eye, eye]), torch.stack([eye, 0 * eye]), eye, eye)
+    tokens = torch.arange(12).view(2, 6)
+    raised, lowered = copy_hits(network, tokens, torch.tensor([[0, 2, 4]] * 2), True)
+    assert raised[0].tolist() == [1, 1] and raised[1].tolist() == [0, 0]
+    assert lowered[1].tolist() == [0, 0]
+
+
 def test_word_lists_of_the_story_language(mini):
     lists = {name: (pairs, targets) for name, pairs, targets in successor_pairs(mini.tokenizer)}
 

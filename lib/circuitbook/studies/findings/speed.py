@@ -62,6 +62,14 @@ REAL = {  # what of the part on a real model: its words, and our aim
 }
 
 
+def measured_apart(record: dict, part: str) -> str:
+    """Where and when a part was measured, if not with the others; else nothing."""
+    about = record.get("apart", {}).get(part)
+    if about is None:
+        return ""
+    return f"Measured on {about['date']} on {about['machine']['cpu']}, 2 threads."
+
+
 def real_ratios(record: dict) -> pd.DataFrame:
     """The part on a real model: what, seconds, over plain passes, our aim, GB at the peak."""
     rows = [
@@ -74,14 +82,17 @@ def real_ratios(record: dict) -> pd.DataFrame:
 
 
 def beside_others(record: dict) -> str:
-    """How much longer attribution takes while another process wants every core, and would."""
+    """How much longer attribution takes while another process wants every core, with threads that
+    sleep while they wait and with such as spin without end, and what sleeping costs without one."""
     parts = [
         f"{one['busy'] / one['alone']:.1f} times as long for {MODEL_TITLES[one['model']]} "
         f"({one['spinning_busy'] / one['spinning_alone']:.1f} times with threads that spin)"
         for one in record["busy"]
     ]
+    alone = [f"{one['alone'] / one['spinning_alone']:.1f}" for one in record["busy"]]
     return (
-        f"While another process wants each of the cores, attribution takes {' and '.join(parts)}."
+        f"While another process wants each of the cores, attribution takes {' and '.join(parts)}. "
+        f"Alone, threads that sleep take {' and '.join(alone)} times as long as those."
     )
 
 

@@ -70,16 +70,18 @@ def load(folder: str, shape: str, device: str, dtype: str):
     return load_suite(folder).checkpoint(shape, 1).load(device=device, dtype=getattr(torch, dtype))
 
 
-def load_real(name: str):
+def load_real(name: str, device: str = "cpu"):
     """The last checkpoint of the first model of a suite: "smollm2", or a folder."""
     from circuitbook import load_suite
 
     suite = load_suite(name)
     model = next(iter(suite.models))
-    return suite.checkpoint(model, suite.steps(model)[-1]).load()
+    return suite.checkpoint(model, suite.steps(model)[-1]).load(device=device)
 
 
-def real_case(name: str, prompts: int = 16, points: int = 5, repeat: int = 3) -> dict:
+def real_case(
+    name: str, prompts: int = 16, points: int = 5, repeat: int = 3, device: str = "cpu"
+) -> dict:
     """Seconds of each kind of work on a real vocabulary, beside plain passes of the same batch.
 
     Alternating, so that both meet the machine in the same state; "ratio" is in plain forward
@@ -96,14 +98,12 @@ def real_case(name: str, prompts: int = 16, points: int = 5, repeat: int = 3) ->
     from circuitbook.heads.path_patching import path_patch
     from circuitbook.studies.head_scores import score_heads
 
-    torch.set_num_threads(2)
-    model = load_real(name)
+    if not device.startswith("cuda"):
+        torch.set_num_threads(2)
+    model = load_real(name, device)
     pairs = get_task("ioi").prompts(model.tokenizer, n=prompts)
-    plain, rows, heads = (
-        model.hf_model.requires_grad_(False),
-        torch.arange(prompts),
-        all_heads(model),
-    )
+    clean, end, rows = (part.to(device) for part in (pairs.clean, pairs.end, torch.arange(prompts)))
+    plain, heads = model.hf_model.requires_grad_(False), all_heads(model)
     layer = 3 * model.shape.n_layers // 4
     queries = [f"a{layer}.h{head}<q>" for head in (0, 1)]
     scores = attribute(model, pairs, points=1)
@@ -113,11 +113,11 @@ def real_case(name: str, prompts: int = 16, points: int = 5, repeat: int = 3) ->
 
     @torch.no_grad()
     def forward():
-        plain(pairs.clean, use_cache=False)
+        plain(clean, use_cache=False)
 
     def both_ways():
-        embedded = plain.get_input_embeddings()(pairs.clean).detach().requires_grad_()
-        logits = plain(inputs_embeds=embedded, use_cache=False).logits[rows, pairs.end]
+        embedded = plain.get_input_embeddings()(clean).detach().requires_grad_()
+        logits = plain(inputs_embeds=embedded, use_cache=False).logits[rows, end]
         (-pairs.metric(logits).mean()).backward()
 
     def at_end():
@@ -147,7 +147,7 @@ def real_case(name: str, prompts: int = 16, points: int = 5, repeat: int = 3) ->
             "plain": min(theirs),
             "units": units,
             "ratio": min(ours) / units / min(theirs),
-            "peak_gb": peak_gb("cpu"),
+            "peak_gb": peak_gb(device),
         }
         print(kind, {k: round(v, 3) for k, v in results[kind].items()}, flush=True)
     return results
@@ -370,7 +370,7 @@ def main() -> None:
     from circuitbook.store.provenance import machine, versions
 
     if options.model:
-        print(json.dumps(real_case(options.model), indent=1))
+        print(json.dumps(real_case(options.model, device=options.device), indent=1))
         return
     shapes = GPU if options.device.startswith("cuda") else ("14m", "31m", "70m", "160m", "410m")
     with tempfile.TemporaryDirectory(prefix="circuitbook-bench-") as folder:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitbook.circuits.divergence import DivergencePairs
 from circuitbook.model.loaded import Model
 from circuitbook.model.log_total import log_total
 from circuitbook.model.network import Network
@@ -125,6 +126,8 @@ def metric_of_normed(
     network: Network, pairs: PromptPairs, normed: Float[Tensor, "prompt version d_model"]
 ) -> Float[Tensor, "prompt version"]:
     """`metric_of_stream` from what the final norm gives."""
+    if isinstance(pairs, DivergencePairs):
+        return pairs.minus_divergence(network, normed)
     n_prompts, n_versions, _ = normed.shape
     tokens, places = pairs.answers.unique(return_inverse=True)
     logits = F.linear(normed, network.w_unembed[tokens.to(normed.device)])

@@ -101,10 +101,14 @@ class CorruptedRuns:
                 yield self._kept[i]
                 continue
             prefixes = prefixes or Prefixes(self.network, self.pairs, self.memory // 8)
-            corrupted = _corrupted_run(prefixes, self.pairs.subset(rows), rows, self.device)
+            corrupted = self.run_of(rows, prefixes)
             if self._kept is not None:
                 self._kept.append(corrupted)
             yield corrupted
+
+    def run_of(self, rows: Int[Tensor, " prompt"], prefixes: Prefixes) -> CorruptedRun:
+        """Of some of the prompts."""
+        return _corrupted_run(prefixes, self.pairs.subset(rows), rows, self.device)
 
     def together(self, corrupted: CorruptedRun, masks: Sequence[np.ndarray]) -> int:
         """How many of these circuits, bool [src, dst] each, fit into memory at a time."""

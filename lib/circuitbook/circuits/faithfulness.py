@@ -182,7 +182,8 @@ class Curve:
             metric = self.metric[edges]
             means = metric.mean(), self.clean.mean(), self.corrupted.mean()
             row = {"size": n, "edges": edges, "nodes": nodes, "metric": metric.mean()}
-            row |= {form: faithfulness(*means, form) for form in FORMS}
+            with np.errstate(divide="ignore", invalid="ignore"):  # a clean metric may be 0
+                row |= {form: faithfulness(*means, form) for form in FORMS}
             low, high = self._interval(metric)
             rows.append(row | {"low": low, "high": high})
         return pd.DataFrame(rows)

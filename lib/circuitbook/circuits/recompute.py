@@ -24,6 +24,15 @@ def metric_of_circuits(
     network: Network, graph: Graph, corrupted: CorruptedRun, masks: Sequence[np.ndarray]
 ) -> Float[Tensor, "circuit prompt"]:
     """The task's metric with only the edges of each circuit clean; the circuits share a batch."""
+    last = last_of_circuits(network, graph, corrupted, masks)
+    return metric_of_stream(network, corrupted.pairs, last).t()
+
+
+@torch.no_grad()
+def last_of_circuits(
+    network: Network, graph: Graph, corrupted: CorruptedRun, masks: Sequence[np.ndarray]
+) -> Float[Tensor, "prompt circuit d_model"]:
+    """What `logits` reads at END then; in the dtype of the model."""
     circuits = [_Circuit(graph, mask, corrupted) for mask in masks]
     n_pos = corrupted.change.shape[1]
     cos_sin = network.rotary_cos_sin(corrupted.last, corrupted.start, n_pos)
@@ -31,7 +40,7 @@ def metric_of_circuits(
         _recompute_heads(network, layer, i, circuits, corrupted, cos_sin)
         _recompute_mlps(layer, i, circuits, corrupted)
     last = torch.stack([circuit.last_stream() for circuit in circuits], 1)
-    return metric_of_stream(network, corrupted.pairs, last.to(corrupted.last.dtype)).t()
+    return last.to(corrupted.last.dtype)
 
 
 class _Circuit:

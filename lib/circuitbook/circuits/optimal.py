@@ -2,8 +2,8 @@
 
 Every source has one vector, the same on every prompt and at every position, which all its absent
 edges carry; a head's lies in its own d_head dimensions, as what it writes does. The vectors are
-those with the least mean KL(model || circuit), found by gradient descent from the means at END. What a
-circuit then lacks is what no constant can stand in for.
+those with the least mean KL(model || circuit), found by gradient descent from the means at END.
+What a circuit then lacks is what no constant can stand in for.
 """
 
 from __future__ import annotations

@@ -23,16 +23,17 @@ def matrices(
     ylabel: str = "",
     columns: int = 3,
     size: float = 2.75,
+    height: float | None = None,
 ) -> Figure:
     """Tables of values from 0 to 1 as pictures with the numbers in them.
 
     frames   {title: table}; index and columns are labels
     colours  a colour map; `label`: what the values are
-    columns  pictures in a row, each `size` inches wide and high
+    columns  pictures in a row, each `size` inches wide, and as high unless `height` is given
     """
     if not frames:
         return nothing("nothing to compare")
-    fig, axes = panel_grid(len(frames), columns, (size, size))
+    fig, axes = panel_grid(len(frames), columns, (size, height or size))
     cmap = mpl.colormaps[colours]
     for ax, (title, frame) in zip(axes.flat, frames.items(), strict=False):
         _matrix(ax, frame, cmap)

@@ -23,6 +23,7 @@ from circuitbook.studies.abilities import REPETITION, measure_abilities
 from circuitbook.studies.answer_readers import AnswerReaders, measure_answer_readers
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
+from circuitbook.studies.enough import measure_enough, measure_found_under
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
 from circuitbook.studies.held_out import measure_held_out
@@ -153,6 +154,17 @@ class Chapter:
     def held_out(self) -> pd.DataFrame:
         """The circuits on prompts that they were not found on: see `measure_held_out`."""
         return measure_held_out(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def enough(self) -> pd.DataFrame:
+        """What the last checkpoints' circuits are enough for: see `measure_enough`."""
+        return measure_enough(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def found_under(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """What other searches find there, in one run of each size: see `measure_found_under`."""
+        main = [result for result in self.circuits if result.model in self.main]
+        return measure_found_under(self.suite, main, self.store, self.recipe, **self.device)
 
     @cached_property
     def head_classes(self) -> list[HeadClasses]:

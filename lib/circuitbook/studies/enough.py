@@ -51,6 +51,7 @@ COLUMNS += ["faithfulness", "faithfulness_low", "faithfulness_high", "top1", "to
 COLUMNS += ["top1_high", "kl", "kl_low", "kl_high", "nats", "model_top1", "prompts", "held_out"]
 FOUND_COLUMNS = ["model", "step", "task", "under", "edges", "own_edges", "queries", "keys"]
 FOUND_COLUMNS += ["jaccard", "ceiling", "at_size", "shared"]
+ABSENT = ("edges", "queries", "keys", "jaccard", "at_size", "shared")  # nan where none was found
 
 
 def _prompts(
@@ -137,6 +138,8 @@ def circuit_under(
         search = search | {"form": "normalised", "min_metric": -np.inf}
     scores = attribute(model, pairs, **attribution)
     circuit = find_circuit(model, pairs, scores, **search)
+    if not circuit.found:
+        return {"mask": circuit.mask, "at_size": circuit.mask}
     order = edge_order(scores.values, scores.graph, search["selection"], search["absolute"], size)
     return {"mask": circuit.mask, "at_size": first_edges(order, scores.graph, size)}
 
@@ -310,8 +313,7 @@ def _alike(
     ceilings = [jaccard(a, b) for i, a in enumerate(others) for b in others[:i]]
     row = _about(result, under, mask) | {"own_edges": int(own.sum())}
     row |= {"ceiling": float(np.mean(ceilings)) if ceilings else np.nan}
-    row |= {"at_size": jaccard(own, at_size)}
-    none = not mask.any()
-    row |= {"jaccard": np.nan if none else jaccard(own, mask)}
-    row |= {"shared": np.nan if none else float((own & mask).sum() / own.sum())}
-    return row | ({"edges": np.nan, "queries": np.nan, "keys": np.nan} if none else {})
+    if not mask.any():
+        return row | dict.fromkeys(ABSENT, np.nan)
+    shared = float((own & mask).sum() / own.sum())
+    return row | {"jaccard": jaccard(own, mask), "at_size": jaccard(own, at_size), "shared": shared}

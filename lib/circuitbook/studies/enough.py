@@ -22,7 +22,7 @@ from circuitbook.circuits.ablations import (
 )
 from circuitbook.circuits.attribution import attribute
 from circuitbook.circuits.corrupted import CorruptedRuns
-from circuitbook.circuits.divergence import divergence_pairs
+from circuitbook.circuits.divergence import clean_logits, divergence_pairs
 from circuitbook.circuits.faithfulness import faithfulness
 from circuitbook.circuits.measures import MEASURES, measure_circuits
 from circuitbook.circuits.optimal import for_prompts, optimal_written
@@ -87,10 +87,11 @@ def measures_of_masks(
     found_on, judged, reference, held_out = _prompts(task, model.tokenizer, prompts, seed)
     if len(judged) < FEWEST:
         return {}
-    measures = judged.measures(model.logits(judged.clean, judged.end))
-    clean = CorruptedRuns(model, judged).baselines()[0]
-    arrays = {"clean": clean.double().numpy(), "held_out": np.array(held_out)}
-    arrays["clean top1"] = (measures["rank"] == 0).double().cpu().numpy()
+    logits = clean_logits(model, judged)
+    first = judged.measures(logits)["rank"] == 0
+    arrays = {"clean": judged.metric(logits), "clean top1": first}
+    arrays = {name: value.double().cpu().numpy() for name, value in arrays.items()}
+    arrays["held_out"] = np.array(held_out)
     every = [np.zeros_like(masks[0]), *masks]
     for ablation in ablations:
         if ablation == "optimal":
@@ -198,9 +199,9 @@ def measure_found_under(
     circuit), queries, keys, jaccard (with that circuit), ceiling (of two circuits from resampled
     prompts, as alike as one search makes them), at_size (the Jaccard of as many edges), shared (the
     share of the own circuit's edges that are in it); nan where there is none. Then the rows of
-    `measure_enough` of these circuits, but for "optimal".
+    `measure_enough` of these circuits, for "swap" and "resample".
     """
-    last, ablations = last_circuits(circuits), ABLATIONS[:3]
+    last, ablations = last_circuits(circuits), ABLATIONS[:2]
     alike, rows = [], []
     for result, here in _at(suite, last, store, device, dtype, progress, "other searches"):
         masks: dict[str, np.ndarray] = {}

@@ -357,3 +357,26 @@ def test_mean_ablation_of_a_mini_model_in_both_precisions(mini):
     again = measure_circuits(single, some, [np.zeros_like(mask), mask], runs)
     assert_close(again["metric"], got["metric"], rounds=100)
     assert graph.live(mask).sum() == mask.sum()
+
+
+@pytest.mark.slow
+def test_a_real_vocabulary_is_taken_in_parts(smollm2):
+    """49,152 tokens: the divergence of a real model, its scores, and all ablations of a circuit."""
+    task, model = get_task("ioi"), smollm2
+    pairs, reference = (task.prompts(model.tokenizer, n=n, seed=n) for n in (3, 40))
+    pairs = pairs.subset(has_partners(pairs, reference))
+    by_kl = divergence_pairs(model, pairs)
+    clean, corrupted = (model.logits(t, pairs.end) for t in (pairs.clean, pairs.corrupted))
+    kl = (clean.softmax(1) * (clean.log_softmax(1) - corrupted.log_softmax(1))).sum(1)
+    scores = attribute(model, by_kl, rule="midpoint", points=2)
+    assert_close(scores.change, kl, rounds=100, size=20.0)  # logits are of that size
+    everything = graph_of(model).mask
+    nothing = np.zeros_like(everything)
+    for runs in (
+        CorruptedRuns(model, resampled(pairs, reference)),
+        AblatedRuns(model, pairs, mean_written(model, pairs, reference)),
+        AblatedRuns(model, pairs, for_prompts(constant_written(model, reference), len(pairs))),
+    ):
+        found = measure_circuits(model, pairs, [nothing, everything], runs)
+        assert found["kl"][0].min() > 0.1 and found["kl"][1].max() < 1e-3
+        assert_close(found["metric"][1], pairs.metric(clean), rounds=100, size=20.0)

@@ -15,6 +15,7 @@ from circuitbook.stats import Verdict
 from circuitbook.studies import enough as study
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.findings import enough as words
+from circuitbook.studies.found_under import FOUND_COLUMNS
 from circuitbook.studies.held_out import next_prompts
 from circuitbook.tasks import get_task
 
@@ -53,7 +54,7 @@ def test_a_row_is_what_its_parts_give(chapter):
 
 def test_other_searches_are_compared_with_the_own_circuit(chapter):
     alike, found = chapter.found_under
-    assert list(alike.columns) == study.FOUND_COLUMNS
+    assert list(alike.columns) == FOUND_COLUMNS
     assert alike.groupby("task")["under"].agg(list).to_dict() == {
         "ioi": ["resample", "kl", "both"],
         "sva": ["resample", "kl"],
@@ -160,8 +161,8 @@ def test_the_sentence_has_the_tasks_that_fail():
         "last checkpoints keep 85% in the median. When absent edges carry abc instead, 2 of the 2 "
         "IOI circuits no longer name the answer as the model does: it is first on 0.00 to 0.10 of "
         "the prompts (the model: 1.00), and 70 to 90 % of the divergence are left. 1 of 2 have no "
-        "edge into a query or a key: they say what is moved, not why there. Where heads look is "
-        "then left as on the other prompt."
+        "edge into a query, 2 none into a key, 1 neither: these say what is moved, not why there, "
+        "and leave where heads look to the ablation."
     )
     inputs = words.inputs_table(TWO).iloc[0]
     assert (inputs["into queries"], inputs["into keys"], inputs["with neither"]) == (
@@ -189,7 +190,7 @@ def test_same_edges_are_told_by_the_order_and_not_by_the_size():
     nothing = dict.fromkeys(("edges", "jaccard", "at_size"), np.nan)
     alike = pd.DataFrame(
         [alike_row(), alike_row("kl", at_size=0.3), alike_row("both", **nothing)],
-        columns=study.FOUND_COLUMNS,
+        columns=FOUND_COLUMNS,
     )
     first, second, third, _, why = words.same_edges(alike).split("\n")
     assert "about the same first edges" in first and "2.0 times as many edges" in first

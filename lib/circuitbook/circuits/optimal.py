@@ -23,7 +23,7 @@ from circuitbook.model.loaded import Model
 from circuitbook.model.network import Layer, Network, attend, rotate
 from circuitbook.tasks.base import PromptPairs
 
-STEPS = 20  # of L-BFGS at most: with more, constants fit the prompts at hand and not others
+STEPS = 20  # of L-BFGS at most: with more, some constants fit their prompts and not others
 LEAST_GAIN = 1e-4  # nats: a step that gains less is the last
 
 

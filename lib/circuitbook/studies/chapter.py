@@ -23,7 +23,8 @@ from circuitbook.studies.abilities import REPETITION, measure_abilities
 from circuitbook.studies.answer_readers import AnswerReaders, measure_answer_readers
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
-from circuitbook.studies.enough import measure_enough, measure_found_under
+from circuitbook.studies.enough import measure_enough
+from circuitbook.studies.found_under import measure_found_under
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
 from circuitbook.studies.held_out import measure_held_out

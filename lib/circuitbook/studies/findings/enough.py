@@ -129,10 +129,11 @@ def enough_sentence(enough: pd.DataFrame) -> str:
             f"prompts (the model: {span(part['model_top1'])}), and "
             f"{span(100 * part['kl'], 0)} % of the divergence are left."
         )
-    blind = swap[(swap["queries"] == 0) & (swap["keys"] == 0)]
+    no_query, no_key = swap["queries"] == 0, swap["keys"] == 0
     sentences.append(
-        f"{len(blind)} of {len(swap)} have no edge into a query or a key: they say what is moved, "
-        "not why there. Where heads look is then left as on the other prompt."
+        f"{no_query.sum()} of {len(swap)} have no edge into a query, {no_key.sum()} none into a "
+        f"key, {(no_query & no_key).sum()} neither: these say what is moved, not why there, and "
+        "leave where heads look to the ablation."
     )
     return " ".join(sentences)
 

@@ -79,7 +79,7 @@ def test_no_prompt_is_used_twice(mini, task, n):
 
 
 def test_a_task_that_has_no_more_items_has_none_held_out(mini):
-    assert next_prompts(get_task("gendered_pronoun"), mini.tokenizer, 100, 3) is None
+    assert next_prompts(get_task("gendered_pronoun"), mini.tokenizer, 120, 3) is None
 
 
 def test_circuits_are_tried_on_prompts_they_were_not_found_on(mini, tmp_path):

@@ -61,7 +61,14 @@ class AlgorithmSettings:
     """Whose queries S-inhibition goes through: "movers" (the authors' code) or "direct" (Figure 4's
     caption)."""
     signal: str
-    """Which corruption must turn the movers away: see `classifying.SIGNALS`."""
+    """Which corruption must turn the movers away: see `classifying.SIGNALS`; or "apart"."""
+    turn_bar: float
+    """With "apart": least change of the movers' attention, summed over them."""
+    split: bool
+    """Whether classes are found on the first half of the prompts, and shares measured on the
+    other."""
+    resamples: int
+    """On how many resamples of prompts, texts and sequences a head's classes are asked; 0: once."""
     needs_edge: bool
     """Whether an S-inhibition head needs an edge of the circuit to such a query."""
     min_effect: float
@@ -210,6 +217,9 @@ PAPER = Recipe(
         through_bar=0.001,
         receivers="movers",
         signal="order",
+        turn_bar=0.0,
+        split=False,
+        resamples=0,
         needs_edge=True,
         min_effect=0.0,
     ),
@@ -249,7 +259,10 @@ ROBUST = Recipe(
         direct_bar=0.01,
         through_bar=0.01,
         receivers="direct",
-        signal="swap",
+        signal="apart",
+        turn_bar=0.01,
+        split=True,
+        resamples=200,
         needs_edge=False,
         min_effect=0.01,
     ),

@@ -582,7 +582,7 @@ def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
     )
     for _, row in diagonal.iterrows():
         there = fresh.loc[("ioi", row["target"], row["target_step"]), "held_out"]
-        assert_close(row["faithfulness"], there, rounds=100, dtype=torch.float32)
+        assert_close(row["faithfulness"], there, rounds=100, dtype=torch.float32, size=1)
     away = one[(one["source"] == "mini-s") & (one["target"] == "mini-s-seed2")]
     assert away[["source_step", "target_step"]].to_numpy().tolist() == [[3906, 3906]]
     model = suite.checkpoint("mini-s-seed2", 3906).load()
@@ -594,7 +594,7 @@ def test_transfer_evaluates_each_circuit_where_it_is_put(measured):
         for t in (pairs.clean, pairs.corrupted)
     )
     faithfulness = (kept - corrupted) / (clean - corrupted)
-    assert_close(away["faithfulness"].item(), faithfulness, rounds=100, dtype=torch.float32)
+    assert_close(away["faithfulness"].item(), faithfulness, rounds=100, dtype=torch.float32, size=1)
     assert {"classes", "other classes", "shuffled"} <= set(table["what"]) and "classes" not in set(
         table.loc[table["task"] != "ioi", "what"]
     )

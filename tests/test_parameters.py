@@ -9,7 +9,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import read_notebook
-from circuitbook.publishing.typed import parse_parameters
+from circuitbook.publishing.typed import from_here, parse_parameters
+from circuitbook.recipes import get_recipe
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.parameters import select
 from circuitbook.sweep.shards import plan
@@ -73,6 +74,27 @@ def test_the_notebooks_default_tells_the_type():
             parse_parameters([wrong], [asks_for(cell)])
 
 
+def test_paths_are_meant_as_seen_from_where_one_stands(tmp_path, monkeypatch):
+    """Notebooks run in the book's folder, which may be another one."""
+    here, root = tmp_path / "here", tmp_path / "root"
+    for folder in (here / "runs", here / "smollm2", root / "old"):
+        folder.mkdir(parents=True)
+    (here / "text.txt").touch()
+    (root / "there.txt").touch()
+    monkeypatch.chdir(here)
+    given = {
+        "SUITE": "runs", "TEXT": "./text.txt", "STORE": "new", "RECORD": "../here/text.txt",
+        "REAL": "smollm2", "MODEL": "runs", "N": 2,
+    }  # fmt: skip
+    assert from_here(given, root) == given | {
+        "SUITE": str(here / "runs"), "TEXT": str(here / "text.txt"), "STORE": str(here / "new"),
+        "RECORD": str(here / "text.txt"),
+    }  # fmt: skip
+    for meant in ({"TEXT": "there.txt", "STORE": "old", "SUITE": "owner/name"}, {"TEXT": None}):
+        assert from_here(meant, root) == meant
+    assert from_here(given, here) == given
+
+
 def test_steps_are_numbers_or_a_schedule():
     typed = ["[0, 512]", "0,512", "512", "[1e3]", "paper", "", "[]"]
     read = [parse_parameters([f"STEPS={text}"], CHAPTERS)["STEPS"] for text in typed]
@@ -134,6 +156,18 @@ def test_a_store_or_a_text_that_is_no_path_is_named(folder):
     for name, wrong in (("store", 5), ("text", ["a"])):
         with pytest.raises(ValueError, match=f"{name.upper()} is a path, or None, not"):
             open_chapter(suite=str(folder), **{name: wrong})
+
+
+@pytest.mark.parametrize("prompts", [1, 0, -3, True, 1.5, "many", [], {"ioi": 1}, {"ioi": "9"}])
+def test_too_few_prompts_are_refused_with_the_number_that_is_needed(folder, prompts):
+    with pytest.raises(ValueError, match="a whole number from 2 on is needed") as caught:
+        open_chapter(suite=str(folder), prompts=prompts)
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(ValueError, match="task 'sums' does not exist"):
+        open_chapter(suite=str(folder), prompts={"sums": 5})
+    assert open_chapter(suite=str(folder), prompts={"Greater-Than": 5}).recipe.prompts == (
+        get_recipe("robust").prompts | {"greater_than": 5}
+    )
 
 
 def test_shards_that_would_write_the_same_files_are_refused(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitbook.publishing.execute import read_notebook
-from circuitbook.publishing.typed import parse_parameters
+from circuitbook.publishing.typed import from_here, parse_parameters
 from circuitbook.store.disk import default_store_path
 from circuitbook.sweep.running import prepare, sweep
 from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks
@@ -105,7 +105,7 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     root, out = args.root.resolve(), args.out.resolve()
     notebooks = chosen_notebooks(_names(args.notebooks) or ["all"], root)
     sources = [read_notebook(root / "notebooks" / f"{name}.ipynb") for name in notebooks]
-    given: dict[str, Any] = parse_parameters(args.parameter, sources)
+    given: dict[str, Any] = from_here(parse_parameters(args.parameter, sources), root)
     for name, option in OPTIONS.items():
         if name in given:
             raise ValueError(f"-p {name}=... is not read by a sweep: give {option}")

@@ -18,7 +18,14 @@ from circuitbook.model.memory import refuse_what_cannot_fit
 from circuitbook.model.progress import no_progress_bars, quiet
 from circuitbook.model.shape import count_parameters, shape_of, transformers_class
 from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
-from circuitbook.weights.files import ADAPTER_ADVICE, CONFIG, adapter_in, weight_files
+from circuitbook.weights.files import (
+    ADAPTER_ADVICE,
+    CONFIG,
+    TOKENIZER_FILES,
+    adapter_in,
+    weight_files,
+)
+from circuitbook.weights.json_files import read_object
 
 
 def load_model(
@@ -46,7 +53,8 @@ def load_model(
     config = read_config(folder, what)
     if adapter := adapter_in(folder):
         raise ValueError(f"{folder} holds {adapter} beside the weights: {ADAPTER_ADVICE}")
-    find_tokenizer(folder)
+    if (tokenizer := find_tokenizer(folder) / TOKENIZER_FILES[0]).is_file():
+        read_object(tokenizer)  # says more plainly than the Rust library what is wrong with it
     refuse_what_cannot_fit(what, shape_of(config), dtype, device, _count(config, folder))
     model = read_model(checkpoint, folder, config, device, dtype)
     refuse_rivals(weight_files(folder, checkpoint.prefer), model.hf_model.state_dict().keys())

@@ -103,6 +103,8 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     from circuitbook.studies.parameters import select  # here, since it imports torch
 
     root, out = args.root.resolve(), args.out.resolve()
+    if args.scheduler and not re.fullmatch(r"(\w+://)?\S+:\d+", args.scheduler):
+        raise ValueError(f"--scheduler {args.scheduler!r} is no address, such as tcp://host:8786")
     notebooks = chosen_notebooks(_names(args.notebooks) or ["all"], root)
     sources = [read_notebook(root / "notebooks" / f"{name}.ipynb") for name in notebooks]
     given: dict[str, Any] = from_here(parse_parameters(args.parameter, sources), root)

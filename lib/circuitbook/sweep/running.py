@@ -63,6 +63,8 @@ def prepare(
     _same_steps(selection)
     if workers < 1:
         raise ValueError(f"--workers {workers} would execute nothing; give at least 1")
+    if budget_gb is not None and not budget_gb >= 0:
+        raise ValueError(f"--disk-budget {budget_gb} is no size; give gigabytes, from 0 on")
     _check_out(out)
     with HASHES.kept_in(out / ".hashes.json"):
         return plan(

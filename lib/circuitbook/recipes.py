@@ -119,6 +119,10 @@ class Recipe:
     ability_prompts: int = 200
     """Prompts of every task on which abilities are measured."""
 
+    def __post_init__(self) -> None:
+        for name, n in {**self.prompts, "abilities": self.ability_prompts}.items():
+            _check_prompts(name, n)
+
     @property
     def attribution(self) -> dict[str, Any]:
         """Arguments of `attribute`."""
@@ -147,12 +151,11 @@ class Recipe:
 
         Heads are measured on IOI, so on as many prompts as that has.
         """
-        if isinstance(prompts, int):
+        if not isinstance(prompts, Mapping):
             prompts = dict.fromkeys(self.prompts, prompts)
+        prompts = {get_task(str(task)).name: n for task, n in prompts.items()}
         for task, n in prompts.items():
-            get_task(task)  # refuses what is none
-            if n < 2:
-                raise ValueError(f"{task}: {n} prompts were asked for; at least 2 make an interval")
+            _check_prompts(task, n)  # before heads take it
         numbers = self.prompts | dict(prompts)
         heads = replace(self.heads, prompts=numbers["ioi"]) if "ioi" in prompts else self.heads
         return replace(self, prompts=numbers, heads=heads)
@@ -176,6 +179,15 @@ class Recipe:
     def with_seed(self, seed: int) -> Recipe:
         """The same on another draw of everything random."""
         return replace(self, seed=seed)
+
+
+def _check_prompts(task: str, n: object) -> None:
+    """ValueError unless n is a number of prompts over which an interval can be made."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+        raise ValueError(
+            f"{task}: {n!r} prompts were asked for; a whole number from 2 on is needed, since "
+            "one makes no interval"
+        )
 
 
 PAPER_SHARE = 0.05  # of all edges: where the paper's search ends

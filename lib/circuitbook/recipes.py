@@ -170,10 +170,11 @@ class Recipe:
     def shortened(self) -> Recipe:
         """The same on the few prompts and texts that the book spends on a real language model.
 
-        Circuits are looked for up to 5 % of the edges, as in the paper.
+        Circuits are looked for up to 5 % of the edges, as in the paper. Heads take more prompts of
+        IOI than circuits do, since one half is for classes and one for shares.
         """
         few = self.with_prompts(FEW_PROMPTS).within(PAPER_SHARE)
-        heads = replace(few.heads, sequences=8, documents=40, evaluated=4)
+        heads = replace(few.heads, prompts=24, sequences=8, documents=40, evaluated=4)
         return replace(few, heads=heads, ability_prompts=60)
 
     def with_seed(self, seed: int) -> Recipe:

@@ -63,11 +63,7 @@ def has_partners(pairs: PromptPairs, reference: PromptPairs) -> Bool[Tensor, " n
 
     Without these there is nothing to draw from, and a mean over one prompt is that prompt.
     """
-    others = [
-        sum(not same for same in _same(pairs, i, reference, group))
-        for i, group in enumerate(_groups(pairs, reference))
-    ]
-    return torch.tensor(others) >= 2
+    return torch.tensor([len(others) >= 2 for others in _others(pairs, reference)])
 
 
 def resampled(pairs: PromptPairs, reference: PromptPairs, seed: int = 0) -> PromptPairs:
@@ -89,9 +85,7 @@ def resampled(pairs: PromptPairs, reference: PromptPairs, seed: int = 0) -> Prom
             for name, token in zip(NAMES_AT, chosen, strict=True):
                 corrupted[i, pairs.positions[name][i]] = int(token)
     else:
-        for i, group in enumerate(_groups(pairs, reference)):
-            same = _same(pairs, i, reference, group)
-            others = [j for j, is_same in zip(group, same, strict=True) if not is_same]
+        for i, others in enumerate(_others(pairs, reference)):
             if not others:
                 raise ValueError(
                     f"{pairs.task}: there is no other prompt of the structure of prompt {i} "
@@ -111,10 +105,14 @@ def _groups(pairs: PromptPairs, reference: PromptPairs) -> list[list[int]]:
     return [of_structure.get(structure, []) for structure in structures(pairs)]
 
 
-def _same(pairs: PromptPairs, i: int, reference: PromptPairs, group: list[int]) -> list[bool]:
-    """Which of these reference prompts, of its structure, are prompt i itself."""
-    stop = int(pairs.end[i]) + 1
-    return [torch.equal(reference.clean[j, :stop], pairs.clean[i, :stop]) for j in group]
+def _others(pairs: PromptPairs, reference: PromptPairs) -> list[list[int]]:
+    """The same, without those that are the prompt itself."""
+    own, theirs = (
+        [tuple(row[: end + 1]) for row, end in zip(p.clean.tolist(), p.end.tolist(), strict=True)]
+        for p in (pairs, reference)
+    )
+    groups = zip(own, _groups(pairs, reference), strict=True)
+    return [[j for j in group if theirs[j] != tokens] for tokens, group in groups]
 
 
 # ------------------------------------------------------------------ what absent edges carry

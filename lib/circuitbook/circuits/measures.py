@@ -18,6 +18,7 @@ from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.loaded import Model
 from circuitbook.model.log_total import LOGIT_BYTES
 from circuitbook.tasks.base import PromptPairs
+from circuitbook.tasks.metrics import rank
 
 MEASURES = ("metric", "top1", "kl")
 
@@ -28,6 +29,8 @@ def measure_circuits(
     pairs: PromptPairs,
     masks: Sequence[np.ndarray],
     runs: CorruptedRuns,
+    *,
+    clean: Float[Tensor, "n vocab"] | None = None,
 ) -> dict[str, Float[Tensor, "circuit n"]]:
     """Of circuits, bool [src, dst] each, under the ablation that `runs` stand for.
 
@@ -36,6 +39,7 @@ def measure_circuits(
     kl      KL(model || circuit) at END, in nats: the model's distribution on the clean prompt, and
             the circuit's
 
+    clean: the model's own logits, if they are known (`divergence.clean_logits`).
     A dead edge counts as absent. float32, or float64 of a float64 model. The logits of a few
     prompts at a time are in memory. FloatingPointError where a metric is not finite.
     """
@@ -43,23 +47,21 @@ def measure_circuits(
     live = [graph.live(mask) for mask in masks]
     found = {name: torch.zeros(len(masks), len(pairs), dtype=dtype) for name in MEASURES}
     rows_at_a_time = max(1, LOGIT_BYTES // (dtype.itemsize * model.shape.d_vocab))
-    clean = clean_logits(model, pairs)
+    clean = clean_logits(model, pairs) if clean is None else clean
     for corrupted in runs:
-        for circuits in np.array_split(
-            np.arange(len(masks)), -(-len(masks) // runs.together(corrupted, live))
-        ):
+        n_batches = -(-len(masks) // runs.together(corrupted, live))
+        for circuits in np.array_split(np.arange(len(masks)), n_batches):
             last = last_of_circuits(runs.network, graph, corrupted, [live[i] for i in circuits])
             normed = runs.network.norm_final(last)
-            for place, circuit in enumerate(circuits):
-                for part in torch.arange(len(corrupted.rows)).split(rows_at_a_time):
-                    rows = corrupted.rows[part]
+            for part in torch.arange(len(corrupted.rows)).split(rows_at_a_time):
+                rows = corrupted.rows[part]
+                some, log_p = pairs.subset(rows), clean[rows].to(dtype).log_softmax(1)
+                answers, signs = some.answers.to(log_p.device), some.signs.to(log_p.device)
+                for place, circuit in enumerate(circuits):
                     logits = F.linear(normed[part, place], runs.network.w_unembed).to(dtype)
-                    some = pairs.subset(rows)
-                    log_p = clean[rows].to(dtype).log_softmax(1)
                     kl = (log_p.exp() * (log_p - logits.log_softmax(1))).sum(1)
-                    found["metric"][circuit, rows] = some.metric(logits).to(found["metric"])
-                    right = some.measures(logits)["rank"] == 0
-                    found["top1"][circuit, rows] = right.to(found["top1"])
-                    found["kl"][circuit, rows] = kl.to(found["kl"])
+                    right = rank(logits, answers, signs) == 0
+                    for name, value in zip(MEASURES, (some.metric(logits), right, kl), strict=True):
+                        found[name][circuit, rows] = value.to(found[name])
     refuse_not_finite(model, pairs, found["metric"], "when it is patched")
     return found

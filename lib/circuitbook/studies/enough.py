@@ -87,7 +87,7 @@ def measures_of_masks(
             for mask in every:
                 written = for_prompts(optimal_written(model, found_on, mask), len(judged))
                 runs: CorruptedRuns = AblatedRuns(model, judged, written)
-                parts.append(measure_circuits(model, judged, [mask], runs))
+                parts.append(measure_circuits(model, judged, [mask], runs, clean=logits))
             found = {name: torch.cat([part[name] for part in parts]) for name in MEASURES}
         else:
             if ablation == "mean":
@@ -96,7 +96,7 @@ def measures_of_masks(
                 runs = CorruptedRuns(model, resampled(judged, reference, seed))
             else:
                 runs = CorruptedRuns(model, judged)
-            found = measure_circuits(model, judged, every, runs)
+            found = measure_circuits(model, judged, every, runs, clean=logits)
         arrays |= {f"{ablation} {name}": value.double().numpy() for name, value in found.items()}
     return arrays
 

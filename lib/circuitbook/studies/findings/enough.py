@@ -280,5 +280,5 @@ def trade_sentence(enough: pd.DataFrame, found: pd.DataFrame) -> str:
         f"{theirs['top1']:.0%} of the prompts ({ours['top1']:.0%} for this book's) and leave "
         f"{theirs['kl']:.0%} of the divergence ({ours['kl']:.0%}), but keep "
         f"{theirs['faithfulness']:.0%} of the difference between the two names "
-        f"({ours['faithfulness']:.0%}). No single small circuit was asked to do both."
+        f"({ours['faithfulness']:.0%})."
     )

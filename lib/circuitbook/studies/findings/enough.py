@@ -11,6 +11,7 @@ from circuitbook.stats import Verdict, decide
 from circuitbook.wording import TASK_SHORT, counted, in_markdown
 
 BOUND = 0.8  # what the search asks of a circuit; here of every measure
+ALIKE = 0.1  # a Jaccard that is less than this below that of other prompts: about the same edges
 ABLATION_TITLES = {
     "swap": "swap",
     "resample": "another prompt (IOI: abc)",
@@ -212,7 +213,7 @@ def same_edges(alike: pd.DataFrame) -> str:
         ceiling = part["ceiling"].median()
         order = (
             "about the same first edges"
-            if at_size >= ceiling - 0.1
+            if at_size >= ceiling - ALIKE
             else "other edges than other prompts would bring"
         )
         size = (part["edges"] / part["own_edges"]).median()

@@ -106,11 +106,32 @@ def spare_sentence(model: str, whole: float, kept: Sequence[float]) -> str:
     )
 
 
-def names_sentence(source: str, target: str, as_found: float, best: float, own: float) -> str:
-    """How much of the gap between another seed's circuit and the own one is the order of heads."""
+def names_sentence(
+    source: str,
+    target: str,
+    as_found: float,
+    best: float,
+    own: float,
+    rewired: Sequence[float] = (),
+) -> str:
+    """How much of the gap between another seed's circuit and the own one the best order of heads
+    closes, and how much a rewired circuit's.
+    """
     source, target = in_markdown(source), in_markdown(target)
-    return (
+    sentences = [
         f"The circuit of {source} keeps {as_found:.0%} in {target}; with the heads of each layer "
-        f"in the best order found, {best:.0%}; {target}'s own circuit {own:.0%}. Of the gap to its "
-        f"own, {(best - as_found) / (own - as_found):.0%} is names; the rest is not."
-    )
+        f"in the best order found, {best:.0%}; {target}'s own circuit {own:.0%}"
+    ]
+    if own <= as_found:
+        return f"{sentences[0]}. There is no gap to close."
+    sentences.append(f"Of the gap to its own, {(best - as_found) / (own - as_found):.0%} closes")
+    if rewired:
+        kept = float(np.mean(rewired))
+        sentences.append(
+            f"A rewired circuit, which is another one, in its best order keeps {kept:.0%}: that "
+            f"closes {(kept - as_found) / (own - as_found):.0%}, and so much the search finds "
+            "without the right edges. What closes is not all names"
+        )
+    else:
+        sentences.append("It has no other wiring with the same degrees to compare that with")
+    return ". ".join([*sentences, ""]).strip()

@@ -11,11 +11,13 @@ layers; see `circuits.relabelling`):
     best     the numbers under which it keeps most, by search: an upper bound of the others
 
 The search looks at some of the prompts that circuits were found on, and what is reported comes from
-others (see `halves`). It would find something for any circuit. So the same is done with circuits
-that are not the one in question: rewired ones, in which every output and every input of a node
-keeps its number of edges, and the source's circuits of other tasks. Shuffling a circuit's heads
-makes no other null for "best": the search goes through all shuffled ones; it is the null for
-"roles", as "random".
+others (see `halves`). Roles are those that other studies have measured: scores on IOI prompts may
+have some of the reported ones among theirs, but no circuit was evaluated on these.
+
+The search would find something for any circuit. So the same is done with circuits that are not the
+one in question: rewired ones, in which every output and every input of a node keeps its number of
+edges, and the source's circuits of other tasks. Shuffling a circuit's heads makes no other null for
+"best": the search goes through all shuffled ones; it is the null for "roles", as "random".
 """
 
 from __future__ import annotations

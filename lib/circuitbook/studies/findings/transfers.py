@@ -127,11 +127,15 @@ def names_sentence(
     sentences.append(f"Of the gap to its own, {(best - as_found) / (own - as_found):.0%} closes")
     if rewired:
         kept = float(np.mean(rewired))
-        sentences.append(
-            f"A rewired circuit, which is another one, in its best order keeps {kept:.0%}: that "
-            f"closes {(kept - as_found) / (own - as_found):.0%}, and so much the search finds "
-            "without the right edges. What closes is not all names"
-        )
+        closed = (kept - as_found) / (own - as_found)
+        said = f"A rewired circuit, which is another one, keeps {kept:.0%} in its best order"
+        if kept > as_found:
+            sentences.append(
+                f"{said}. That closes {closed:.0%}, which the search finds without the right "
+                "edges: what closes is not all names"
+            )
+        else:
+            sentences.append(f"{said}: the search alone closes nothing")
     else:
         sentences.append("It has no other wiring with the same degrees to compare that with")
     return ". ".join([*sentences, ""]).strip()

@@ -130,11 +130,62 @@ def test_pickles_of_a_whole_training_are_named(make):
     refused(root, "state_dict", "weights alone")
 
 
+def other_name(kind: str, weights: dict) -> tuple[str, str]:
+    """A weight that transformers reads under two names: (that in the file, the other one)."""
+    if kind == "gpt_neox":
+        here = next(name for name in weights if name in ("embed_out.weight", "lm_head.weight"))
+        return here, {"embed_out.weight": "lm_head.weight"}.get(here, "embed_out.weight")
+    here = "transformer.wpe.weight" if kind == "gpt2" else "model.embed_tokens.weight"
+    return here, here.partition(".")[2]
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_of_two_tensors_for_one_place_neither_wins(make, kind, pickled):
+    names = []
+
+    def twice(weights, change):
+        names[:] = other_name(kind, weights)
+        return weights | {names[1]: weights[names[0]] + change}
+
+    for change in (0, 1):
+        root = make(kind, change=lambda weights, change=change: twice(weights, change))
+        folder = root / "run" / "step1"
+        if pickled:
+            torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+            (folder / "model.safetensors").unlink()
+        if change:
+            refused(root, *names, "which differ")
+        else:
+            load(root)
+
+
+def test_a_tensor_that_two_shards_hold_is_one_or_refused(make):
+    root = make("llama")
+    folder = root / "run" / "step1"
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    index = dict.fromkeys(weights, "a.safetensors") | {"model.norm.weight": "b.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
+    for change in (0, 1):
+        one = {"model.norm.weight": weights["model.norm.weight"] + change}
+        save_file(one, folder / "b.safetensors", {"format": "pt"})
+        if change:
+            refused(root, "model.norm.weight (a.safetensors)", "(b.safetensors), which differ")
+        else:
+            load(root)
+
+
 def test_adapters_are_not_passed_over(make):
     root = make()
     folder = root / "run" / "step1"
+    for name in ("adapter_config.json", "adapter_model.bin", "adapters.safetensors"):
+        (folder / name).write_text("{}")
+        refused(root, f"holds {name}", "merge_and_unload")
+        (folder / name).unlink()
     (folder / "adapter_config.json").write_text("{}")
-    refused(root, "adapter_config.json", "merge_and_unload")
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     with pytest.raises(FileNotFoundError, match="holds no weights.*merge_and_unload"):
         _ = load_suite(root).checkpoint("run", 1).weights_hash

@@ -177,3 +177,22 @@ def test_both_recipes_search_the_same_checkpoints_of_mini_xs(tmp_path):
     (result,) = chapter.circuits
     edges = findings.edges_for_bars([result], chapter.recipe.form, (0.8,))
     assert edges.loc["8M", "80%"] == result.circuit.n_edges
+
+
+def test_fresh_prompts_are_told_beside_those_of_the_search():
+    columns = ["model", "step", "tokens_seen", "task", "found_on", "held_out", "low", "high"]
+    rows = [
+        ("s", 1, 1000, "ioi", 0.81, 0.79, 0.74, 0.84),
+        ("s", 5, 5000, "ioi", 0.83, 0.61, 0.55, 0.70),
+        ("l", 5, 5000, "sva", 0.80, 0.80, 0.75, 0.85),
+        ("l", 5, 5000, "gendered_pronoun", 0.80, np.nan, np.nan, np.nan),
+    ]
+    fresh = pd.DataFrame(rows, columns=columns)
+    table = findings.fresh_prompts_table(fresh, 0.8).set_index("task")
+    assert list(table.index) == ["Indirect Object Identification", "Subject-Verb Agreement"]
+    assert table.iloc[0].tolist() == [2, "82%", "70% (61% to 79%)", 1]
+    said = findings.fresh_prompts_in_words(fresh, 0.8)
+    assert "3 circuits keep 81.3% on average; on as many fresh prompts 73.3%" in said
+    assert "1 of them lie beyond doubt below 80%" in said
+    assert said.endswith("The least is 61%: IOI in s at 5k tokens.")
+    assert "none to try" in findings.fresh_prompts_in_words(fresh[3:], 0.8)

@@ -14,6 +14,8 @@ from circuitbook.model.graph import Graph
 from circuitbook.recipes import get_recipe
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.circuits import CircuitResult
+from circuitbook.studies.class_changes import class_changes, flickers
+from circuitbook.studies.classifying import mostly
 from circuitbook.studies.findings.answer_readers import (
     reader_sentences,
     reader_shares,
@@ -53,15 +55,41 @@ def test_changes_are_counted_between_checkpoints_with_classes():
         head_classes([0, 0], {"name mover": [1]}, step=8),
     ]
     alone = head_classes([0, 0], {"induction": [0]}, model="alone")
-    assert change_sentence([*run, alone]) == (
-        f"{LETTERS} Steps from one checkpoint to the next at which some head enters or leaves a "
-        "class: m 1 of 2."
+    sentence = change_sentence([*run, alone])
+    assert (
+        sentence.startswith(LETTERS)
+        and "between two draws at one checkpoint): m 50% (0%)" in sentence
     )
+    assert "Of 4 placements of heads at checkpoints, 0 flicker" in sentence
     assert change_sentence([alone]) == LETTERS
     assert {model: one.step for model, one in last_of_each([*run, alone]).items()} == {
         "m": 8,
         "alone": 8,
     }
+
+
+def flickering(step: int, heads: dict[int, float]):
+    """In the class "name mover" each of these heads, with a probability; nobody in another."""
+    one = head_classes([0, 0, 0, 0], {}, step=step)
+    found = np.random.default_rng(step).random((4000, 4)) < [heads.get(i, 0) for i in range(4)]
+    drawn = {name: np.zeros((4000, 4), bool) for name in one.classes} | {"name mover": found}
+    classes = {name: mostly(members) for name, members in drawn.items()}
+    return dataclasses.replace(one, drawn=drawn, classes=classes)
+
+
+def test_what_flickers_is_no_change():
+    """Two draws of a head that is in its class in half of them differ half of the time, whatever
+    the checkpoints; a head that changes for good differs at that pair alone."""
+    still = [flickering(step, {0: 1.0, 1: 0.5}) for step in (1, 2, 3, 4, 5)]
+    row = class_changes(still, draws=4000).iloc[0]
+    assert row["pairs"] == 4 and row["changed"] == pytest.approx(0.5, abs=0.03)
+    assert row["redrawn"] == pytest.approx(0.5, abs=0.03) and row["low"] < 0.03
+    assert flickers(still[0], "name mover").tolist() == [False, True, False, False]
+    moved = [flickering(step, {step % 2: 1.0}) for step in (1, 2, 3, 4, 5)]
+    row = class_changes(moved, draws=400).iloc[0]
+    assert (row["changed"], row["redrawn"], row["low"]) == (1, 0, 1)
+    assert "beyond doubt in m " in change_sentence(moved)
+    assert "in no model beyond doubt" in change_sentence(still)
 
 
 def test_signals_are_listed_for_s_inhibition_heads_alone():

@@ -11,15 +11,18 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from test_build import book_of, notebook_of
 
 from circuitbook.__main__ import main
 from circuitbook.mini import train as training
 from circuitbook.mini.own import own_plan
 from circuitbook.mini.train import PLANS, train
+from circuitbook.publishing.scratch import scratch_folder
 from circuitbook.store import Store, measurement_key, write_atomically
 from circuitbook.store import files as store_files
 from circuitbook.store.cache import alone
 from circuitbook.store.files import sweep_up
+from circuitbook.store.locks import alone_in
 from circuitbook.store.sweeping import sweep_store
 
 TINY = replace(own_plan(12, layers=2, width=16, heads=2, passages=None), checkpoints=(0, 12))
@@ -150,7 +153,8 @@ def test_who_waits_says_so_and_for_whom(tmp_path, caplog):
         Store(tmp_path).table(measurement_key("test", step=3), table)
     writer.join()
     (said,) = [record.message for record in caplog.records]
-    assert said.startswith(f"waiting for process {writer.pid} on {os.uname().nodename}, which is ")
+    who = f"process {writer.pid} on {os.uname().nodename} (since {time.strftime('%Y-')}"
+    assert said.startswith(f"waiting for {who}") and "), which is " in said
     assert "measuring test-" in said
 
 
@@ -180,6 +184,63 @@ def test_folders_of_killed_processes_leave_the_cache(tmp_path):
     writer.join()
     with alone(tmp_path / "b"):
         assert not left.exists()
+
+
+def _holds(folder, started):
+    with alone_in(folder):
+        started.set()
+        time.sleep(100)
+
+
+@pytest.mark.parametrize("command", ["build", "sweep"])
+def test_who_is_at_work_in_a_folder_is_named(tmp_path, command):
+    cell = "#| parameters\nSUITE = MODELS = STEPS = STORE = DEVICE = DTYPE = None"
+    book_of(tmp_path, abilities=notebook_of(cell))
+    out, started = tmp_path / "out", processes.Event()
+    out.mkdir()
+    holder = processes.Process(target=_holds, args=[out, started])
+    holder.start()
+    started.wait(30)
+    options = ["--models=mini-xs", "--steps=0", "--notebooks=abilities"]
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main([command, f"--root={tmp_path}", f"--out={out}", *options[: 3 * (command > "c")]])
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.join()
+    said = str(caught.value)
+    assert f"another {command} is at work in {out}, process {holder.pid} on " in said
+    assert f"(since {time.strftime('%Y-')}" in said and "\n" not in said
+
+
+# ---- folders of builds
+
+
+def _builds(place, started):
+    with scratch_folder(place):
+        started.set()
+        time.sleep(100)
+
+
+def test_scratch_folders_of_killed_builds_are_removed_and_no_others(tmp_path):
+    place, started = str(tmp_path), processes.Event()
+    builder = processes.Process(target=_builds, args=[place, started])
+    builder.start()
+    started.wait(30)
+    (of_builder,) = tmp_path.iterdir()
+    # one that is locked, though here is no such process: another machine's
+    (elsewhere := tmp_path / f"circuitbook-{dead_pid()}-abcdefgh").mkdir()
+    for name in ("circuitbook-notes", "circuitbook-1-abcdefgh", "circuitbook"):
+        (tmp_path / name).mkdir()
+    others = {file.name for file in tmp_path.iterdir()}
+    with alone_in(elsewhere), scratch_folder(place) as ours:
+        assert {file.name for file in tmp_path.iterdir()} == others | {os.path.basename(ours)}
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.join()
+    with scratch_folder(place):
+        pass
+    left = others - {of_builder.name, elsewhere.name}
+    assert {file.name for file in tmp_path.iterdir()} == left
 
 
 # ---- training

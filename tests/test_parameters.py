@@ -1,15 +1,19 @@
 """Parameters: text until their type is known, and every mistake one line."""
 
 import json
-import random
+from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import sampled_from as of
 from nbformat.v4 import new_code_cell, new_notebook
 
 from circuitbook.paths import PACKAGE
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import read_notebook
-from circuitbook.publishing.typed import parse_parameters
+from circuitbook.publishing.typed import from_here, parse_parameters
+from circuitbook.recipes import get_recipe
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.parameters import select
 from circuitbook.sweep.shards import plan
@@ -71,6 +75,27 @@ def test_the_notebooks_default_tells_the_type():
     for wrong in ("N=many", "N=inf", "BOS=maybe", "RATE=1/2", "STEPS=[paper]"):
         with pytest.raises(BuildError, match=rf"the parameter {wrong.split('=')[0]} takes .*, not"):
             parse_parameters([wrong], [asks_for(cell)])
+
+
+def test_paths_are_meant_as_seen_from_where_one_stands(tmp_path, monkeypatch):
+    """Notebooks run in the book's folder, which may be another one."""
+    here, root = tmp_path / "here", tmp_path / "root"
+    for folder in (here / "runs", here / "smollm2", root / "old"):
+        folder.mkdir(parents=True)
+    (here / "text.txt").touch()
+    (root / "there.txt").touch()
+    monkeypatch.chdir(here)
+    given = {
+        "SUITE": "runs", "TEXT": "./text.txt", "STORE": "new", "RECORD": "../here/text.txt",
+        "REAL": "smollm2", "MODEL": "runs", "N": 2,
+    }  # fmt: skip
+    assert from_here(given, root) == given | {
+        "SUITE": str(here / "runs"), "TEXT": str(here / "text.txt"), "STORE": str(here / "new"),
+        "RECORD": str(here / "text.txt"),
+    }  # fmt: skip
+    for meant in ({"TEXT": "there.txt", "STORE": "old", "SUITE": "owner/name"}, {"TEXT": None}):
+        assert from_here(meant, root) == meant
+    assert from_here(given, here) == given
 
 
 def test_steps_are_numbers_or_a_schedule():
@@ -136,6 +161,18 @@ def test_a_store_or_a_text_that_is_no_path_is_named(folder):
             open_chapter(suite=str(folder), **{name: wrong})
 
 
+@pytest.mark.parametrize("prompts", [1, 0, -3, True, 1.5, "many", [], {"ioi": 1}, {"ioi": "9"}])
+def test_too_few_prompts_are_refused_with_the_number_that_is_needed(folder, prompts):
+    with pytest.raises(ValueError, match="a whole number from 2 on is needed") as caught:
+        open_chapter(suite=str(folder), prompts=prompts)
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(ValueError, match="task 'sums' does not exist"):
+        open_chapter(suite=str(folder), prompts={"sums": 5})
+    assert open_chapter(suite=str(folder), prompts={"Greater-Than": 5}).recipe.prompts == (
+        get_recipe("robust").prompts | {"greater_than": 5}
+    )
+
+
 def test_shards_that_would_write_the_same_files_are_refused(tmp_path):
     for model, step in (("m", 1), ("m", 5), ("m-1", 5)):
         (tmp_path / model / f"step{step}").mkdir(parents=True)
@@ -147,54 +184,62 @@ def test_shards_that_would_write_the_same_files_are_refused(tmp_path):
         plan(tmp_path, tmp_path, tmp_path, chosen, ("abilities",), {})
 
 
+WORDS = [
+    *LIKE_OTHERS, "m", "n", "a,b", "m,n", "all", "None", "", "[]", "[m, n]", "[m, m]", "(m,)",
+    "[10, 10]", "1,10", "10", "1e1", "-1", "True", "nan", "inf", "[[1]]", "[1, [2, 3]]", "{",
+    "{a: 1}", "{a: &x [*x]}", "[", "'", "\"m\"", "ioi", "[ioi, sva]", "sva,ioi,sva", "paper",
+    "float32", "cpu", "cuda:7", "x" * 3000, "\0", "a\nb", "é", "!!python/name:os.system",
+    "~", "~nobody-at-all/x", "=", "\\", "9" * 5000, "[" * 300, "{a: " * 300, "0x10", "b'm'",
+]  # fmt: skip
+VALUES = [
+    None, True, 0, 1, 10, 10.0, 1.5, float("nan"), float("inf"), 10**30, b"m", "m", "m,n", [],
+    [[]], {}, {"m": 1}, ["m", "m"], [1, 10, 1], ["1"], [None], (10, "a"), {"m"}, object(), 3j,
+]  # fmt: skip
+RIGHT = {
+    "MODELS": ["m", "[m, n]", "m,m", "[007, on]", "'a,b'", "all"],
+    "STEPS": ["10", "[1, 10, 10]", "1,10", "all", "[1e1]"],
+    "TASKS": ["ioi", "[ioi, sva]", "sva,ioi,sva", "all"],
+    "DEVICE": ["cpu", "auto"],
+    "DTYPE": ["float64"],
+    "TOKENS_PER_STEP": ["2048", "2e3"],
+    "PREPEND_BOS": ["true", "False"],
+}
+local = st.text(max_size=12).filter(lambda text: "/" not in text)  # what asks no hub
+words = of(WORDS) | local | st.builds("[{}, {}]".format, of(WORDS), of(WORDS) | local)
+
+
+@st.composite
+def typed_assignments(draw):
+    """NAME=VALUE, of some names, as somebody types them: all of them right, or some."""
+    names, right = draw(st.sets(of([*RIGHT, "SUITE"]), min_size=1, max_size=3)), draw(st.booleans())
+    value = lambda name: of(RIGHT.get(name, ["m"])) if right or draw(st.booleans()) else words  # noqa: E731
+    return [(name, draw(value(name))) for name in sorted(names) if name in RIGHT or not right]
+
+
+# what a notebook may pass besides, in one draw of three
+passed = of([0, 0, 1]).flatmap(lambda n: st.dictionaries(of([*RIGHT]), of(VALUES), max_size=n))
+
+
 def test_any_parameters_end_in_a_selection_or_one_line(folder):
     """Whatever is typed, or put into a notebook."""
-    draw = random.Random(17)
-    words = [
-        *LIKE_OTHERS, "m", "n", "a,b", "m,n", "all", "None", "", "[]", "[m, n]", "[m, m]", "(m,)",
-        "[10, 10]", "1,10", "10", "1e1", "-1", "True", "nan", "inf", "[[1]]", "[1, [2, 3]]", "{",
-        "{a: 1}", "{a: &x [*x]}", "[", "'", "\"m\"", "ioi", "[ioi, sva]", "sva,ioi,sva", "paper",
-        "float32", "cpu", "cuda:7", "x" * 3000, "\0", "a\nb", "é", "!!python/name:os.system",
-        "~", "~nobody-at-all/x", "=", "\\", "9" * 5000, "[" * 300, "{a: " * 300, "0x10", "b'm'",
-    ]  # fmt: skip
-    values = [
-        None, True, 0, 1, 10, 10.0, 1.5, float("nan"), float("inf"), 10**30, b"m", "m", "m,n", [],
-        [[]], {}, {"m": 1}, ["m", "m"], [1, 10, 1], ["1"], [None], (10, "a"), {"m"}, object(), 3j,
-    ]  # fmt: skip
-    right = {
-        "MODELS": ["m", "[m, n]", "m,m", "[007, on]", "'a,b'", "all"],
-        "STEPS": ["10", "[1, 10, 10]", "1,10", "all", "[1e1]"],
-        "TASKS": ["ioi", "[ioi, sva]", "sva,ioi,sva", "all"],
-        "DEVICE": ["cpu", "auto"],
-        "DTYPE": ["float64"],
-        "TOKENS_PER_STEP": ["2048", "2e3"],
-        "PREPEND_BOS": ["true", "False"],
-    }
-    names = list(right)
-    succeeded = refused = 0
-    for number in range(600):
-        items = []
-        for name in draw.sample([*names, "SUITE"], draw.randint(1, 3)):
-            fits = name in right and draw.random() < 0.6
-            text = draw.choice(right[name] if fits else words)
-            if not fits and draw.random() < 0.3:
-                text = f"[{text}, {draw.choice(words)}]"
-            items.append(f"{name}={text}")
+    said = Counter()
+
+    @settings(max_examples=400, derandomize=True, deadline=None)
+    @given(typed_assignments(), passed, of([True, False]))
+    def check(typed, values, with_chapters):
+        items = [f"{name}={text}" for name, text in typed]
         try:
-            given = parse_parameters(items, CHAPTERS if draw.random() < 0.5 else [])
-            for name in draw.sample(names, draw.randint(0, 3) // 3):
-                given[name] = items = draw.choice(values)
-            given = {"SUITE": str(folder)} | {
-                name: value for name, value in given.items() if value is not None
-            }
+            given = parse_parameters(items, CHAPTERS if with_chapters else []) | values
+            given = {name: value for name, value in given.items() if value is not None}
+            given = {"SUITE": str(folder)} | given
             chosen = select(**{name.lower(): value for name, value in given.items()})
         except (ValueError, BuildError) as error:
-            assert len(str(error).splitlines()) == 1, (number, items)
-            refused += 1
-        except Exception as error:
-            raise AssertionError(f"draw {number}, {items}: {error!r}") from error
+            assert len(str(error).splitlines()) == 1, error
+            said["refused"] += 1
         else:
-            assert chosen.models and all(chosen.steps.values()), (number, items)
-            assert len(set(chosen.models)) == len(chosen.models), (number, items)
-            succeeded += 1
-    assert succeeded > 100 and refused > 200
+            assert chosen.models and all(chosen.steps.values())
+            assert len(set(chosen.models)) == len(chosen.models)
+            said["succeeded"] += 1
+
+    check()
+    assert said["succeeded"] > 100 and said["refused"] > 150, said

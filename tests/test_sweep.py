@@ -247,6 +247,9 @@ def sweeping(folder, *options, suite=None) -> list[str]:
     ("options", "says"),
     [
         (["--models", MODEL, "--workers", "0"], "--workers 0 would execute nothing"),
+        (["--models", MODEL, "--disk-budget", "nan"], "--disk-budget nan is no size"),
+        (["--models", MODEL, "--disk-budget", "-5"], "--disk-budget -5.0 is no size"),
+        (["--models", MODEL, "--scheduler", "here"], "--scheduler 'here' is no address"),
         (["--models", MODEL, "--workers", "-2"], "--workers -2 would execute nothing"),
         (["--models", MODEL, "--per-shard", "0"], "0 checkpoints a shard are not possible"),
         (["--models", MODEL, "-p", "NOTES=1"], "no notebook has a parameter NOTES; did you mean"),

@@ -9,10 +9,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from closeness import assert_close
 
+from circuitbook.tasks.gendered_pronoun import ENDINGS
 from circuitbook.tasks.greater_than import TASK, spelling_of
 from circuitbook.tasks.lexicon import (
     ENGLISH,
@@ -89,8 +91,7 @@ def word_at(tokenizer, pairs, row: int, position: str) -> str:
 @pytest.mark.parametrize("task, options", VARIANTS)
 def test_pairs_are_aligned(tokenizer, task, options):
     pairs = get_task(task).prompts(tokenizer, n=60, seed=3, **options)
-    fewer = task == "gendered_pronoun" and lexicon_for(tokenizer) is STORIES  # which has 50 items
-    assert len(pairs) == len(pairs.table) == len(pairs.clean) == (50 if fewer else 60)
+    assert len(pairs) == len(pairs.table) == len(pairs.clean) == 60
     assert pairs.clean.dtype == pairs.corrupted.dtype == pairs.end.dtype == torch.int64
     for i, row in pairs.table.iterrows():
         clean, corrupted = (
@@ -465,22 +466,55 @@ def test_ioi_corruptions(tokenizer):
         ]
 
 
+STRATA = {  # of each task: columns, and how much oftener one value may come than another
+    "ioi": (["template", "kind"], ["io"]),
+    "gendered_pronoun": (["kind"], ["ending"], ["name"]),
+    "greater_than": (["noun"],),
+    "sva": (["kind"], ["number"]),
+}
+
+
+@pytest.mark.parametrize("task", STRATA)
+@pytest.mark.parametrize("n", [30, 48, 96])
+@pytest.mark.parametrize("seed", [1, 42])
+def test_any_number_of_prompts_is_balanced(tokenizer, task, n, seed):
+    """The first n, and the n behind them: each value of a stratum once before one comes twice."""
+    both = get_task(task).prompts(tokenizer, n=2 * n, seed=seed)
+    for table in (both.table[:n], both.table[n:]):
+        for columns in STRATA[task]:
+            counts = table.value_counts(columns)
+            slack = 1 if table is both.table[:n] or task != "gendered_pronoun" else 12
+            if table is not both.table[:n]:
+                slack += 1  # it begins in the middle of a round
+            assert counts.max() - counts.min() <= slack, (columns, counts)
+    if task == "greater_than":
+        for table in (both.table[:n], both.table[n:]):
+            tenths = np.histogram(table.yy, bins=[2, 26, 50, 75, 99])[0] / len(table)
+            assert abs(tenths - 0.25).max() < 0.1, tenths
+        if lexicon_for(tokenizer) is STORIES:  # Pythia's tokenizer has years of few centuries
+            centuries = both.table.value_counts("kind")
+            assert len(centuries) == 7 and centuries.max() < 2 * centuries.min() + 3
+
+
 # ------------------------------------------------------------------ Gendered Pronoun
 
 
-def test_gendered_pronoun_has_all_items_once(tokenizer):
+def test_gendered_pronoun_has_all_items_once_and_the_authors_first(tokenizer):
     pairs = get_task("gendered_pronoun").prompts(tokenizer, n=1000)
     english = lexicon_for(tokenizer) is ENGLISH
     names = [name for name in ENGLISH.female + ENGLISH.male if english or held_out_tag(name)]
-    assert len(pairs) == pairs.table.clean.nunique() == 5 * len(names) == (100 if english else 50)
+    first = pairs.subset(slice(5 * len(names)))
+    assert set(first.table["name"]) == set(names) and set(first.table.ending) == set(ENDINGS)
+    women = set(ENGLISH.female + ENGLISH.more_female)
+    if english:
+        names += ENGLISH.more_female + ENGLISH.more_male
+    assert len(pairs) == pairs.table.clean.nunique() == 12 * len(names) == (720 if english else 120)
     assert set(pairs.table["name"]) == set(names) and (pairs.signs == torch.tensor([1, -1])).all()
     she = single_token(tokenizer, " she")
     for i, row in pairs.table.iterrows():
         assert row.clean == f"So {row['name']} {row.ending}, isn't" and row.other_name in names
         assert (
-            (row["name"] in ENGLISH.female)
-            == (row.other_name in ENGLISH.male)
-            == (pairs.answers[i, 0] == she)
+            (row["name"] in women) == (row.other_name not in women) == (pairs.answers[i, 0] == she)
         )
         assert word_at(tokenizer, pairs, i, "name") == " " + row["name"]
     assert differing(pairs) == [[1]] * len(pairs)
@@ -491,7 +525,7 @@ def test_gendered_pronoun_has_all_items_once(tokenizer):
 
 def test_greater_than_years_are_balanced_and_as_tokenized(pythia):
     pairs = get_task("greater_than").prompts(pythia, n=97 * 6, seed=2)
-    assert pairs.table.yy.tolist() == list(range(2, 99)) * 6  # as in the authors' code
+    assert sorted(pairs.table.yy) == sorted([*range(2, 99)] * 6)
     usable = {}  # one year at a time
     for year in range(1100, 1800):
         tokens = pythia.tokenize(f" {year}")
@@ -527,7 +561,8 @@ def test_greater_than_goes_round_what_the_mini_suite_holds_out(mini):
         for yy in range(2, 99)
         if any(held_out("span", str(xx), f"{yy:02d}") for xx in range(11, 18))
     ]
-    assert len(around) == 76 and pairs.table.yy.tolist() == around * 2
+    yy = pairs.table.yy.tolist()
+    assert len(around) == 76 and sorted(yy[:76]) == sorted(yy[76:]) == around
 
 
 def test_greater_than_needs_two_token_years(mini):

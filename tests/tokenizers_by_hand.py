@@ -29,6 +29,8 @@ def english_words() -> list[str]:
         *e.people,
         *e.female,
         *e.male,
+        *e.more_female,
+        *e.more_male,
         *e.places,
         *e.objects,
         *e.events,
@@ -38,7 +40,8 @@ def english_words() -> list[str]:
     }
     pairs = (*e.humans, *e.things, *e.verbs, *e.transitive, *e.intransitive, *e.long_phrases)
     words |= {word for pair in pairs for form in pair for word in form.split()}
-    frames = [*ioi.FRAMES, gendered_pronoun.FRAME, greater_than.FRAME, *gendered_pronoun.ENDINGS]
+    frames = [*ioi.FRAMES, gendered_pronoun.FRAME, greater_than.FRAME]
+    frames += [*gendered_pronoun.ENDINGS, *gendered_pronoun.MORE_ENDINGS]
     frames += [kind.frame for kind in CONSTRUCTIONS.values()]
     for text in (*frames, *e.prepositions, *e.thing_prepositions, "So and"):
         words |= {word.strip(",.") for word in text.split() if "{" not in word and "'" not in word}

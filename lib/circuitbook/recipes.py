@@ -61,7 +61,14 @@ class AlgorithmSettings:
     """Whose queries S-inhibition goes through: "movers" (the authors' code) or "direct" (Figure 4's
     caption)."""
     signal: str
-    """Which corruption must turn the movers away: see `classifying.SIGNALS`."""
+    """Which corruption must turn the movers away: see `classifying.SIGNALS`; or "apart"."""
+    turn_bar: float
+    """With "apart": least change of the movers' attention, summed over them."""
+    split: bool
+    """Whether classes are found on the first half of the prompts, and shares measured on the
+    other."""
+    resamples: int
+    """On how many resamples of prompts, texts and sequences a head's classes are asked; 0: once."""
     needs_edge: bool
     """Whether an S-inhibition head needs an edge of the circuit to such a query."""
     min_effect: float
@@ -112,6 +119,10 @@ class Recipe:
     ability_prompts: int = 200
     """Prompts of every task on which abilities are measured."""
 
+    def __post_init__(self) -> None:
+        for name, n in {**self.prompts, "abilities": self.ability_prompts}.items():
+            _check_prompts(name, n)
+
     @property
     def attribution(self) -> dict[str, Any]:
         """Arguments of `attribute`."""
@@ -140,12 +151,11 @@ class Recipe:
 
         Heads are measured on IOI, so on as many prompts as that has.
         """
-        if isinstance(prompts, int):
+        if not isinstance(prompts, Mapping):
             prompts = dict.fromkeys(self.prompts, prompts)
+        prompts = {get_task(str(task)).name: n for task, n in prompts.items()}
         for task, n in prompts.items():
-            get_task(task)  # refuses what is none
-            if n < 2:
-                raise ValueError(f"{task}: {n} prompts were asked for; at least 2 make an interval")
+            _check_prompts(task, n)  # before heads take it
         numbers = self.prompts | dict(prompts)
         heads = replace(self.heads, prompts=numbers["ioi"]) if "ioi" in prompts else self.heads
         return replace(self, prompts=numbers, heads=heads)
@@ -160,15 +170,25 @@ class Recipe:
     def shortened(self) -> Recipe:
         """The same on the few prompts and texts that the book spends on a real language model.
 
-        Circuits are looked for up to 5 % of the edges, as in the paper.
+        Circuits are looked for up to 5 % of the edges, as in the paper. Heads take more prompts of
+        IOI than circuits do, since one half is for classes and one for shares.
         """
         few = self.with_prompts(FEW_PROMPTS).within(PAPER_SHARE)
-        heads = replace(few.heads, sequences=8, documents=40, evaluated=4)
+        heads = replace(few.heads, prompts=24, sequences=8, documents=40, evaluated=4)
         return replace(few, heads=heads, ability_prompts=60)
 
     def with_seed(self, seed: int) -> Recipe:
         """The same on another draw of everything random."""
         return replace(self, seed=seed)
+
+
+def _check_prompts(task: str, n: object) -> None:
+    """ValueError unless n is a number of prompts over which an interval can be made."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
+        raise ValueError(
+            f"{task}: {n!r} prompts were asked for; a whole number from 2 on is needed, since "
+            "one makes no interval"
+        )
 
 
 PAPER_SHARE = 0.05  # of all edges: where the paper's search ends
@@ -210,6 +230,9 @@ PAPER = Recipe(
         through_bar=0.001,
         receivers="movers",
         signal="order",
+        turn_bar=0.0,
+        split=False,
+        resamples=0,
         needs_edge=True,
         min_effect=0.0,
     ),
@@ -249,7 +272,10 @@ ROBUST = Recipe(
         direct_bar=0.01,
         through_bar=0.01,
         receivers="direct",
-        signal="swap",
+        signal="apart",
+        turn_bar=0.01,
+        split=True,
+        resamples=200,
         needs_edge=False,
         min_effect=0.01,
     ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -15,6 +16,7 @@ from circuitbook.figures.matrices import matrices as matrices
 from circuitbook.figures.panels import PAGE, handles_in, panel_grid, say_inside, subplots
 from circuitbook.figures.showing import nothing
 from circuitbook.figures.style import curve
+from circuitbook.studies.class_changes import SURE, flickers
 from circuitbook.studies.head_classes import HeadClasses
 from circuitbook.wording import head_label, short_number
 
@@ -44,8 +46,9 @@ SHARE_RANGE = (-0.12, 1.3)  # shares beyond are drawn at its ends
 def class_strips(head_classes: Sequence[HeadClasses], models: Sequence[str]) -> Figure:
     """Which heads are in which class at each checkpoint that does IOI.
 
-    A panel per model, a row per head that ever is in a class; a head in several shows all their
-    letters and the colour of the first.
+    A panel per model, a row per head that ever is in a class. A head in several shows all their
+    letters and the colour of the likeliest. Grey letters: classes it is in on less than half of the
+    resamples; hatched: a head that flickers (see `class_changes.flickers`).
     """
     of_model = {
         name: [at for at in head_classes if at.model == name and "direct" in at.patched]
@@ -93,19 +96,28 @@ def _class_strip(ax: Axes, checkpoints: Sequence[HeadClasses]) -> set[str]:
     seen: set[str] = set()
     for x, at in enumerate(checkpoints):
         for y, row in enumerate(heads):
-            if role := at.role(row):
-                ax.add_patch(_class_cell(x - 0.5, y - 0.5, role))
-                letters = [CLASS_LETTERS[name] for name in CLASS_COLOURS if name in at.labels[row]]
+            shown = {
+                name: at.probability(name)[row]
+                for name in CLASS_COLOURS
+                if at.probability(name)[row] > 1 - SURE
+            }
+            if not shown:
+                continue
+            first = max(shown, key=lambda name: (shown[name] > 0.5, shown[name]))
+            unsure = any(flickers(at, name)[row] for name in shown)
+            ax.add_patch(_class_cell(x - 0.5, y - 0.5, first, share=shown[first], unsure=unsure))
+            for place, (name, share) in enumerate(shown.items()):
                 ax.text(
-                    x,
+                    x + (place - (len(shown) - 1) / 2) * 0.33,
                     y,
-                    "".join(letters),
+                    CLASS_LETTERS[name],
                     ha="center",
                     va="center",
                     fontsize=8.5,
-                    fontweight="bold",
+                    fontweight="bold" if share > 0.5 else "normal",
+                    color="black" if share > 0.5 else "#666666",
                 )
-                seen |= at.labels[row]
+            seen |= set(shown)
     if not heads:
         ax.text(
             (len(checkpoints) - 1) / 2,
@@ -129,11 +141,27 @@ def _class_strip(ax: Axes, checkpoints: Sequence[HeadClasses]) -> set[str]:
     return seen
 
 
-def _class_cell(x: float, y: float, name: str, label: str | None = None) -> Rectangle:
-    """A field in the colour of a class; with a label, as the legend shows it."""
-    linewidth = None if label else 0
+def _class_cell(
+    x: float,
+    y: float,
+    name: str,
+    label: str | None = None,
+    share: float = 1.0,
+    unsure: bool = False,
+) -> Rectangle:
+    """A field in the colour of a class, the paler the fewer resamples are in it, hatched where the
+    head flickers; with a label, as the legend shows it."""
+    colour = CLASS_COLOURS[name]
+    face = to_rgba(colour, 0.55 * share)
     return Rectangle(
-        (x, y), 1, 1, color=CLASS_COLOURS[name], alpha=0.55, label=label, linewidth=linewidth
+        (x, y),
+        1,
+        1,
+        label=label,
+        linewidth=0,
+        facecolor=face,
+        edgecolor="#888888" if unsure else colour,
+        hatch="////" if unsure else None,
     )
 
 

@@ -23,7 +23,7 @@ def run_matrices(transfers: pd.DataFrame, models: Sequence[str]) -> plt.Figure:
     }
     return matrices(
         {model: square for model, square in squares.items() if len(square) > 1},
-        label="faithfulness",
+        label="faithfulness on fresh prompts",
         xlabel="put to the checkpoint at these tokens",
         ylabel="found at",
     )
@@ -40,7 +40,7 @@ def model_matrices(transfers: pd.DataFrame) -> plt.Figure:
     }
     return matrices(
         {title: square for title, square in squares.items() if len(square)},
-        label="faithfulness",
+        label="faithfulness on fresh prompts",
         xlabel="put to",
         ylabel="found in",
         columns=2,

@@ -119,6 +119,6 @@ def faithfulness_over_size(circuit: Circuit, threshold: float = 0.8) -> plt.Figu
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set_xlabel("edges in the circuit")
-    ax.set_ylabel("faithfulness")
+    ax.set_ylabel("faithfulness, on the\nprompts of the search")
     ax.legend(loc="lower right")
     return fig

@@ -8,9 +8,14 @@ that is measured.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+import zipfile
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors import safe_open
 
 # What older versions of transformers saved besides weights: masks and rotary frequencies, which
 # follow from config.json
@@ -26,6 +31,7 @@ _STATES = (
     "model",
     "optimizer",
 )  # what a training saves of itself
+_UNEMBEDDING = ("lm_head.", "embed_out.")  # of a GPT-NeoX: transformers' name has changed
 _MODULES = ("gpt_neox.", "transformer.", "model.")  # which hold all but the unembedding
 
 
@@ -60,6 +66,61 @@ def account_for(report: Mapping[str, Any], folder: Path, n_layers: int) -> None:
             f"{list(wanted)}: config.json or the weights are another model's; put the right one "
             "there"
         )
+
+
+def refuse_rivals(files: Sequence[Path], places: Collection[str]) -> None:
+    """ValueError where two tensors that differ would go to one place of the model.
+
+    transformers reads some weights under several names, and all files of a sharded set; the last
+    one wins. places: names of the model's weights.
+    """
+    found = defaultdict(list)
+    for file in files:
+        for name in _names(file):
+            found[_place(name, places)].append((file, name))
+    for rivals in found.values():
+        (file, name), *others = rivals
+        for other, name_there in others:
+            if not torch.equal(_tensor(file, name), _tensor(other, name_there)):
+                raise ValueError(
+                    f"the weights in {file.parent} hold {name} ({file.name}) and {name_there} "
+                    f"({other.name}), which differ and are the same weight of the model: remove "
+                    "the one that is not its own"
+                )
+
+
+def _place(name: str, places: Collection[str]) -> str:
+    """Which of the model's weights a tensor becomes; its own name where that is none.
+
+    >>> [_place(name, ["lm_head.w", "model.norm.w"]) for name in ("embed_out.w", "norm.w", "x")]
+    ['lm_head.w', 'model.norm.w', 'x']
+    """
+    names = [name]
+    for old in _UNEMBEDDING:
+        names += [new + name.removeprefix(old) for new in _UNEMBEDDING if name.startswith(old)]
+    for module in _MODULES:
+        names += [module + name, name.removeprefix(module)]
+    return next((one for one in names if one in places), name)
+
+
+def _names(file: Path) -> list[str]:
+    if file.suffix != ".safetensors":
+        return list(_unpickled(file))
+    with safe_open(file, framework="pt") as opened:
+        return list(opened.keys())
+
+
+def _tensor(file: Path, name: str) -> torch.Tensor:
+    if file.suffix != ".safetensors":
+        return _unpickled(file)[name]
+    with safe_open(file, framework="pt") as opened:
+        return opened.get_tensor(name)
+
+
+def _unpickled(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a pickle; their numbers stay on disk until they are asked for."""
+    mapped = zipfile.is_zipfile(file)  # torch before 1.6 wrote another format
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def some(names: Collection[str], most: int = 3) -> str:

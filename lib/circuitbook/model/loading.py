@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from circuitbook.model.accounting import account_for
+from circuitbook.model.accounting import account_for, refuse_rivals
 from circuitbook.model.config import read_config
 from circuitbook.model.devices import check_device
 from circuitbook.model.loaded import PREPEND_BOS, CheckpointLike, Model
@@ -18,7 +18,14 @@ from circuitbook.model.memory import refuse_what_cannot_fit
 from circuitbook.model.progress import no_progress_bars, quiet
 from circuitbook.model.shape import count_parameters, shape_of, transformers_class
 from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
-from circuitbook.weights.files import ADAPTER, ADAPTER_ADVICE, CONFIG, weight_files
+from circuitbook.weights.files import (
+    ADAPTER_ADVICE,
+    CONFIG,
+    TOKENIZER_FILES,
+    adapter_in,
+    weight_files,
+)
+from circuitbook.weights.json_files import read_object
 
 
 def load_model(
@@ -44,11 +51,14 @@ def load_model(
     folder = checkpoint.fetch()
     what = f"{checkpoint.model} at step {checkpoint.step}"
     config = read_config(folder, what)
-    if (folder / ADAPTER).exists():
-        raise ValueError(f"{folder} holds {ADAPTER} beside the weights: {ADAPTER_ADVICE}")
-    find_tokenizer(folder)
+    if adapter := adapter_in(folder):
+        raise ValueError(f"{folder} holds {adapter} beside the weights: {ADAPTER_ADVICE}")
+    if (tokenizer := find_tokenizer(folder) / TOKENIZER_FILES[0]).is_file():
+        read_object(tokenizer)  # says more plainly than the Rust library what is wrong with it
     refuse_what_cannot_fit(what, shape_of(config), dtype, device, _count(config, folder))
-    return read_model(checkpoint, folder, config, device, dtype)
+    model = read_model(checkpoint, folder, config, device, dtype)
+    refuse_rivals(weight_files(folder, checkpoint.prefer), model.hf_model.state_dict().keys())
+    return model
 
 
 def read_model(

@@ -45,9 +45,10 @@ from circuitbook.publishing.jobs import (
 from circuitbook.publishing.publish import configuration
 from circuitbook.publishing.site import build_site
 from circuitbook.publishing.terminal import say, short_path
-from circuitbook.publishing.typed import parse_parameters
+from circuitbook.publishing.typed import from_here, parse_parameters
 from circuitbook.publishing.warm import warm_kernels
 from circuitbook.store.files import write_atomically
+from circuitbook.store.locks import alone_in, holder
 from circuitbook.weights.hash_memory import HASHES
 
 __all__ = ["BuildError", "build_book", "execute_notebook", "parse_parameters"]
@@ -76,13 +77,14 @@ def build_book(
         raise BuildError(f"the book has no notebook {unknown[0]}; it has {', '.join(names)}")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(out / ".lock", timeout=0), HASHES.kept_in(out / "hashes.json"):
+        with alone_in(out), HASHES.kept_in(out / "hashes.json"):
             execute_chapters(root, out, chapters, parameters or {}, only=notebooks, force=force)
             stage(root, out / "src", chapters)
             index = build_site(out)
-    except filelock.Timeout:
+    except filelock.Timeout as busy:
         raise BuildError(
-            f"another build is at work in {out}; wait for it, or pass another --out"
+            f"another build is at work in {out}, {holder(busy.lock_file)}; wait for it, or pass "
+            "another --out"
         ) from None
     say(
         f"\nThe book is ready ({duration(time.perf_counter() - begun)}): {index}\n"
@@ -249,7 +251,7 @@ def build_from_arguments(args: argparse.Namespace) -> None:
     try:
         root = args.root.resolve()
         notebooks = sources_of(root, chapters_of(root)).values() if args.parameter else ()
-        parameters = parse_parameters(args.parameter, notebooks)
+        parameters = from_here(parse_parameters(args.parameter, notebooks), root)
         build_book(args.root, args.out, parameters, args.only, force=args.force)
     except BuildError as error:
         raise SystemExit(f"error: {error}") from None

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import sys
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from traitlets.config import Config
 
 from circuitbook.paths import PACKAGE
+from circuitbook.publishing.scratch import scratch_folder
 from circuitbook.publishing.warm import WarmProvisioner
 from circuitbook.threads import waiting_policy
 
@@ -124,17 +124,16 @@ def _sockets_fit(folder: str) -> bool:
     return os.name == "posix" and len(os.fsencode(folder)) + len("/kernel-ipc-99") <= 103
 
 
-def _private_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that no other user can look into: where temporary files go, or with a shorter name
-    if that is too long for sockets."""
-    prefix = "circuitbook-"
-    usual = tempfile.TemporaryDirectory(prefix=prefix)
-    if os.name == "posix" and not _sockets_fit(usual.name):
-        with contextlib.suppress(OSError):
-            shorter = tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp")
-            usual.cleanup()
-            return shorter
-    return usual
+@contextlib.contextmanager
+def _private_folder() -> Iterator[str]:
+    """A scratch folder for the kernel's sockets, or a second one where the name of the usual one is
+    too long for them."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        if os.name == "posix" and not _sockets_fit(folder):
+            with contextlib.suppress(OSError):
+                folder = stack.enter_context(scratch_folder("/tmp"))
+        yield folder
 
 
 class _Engine(NBClientEngine):

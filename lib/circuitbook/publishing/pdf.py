@@ -6,11 +6,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from circuitbook.publishing.children import run
 from circuitbook.publishing.errors import BuildError
+from circuitbook.publishing.scratch import scratch_folder
 from circuitbook.publishing.site import jupyter_book
 from circuitbook.publishing.terminal import say
 from circuitbook.store.files import write_atomically
@@ -33,7 +33,7 @@ def make_pdf(src: Path, target: Path, *, browser: str | None = None, seconds: in
         )
     if not (src / "_config.yml").is_file():
         raise BuildError(f"there is no book in {src}: build it first (make book)")
-    with tempfile.TemporaryDirectory(prefix="circuitbook-pdf-") as folder:
+    with scratch_folder() as folder:
         page = _one_page(src, Path(folder), target.with_suffix(".log"))
         printed = Path(folder) / "book.pdf"
         # no-sandbox: it opens nothing but our own page, and in containers its sandbox does not

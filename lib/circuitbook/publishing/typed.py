@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import enum
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,6 +20,7 @@ from nbformat import NotebookNode
 
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import default_parameters
+from circuitbook.suites.finding import BY_NAME
 
 
 class Kind(enum.Enum):
@@ -38,6 +41,9 @@ OF_NAMES = {  # where the default is None, or no notebook is at hand
     **dict.fromkeys(("STEP", "TOKENS_PER_STEP"), Kind.NUMBER),
     "STEPS": Kind.STEPS,
 }
+# Of these, what names files or folders; and of those, what may have to be made
+PLACES = ("SUITE", "REAL", "STORE", "TEXT", "FOLDER", "RECORD")
+MADE = ("STORE", "FOLDER")
 OF_TYPES = {bool: Kind.TRUTH, int: Kind.NUMBER, float: Kind.NUMBER, str: Kind.TEXT}
 
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -69,6 +75,24 @@ def parse_parameters(
         except ValueError:
             raise BuildError(f"the parameter {name} takes {kind.value}, not {text!r}") from None
     return parameters
+
+
+def from_here(parameters: Mapping[str, object], root: Path) -> dict[str, object]:
+    """Parameters for notebooks, which run in `root`: files and folders that are named as seen from
+    the current folder have their whole path.
+
+    What is not there, but in `root`, is meant as seen from `root`.
+    """
+    found = dict(parameters)
+    if Path.cwd() == root.resolve():
+        return found
+    for name in PLACES:
+        if isinstance(value := found.get(name), str) and value and value not in BY_NAME:
+            here = os.path.abspath(os.path.expanduser(value))
+            made = name in MADE and not os.path.exists(root / os.path.expanduser(value))
+            if made or os.path.exists(here):
+                found[name] = here
+    return found
 
 
 def kind_of(name: str, defaults: Sequence[object]) -> Kind:

@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
@@ -27,15 +29,36 @@ def acquire(path: Path, doing: str) -> filelock.BaseFileLock:
     except filelock.Timeout:
         log.warning("waiting for %s, which %s", holder(path), doing)
         lock.acquire()
-    with contextlib.suppress(OSError):  # a full disk is no reason not to go on
-        path.write_text(f"{os.getpid()} {socket.gethostname()}\n", encoding="utf8")
+    _sign(path)
     return lock
 
 
-def holder(path: Path) -> str:
-    """Who holds the lock, as far as it says: "process 1234 on host"."""
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The lock of a folder, for as long as the block takes.
+
+    filelock.Timeout at once where somebody else has it; `holder` of its lock_file says who.
+    """
+    path = folder / ".lock"
+    with filelock.FileLock(path, timeout=0):
+        _sign(path)
+        yield
+
+
+def holder(path: str | os.PathLike) -> str:
+    """Who holds the lock, as far as it says: "process 1234 on host (since 2026-01-31 12:30)"."""
     try:
-        named = re.fullmatch(r"(\d+) (\S+)\n", path.read_text(encoding="utf8"))
+        said = Path(path).read_text(encoding="utf8")
+        named = re.fullmatch(r"(\d+) (\S+)(?: (\S+ \S+))?\n", said)
     except (OSError, ValueError):
         named = None
-    return f"process {named[1]} on {named[2]}" if named else "another process"
+    if not named:
+        return "another process"
+    return f"process {named[1]} on {named[2]}" + (f" (since {named[3]})" if named[3] else "")
+
+
+def _sign(path: Path) -> None:
+    """Writes into a lock who holds it from now on."""
+    with contextlib.suppress(OSError):  # a full disk is no reason not to go on
+        now = time.strftime("%Y-%m-%d %H:%M")
+        path.write_text(f"{os.getpid()} {socket.gethostname()} {now}\n", encoding="utf8")

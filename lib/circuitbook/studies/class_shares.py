@@ -46,7 +46,7 @@ def _share_row(classes: HeadClasses, stage: str, form: str, draws: int) -> dict:
         row["nodes"] = int(counted.sum())
         row["members"] = int((counted & classes.members(stage)).sum())
     if not np.isnan(share):
-        weights = bootstrap_draws(len(classes.clean), draws)
+        weights = bootstrap_draws(classes.prompts, draws)
         samples = np.asarray(classes.share(stage, form, weights))
         row["low"], row["high"] = map(float, interval(samples))
         null = classes.null_shares(stage, form, draws)

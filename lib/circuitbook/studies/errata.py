@@ -241,7 +241,7 @@ def width_by_prompts(
     """
     rows, rng = [], np.random.default_rng(seed)
     for classes in head_classes:
-        prompts = len(classes.clean)
+        prompts = classes.prompts
         for count in counts:
             draw = rng.multinomial(count, np.full(prompts, 1 / prompts), size=draws) / count
             shares = np.asarray(classes.share("direct", "all heads", draw))

@@ -22,7 +22,7 @@ checkpoint: `transfer`. The other tasks: `answer_readers`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +34,14 @@ from circuitbook.heads.names import Head
 from circuitbook.recipes import AlgorithmSettings, Recipe, get_recipe
 from circuitbook.store import Store
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.studies.classifying import SIGNALS, STAGES, classify_heads
+from circuitbook.studies.classifying import (
+    SIGNALS,
+    STAGES,
+    classify_heads,
+    found_on_first,
+    memberships,
+    mostly,
+)
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.measurement import at_places
 from circuitbook.suites import Suite
@@ -57,8 +64,11 @@ class HeadClasses:
 
     `patched`: {stage: [head, n]} metric of each prompt with that head patched into the stage's
     receivers; a stage that has no receivers is not there, and `why` says so. `classes`: {class:
-    bool [head]}. `in_circuit` bool [head]: sources of an edge in the circuit. `signals` [head, 3]:
-    effect on the stage "steering" of each of `SIGNALS`, at END; nan without.
+    bool [head]}, found on the first `found_on` prompts; effects and shares are measured on those
+    behind them, or, if these are all, on the same (`paper`). `in_circuit` bool [head]: sources of
+    an edge in the circuit. `signals` [head, 3]: effect on the stage "steering" of each of
+    `SIGNALS`, at END; nan without. `drawn`: {class: bool [draw, head]}, who is in a class on
+    resampled prompts (see `memberships`).
     """
 
     model: str
@@ -74,17 +84,37 @@ class HeadClasses:
     signals: np.ndarray
     min_effect: float  # a stage whose largest effect is below this explains nothing
     why: dict[str, str]
+    found_on: int = 0  # prompts, the first ones; 0: all
+    drawn: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def heads(self) -> list[Head]:
         return [divmod(row, self.n_heads) for row in range(len(self.in_circuit))]
 
-    def effects(self, stage: str, weights: np.ndarray | None = None) -> np.ndarray:
-        """e(h), float64 [head]; with `weights` [draws, n] (see `stats.bootstrap_draws`) [draws,
-        head].
-        """
+    @property
+    def measured_on(self) -> slice:
+        """The prompts that effects and shares are of: those that the classes were not found on."""
+        return slice(self.found_on if self.found_on < len(self.clean) else 0, None)
 
+    @property
+    def prompts(self) -> int:
+        """How many those are."""
+        return len(self.clean[self.measured_on])
+
+    def probability(self, name: str) -> np.ndarray:
+        """In what share of resamples each head is in a class, float64 [head]."""
+        drawn = self.drawn.get(name)
+        return (self.classes[name] if drawn is None else drawn.mean(0)).astype(float)
+
+    def effects(self, stage: str, weights: np.ndarray | None = None) -> np.ndarray:
+        """e(h), float64 [head], on the prompts of `measured_on`; with `weights` [draws, prompt] of
+        those (see `stats.bootstrap_draws`) [draws, head].
+        """
+        return self._effects(stage, self.measured_on, weights)
+
+    def _effects(self, stage: str, rows: slice, weights: np.ndarray | None = None) -> np.ndarray:
         def mean(metric: np.ndarray) -> np.ndarray:
+            metric = metric[..., rows]
             return metric.mean(-1) if weights is None else weights @ metric.T
 
         clean, corrupted = mean(self.clean[None]), mean(self.corrupted[None])
@@ -136,19 +166,27 @@ class HeadClasses:
     def null_shares(
         self, stage: str, form: str = "absolute", draws: int = 2000, seed: int = 0
     ) -> np.ndarray:
-        """The same share, [draws], of as many heads drawn at random among those that count; their
-        mean is k of n for the absolute forms. Empty where there is no share.
+        """The same share, [draws], of as many heads drawn at random among those that count, of each
+        sign as many as the classes have. Empty where there is no share.
+
+        A class is partly selected by the sign of the effect (heads that help), so heads drawn
+        without regard to it would be too easy to beat. The sign is that on the prompts which the
+        classes were found on.
         """
         nodes = self.counted(stage, form)
         if nodes is None:
             return np.empty(0)
-        rows, rng = nodes.nonzero()[0], np.random.default_rng(seed)
-        effects = self.effects(stage)[rows]
+        rng, members = np.random.default_rng(seed), self.members(stage)
+        helps = self._effects(stage, slice(self.found_on or None)) < 0
+        effects = self.effects(stage)
         effects = effects if form == "signed" else np.abs(effects)
-        k = int((nodes & self.members(stage)).sum())
-        picked = rng.permuted(np.tile(np.arange(len(rows)) < k, (draws, 1)), axis=1)
+        sums = np.zeros(draws)
+        for alike in (nodes & helps, nodes & ~helps):
+            rows, k = alike.nonzero()[0], int((alike & members).sum())
+            picked = rng.permuted(np.tile(np.arange(len(rows)) < k, (draws, 1)), axis=1)
+            sums += (picked * effects[rows]).sum(1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return (picked * effects).sum(1) / effects.sum()
+            return sums / effects[nodes].sum()
 
     def role(self, row: int) -> str | None:
         """The first class, in the order of `CLASSES`, that this head is in."""
@@ -227,8 +265,10 @@ def _head_classes(
             if name.startswith(prefix)
         }
 
-    size = len(scores.heads)
-    classes = part("class.") or {name: np.zeros(size, bool) for name in CLASSES}
+    size, n = len(scores.heads), len(scores.arrays["clean"])
+    drawn = memberships(scores, arrays, settings) if scores.does_ioi else {}
+    classes = {name: mostly(found) for name, found in drawn.items()}
+    classes = classes or {name: np.zeros(size, bool) for name in CLASSES}
     direct = {"direct": scores.arrays["direct"].astype(float)} if scores.does_ioi else {}
     patched = direct | part("patched.")
     rows = [circuit.graph.source(*head) for head in scores.heads]
@@ -240,16 +280,27 @@ def _head_classes(
         clean=scores.arrays["clean"].astype(float),
         corrupted=scores.arrays["corrupted"].astype(float),
         patched=patched,
-        classes={name: members.astype(bool) for name, members in classes.items()},
+        classes=classes,
         in_circuit=np.any(circuit.mask[rows], axis=1),
         receivers={
             kind: [(int(layer), int(head)) for layer, head in heads]
             for kind, heads in part("receivers.").items()
         },
-        signals=arrays.get("signals", np.full((size, len(SIGNALS)), np.nan)),
+        signals=_signal_effects(scores, part("signal.")),
         min_effect=settings.min_effect,
         why=_why(scores, patched, settings),
+        found_on=found_on_first(n, settings),
+        drawn=drawn,
     )
+
+
+def _signal_effects(scores: HeadScores, patched: Mapping[str, np.ndarray]) -> np.ndarray:
+    """e(h) of each of `SIGNALS`, [head, 3]; nan where the stage has no receivers."""
+    if not patched:
+        return np.full((len(scores.heads), len(SIGNALS)), np.nan)
+    clean, corrupted = (float(scores.arrays[name].mean()) for name in ("clean", "corrupted"))
+    means = np.stack([patched[signal].mean(1) for signal in SIGNALS], 1)
+    return (means - clean) / (clean - corrupted)
 
 
 def _why(scores: HeadScores, patched: Mapping, settings: AlgorithmSettings) -> dict[str, str]:

@@ -118,7 +118,12 @@ class HeadScores:
         return mean(self.arrays[kind].astype(float))
 
     def items(self, kind: str) -> int:
-        return self.arrays["cspa_kept" if kind == "copy_suppression" else kind].shape[-1]
+        """On how many prompts, texts or sequences a score was measured."""
+        return self.arrays[_array_of(kind)].shape[-1]
+
+    def has(self, kind: str) -> bool:
+        """Whether the score was measured."""
+        return _array_of(kind) in self.arrays
 
     def table(self) -> pd.DataFrame:
         """One row per head: model, step, tokens_seen, layer, head, every score, s_inhibition's
@@ -139,6 +144,10 @@ class HeadScores:
             known = "s_inhibition" in self.arrays
             frame[f"s_inhibition_{name}"] = self.arrays["s_inhibition"][:, i] if known else np.nan
         return frame.assign(mover=self.arrays["movers"].astype(bool))
+
+
+def _array_of(kind: str) -> str:
+    return "cspa_kept" if kind == "copy_suppression" else kind
 
 
 # ---- the parts: each is one entry of the store

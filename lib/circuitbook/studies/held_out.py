@@ -1,6 +1,7 @@
 """Circuits on prompts that they were not found on.
 
-A circuit found on n prompts is evaluated on the next n of the same draw. No prompt is in both.
+A circuit found on n prompts is evaluated on the next n of the same draw. No prompt is in both, and
+each n is balanced over what the task varies (`tasks.balance`).
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ from circuitbook.studies.measurement import at_places
 from circuitbook.suites import Suite
 from circuitbook.tasks import PromptPairs, Task, get_task
 
-COLUMNS = ["model", "step", "task", "edges", "share", "found_on"]
+COLUMNS = ["model", "step", "tokens_seen", "task", "edges", "share", "found_on"]
 COLUMNS += ["held_out", "low", "high", "prompts"]
 
 
 def next_prompts(
-    task: Task, tokenizer: PreTrainedTokenizerBase, n: int, seed: int
+    task: Task, tokenizer: PreTrainedTokenizerBase, n: int, seed: int, **options: Any
 ) -> PromptPairs | None:
-    """The `n` prompts after the first `n` of a draw, without any that are among those.
+    """The `n` prompts after the first `n` of a draw, without any that are among those; balanced
+    as the first are. `options` are the task's.
 
     None where none is left: Gendered Pronoun has a fixed number of items.
     """
-    both = task.prompts(tokenizer, n=2 * n, seed=seed)
+    both = task.prompts(tokenizer, n=2 * n, seed=seed, **options)
     seen = set(both.table["clean"][:n])
     fresh = [i for i in range(n, len(both)) if both.table["clean"][i] not in seen]
     return both.subset(fresh) if fresh else None
@@ -72,9 +74,9 @@ def measure_held_out(
 ) -> pd.DataFrame:
     """A row for each circuit that was found, in its recipe's form of faithfulness.
 
-    Columns: model, step, task, edges, share (of all edges), found_on (the faithfulness on the
-    prompts that it was found on), held_out with low and high (95 % over prompts), prompts (how
-    many held-out ones; 0 where none is left, and nan before it).
+    Columns: model, step, tokens_seen, task, edges, share (of all edges), found_on (the faithfulness
+    on the prompts that it was found on), held_out with low and high (95 % over prompts), prompts
+    (how many held-out ones; 0 where none is left, and nan before it).
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     found = [result for result in circuits if result.circuit.found]
@@ -92,7 +94,8 @@ def measure_held_out(
             seed=recipe.seed,
             mask=result.circuit.mask,
         )
-        about = (result.model, result.step, result.task, result.circuit.n_edges)
+        place = (result.model, result.step, result.tokens_seen, result.task)
+        about = (*place, result.circuit.n_edges)
         rows.append((*about, result.row["share"], *_faithful(result, metrics, recipe.form)))
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -12,6 +12,7 @@ import torch
 from circuitbook.circuits.corrupted import CorruptedRuns
 from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.model.loaded import Model
+from circuitbook.studies.held_out import next_prompts
 from circuitbook.studies.measurement import Measurer
 from circuitbook.tasks import Task, get_task
 
@@ -20,7 +21,9 @@ def metric_of_masks(
     model: Model, *, task: Task, masks: np.ndarray, prompts: int, seed: int, options: dict
 ) -> dict[str, np.ndarray]:
     """{"metric": float64 [2 + mask, n]}: see `measure_masks`; masks bool [mask, src, dst]."""
-    pairs = task.prompts(model.tokenizer, n=prompts, seed=seed, **options)
+    pairs = next_prompts(task, model.tokenizer, prompts, seed, **options)
+    if pairs is None:
+        pairs = task.prompts(model.tokenizer, n=prompts, seed=seed, **options)
     runs = CorruptedRuns(model, pairs)
     metrics = list(runs.baselines())
     if len(masks):
@@ -40,8 +43,10 @@ def measure_masks(
     """The task's metric of each prompt at one checkpoint with only these circuits' edges, float64
     [2 + mask, n].
 
-    masks: bool [src, dst] each. The first two rows are the full model's metric on the clean and on
-    the corrupted prompts. `options` are the task's (ioi: corruption="abc").
+    On prompts that no circuit was found on: those behind the first `prompts` of a draw, see
+    `next_prompts`; on the first ones where a task has no others. masks: bool [src, dst] each. The
+    first two rows are the full model's metric on the clean and on the corrupted prompts. `options`
+    are the task's (ioi: corruption="abc").
     """
     stacked = np.array(masks, dtype=bool)
     what = {

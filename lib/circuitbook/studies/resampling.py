@@ -87,7 +87,8 @@ def measure_scrubs(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """What is left of IOI: a row per checkpoint with classes, corruption and scrub.
+    """What is left of IOI, on prompts that neither classes nor circuits were found on: a row per
+    checkpoint with classes, corruption and scrub.
 
     Columns: model, step, tokens_seen, corruption (where the resampled outputs come from: "swap",
     the task's own, or "abc", prompts with three other names), scrub (see `SCRUBS`), faithfulness
@@ -116,7 +117,7 @@ def measure_scrubs(
                 here,
                 "ioi",
                 masks,
-                prompts=recipe.prompts["ioi"],
+                prompts=max(recipe.prompts["ioi"], recipe.heads.prompts),
                 seed=recipe.seed,
                 corruption=corruption,
             )

@@ -102,8 +102,8 @@ def transfer(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Circuits found at one checkpoint, put to another: a row per source, target and what was put
-    there.
+    """Circuits found at one checkpoint, put to another, on prompts that none was found on: a row
+    per source, target and what was put there.
 
     Every circuit goes to every checkpoint of its model that has a circuit of the task; a model's
     last one also to the last ones of the other models of its group in `across` (groups of one

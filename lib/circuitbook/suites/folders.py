@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuitbook.suites.suite import check_tokens_per_step
-from circuitbook.weights.files import ADAPTER, ADAPTER_ADVICE, CONFIG, WEIGHT_FILES
+from circuitbook.weights.files import ADAPTER_ADVICE, CONFIG, WEIGHT_FILES, adapter_in
 from circuitbook.weights.json_files import read_object, shown
 from circuitbook.weights.step_names import STEP_NAME
 
@@ -61,7 +61,7 @@ def what_is_there(root: Path) -> str:
         if not STEP_NAME.fullmatch(root.resolve().name):
             way = f"move it to {above / '<model>' / 'step<N>'} and give {above}"
         return f"folder {root} is a checkpoint itself, and a suite is a folder of them: {way}"
-    if adapters := [place for place in (root, *_below(root)) if (place / ADAPTER).exists()]:
+    if adapters := [place for place in (root, *_below(root)) if adapter_in(place)]:
         return f"folder {root} holds no checkpoints; in {adapters[0]} {ADAPTER_ADVICE}"
     found = [str(place.relative_to(root)) for place in _below(root)]
     there = f"there are {', '.join(found[:4])}" + (" ..." if len(found) > 4 else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuitbook.publishing.execute import read_notebook
-from circuitbook.publishing.typed import parse_parameters
+from circuitbook.publishing.typed import from_here, parse_parameters
 from circuitbook.store.disk import default_store_path
 from circuitbook.sweep.running import prepare, sweep
 from circuitbook.sweep.shards import PER_SHARD, SECTIONS, Shard, chosen_notebooks
@@ -103,9 +103,11 @@ def sweep_from_arguments(args: argparse.Namespace) -> None:
     from circuitbook.studies.parameters import select  # here, since it imports torch
 
     root, out = args.root.resolve(), args.out.resolve()
+    if args.scheduler and not re.fullmatch(r"(\w+://)?\S+:\d+", args.scheduler):
+        raise ValueError(f"--scheduler {args.scheduler!r} is no address, such as tcp://host:8786")
     notebooks = chosen_notebooks(_names(args.notebooks) or ["all"], root)
     sources = [read_notebook(root / "notebooks" / f"{name}.ipynb") for name in notebooks]
-    given: dict[str, Any] = parse_parameters(args.parameter, sources)
+    given: dict[str, Any] = from_here(parse_parameters(args.parameter, sources), root)
     for name, option in OPTIONS.items():
         if name in given:
             raise ValueError(f"-p {name}=... is not read by a sweep: give {option}")

@@ -20,6 +20,7 @@ from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import check_parameters, duration, execute_notebook
 from circuitbook.publishing.fingerprints import contents, package_contents
 from circuitbook.store.files import write_atomically
+from circuitbook.store.locks import alone_in, holder
 from circuitbook.sweep.cluster import PATIENCE, Cluster, gpu_count, local_cluster, run_on
 from circuitbook.sweep.shards import (
     FINAL,
@@ -62,6 +63,8 @@ def prepare(
     _same_steps(selection)
     if workers < 1:
         raise ValueError(f"--workers {workers} would execute nothing; give at least 1")
+    if budget_gb is not None and not budget_gb >= 0:
+        raise ValueError(f"--disk-budget {budget_gb} is no size; give gigabytes, from 0 on")
     _check_out(out)
     with HASHES.kept_in(out / ".hashes.json"):
         return plan(
@@ -126,7 +129,7 @@ def sweep(
     )
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(out / ".lock", timeout=0):
+        with alone_in(out):
             results = {shard.name: outcome(shard) for shard in shards}
             again = ("missing", "failed") if retry_failed else ("missing",)
             todo = [shard for shard in shards if results[shard.name].state in again]
@@ -150,10 +153,10 @@ def sweep(
                 _execute_over_everything(
                     root, out, selection, notebooks, parameters, store, shards, say
                 )
-    except filelock.Timeout:
+    except filelock.Timeout as busy:
         raise BuildError(
-            f"another sweep is at work in {out}; wait for it, or give another --out "
-            "(they can share a store)"
+            f"another sweep is at work in {out}, {holder(busy.lock_file)}; wait for it, or give "
+            "another --out (they can share a store)"
         ) from None
     return [results[shard.name] for shard in shards]
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from circuitbook.tasks.balance import Evenly, spread
 from circuitbook.tasks.base import PromptPairs, Task
 from circuitbook.tasks.lexicon import held_out
 from circuitbook.tasks.texts import Prompt, build, fill
@@ -27,7 +29,9 @@ FRAME = "The {noun} lasted from the year {XX1}{YY} to the year {XX2}"
 YEARS = range(1100, 1800)
 
 
-BALANCED = range(2, 99)  # YY of prompt i is 2 + (i mod 97): the authors' code
+# Start years YY. The authors' code goes round them in order, which covers them all with 200 prompts
+# and half of them with 48; here each round takes them from all over (`balance.spread`).
+BALANCED = range(2, 99)
 
 
 # Of tokenizers that write digit by digit. Not 09: its tens digit, which decides, is that of the
@@ -36,8 +40,8 @@ NINES = range(19, 99, 10)
 
 
 def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -> PromptPairs:
-    """`n` prompts whose two digits YY go round 02 ... 98, so that the years are balanced; noun and
-    century are drawn.
+    """`n` prompts whose two digits YY go round 02 ... 98, in an order in which any number of them
+    covers the range evenly; so do nouns, and a YY's centuries.
 
     The corrupted prompt starts in the year 01. In the mini suite's language only starts (century,
     YY) that are in no training document; a YY all of whose centuries were trained on is left out of
@@ -69,7 +73,7 @@ def draw(
     n: int,
     rng: np.random.Generator,
 ) -> list[Prompt]:
-    """`n` prompts whose YY go round `round_of`."""
+    """`n` prompts whose YY go round `round_of`, evenly at every time."""
     lexicon, centuries = vocabulary.lexicon, spelling.centuries
     nouns = vocabulary.keep_known("events", lexicon.events, after="The")
     if lexicon.holds_out:
@@ -84,10 +88,9 @@ def draw(
             "task needs is in training documents; the task cannot be put to its models"
         )
     prompts = []
-    for i in range(n):
-        yy = around[i % len(around)]
-        xx = centuries[yy][rng.integers(len(centuries[yy]))]
-        noun = nouns[rng.integers(len(nouns))]
+    century, event = Evenly(rng), Evenly(rng)
+    for yy in islice(spread(around, start=int(rng.integers(len(around)))), n):
+        xx, noun = century.pick(centuries[yy]), event.pick(nouns)
         clean, marks = fill(FRAME, noun=noun, XX1=xx, YY=f"{yy:02d}", XX2=xx)
         corrupted, _ = fill(FRAME, noun=noun, XX1=xx, YY="01", XX2=xx)
         right, wrong = f"{yy + 1:02d}-99", f"00-{yy:02d}"

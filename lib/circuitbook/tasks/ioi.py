@@ -9,11 +9,13 @@ last token, which is the same for a causal model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from circuitbook.tasks.balance import Evenly
 from circuitbook.tasks.base import PromptPairs, Task
 from circuitbook.tasks.lexicon import held_out_pair
 from circuitbook.tasks.texts import Prompt, build, fill
@@ -48,8 +50,10 @@ def make(
     *,
     corruption: str = "swap",
 ) -> PromptPairs:
-    """`n` prompts, each an independent draw of frame, order, two names, place and object, all
-    uniform.
+    """`n` prompts of drawn frames, orders, names, places and objects.
+
+    Balanced, however many they are: each frame comes in each order before one comes twice so, and
+    likewise every indirect object, subject, place and object.
 
     corruption "swap" (the paper's): S2 becomes the IO name, so that the right answer flips and
     exactly one token differs. "abc" (Wang et al.): all three mentions become other names, all
@@ -74,18 +78,25 @@ def make(
         "place": vocabulary.keep_known("places", lexicon.places, after="the"),
         "object": vocabulary.keep_known("objects", lexicon.objects, after="a"),
     }
-    couples = [
-        (io, s)
+    partners = {
+        io: [s for s in people if io != s and (not lexicon.holds_out or held_out_pair(io, s))]
         for io in people
-        for s in people
-        if io != s and (not lexicon.holds_out or held_out_pair(io, s))
-    ]
+    }
+    with_partner = [io for io in people if partners[io]]
+    forms = list(product(range(len(FRAMES)), ORDERS))
 
     prompts = []
+    form, receiver, giver = Evenly(rng), Evenly(rng), Evenly(rng)
+    thing = {slot: Evenly(rng) for slot in slots}
     for _ in range(n):
-        io, s = couples[rng.integers(len(couples))]
-        template, order = int(rng.integers(len(FRAMES))), ORDERS[rng.integers(2)]
-        things = {slot: words[rng.integers(len(words))] for slot, words in slots.items()}
+        template, order = form.pick(forms)
+        io = receiver.pick(with_partner)
+        s = giver.pick(partners[io])
+        things = {
+            slot: thing[slot].pick(words)
+            for slot, words in slots.items()
+            if f"{{{slot}}}" in FRAMES[template]
+        }
         strangers = [name for name in people if name not in (io, s)]
         chosen = rng.choice(len(strangers), size=3, replace=False)
         names = _names(corruption, order, io, s, [strangers[i] for i in chosen])
@@ -105,7 +116,7 @@ def make(
                     "template": template + 1,
                     "io": io,
                     "s": s,
-                    **{slot: word if slot in marks else None for slot, word in things.items()},
+                    **{slot: things.get(slot) for slot in slots},
                     "correct": " " + io,
                     "wrong": " " + s,
                 },

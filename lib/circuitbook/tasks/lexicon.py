@@ -54,6 +54,9 @@ class Lexicon:
     """A person NEAR another one."""
     thing_prepositions: tuple[str, ...]
     """A thing BY a person."""
+    more_female: tuple[str, ...] = ()
+    """First names for Gendered Pronoun that are not the authors'."""
+    more_male: tuple[str, ...] = ()
     holds_out: bool = False
     """Whether tasks measure on held-out items only."""
 
@@ -342,6 +345,16 @@ ENGLISH = Lexicon(
     ),
     prepositions=("near", "behind", "beside", "next to", "in front of", "across from"),
     thing_prepositions=("by", "from", "about", "near"),
+    more_female=tuple(
+        """
+        Alice Crystal Elizabeth Emily Emma Eva Helen Jane Jennifer Jessica Kate Laura Linda Maria
+        Michelle Nancy Rachel Rose Ruby Victoria""".split()
+    ),
+    more_male=tuple(
+        """
+        Adam Andrew Brian Charles Daniel Edward Eric Frank George Henry James Kevin Matthew Michael
+        Patrick Peter Richard Robert Simon Thomas""".split()
+    ),
 )
 
 

@@ -127,22 +127,22 @@ def _stimuli(
     rng: np.random.Generator,
 ) -> Iterator[Prompt]:
     """All prompts of a kind with a subject of a number (0 singular, 1 plural), shuffled, over and
-    over."""
+    over; the attractor's numbers in turn."""
     kind = CONSTRUCTIONS[name]
-    items = list(
-        product(
-            _nouns(kind, lexicon, words),
-            _attractor_numbers(kind, number, mismatched_only),
-            _inner_words(kind, words),
-        )
-    )
-    if not items:
+    nouns, inner = _nouns(kind, lexicon, words), _inner_words(kind, words)
+    items = [
+        [(some, of_attractor, word) for some, word in product(nouns, inner)]
+        for of_attractor in _attractor_numbers(kind, number, mismatched_only)
+    ]
+    if not items[0]:
         raise ValueError(
             f"sva: the {lexicon.name} lexicon has no words left for the kind {name!r}: the "
             "tokenizer gives its singulars and plurals different lengths; leave the kind out with "
             "kinds=..."
         )
-    return cycle(_prompt(name, number, *items[i]) for i in rng.permutation(len(items)))
+    orders = [[some[i] for i in rng.permutation(len(some))] for some in items]
+    rng.shuffle(orders)  # which of the attractor's numbers begins
+    return cycle(_prompt(name, number, *item) for row in zip(*orders, strict=True) for item in row)
 
 
 def _nouns(kind: Construction, lexicon: Lexicon, words: _Words) -> list[tuple[Forms, Forms | None]]:

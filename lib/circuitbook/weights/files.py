@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -28,12 +29,19 @@ OTHER_TOKENIZER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.mod
 # What holds a tokenizer: each of these will do
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
-# What peft saves: the changes to another model's weights
+# What peft and others save: the changes to another model's weights
 ADAPTER = "adapter_config.json"
+_ADAPTERS = re.compile(r"(pytorch_)?adapters?([_.-].*)?\.(json|safetensors|bin|pt)")
 ADAPTER_ADVICE = (
     "there is an adapter, which is not applied: merge it into its model and save that, with peft's "
     "model.merge_and_unload().save_pretrained(folder)"
 )
+
+
+def adapter_in(folder: Path) -> str | None:
+    """The first of an adapter's files in a folder: adapter_config.json, adapter_model.bin ..."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return next((name for name in names if _ADAPTERS.fullmatch(name)), None)
 
 
 def choose_weights(names: Collection[str], prefer: str = "safetensors") -> str | None:

@@ -7,7 +7,9 @@ import { clamp, percent } from "./words.js";
 export function drawCurve(view, circuit) {
   const { curve, curveLabel } = view.parts;
   curve.style.visibility = circuit ? "visible" : "hidden";
-  curveLabel.textContent = circuit ? `faithfulness; dashes: ${percent(circuit.threshold)}` : "";
+  curveLabel.textContent = circuit
+    ? `faithfulness on its own prompts; dashes: ${percent(circuit.threshold)}`
+    : "";
   if (!circuit) return;
   const x = (size) => (100 * (size - 1)) / Math.max(1, circuit.end - 1);
   const y = (kept) => 28 - 24 * clamp(kept, 0, 1.1);

@@ -12,7 +12,7 @@ from circuitbook.recipes import get_recipe
 from circuitbook.studies.chapter import Chapter
 from circuitbook.studies.circuit_tables import edge_history, table
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
-from circuitbook.wording import TASK_SHORT, in_markdown, short_number
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, in_markdown, short_number
 
 EARLY = 0.4  # of the tokens seen in training: what counts as early
 
@@ -212,6 +212,49 @@ def ratio_in_words(tables: Mapping[str, pd.DataFrame]) -> str:
     return (
         f"The {other} recipe's circuit has {ratio.min():.2f} to {ratio.max():.2f} times the edges "
         f"of the {one} one, {ratio.median():.2f} in the median."
+    )
+
+
+# ---- on fresh prompts
+
+
+def fresh_prompts_table(held_out: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Faithfulness on the prompts of the search and on fresh ones, over all circuits of a task.
+
+    held_out: see `measure_held_out`. Columns say how many there are, the means, the range on fresh
+    prompts, and how many lie beyond doubt below the threshold there (95 % over prompts).
+    """
+    rows = []
+    for task, part in held_out.dropna(subset=["held_out"]).groupby("task", sort=False):
+        fresh = part["held_out"]
+        rows.append(
+            {
+                "task": TASK_TITLES[task],
+                "circuits": len(part),
+                "where found": f"{part['found_on'].mean():.0%}",
+                "on fresh prompts": f"{fresh.mean():.0%} ({fresh.min():.0%} to {fresh.max():.0%})",
+                f"surely below {threshold:.0%}": int((part["high"] < threshold).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def fresh_prompts_in_words(held_out: pd.DataFrame, threshold: float) -> str:
+    """Do circuits keep on fresh prompts what they keep where they were found?"""
+    tested = held_out.dropna(subset=["held_out"])
+    if tested.empty:
+        return "No circuit was found, so there is none to try."
+    below = int((tested["high"] < threshold).sum())
+    expected = 0.025 * len(tested)
+    worst = tested.loc[tested["held_out"].idxmin()]
+    return (
+        f"Where they were found, {counted(len(tested), 'circuit')} keep "
+        f"{tested['found_on'].mean():.1%} on average; on as many fresh prompts "
+        f"{tested['held_out'].mean():.1%}. "
+        f"{below} of them lie beyond doubt below {threshold:.0%} there; about {expected:.0f} would "
+        "by chance if all kept just that. "
+        f"The least is {worst['held_out']:.0%}: {TASK_SHORT[worst['task']]} in "
+        f"{in_markdown(worst['model'])} at {short_number(worst['tokens_seen'])} tokens."
     )
 
 

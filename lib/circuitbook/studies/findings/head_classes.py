@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
+from circuitbook.studies.class_changes import class_changes, flickers
 from circuitbook.studies.classifying import SIGNALS
 from circuitbook.studies.head_classes import PANELS, HeadClasses, class_members
 from circuitbook.wording import head_label, head_labels, in_markdown, short_number
@@ -28,21 +28,29 @@ def last_of_each(head_classes: Sequence[HeadClasses]) -> dict[str, HeadClasses]:
 
 
 def change_sentence(head_classes: Sequence[HeadClasses]) -> str:
-    """What the letters mean, and how often heads enter or leave a class between checkpoints.
-
-    Only checkpoints with some head in a class count, and models with two such checkpoints.
+    """What the letters mean; how often heads enter or leave a class between checkpoints, and how
+    often between two draws of prompts at one checkpoint.
     """
-    parts = []
-    for model in last_of_each(head_classes):
-        labels = [one.labels for one in head_classes if one.model == model and any(one.labels)]
-        if len(labels) > 1:
-            changes = sum(before != after for before, after in pairwise(labels))
-            parts.append(f"{in_markdown(model)} {changes} of {len(labels) - 1}")
-    if not parts:
+    changes = class_changes(head_classes)
+    if changes.empty:
         return LETTERS
+    listed = "; ".join(
+        f"{in_markdown(row.model)} {row.changed:.0%} ({row.redrawn:.0%})"
+        for row in changes.itertuples()
+    )
+    beyond = [row.model for row in changes.itertuples() if row.low > 0]
+    surely = f"beyond doubt in {in_markdown(*beyond)}" if beyond else "in no model beyond doubt"
+    uncertain = sum(
+        int(np.any([flickers(classes, name) for name in classes.classes], axis=0).sum())
+        for classes in head_classes
+    )
+    placed = sum(int(np.any(list(one.classes.values()), axis=0).sum()) for one in head_classes)
     return (
-        f"{LETTERS} Steps from one checkpoint to the next at which some head enters or leaves a "
-        f"class: {'; '.join(parts)}."
+        f"{LETTERS} How often the sets of heads in the classes differ between one checkpoint and "
+        "the next, each on its own draw of prompts (in brackets: between two draws at one "
+        f"checkpoint): {listed}. The first is larger than the second {surely} (95 % over pairs of "
+        f"checkpoints). Of {placed} placements of heads at checkpoints, {uncertain} flicker: on "
+        "other prompts they might be in another class, or in none."
     )
 
 

@@ -59,7 +59,7 @@ def share_tables(
     chapter: Chapter, record: Record | None, beside: pd.DataFrame | None, name: str | None
 ) -> dict[str, pd.DataFrame]:
     """{title: `share_table`}: measured here, on the recorded draws, and of another model."""
-    n = chapter.recipe.prompts["ioi"]
+    n = chapter.recipe.heads.prompts
     tables = {f"{n} prompts": chapter.shares}
     for i, draw in enumerate(draws_of(record), 1):
         assert record is not None

@@ -41,7 +41,7 @@ def number_panels(results: Sequence[Relabelled]) -> Figure:
     handles = handles_in(axes.flat)
     names = [name for name, *_ in MARKS.values() if name in handles]
     fig.legend([handles[name] for name in names], names, loc="outside upper center", ncols=3)
-    fig.supxlabel("faithfulness in the seed it is put to", fontsize=10)
+    fig.supxlabel("faithfulness on fresh prompts in the seed it is put to", fontsize=10)
     return fig
 
 

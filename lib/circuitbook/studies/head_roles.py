@@ -21,13 +21,13 @@ def roles(
 ) -> Float[np.ndarray, "head role"]:
     """What each head does, as shares and effects of about 1 at most, in the order of heads' rows.
 
-    All scores of `SCORE_KINDS`; for IOI, with `classes`, the direct effect and 1 for each class
-    that the head is in; for another task, with its `readers`, the direct effect on it and the
-    attention to the token that tells the answer. A score that could not be measured is 0.
+    All scores of `SCORE_KINDS`; for IOI, with `classes`, the direct effect and the probability of
+    each class; for another task, with its `readers`, the direct effect on it and the attention to
+    the token that tells the answer. A score that could not be measured is 0.
     """
     columns = [scores.score(kind) for kind in SCORE_KINDS]
     if classes is not None:
-        columns += [scores.score("direct"), *(classes.classes[name] for name in CLASSES)]
+        columns += [scores.score("direct"), *(classes.probability(name) for name in CLASSES)]
     if readers is not None:
         columns += [readers.effect()[: readers.n_rows], readers.arrays["looks"].mean(1)]
     return np.nan_to_num(np.stack(columns, 1).astype(float))

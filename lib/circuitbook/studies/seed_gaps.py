@@ -15,6 +15,7 @@ import numpy as np
 
 from circuitbook.stats import Verdict, all_of, bootstrap_draws, decide, interval
 from circuitbook.studies.relabelling import CIRCUIT, NUMBERS, OTHER_TASK, REWIRED, Relabelled
+from circuitbook.wording import percent
 
 MOST = 0.5  # of the gap
 CHOSEN = ("roles", "best")  # numbers that are chosen for the target
@@ -36,19 +37,15 @@ class Estimate:
     def __str__(self) -> str:
         if np.isnan(self.value):
             return "–"
-        between = "" if np.isnan(self.low) else f" [{_percent(self.low)}, {_percent(self.high)}]"
-        return f"{_percent(self.value)}{between}"
+        between = "" if np.isnan(self.low) else f" [{percent(self.low)}, {percent(self.high)}]"
+        return f"{percent(self.value)}{between}"
 
     @property
     def points(self) -> str:
         """The same as percentage points, with a sign."""
-        between = "" if np.isnan(self.low) else f" [{100 * self.low:+.0f}, {100 * self.high:+.0f}]"
-        return f"{100 * self.value:+.0f} points{between}"
-
-
-def _percent(value: float) -> str:
-    """Like format(value, ".0%"), without a minus before nothing."""
-    return f"{round(value, 2) + 0.0:.0%}"
+        value, low, high = (100 * number for number in (self.value, self.low, self.high))
+        between = "" if np.isnan(low) else f" [{round(low):+d}, {round(high):+d}]"
+        return "–" if np.isnan(value) else f"{round(value):+d} points{between}"
 
 
 NOTHING = Estimate(np.nan, np.nan, np.nan)

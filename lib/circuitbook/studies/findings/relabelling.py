@@ -10,7 +10,7 @@ import pandas as pd
 from circuitbook.stats import Verdict
 from circuitbook.studies.relabelling import CIRCUIT, OTHER_TASK, REWIRED, Relabelled
 from circuitbook.studies.seed_gaps import CHOSEN, Gap
-from circuitbook.wording import TASK_SHORT, counted, in_markdown
+from circuitbook.wording import TASK_SHORT, counted, in_markdown, percent
 
 NO_SEEDS = "There are no two seeds of one size with circuits of the same task."
 STANDS = {
@@ -106,13 +106,13 @@ def directions(results: Sequence[Relabelled]) -> str:
     if not both:
         return ""
     there, back = max(both, key=lambda two: kept[two[0]][0] - kept[two[1]][0])
-    task, a, b = there
-    (kept_there, edges_a), (kept_back, edges_b) = kept[there], kept[back]
+    task, source, target = there
+    (kept_there, edges_there), (kept_back, edges_back) = kept[there], kept[back]
+    a, b = in_markdown(source), in_markdown(target)
     return (
         f"The directions of a pair can differ. Most they do in {TASK_SHORT.get(task, task)}: the "
-        f"circuit of {in_markdown(a)} ({edges_a} edges) keeps {kept_there:.0%} in {in_markdown(b)} "
-        f"under its best numbers, that of {in_markdown(b)} ({edges_b} edges) {kept_back:.0%} in "
-        f"{in_markdown(a)}."
+        f"circuit of {a} ({edges_there} edges) keeps {percent(kept_there)} in {b} under its best "
+        f"numbers, that of {b} ({edges_back} edges) {percent(kept_back)} in {a}."
     )
 
 
@@ -120,9 +120,9 @@ def gap_table(found: Sequence[Gap]) -> pd.DataFrame:
     """A row for each task, in words: what circuits keep in another seed under which numbers."""
     rows = []
     for gap in found:
-        kept = {name: f"{value:.0%}" for name, value in gap.kept.items()}
+        kept = {name: percent(value) for name, value in gap.kept.items()}
         nulls = {
-            what: "–" if np.isnan(gap.null[what, "best"]) else f"{gap.null[what, 'best']:.0%}"
+            what: "–" if np.isnan(gap.null[what, "best"]) else percent(gap.null[what, "best"])
             for what in (REWIRED, OTHER_TASK)
         }
         rows.append(

@@ -236,7 +236,16 @@ def test_class_edges_are_sorted_by_what_they_change():
     text = spare_sentence("m", 0.6, [0.58, 0.9, 0.0])
     assert text.startswith("The pattern of m has 3 class edges and keeps 60%. 1 of them can go")
     text = names_sentence("m", "m-seed2", as_found=0.2, best=0.5, own=0.8)
-    assert "Of the gap to its own, 50% is names" in text and "m-seed2's own circuit 80%" in text
+    assert "Of the gap to its own, 50% closes" in text and "m-seed2's own circuit 80%" in text
+    assert text.endswith("no other wiring with the same degrees to compare that with.")
+    text = names_sentence("m", "m-seed2", as_found=0.2, best=0.8, own=0.8, rewired=[0.3, 0.4])
+    assert "Of the gap to its own, 100% closes" in text
+    assert "keeps 35% in its best order. That closes 25%" in text
+    assert text.endswith("not all names.")
+    text = names_sentence("m", "m-seed2", as_found=0.2, best=0.8, own=0.8, rewired=[0.1])
+    assert text.endswith("the search alone closes nothing.") and "not all" not in text
+    text = names_sentence("m", "m-seed2", as_found=0.8, best=0.8, own=0.8)
+    assert text.endswith("There is no gap to close.")
 
 
 def test_the_last_circuits_are_those_of_the_last_step():

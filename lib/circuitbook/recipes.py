@@ -283,7 +283,7 @@ ROBUST = Recipe(
 
 # Of a real language model every prompt is dear: what the book's build measures it on. SVA takes
 # turns through its 15 kinds of sentence, singular and plural.
-FEW_PROMPTS = {"ioi": 16, "gendered_pronoun": 24, "greater_than": 16, "sva": 60}
+FEW_PROMPTS = {"ioi": 16, "gendered_pronoun": 24, "greater_than": 16, "sva": 30}
 RECIPES = {recipe.name: recipe for recipe in (PAPER, ROBUST)}
 
 

@@ -66,6 +66,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def percent(value: float) -> str:
+    """A share in whole percent, without a minus before nothing.
+
+    >>> percent(0.376), percent(-0.001)
+    ('38%', '0%')
+    """
+    return f"{round(value, 2) + 0.0:.0%}"
+
+
 def in_markdown(*names: object) -> str:
     r"""Names as Markdown shows them: letter by letter, on one line, with commas between them.
 

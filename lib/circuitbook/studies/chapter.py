@@ -31,6 +31,7 @@ from circuitbook.studies.held_out import measure_held_out
 from circuitbook.studies.measurement import Place, places_of
 from circuitbook.studies.next_words import measure_next_words
 from circuitbook.studies.parameters import Selection, select
+from circuitbook.studies.relabelling import Relabelled, measure_relabelled
 from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
 from circuitbook.suites import Suite
@@ -188,6 +189,21 @@ class Chapter:
             self.store,
             self.recipe,
             self.head_classes,
+            self.seeds,
+            **self.device,
+        )
+
+    @cached_property
+    def relabelled(self) -> list[Relabelled]:
+        """Seeds' circuits in each other, under other numbers of heads: see `measure_relabelled`."""
+        return measure_relabelled(
+            self.suite,
+            self.circuits,
+            self.heads,
+            self.store,
+            self.recipe,
+            self.head_classes,
+            self.answer_readers,
             self.seeds,
             **self.device,
         )

@@ -14,7 +14,7 @@ from circuitbook.studies.findings.algorithm import ioi_row, kept
 from circuitbook.studies.masks import measure_masks
 from circuitbook.studies.measurement import Measurer
 from circuitbook.studies.transfer import transfer_matrix
-from circuitbook.wording import in_markdown
+from circuitbook.wording import in_markdown, percent
 
 ENOUGH = 0.8  # of what a model's own pattern keeps: the other pattern works, too
 
@@ -106,11 +106,38 @@ def spare_sentence(model: str, whole: float, kept: Sequence[float]) -> str:
     )
 
 
-def names_sentence(source: str, target: str, as_found: float, best: float, own: float) -> str:
-    """How much of the gap between another seed's circuit and the own one is the order of heads."""
+def names_sentence(
+    source: str,
+    target: str,
+    as_found: float,
+    best: float,
+    own: float,
+    rewired: Sequence[float] = (),
+) -> str:
+    """How much of the gap between another seed's circuit and the own one the best order of heads
+    closes, and how much a rewired circuit's.
+    """
     source, target = in_markdown(source), in_markdown(target)
-    return (
-        f"The circuit of {source} keeps {as_found:.0%} in {target}; with the heads of each layer "
-        f"in the best order found, {best:.0%}; {target}'s own circuit {own:.0%}. Of the gap to its "
-        f"own, {(best - as_found) / (own - as_found):.0%} is names; the rest is not."
+    sentences = [
+        f"The circuit of {source} keeps {percent(as_found)} in {target}; with the heads of each "
+        f"layer in the best order found, {percent(best)}; {target}'s own circuit {percent(own)}"
+    ]
+    if own <= as_found:
+        return f"{sentences[0]}. There is no gap to close."
+    sentences.append(
+        f"Of the gap to its own, {percent((best - as_found) / (own - as_found))} closes"
     )
+    if rewired:
+        kept = float(np.mean(rewired))
+        closed = (kept - as_found) / (own - as_found)
+        said = f"A rewired circuit, which is another one, keeps {percent(kept)} in its best order"
+        if kept > as_found:
+            sentences.append(
+                f"{said}. That closes {percent(closed)}, which the search finds without the right "
+                "edges: what closes is not all names"
+            )
+        else:
+            sentences.append(f"{said}: the search alone closes nothing")
+    else:
+        sentences.append("It has no other wiring with the same degrees to compare that with")
+    return ". ".join([*sentences, ""]).strip()

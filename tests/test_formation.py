@@ -176,13 +176,17 @@ def test_repair_over_text_is_its_definition(tmp_path):
 
         written = {}
         hooks = [
-            (block.mlp, False, lambda m, x, y, i=i: written.__setitem__(i, y))
+            (block.mlp, False, lambda m, x, y, i=i, to=written: to.__setitem__(i, y))
             for i, block in enumerate(body.layers)
         ]
         with hooked(hooks):
             network(tokens)
         before = dict(written)
-        end = (body.final_layer_norm, True, lambda m, x: written.__setitem__("last", x[0].clone()))
+
+        def keep_last(m, x, to=written):
+            to["last"] = x[0].clone()
+
+        end = (body.final_layer_norm, True, keep_last)
         with hooked([*hooks, end, (body.layers[layer].attention.dense, True, swap)]):
             patched = network(tokens).logits
         # a norm's bias adds the same to both runs

@@ -46,7 +46,7 @@ def test_equivalence_says_yes_no_and_cannot_tell():
     assert same.p > 0.2 and 0.4 < same.low < same.high < 0.6
     assert worse.p < 1e-6 and worse.high < 0.4
     assert few.p > 0.05 and few.high - few.low > 0.5
-    assert equivalence(np.ones(8), np.ones(8)).p == pytest.approx(1)  # all ties: as good as each other
+    assert equivalence(np.ones(8), np.ones(8)).p == pytest.approx(1)  # ties: as good as each other
     with pytest.raises(ValueError, match="no prompts"):
         equivalence(np.zeros(0), np.zeros(0))
 

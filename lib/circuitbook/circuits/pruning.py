@@ -2,7 +2,8 @@
 
 Which edge may go depends on those that went before, so that this is done in order. But most edges
 go: so the circuits that follow if all of the next ones go are evaluated together, and what stands
-behind the first edge that must stay is thrown away. The more edges went, the more are tried at once.
+behind the first edge that must stay is thrown away. The more edges went, the more are tried at
+once.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ one input are versions of one batch from there on: what the third pass of path p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
@@ -57,8 +59,13 @@ def patch_edges(
 
 
 def _of_layer(
-    network: Network, graph: Graph, part: PromptPairs, rows: Tensor, prefixes, layer: int
-):
+    network: Network,
+    graph: Graph,
+    part: PromptPairs,
+    rows: Tensor,
+    prefixes: Prefixes,
+    layer: int,
+) -> Iterator[tuple[int, Float[Tensor, "prompt source"], Float[Tensor, " prompt"]]]:
     """For each input of a layer (behind the last: the logits): its column, the metric [prompt,
     source] with each of its edges patched, and the clean metric [prompt]."""
     start, stop = window(part)
@@ -105,7 +112,7 @@ def _changes(
     return torch.cat(changes)
 
 
-def _bytes_per_prompt(model: Model):
+def _bytes_per_prompt(model: Model) -> Callable[[int, int], int]:
     """Of a prompt with all edges into one input at a time, as `chunks_of` asks for it."""
     shape, size = model.shape, model.dtype.itemsize
     n_src = 1 + shape.n_layers * (shape.n_heads + 1)

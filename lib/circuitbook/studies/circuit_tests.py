@@ -145,7 +145,8 @@ def class_sets(
 
 def smaller_circuits(mask: Mask, rng: np.random.Generator) -> list[Mask]:
     """The circuit, and `SMALLER` times the circuit less a random `LEFT_OUT` of its edges."""
-    return [mask, *(mask & (rng.random(mask.shape) >= LEFT_OUT) for _ in range(SMALLER))]
+    stay = rng.random((SMALLER, *mask.shape)) >= LEFT_OUT
+    return [mask, *(mask & some for some in stay)]
 
 
 # ------------------------------------------------------------------ measurement

@@ -64,7 +64,8 @@ def disjoint_circuits(
     Each from the same search (`search`: the arguments of `find_circuit`), the scores of all edges
     used before made 0, up to `LARGER` times as many edges as the first has.
     """
-    used, found = mask.copy(), []
+    used = mask.copy()
+    found: list[Mask] = []
     graph = graph_of(model)
     limits = {"max_share": min(1.0, LARGER * mask.sum() / graph.n_edges), "min_edges": 0}
     for _ in range(ROUNDS):
@@ -91,7 +92,8 @@ def pruned_circuits(
     (twice as many until they pass) and loses its edges in a random order, as long as its normalised
     faithfulness stays at `threshold`. Fewer than `draws` where not even all edges pass.
     """
-    graph, found = metric.graph, []
+    graph = metric.graph
+    found: list[Mask] = []
     corrupted, whole = metric.corrupted.mean(), (metric.clean - metric.corrupted).mean()
 
     def may_go(before: Float64[np.ndarray, " n"], after: Float64[np.ndarray, " n"]) -> bool:

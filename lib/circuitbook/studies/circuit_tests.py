@@ -15,15 +15,15 @@ C of a model M, F being the task's metric:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 
+from circuitbook.circuits.node_sets import class_sets, node_sets, without_nodes
 from circuitbook.circuits.pruning import MetricOfCircuits
 from circuitbook.circuits.random_circuits import (
     inflated,
@@ -31,7 +31,6 @@ from circuitbook.circuits.random_circuits import (
     random_circuit,
     rewired_circuit,
 )
-from circuitbook.model.graph import Graph
 from circuitbook.model.loaded import Model
 from circuitbook.recipes import Recipe, get_recipe
 from circuitbook.store import Store
@@ -95,58 +94,10 @@ class Trial:
 # ------------------------------------------------------------------ what is taken out
 
 
-def without_nodes(mask: Mask, nodes: Iterable[int]) -> Mask:
-    """A circuit, or the whole graph, less all edges out of these sources."""
-    smaller = mask.copy()
-    smaller[list(nodes)] = False
-    return smaller
-
-
-def node_sets(
-    mask: Mask, graph: Graph, rng: np.random.Generator, draws: int = 8
-) -> dict[str, list[int]]:
-    """Sets K of a circuit's heads and MLPs, by name: all of them; each alone where there are up to
-    `draws` nodes; and sets drawn at random, every node with probability 1/2, `draws` at most.
-    """
-    nodes = np.flatnonzero(mask.any(1))
-    nodes = nodes[nodes > 0].tolist()
-    sets: dict[frozenset[int], str] = {}
-
-    def add(members: Sequence[int], name: str | None = None) -> None:
-        if members:
-            names = ", ".join(graph.source_names[node] for node in sorted(members))
-            sets.setdefault(frozenset(members), name or names)
-
-    add(nodes, "all its nodes")
-    if len(nodes) <= draws:
-        for node in nodes:
-            add([node])
-    if 2 ** len(nodes) <= 2 * draws:
-        for size in range(2, len(nodes)):
-            for some in combinations(nodes, size):
-                add(some)
-    else:
-        for _ in range(draws):
-            add([node for node in nodes if rng.random() < 0.5])
-    return {name: sorted(members) for members, name in sets.items()}
-
-
-def class_sets(
-    mask: Mask, graph: Graph, classes: Mapping[str, Sequence[tuple[int, int]]]
-) -> dict[str, list[int]]:
-    """The heads of each class that write in the circuit, by the class's name."""
-    writes = mask.any(1)
-    of_class = {
-        name: [graph.source(*head) for head in heads if writes[graph.source(*head)]]
-        for name, heads in classes.items()
-    }
-    return {f"{name} heads": nodes for name, nodes in of_class.items() if nodes}
-
-
 def smaller_circuits(mask: Mask, rng: np.random.Generator) -> list[Mask]:
     """The circuit, and `SMALLER` times the circuit less a random `LEFT_OUT` of its edges."""
-    stay = rng.random((SMALLER, *mask.shape)) >= LEFT_OUT
-    return [mask, *(mask & some for some in stay)]
+    draws = (np.asarray(rng.random(mask.shape)) for _ in range(SMALLER))
+    return [mask, *(mask & (draw >= LEFT_OUT) for draw in draws)]
 
 
 # ------------------------------------------------------------------ measurement

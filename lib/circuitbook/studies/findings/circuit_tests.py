@@ -1,4 +1,4 @@
-"""What the field's tests say of circuits: random ones, completeness, minimality, hypotheses."""
+"""What the field's tests say of circuits: random ones, completeness, minimality."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.circuits.hypotheses import (
-    EPSILON,
     QUANTILE,
-    equivalence,
     holm,
-    independence,
     superfluous,
 )
 from circuitbook.heads.names import Head
-from circuitbook.stats import Verdict, bootstrap_draws, decide, interval
+from circuitbook.stats import Verdict, bootstrap_draws, interval
 from circuitbook.studies.circuit_tests import Trial
 from circuitbook.studies.head_classes import HeadClasses, class_members
 from circuitbook.wording import TASK_SHORT, bullets, counted, in_markdown
@@ -53,7 +50,8 @@ def left_out_in_words(trials: Sequence[Trial]) -> str:
     )
 
 
-def _labels(trial: Trial) -> dict[str, object]:
+def labels(trial: Trial) -> dict[str, object]:
+    """What a row about a circuit begins with, {of `LABELS`: value}."""
     result = trial.result
     values = (result.model, TASK_SHORT[result.task], result.circuit.n_edges, trial.n)
     return dict(zip(LABELS, values, strict=True))
@@ -70,7 +68,7 @@ def floors_table(trials: Sequence[Trial]) -> pd.DataFrame:
     """
     rows = []
     for trial in trials:
-        row = _labels(trial)
+        row = labels(trial)
         kept = {
             "circuit": trial.circuit[None],
             "complement": trial.complement[None],
@@ -153,7 +151,7 @@ def completeness_table(trials: Sequence[Trial]) -> pd.DataFrame:
         apart = np.abs(kept[:, 0] - kept[:, 1])
         worst = int(apart.argmax())
         rows.append(
-            _labels(trial)
+            labels(trial)
             | {"sets": len(names), "mean": apart.mean(), "worst": apart[worst]}
             | {"K": names[worst], "C less K": kept[worst, 0], "M less K": kept[worst, 1]}
         )
@@ -237,7 +235,7 @@ def minimality_table(trials: Sequence[Trial]) -> pd.DataFrame:
         verdicts = edges_that_matter(trial)
         p = superfluous_edges(trial)
         rows.append(
-            _labels(trial)
+            labels(trial)
             | {
                 "matter": verdicts.count(Verdict.HOLDS),
                 "do not": verdicts.count(Verdict.FAILS),
@@ -260,77 +258,9 @@ def minimality_in_words(trials: Sequence[Trial]) -> str:
         f"Of {counted(edges, 'edge')} in {counted(len(table), 'circuit')}, "
         f"**{table['matter'].sum() / edges:.0%} change at least {MATTERS:.0%} of the behaviour, "
         "beyond doubt, in the K that shows them best**; "
-        f"{table['do not'].sum() / edges:.0%} change less, and of {table[UNSURE].sum() / edges:.0%} we can't tell. "
+        f"{table['do not'].sum() / edges:.0%} change less, and of "
+        f"{table[UNSURE].sum() / edges:.0%} we can't tell. "
         f"Against edges added at random, {int(table['superfluous'].fillna(0).sum())} are "
         f"superfluous: it is rejected that they matter more than {QUANTILE:.0%} of those. "
         f"{len(without)} of {counted(len(table), 'circuit')} have no edge that fails either test."
-    )
-
-
-# ---- equivalence and independence
-
-
-def hypothesis_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """Equivalence and independence of each circuit, p-values corrected for the number of circuits.
-
-    Columns: `LABELS`; wins (share of prompts on which the circuit beats the model) with low and
-    high, p equivalence; hsic (of the complement's scores and the model's), p independence; p no edge (of the
-    scores on corrupted prompts and the model's: what is shared by a circuit without any edge).
-    """
-    rows, some = [], tested(trials)
-    for trial in some:
-        same = equivalence(trial.circuit, trial.clean)
-        apart = independence(trial.complement, trial.clean)
-        rows.append(
-            _labels(trial)
-            | {"wins": same.share, "low": same.low, "high": same.high, "p equivalence": same.p}
-            | {"hsic": apart.hsic, "p independence": apart.p}
-            | {"p no edge": independence(trial.corrupted, trial.clean).p}
-        )
-    tests = ["p equivalence", "hsic", "p independence", "p no edge"]
-    table = pd.DataFrame(rows, columns=[*LABELS, "wins", "low", "high", *tests])
-    for name in ("p equivalence", "p independence", "p no edge"):
-        table[name] = holm(table[name].to_numpy(dtype=float))
-    return table
-
-
-def equivalence_verdict(low: float, high: float) -> Verdict:
-    """That the circuit wins a half of the prompts to within `EPSILON`, from the interval.
-
-    A p-value alone can only speak against it.
-    """
-    if low > 0.5 + EPSILON or high < 0.5 - EPSILON:
-        return Verdict.FAILS
-    inside = decide(low, high, 0.5 - EPSILON), decide(-high, -low, -0.5 - EPSILON)
-    return Verdict.HOLDS if inside == (Verdict.HOLDS, Verdict.HOLDS) else Verdict.OPEN
-
-
-def hypotheses_in_words(trials: Sequence[Trial]) -> str:
-    """How many circuits each null hypothesis is rejected for, and what that means."""
-    table = hypothesis_table(trials)
-    if table.empty:
-        return NO_PROMPTS
-    verdicts = [
-        equivalence_verdict(*ends) for ends in zip(table["low"], table["high"], strict=True)
-    ]
-    unequal = table["p equivalence"] <= LEVEL
-    dependent = table["p independence"] <= LEVEL
-    by_prompt = dependent & (table["p no edge"] <= LEVEL)
-    rejected = table[unequal]
-    worse = int((rejected["wins"] < 0.5).sum())
-    return bullets(
-        [
-            f"**Equivalence** is rejected for {int(unequal.sum())} of "
-            f"{counted(len(table), 'circuit')} (level {LEVEL:.0%} over all of them): {worse} do "
-            f"worse than the model on too many prompts, {len(rejected) - worse} do better. It is "
-            f"shown, to within {EPSILON:.0%}, for {verdicts.count(Verdict.HOLDS)}. A circuit that "
-            "keeps 80 % of the metric loses nearly every prompt by a little, so this test asks for "
-            "more than the search did.",
-            f"**Independence** is rejected for {int(dependent.sum())}: there the scores of the "
-            "model without the circuit still tell something of the whole model's, however small "
-            f"they are. For {int(by_prompt.sum())} of these it is rejected of the scores on "
-            "corrupted prompts, too, where no edge is left at all: those prompts are easy or hard "
-            "by themselves, and the test says nothing of the circuit. (Mean dependence, 1 for the "
-            f"same scores: {table['hsic'].mean():.2f}.)",
-        ]
     )

@@ -52,6 +52,7 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
         return "No circuit was found beside which others could be tried on held-out prompts."
     apart, pruned = int((table["disjoint"] > 0).sum()), int(table["pruned"].sum())
     several = int((table["different"] > 1).sum())
+    first = int((table["kept"] >= threshold).sum())
     none = int((table["different"] == 0).sum())
     if apart:
         disjoint = (
@@ -67,8 +68,8 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
             f"Circuits pruned from other orders share {table['alike'].mean():.0%} of their edges "
             "with one another and with the first one (mean Jaccard). All of them pass on the "
             "prompts they were pruned on; on held-out prompts "
-            f"{int(table['pruned pass'].sum())} of {counted(pruned, 'circuit')} still keep {threshold:.0%}, the first one in "
-            f"{int((table['kept'] >= threshold).sum())} of {len(table)}.",
+            f"{int(table['pruned pass'].sum())} of {counted(pruned, 'circuit')} still keep "
+            f"{threshold:.0%}, the first one in {first} of {len(table)}.",
             f"**Two or more clearly different circuits** (Jaccard below {STRANGERS:g}) that keep "
             f"{threshold:.0%} on held-out prompts: in {several} of {len(table)}; in {none} no "
             "circuit at all does.",

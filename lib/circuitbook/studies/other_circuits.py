@@ -219,7 +219,7 @@ def measure_others(
     store: Store,
     recipe: Recipe | str = "robust",
     *,
-    draws: int = 3,
+    draws: int = 2,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: bool = True,

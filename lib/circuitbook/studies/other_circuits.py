@@ -50,6 +50,7 @@ LARGER = 6  # times the circuit's edges: how far a circuit without them is looke
 SPREAD = 1.0  # of the logarithm of the random factors
 STRANGERS = 0.5  # circuits with a Jaccard similarity below this are called different
 FEW = 16  # prompts for other methods
+MOST_PRUNED = 100  # edges of a circuit beside which others are pruned: each edge is an evaluation
 MOST_EDGES = 500  # of a graph on which every edge is patched, and ACDC run
 
 
@@ -161,7 +162,7 @@ def find_others(
     """{"disjoint": [circuit, src, dst], "pruned": the same, method: [src, dst]}, all bool.
 
     Disjoint circuits are found on the prompts that the circuit was found on, pruned ones on half of
-    these, those of other methods on `FEW`.
+    these (none beside more than `MOST_PRUNED` edges), those of other methods on `FEW`.
     """
     pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     graph = graph_of(model)
@@ -177,9 +178,9 @@ def find_others(
     )
     disjoint = disjoint_circuits(model, pairs, given, mask, search)
     half = MetricOfCircuits(model, pairs.subset(slice(None, None, 2)))
-    pruned = pruned_circuits(
-        half, scores, int(mask.sum()), search["threshold"], draws, np.random.default_rng(seed)
-    )
+    size, rng = int(mask.sum()), np.random.default_rng(seed)
+    draws = draws if size <= MOST_PRUNED else 0
+    pruned = pruned_circuits(half, scores, size, search["threshold"], draws, rng)
     few = task.prompts(model.tokenizer, n=min(FEW, prompts), seed=seed)
     return {
         "disjoint": np.array(disjoint, bool).reshape(-1, *mask.shape),

@@ -13,9 +13,10 @@ some tasks the logit difference; here it is made of the task's own metric m, one
     "distance"   mean |m(G) - m(H)| over prompts: 0 for the model alone, as a divergence is
 
 The order decides what is left, where two edges can stand in for each other. The paper only asks
-that v comes before what v reads. The authors' code goes through the inputs of a layer from its MLP
-back, by its default through parents in the order of the model's parts, and through the heads of a
-layer from the last to the first; `acdc_order` goes from the latest parent to the earliest.
+that v comes before what v reads. The authors' code goes through parents from the last layer to the
+first, in a layer first through its MLP, then through its heads; these from the last to the first in
+its first version, from the first to the last by its later default, which they found better.
+`acdc_order` is the order of the first version.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def hypotheses_in_words(trials: Sequence[Trial]) -> str:
             f"{counted(len(table), 'circuit')} (level {LEVEL:.0%} over all of them): {worse} do "
             f"worse than the model on too many prompts, {len(rejected) - worse} do better. It is "
             f"shown, to within {EPSILON:.0%}, for {verdicts.count(Verdict.HOLDS)}. A circuit that "
-            "keeps 80 % of the metric loses nearly every prompt by a little, so this test asks for "
+            "keeps most of the metric may lose nearly every prompt by a little: this test asks for "
             "more than the search did.",
             f"**Independence** is rejected for {int(dependent.sum())}: there the scores of the "
             "model without the circuit still tell something of the whole model's, however small "

@@ -253,6 +253,7 @@ def minimality_in_words(trials: Sequence[Trial]) -> str:
     if table.empty:
         return NO_PROMPTS
     edges = int(table["edges"].sum())
+    idle = int(table["superfluous"].fillna(0).sum())
     without = table[(table["do not"] == 0) & (table["superfluous"].fillna(0) == 0)]
     return (
         f"Of {counted(edges, 'edge')} in {counted(len(table), 'circuit')}, "
@@ -260,7 +261,7 @@ def minimality_in_words(trials: Sequence[Trial]) -> str:
         "beyond doubt, in the K that shows them best**; "
         f"{table['do not'].sum() / edges:.0%} change less, and of "
         f"{table[UNSURE].sum() / edges:.0%} we can't tell. "
-        f"Against edges added at random, {int(table['superfluous'].fillna(0).sum())} are "
-        f"superfluous: it is rejected that they matter more than {QUANTILE:.0%} of those. "
+        f"Against edges added at random, {counted(idle, 'edge')} {'is' if idle == 1 else 'are'} "
+        f"superfluous: that it matters more than {QUANTILE:.0%} of those is rejected. "
         f"{len(without)} of {counted(len(table), 'circuit')} have no edge that fails either test."
     )

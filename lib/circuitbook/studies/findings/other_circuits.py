@@ -67,7 +67,7 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
             disjoint,
             f"Circuits pruned from other orders share {table['alike'].mean():.0%} of their edges "
             "with one another and with the first one (mean Jaccard). All of them pass on the "
-            "prompts they were pruned on; on held-out prompts "
+            "prompts they were pruned on, half of the first one's; on held-out prompts "
             f"{int(table['pruned pass'].sum())} of {counted(pruned, 'circuit')} still keep "
             f"{threshold:.0%}, the first one in {first} of {len(table)}.",
             f"**Two or more clearly different circuits** (Jaccard below {STRANGERS:g}) that keep "

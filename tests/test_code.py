@@ -26,12 +26,14 @@ from circuitbook.store.code import Closure, code_hash
 from circuitbook.studies import (
     abilities,
     answer_readers,
+    circuit_tests,
     circuits,
     classifying,
     errata,
     errata_of_scores,
     head_scores,
     masks,
+    other_circuits,
     self_repair,
 )
 from circuitbook.suites.integrity import tensors_hash
@@ -42,6 +44,8 @@ MEASURED: dict[str, Callable] = {
     "repetition": abilities.repetition,
     "circuits": circuits._circuit_arrays,
     "masks": masks.metric_of_masks,
+    "held-out masks": circuit_tests.metric_held_out,
+    "other circuits": other_circuits.find_others,
     "repeated": head_scores.repeated_part,
     "successor": head_scores.successor_part,
     "copying": head_scores.copying_part,
@@ -95,6 +99,11 @@ def arguments(model) -> dict[str, dict]:
         "repetition": {"n": 4},
         "circuits": settings,
         "masks": few | {"task": ioi.TASK, "masks": graph.mask[None], "options": {}},
+        "held-out masks": few | {"task": ioi.TASK, "masks": graph.mask[None]},
+        "other circuits": few
+        | {"task": ioi.TASK, "draws": 1}
+        | whole
+        | {"attribution": recipe.attribution, "search": recipe.circuit("ioi")},
         "repeated": {
             "sequences": 3,
             "length": 9,

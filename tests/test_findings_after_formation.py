@@ -16,6 +16,7 @@ from circuitbook.figures.taken_out import (
     direct_effects_of_seeds,
     repair_on_ioi_panels,
     repair_on_text_panels,
+    repair_parts_panels,
     swap_grids,
 )
 from circuitbook.model.graph import Graph
@@ -293,6 +294,53 @@ def test_the_share_repaired_on_text_is_over_all_heads_or_some():
     assert "No text was given" in heads_taken_out.text_repair_in_words([])
 
 
+def with_parts(at: Repaired, ioi: tuple, text: tuple) -> Repaired:
+    """The same with what heads, MLPs and the norm make up for, on each prompt and for each head."""
+    for name, on_ioi, on_text in zip(heads_taken_out.PARTS, ioi, text, strict=True):
+        at.ioi[name], at.text[name] = np.full(2, float(on_ioi)), np.full(4, float(on_text))
+    return at
+
+
+def test_what_is_made_up_for_is_split_by_who_does_it():
+    results = [
+        nothing_taken_out(),
+        with_parts(repaired(2, 6, 2, 3), (1.2, -0.4, 0.2), (0.1, 0.0, 0.4)),
+        with_parts(repaired(3, 6, 2, 1), (0, -0.6, -0.4), (-1, 0, 0.5)),
+    ]
+    on_ioi, on_text = (heads_taken_out.repair_parts(results, where) for where in ("ioi", "text"))
+    assert on_ioi["direct"].tolist() == [4, 4] and on_text["direct"].tolist() == [10, 10]
+    titles = list(heads_taken_out.PARTS.values())
+    assert on_ioi[titles].iloc[0].tolist() == pytest.approx([0.3, -0.1, 0.05])
+    for row, at in zip(on_ioi["all"], results[1:], strict=True):  # of what is lost directly
+        made_up = (at.ioi["after"] - at.ioi["expected"]).mean()
+        assert row == pytest.approx(made_up / 4)
+    assert on_text["all"].tolist() == pytest.approx([0.2, -0.2])
+    first = heads_taken_out.parts_in_words(on_ioi.iloc[:1], on_text.iloc[:1])
+    assert (
+        "On IOI, **25% of what is lost directly is made up for**, most of it by later heads"
+        in first
+    )
+    assert (
+        "text, **20% of what is lost directly is made up for**, most of it by the last norm"
+        in first
+    )
+    assert "(later heads +4%, later MLPs +0%, the last norm +16%)" in first
+    last = heads_taken_out.parts_in_words(on_ioi, on_text.iloc[:0])
+    assert last == (
+        "On IOI, **nothing is made up for: 25% more is lost than directly**, most of it by later "
+        "MLPs (later heads +0%, later MLPs -15%, the last norm -10%)."
+    )
+    empty = heads_taken_out.repair_parts([nothing_taken_out()], "ioi")
+    assert empty.empty and "Nothing was taken out" in heads_taken_out.parts_in_words(empty, empty)
+    fig = repair_parts_panels(on_ioi, on_text)
+    assert fig.axes[0].lines[0].get_ydata().tolist() == pytest.approx([0.3, 0])
+    assert fig.axes[1].lines[3].get_ydata().tolist() == pytest.approx([0.2, -0.2])
+    plt.close(fig)
+    fig = repair_parts_panels(on_ioi, empty)
+    assert len(fig.axes) == 1
+    plt.close(fig)
+
+
 def test_figures_of_repair_draw_numbers_and_the_strongest_reactions():
     results = [repaired(1, 6, 2, 3), repaired(2, 7, 2, 3, [[0.5, -9], [-0.7, 0]])]
     numbers, reacting = heads_taken_out.repair_on_ioi(results), heads_taken_out.reactions(results)
@@ -381,4 +429,11 @@ def test_what_is_taken_out_of_mini_xs_is_what_its_scores_name(chapter):
     assert (
         f"taking out {numbers['heads'].item()} (zero): before {at.ioi['before'].mean():.2f}" in said
     )
+    parts = heads_taken_out.repair_parts([at], "ioi").iloc[0]
+    lost = at.ioi["before"] - at.ioi["expected"]
+    assert parts["all"] == pytest.approx(
+        ((at.ioi["after"] - at.ioi["expected"]).mean() / lost.mean()), abs=1e-5
+    )
+    on_text = heads_taken_out.repair_parts([at], "text").iloc[0]
+    assert on_text["all"] == pytest.approx(heads_taken_out.repaired_share(at), abs=1e-4)
     assert isinstance(chapter.store, Store)

@@ -174,7 +174,20 @@ def test_repair_over_text_is_its_definition(tmp_path):
             z[..., part] = other
             return (z,)
 
-        with hooked([(body.layers[layer].attention.dense, True, swap)]):
+        written = {}
+        hooks = [
+            (block.mlp, False, lambda m, x, y, i=i, to=written: to.__setitem__(i, y))
+            for i, block in enumerate(body.layers)
+        ]
+        with hooked(hooks):
+            network(tokens)
+        before = dict(written)
+
+        def keep_last(m, x, to=written):
+            to["last"] = x[0].clone()
+
+        end = (body.final_layer_norm, True, keep_last)
+        with hooked([*hooks, end, (body.layers[layer].attention.dense, True, swap)]):
             patched = network(tokens).logits
         # a norm's bias adds the same to both runs
         most = straight(wrote).topk(int(0.2 * 24)).indices
@@ -183,6 +196,17 @@ def test_repair_over_text_is_its_definition(tmp_path):
         size = clean.abs().max()
         assert_close(got["direct"][row], direct, rounds=100, size=size)
         assert_close(got["total"][row], total, rounds=100, size=size)
+        by_mlps = sum(straight(written[i] - before[i]) for i in range(2))
+        assert_close(got["by_mlps"][row], by_mlps[most].mean(), rounds=100, size=size)
+        left = written["last"]
+        own = (left - left.mean(-1, keepdim=True)) / (
+            left.var(-1, keepdim=True, unbiased=False) + final.eps
+        ).sqrt()
+        by_norm = centred((own * final.weight) @ network.lm_head.weight.T) - straight(left)
+        assert_close(got["by_norm"][row], by_norm[most].mean(), rounds=100, size=size)
+    made_up = got["by_heads"] + got["by_mlps"] + got["by_norm"]
+    assert_close(made_up, got["direct"] - got["total"], rounds=100, size=size)
+    assert got["by_heads"][2:].abs().max() == 0 < got["by_heads"][:2].abs().min()
     # in the last layer only the norm can repair; before it, more can
     assert (got["direct"] - got["total"]).abs().min() > 1e-6
 

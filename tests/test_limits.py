@@ -7,6 +7,7 @@ from toys import toy_model, toy_pairs
 
 from circuitbook import attribute, load_suite
 from circuitbook.heads.ablation import ablate
+from circuitbook.heads.edge_patching import patch_edges
 from circuitbook.heads.path_patching import path_patch
 from circuitbook.tasks.sequences import documents, ordinary_tokens, repeated_sequences
 
@@ -25,6 +26,7 @@ def test_prompts_longer_than_the_context_are_refused_everywhere(tmp_path):
         lambda m: attribute(m, pairs, rule="midpoint", points=1),
         lambda m: path_patch(m, pairs, ["a0.h0"], ["logits"]),
         lambda m: ablate(m, pairs, [(0, 0)]),
+        lambda m: patch_edges(m, pairs),
         lambda m: m.logits(pairs.clean),
     ):
         call(fits)

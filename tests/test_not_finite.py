@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from circuitbook import attribute, evaluate_circuit, find_circuit, load_suite
 from circuitbook.circuits.circuit import Circuit
 from circuitbook.heads.ablation import ablate
+from circuitbook.heads.edge_patching import patch_edges
 from circuitbook.heads.path_patching import path_patch
 from circuitbook.model.graph import graph_of
 from circuitbook.recipes import get_recipe
@@ -73,6 +74,7 @@ def test_so_does_every_function_that_is_called_by_itself(broken):
         "search": lambda: find_circuit(model, pairs, scores, min_metric=1.0),
         "paths": lambda: path_patch(model, pairs, ["a0.h0"], ["logits"]),
         "ablation": lambda: ablate(model, pairs, [(0, 0)]),
+        "edges": lambda: patch_edges(model, pairs),
         "heads": lambda: score_heads(model, recipe.with_prompts(4).heads),
     }
     for name, call in calls.items():

@@ -349,11 +349,39 @@ def test_ablation_and_direct_effects(toy, how):
         assert_close(got.direct_before[layer, head], direct, rounds=100, size=size)
     shift = sum(got.direct_before[h] - got.direct_after[h] for h in gone)
     assert_close(got.compensation, got.after - got.before + shift, rounds=100)
+
+    # who makes up for it: what later parts write more, taken out of the stream in the same way, and
+    # the norm's own deviation
+    kept = {}
+    hooks = [
+        (block.mlp, False, lambda m, x, y, i=i: kept.__setitem__(i, y))
+        for i, block in enumerate(parts.blocks)
+    ]
+    literal_logits(network, pairs, hooks)
+    mlps_before = {i: y[b, pairs.end] for i, y in kept.items()}
+    taken = [
+        (out, True, lambda m, x, layer=layer: without(m, x, layer))
+        for layer, out in enumerate(parts.output)
+    ]
+    ends = (parts.norm_final, True, lambda m, x: last.__setitem__(1, x[0].clone()))
+    literal_logits(network, pairs, [*hooks, *taken, ends])
+    left = last[1][b, pairs.end]
+    for i, y in kept.items():
+        more = difference(stream + y[b, pairs.end] - mlps_before[i]) - difference(stream)
+        assert_close(got.by_mlps[i], more, rounds=100, size=size)
+    own = centred(left, norm) / deviation(left, norm) * weight_of(norm) + bias_of(norm)
+    own = pairs.measures(own @ network.lm_head.weight.T)["logit_difference"]
+    assert_close(got.by_norm, own - difference(left), rounds=100, size=size)
+    parts_of_it = got.by_heads + got.by_mlps.sum(0) + got.by_norm
+    assert_close(parts_of_it, got.compensation, rounds=100, size=size)
+    for part in (got.by_heads, got.by_mlps, got.by_norm):
+        assert part.abs().max() > 1e-3
     if how == "zero":
         assert float(got.direct_after[1, 0].abs().max()) == 0
     nobody = ablate(model, pairs, [], how)
     assert_close(nobody.after, nobody.before, rounds=100)
-    assert_close(nobody.compensation, 0.0, rounds=100, size=nobody.before.abs().max())
+    for nothing in (nobody.compensation, nobody.by_heads, nobody.by_mlps, nobody.by_norm):
+        assert_close(nothing, 0.0, rounds=100, size=nobody.before.abs().max())
     with pytest.raises(ValueError, match="cannot ablate by 'mean'"):
         ablate(model, pairs, gone, "mean")
 

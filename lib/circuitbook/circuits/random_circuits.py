@@ -61,3 +61,56 @@ def rewired_circuit(mask: Mask, graph: Graph, rng: np.random.Generator, swaps: i
 def shuffled_heads(mask: Mask, graph: Graph, rng: np.random.Generator) -> Mask:
     """A circuit of the same shape on other heads: the heads of each layer change places."""
     return graph.relabel(mask, [rng.permutation(graph.n_heads) for _ in range(graph.n_layers)])
+
+
+def partly_replaced(mask: Mask, graph: Graph, share: float, rng: np.random.Generator) -> Mask:
+    """The circuit with this share of its edges, rounded and at least one, replaced by others.
+
+    Those that go are drawn at random, those that come from edges between nodes of the circuit where
+    there are enough, else from all that the circuit does not have. Dead edges are left in: count
+    what lives. ValueError for a share outside 0..1.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"{share} of the edges cannot be replaced: give a share from 0 to 1")
+    edges = np.argwhere(mask)
+    n = min(len(edges), max(1, round(share * len(edges)))) if share else 0
+    inside = graph.nodes_of(mask)
+    absent = graph.mask & ~mask
+    between = np.argwhere(absent & inside[:-1, None] & inside[graph.node_of][None])
+    candidates = between if len(between) >= n else np.argwhere(absent)
+    n = min(n, len(candidates))
+    replaced = mask.copy()
+    replaced[tuple(edges[rng.permutation(len(edges))[:n]].T)] = False
+    replaced[tuple(candidates[rng.permutation(len(candidates))[:n]].T)] = True
+    return replaced
+
+
+def random_path(graph: Graph, rng: np.random.Generator) -> Mask:
+    """One path from `input` to the logits, walked back from these: every next edge is drawn among
+    all into the node, whichever of its inputs they go to.
+    """
+    path = np.zeros(graph.mask.shape, bool)
+    columns = dict(graph.columns_of_nodes)
+    node = graph.n_src
+    while node:
+        into = np.asarray(columns[node])
+        dst = int(rng.choice(into))
+        src = int(rng.integers(graph.reach[dst]))
+        path[src, dst] = True
+        node = src
+    return path
+
+
+def inflated(mask: Mask, graph: Graph, rng: np.random.Generator) -> tuple[Mask, tuple[int, int]]:
+    """The circuit with a random path added, and one edge of what was added (Shi et al. 2024).
+
+    ValueError for a circuit that has every edge: nothing can be added.
+    """
+    if not (graph.mask & ~mask).any():
+        raise ValueError("the circuit has all edges of its graph: no path can be added to it")
+    while True:
+        path = random_path(graph, rng)
+        added = np.argwhere(path & ~mask)
+        if len(added):
+            src, dst = added[rng.integers(len(added))]
+            return mask | path, (int(src), int(dst))

@@ -11,7 +11,7 @@ import pandas as pd
 from circuitbook.figures.panels import subplots
 from circuitbook.figures.style import CURVES, short_number, tokens_axis
 from circuitbook.heads.names import Head
-from circuitbook.studies.findings.heads_taken_out import repaired_share
+from circuitbook.studies.findings.heads_taken_out import PARTS, repaired_share
 from circuitbook.studies.formation import of_model, trajectories
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.self_repair import CARRIES, Repaired
@@ -108,6 +108,28 @@ def repair_on_text_panels(repaired: Sequence[Repaired], heads: Sequence[Head]) -
     right.set_ylabel("share repaired")
     right.legend(fontsize=8.5)
     right.set_title("Over training")
+    return fig
+
+
+def repair_parts_panels(on_ioi: pd.DataFrame, on_text: pd.DataFrame) -> plt.Figure:
+    """Who makes up for what is lost directly, over training: on IOI, and on text.
+
+    on_ioi, on_text: as from `repair_parts`; one that is empty has no panel.
+    """
+    tables = {"IOI": on_ioi, "ordinary text": on_text}
+    tables = {title: table for title, table in tables.items() if len(table)}
+    fig, axes = subplots(1, len(tables), figsize=(8.4, 3.3), squeeze=False)
+    looks = dict(zip(PARTS.values(), ("o", "s", "^"), strict=True))
+    for ax, (title, table) in zip(axes[0], tables.items(), strict=True):
+        tokens = table["tokens_seen"]
+        for i, (part, marker) in enumerate(looks.items()):
+            ax.plot(tokens, table[part], marker=marker, color=CURVES[i], label=part)
+        ax.plot(tokens, table["all"], color=CURVES[4], linestyle="--", label="all of them")
+        ax.axhline(0, color="#888888", linewidth=0.8)
+        tokens_axis(ax, tokens)
+        ax.set_title(title)
+    axes[0, 0].set_ylabel("made up for\n(share of what is lost directly)")
+    axes[0, -1].legend(fontsize=8.5)
     return fig
 
 

@@ -19,10 +19,11 @@ from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Edit, Network, Run, last_stream, run
+from circuitbook.model.network import Edit, Network, Run, run
 from circuitbook.tasks.base import PromptPairs
 
 HOW = ("zero", "resample")
+OVER_TEXT = ("direct", "total", "by_heads", "by_mlps", "by_norm")
 
 
 # ------------------------------------------------------------------ on IOI
@@ -41,6 +42,11 @@ class Ablated:
     """Each head's direct effect on the logit difference,"""
     direct_after: Float[Tensor, "layer head n"]
     """and the same in the ablated run; of the taken heads: what is left."""
+    by_mlps: Float[Tensor, "layer n"]
+    """How much more each MLP writes straight to the logit difference than before,"""
+    by_norm: Float[Tensor, " n"]
+    """and what the last norm adds: the ablated stream over its own deviation, less the same over
+    the deviation that it had before."""
 
     @property
     def expected(self) -> Float[Tensor, " n"]:
@@ -55,8 +61,20 @@ class Ablated:
 
     @property
     def compensation(self) -> Float[Tensor, " n"]:
-        """after - expected: what the rest makes up for; negative where it loses more."""
+        """after - expected: what the rest makes up for; negative where it loses more.
+
+        It is the sum of `by_heads`, `by_mlps` over layers, and `by_norm`.
+        """
         return self.after - self.expected
+
+    @property
+    def by_heads(self) -> Float[Tensor, " n"]:
+        """How much more the heads that were left write straight to the logit difference."""
+        more = self.direct_after - self.direct_before
+        left = torch.ones(more.shape[:2])
+        for head in self.heads:
+            left[head] = 0
+        return (more * left[..., None]).sum((0, 1))
 
 
 @torch.no_grad()
@@ -95,6 +113,12 @@ def ablate(
 
     ablated = list(run(network, network.embed(both[:, :1]), edit=take_out))
     before, after = (_logit_difference(network, pairs, done, end) for done in (runs, ablated))
+    left = at_end(ablated[-1].out, end)[:, 0]
+    rescaled = network.norm_final.standardise(left, sums_dtype(model.dtype))[1] - scale
+    mlps = [
+        at_end(done.mlp_out - clean.mlp_out[:, :1], end)[:, 0]
+        for done, clean in zip(ablated, runs, strict=True)
+    ]
     refuse_not_finite(model, pairs, torch.stack([before, after]), "when heads are taken out")
     return Ablated(
         heads=tuple(heads),
@@ -102,6 +126,8 @@ def ablate(
         after=after,
         direct_before=_direct_effects(network, runs, end, scale, direction),
         direct_after=_direct_effects(network, ablated, end, scale, direction),
+        by_mlps=(torch.stack(mlps).to(direction) * scale * direction).sum(-1).cpu(),
+        by_norm=(left.to(direction) * rescaled * direction).sum(-1).cpu(),
     )
 
 
@@ -146,18 +172,24 @@ def repair_over_text(
     tokens: as `tasks.sequences.documents` gives them. A token's logit is taken less the mean over
     the vocabulary. Of each head, over the `share` of tokens that its direct effect raises most:
     {"direct"}: what they lose straight, with the last norm's deviation held; {"total"}: what they
-    lose in all. total < direct: later parts make up for it. (McGrath et al. 2023; the appendix of
-    Tigges et al. 2024.)
+    lose in all. total < direct: later parts make up for it. direct - total is the sum of "by_heads"
+    and "by_mlps", how much more later heads and MLPs write with that deviation held, and "by_norm",
+    what the deviation's own change adds. (McGrath et al. 2023; the appendix of Tigges et al. 2024.)
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
     tokens = tokens.to(model.device)
-    streams, zs = [], []
+    streams, zs, written = [], [], []
     for done in run(network, network.embed(tokens)[:, None]):
         streams.append(done.x)
         zs.append(done.z)
+        written.append((done.out - done.x - done.mlp_out, done.mlp_out))
     unembed = folded_unembedding(network, dtype)
     right = (unembed - unembed.mean(0))[tokens[:, 1:]]  # [document, pos, d_model]
     scale = network.norm_final.standardise(done.out[:, 0, :-1], dtype)[1]
+
+    def along(stream: Float[Tensor, "document 1 pos d_model"]) -> Float[Tensor, "document pos"]:
+        """What it adds to the logit of the token that follows, with the clean deviation."""
+        return (stream[:, 0, :-1].to(dtype) * scale * right).sum(-1)
 
     def logit(stream: Float[Tensor, "document 1 pos d_model"]) -> Float[Tensor, "document pos"]:
         """Of the token that follows."""
@@ -165,20 +197,28 @@ def repair_over_text(
         return (standard * right).sum(-1)
 
     clean = logit(done.out)
-    direct, total = [], []
+    before = [(along(heads), along(mlp)) for heads, mlp in written]
+    means: dict[str, list[Tensor]] = {name: [] for name in OVER_TEXT}
     for i, layer in enumerate(network.layers):
         for head in range(layer.w_out.shape[0]):
             z = zs[i][:, :, :, head]
             other = z.roll(1, 0)
-            written = (z[:, 0, :-1] @ layer.w_out[head]).to(dtype)
+            of_own = (z[:, 0, :-1] @ layer.w_out[head]).to(dtype)
             of_other = (other[:, 0, :-1] @ layer.w_out[head]).to(dtype)
-            own = (written * scale * right).sum(-1).flatten()
+            own = (of_own * scale * right).sum(-1).flatten()
             most = own.topk(max(1, int(share * own.numel()))).indices
-            lost = ((written - of_other) * scale * right).sum(-1)
-            direct.append(lost.flatten()[most].mean())
-            patched = last_stream(network, streams[i], _write_instead(i, head, other), first=i)
-            total.append((clean - logit(patched)).flatten()[most].mean())
-    return {"direct": torch.stack(direct).cpu(), "total": torch.stack(total).cpu()}
+            lost = ((of_own - of_other) * scale * right).sum(-1)
+            by_heads, by_mlps = torch.zeros_like(clean), torch.zeros_like(clean)
+            edit = _write_instead(i, head, other)
+            for at, now in enumerate(run(network, streams[i], edit=edit, first=i), i):
+                by_mlps += along(now.mlp_out) - before[at][1]
+                if at > i:  # in the head's own layer no other head reads it
+                    by_heads += along(now.out - now.x - now.mlp_out) - before[at][0]
+            after = logit(now.out)
+            parts = (lost, clean - after, by_heads, by_mlps, after - along(now.out))
+            for name, part in zip(OVER_TEXT, parts, strict=True):
+                means[name].append(part.flatten()[most].mean())
+    return {name: torch.stack(values).cpu() for name, values in means.items()}
 
 
 def _write_instead(layer: int, head: int, value: Float[Tensor, "document 1 pos d_head"]) -> Edit:

@@ -34,10 +34,12 @@ class Repaired:
     step: int
     tokens_seen: int
     carriers: list[Head]
-    ioi: dict[
-        str, np.ndarray
-    ]  # of `Ablated`: before, after, expected [n], direct_before, _after [L, H, n]
-    text: dict[str, np.ndarray]  # of `repair_over_text`: direct, total [L * H]
+    ioi: dict[str, np.ndarray]
+    """Of `Ablated`: before, after, expected [n], direct_before, direct_after [L, H, n]; by_heads,
+    by_mlps and by_norm [n], which add up to after - expected."""
+    text: dict[str, np.ndarray]
+    """Of `repair_over_text`: direct, total [L * H]; by_heads, by_mlps and by_norm [L * H], which
+    add up to direct - total."""
 
 
 def carriers_of(scores: HeadScores) -> list[Head]:
@@ -72,6 +74,9 @@ def repair_arrays(
             "expected": done.expected,
             "direct_before": done.direct_before,
             "direct_after": done.direct_after,
+            "by_heads": done.by_heads,
+            "by_mlps": done.by_mlps.sum(0),
+            "by_norm": done.by_norm,
         }
         arrays |= {f"ioi.{name}": values.float().numpy() for name, values in kept.items()}
     tokens = documents(model, texts, length, text, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -149,6 +150,54 @@ def text_repair_in_words(repaired: Sequence[Repaired]) -> str:
         f"{in_markdown(at.model)} ({meaning}); {below} of {len(at.text['total'])} heads lie below "
         "the diagonal."
     )
+
+
+# ---- who makes up for it
+
+PARTS = {"by_heads": "later heads", "by_mlps": "later MLPs", "by_norm": "the last norm"}
+
+
+def repair_parts(repaired: Sequence[Repaired], where: Literal["ioi", "text"]) -> pd.DataFrame:
+    """What each part makes up for, as a share of what is lost directly: a row per checkpoint.
+
+    Columns: model, tokens_seen, direct (logits lost directly; the mean over prompts, or summed over
+    heads), later heads, later MLPs, the last norm, and all, their sum. Negative where a part makes
+    it worse. On IOI direct is before - expected, and all is after - expected over that. Checkpoints
+    without anything to take out are left out.
+    """
+    rows = []
+    for at in repaired:
+        arrays = at.ioi if where == "ioi" else at.text
+        if not arrays:
+            continue
+        if where == "ioi":
+            direct = float((arrays["before"] - arrays["expected"]).mean())
+            parts = {title: float(arrays[name].mean()) for name, title in PARTS.items()}
+        else:
+            direct = float(arrays["direct"].sum())
+            parts = {title: float(arrays[name].sum()) for name, title in PARTS.items()}
+        shares = {title: part / direct if direct else np.nan for title, part in parts.items()}
+        row = {"model": at.model, "tokens_seen": at.tokens_seen, "direct": direct}
+        rows.append(row | shares | {"all": sum(shares.values())})
+    return pd.DataFrame(rows, columns=["model", "tokens_seen", "direct", *PARTS.values(), "all"])
+
+
+def parts_in_words(on_ioi: pd.DataFrame, on_text: pd.DataFrame) -> str:
+    """Who makes up for it, or loses more, at the last checkpoint; tables from `repair_parts`."""
+    told = []
+    for where, table in {"IOI": on_ioi, "ordinary text": on_text}.items():
+        if table.empty:
+            continue
+        end = table.iloc[-1]
+        parts = ", ".join(f"{title} {end[title]:+.0%}" for title in PARTS.values())
+        sign = 1 if end["all"] > 0 else -1
+        largest = max(PARTS.values(), key=lambda title: sign * end[title])
+        if end["all"] > 0:
+            what = f"{end['all']:.0%} of what is lost directly is made up for"
+        else:
+            what = f"nothing is made up for: {-end['all']:.0%} more is lost than directly"
+        told.append(f"On {where}, **{what}**, most of it by {largest} ({parts}).")
+    return " ".join(told) or "Nothing was taken out, so that nothing is made up for."
 
 
 # ---- seeds

@@ -182,7 +182,11 @@ def test_noise_around_the_bar_is_no_job_lost():
     found = heads_change(evidence(heads=heads, main=("m",)))
     assert found.verdict is Verdict.OPEN
     first, second = _halves(5, draws=50)
-    assert (first * second == 0).all() and np.allclose(first.sum(1), 1) and np.allclose(second.sum(1), 1)
+    assert (
+        (first * second == 0).all()
+        and np.allclose(first.sum(1), 1)
+        and np.allclose(second.sum(1), 1)
+    )
 
 
 def test_a_stage_that_a_size_does_not_have_explains_nothing():
@@ -206,7 +210,9 @@ def test_suppression_that_some_sizes_lack_does_not_hold_of_all():
     lacks = classes_of("size2", 1, {}, direct=even(0, -0.3, 0, 0))
     found = suppression_helps(evidence(head_classes=[helps, lacks], main=SIZES[:2]))
     assert found.verdict is Verdict.OPEN and "no such head" in found.measured
-    assert suppression_helps(evidence(head_classes=[helps], main=SIZES[:1])).verdict is Verdict.HOLDS
+    assert (
+        suppression_helps(evidence(head_classes=[helps], main=SIZES[:1])).verdict is Verdict.HOLDS
+    )
 
 
 def test_every_step_of_the_algorithm_needs_a_head():
@@ -280,9 +286,16 @@ def test_how_many_edges_other_prompts_need():
     mask = np.zeros(graph.mask.shape, bool)
     mask.ravel()[:4] = True
     curve = pd.DataFrame({"edges": [2, 4, 6], "normalised": [0.7, 0.8, 0.9]})
-    curve = curve.assign(ratio=0.0, low=curve["normalised"] - 0.196, high=curve["normalised"] + 0.196)
+    curve = curve.assign(
+        ratio=0.0, low=curve["normalised"] - 0.196, high=curve["normalised"] + 0.196
+    )
     found = Circuit(graph, mask, curve=curve)  # the standard error is 0.1
-    assert edges_needed(found, np.array([0.0, 1.01, -0.5, -3.0])).tolist() == [4, 2, 6, graph.n_edges]
+    assert edges_needed(found, np.array([0.0, 1.01, -0.5, -3.0])).tolist() == [
+        4,
+        2,
+        6,
+        graph.n_edges,
+    ]
     assert edges_needed(dataclasses.replace(found, curve=None), np.zeros(2)).tolist() == [4, 4]
 
 
@@ -339,7 +352,9 @@ def test_a_report_answers_every_claim(measured):
     assert (found["measured"] + found["interval"]).str.len().gt(5).all()
     assert found["chapter"].str.startswith("/notebooks/").all()
     pythia = found[found["about_pythia"]]
-    assert len(pythia) == 8 and set(pythia["verdict"]) == {"can't tell"} and not pythia["asked"].any()
+    assert (
+        len(pythia) == 8 and set(pythia["verdict"]) == {"can't tell"} and not pythia["asked"].any()
+    )
     summary = transfer_summary(measured.transfers, measured.seeds)
     row = summary.set_index(["task", "what", "where"]).loc["ioi", "circuit", "same run"]
     assert f"{row['mean']:.0%} on average" in found.loc["circuit moves", "measured"]

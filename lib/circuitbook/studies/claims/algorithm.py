@@ -203,12 +203,12 @@ def moved(what: str, where: str) -> Test:
         low = _quantile(np.broadcast_to(way_up, weights.shape), weights, 1 - NEARLY_ALL)
         ones = np.ones(len(pairs))
         mean = Estimate(float(kept.mean() / own.mean()), means[np.isfinite(means)])
-        lowest = Estimate(
-            float(_quantile(way_up, ones, 1 - NEARLY_ALL)), low[np.isfinite(low)]
-        )
+        lowest = Estimate(float(_quantile(way_up, ones, 1 - NEARLY_ALL)), low[np.isfinite(low)])
         parts = (
             Part("mean, of the target's own", mean, SAME, write=percent),
-            Part("way up from shuffled heads, lowest tenth of pairs", lowest, HALFWAY, write=percent),
+            Part(
+                "way up from shuffled heads, lowest tenth of pairs", lowest, HALFWAY, write=percent
+            ),
         )
         measured = (
             f"keeps {kept.mean():.0%} on average, {kept.min():.0%} at worst ({len(pairs)} pairs); "

@@ -154,7 +154,7 @@ def head_46(answer: str) -> Evidence:
 def classes_of(
     model: str, step: int, members: dict[str, Sequence[int]], **effects: np.ndarray
 ) -> HeadClasses:
-    """Four heads; effects: {stage: [head, prompt]}. Clean 3, corrupted 1, so 3 + 2e has effect e."""
+    """Four heads; effects: {stage: [head, prompt]}. Clean 3, corrupted 1: 3 + 2e has effect e."""
     return HeadClasses(
         model=model,
         step=step,

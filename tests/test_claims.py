@@ -52,7 +52,9 @@ def normal(mean, deviation=1.0, draws=4000, seed=0):
 
 
 def test_a_claim_of_several_holds_where_all_do_and_fails_where_one_surely_does():
-    above, below, about = (Part(name, normal(mean), 0.0) for name, mean in zip("abc", (5, -5, 1)))
+    above, below, about = (
+        Part(name, normal(mean), 0.0) for name, mean in zip("abc", (5, -5, 1), strict=True)
+    )
     assert Answer((above, above)).verdict is Verdict.HOLDS
     assert Answer((above, about)).verdict is Verdict.OPEN
     assert Answer((above, below)).verdict is Verdict.FAILS
@@ -100,7 +102,9 @@ def test_asked_at_once_some_verdicts_no_longer_stand():
 
 
 def test_seeds_that_differ_leave_open_what_sizes_would_tell():
-    of_runs = {name: Estimate.exact(value, 500) for name, value in zip("sml", (0.0, 1.0, 1.0))}
+    of_runs = {
+        name: Estimate.exact(value, 500) for name, value in zip("sml", (0.0, 1.0, 1.0), strict=True)
+    }
     alone = over_runs(of_runs, ["s", "m", "l"], [])
     assert {name: one.value for name, one in alone.items()} == {"s": 0, "m": 1, "l": 1}
     assert all(np.ptp(one.samples) == 0 for one in alone.values())
@@ -159,7 +163,7 @@ def test_a_head_that_never_copied_and_keeps_induction_loses_no_job():
 
 
 def test_a_largest_score_is_no_decline():
-    """Scores that go up and down around a mean: the last is below the largest, and nothing fades."""
+    """Scores go up and down around a mean: the last is below the largest, and nothing fades."""
     rng = np.random.default_rng(0)
     levels = 0.7 + 0.1 * rng.standard_normal(30)
     training = [scores_of("m", i, successor=[0.0, x, 0, 0]) for i, x in enumerate(levels)]

@@ -144,7 +144,7 @@ NEEDED = {  # of the IOI algorithm: what each step is, and the classes that can 
 
 
 def heads_exist(evidence: Evidence) -> Answer:
-    """Has every size that does IOI, in the end, heads for each step of the algorithm that matter?"""
+    """Has every size, in the end, heads for each step of the algorithm, and do they matter?"""
     last = {run: evidence.of_classes(run)[-1:] for run in evidence.runs}
     parts, missing = [], []
     for step, names in NEEDED.items():
@@ -206,9 +206,7 @@ def moved(what: str, where: str) -> Test:
         lowest = Estimate(float(_quantile(way_up, ones, 1 - NEARLY_ALL)), low[np.isfinite(low)])
         parts = (
             Part("mean, of the target's own", mean, SAME, write=percent),
-            Part(
-                "way up from shuffled heads, lowest tenth of pairs", lowest, HALFWAY, write=percent
-            ),
+            Part("way up to it, lowest tenth of pairs", lowest, HALFWAY, write=percent),
         )
         measured = (
             f"keeps {kept.mean():.0%} on average, {kept.min():.0%} at worst ({len(pairs)} pairs); "

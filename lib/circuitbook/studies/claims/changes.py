@@ -53,10 +53,10 @@ def _job_lost(training: Sequence[HeadScores]) -> Estimate | None:
     for kind in BARS:
         if all(np.isfinite(at.score(kind)).all() for at in training):
             halves = _halves(training[0].items(kind))
-            scores = [
+            one, other = (
                 np.stack([at.score(kind, half).clip(0, 1) for at in training], 1) for half in halves
-            ]
-            found.append(_chosen_and_measured(*scores, BARS[kind]))
+            )
+            found.append(_chosen_and_measured(one, other, BARS[kind]))
     if not found:
         return None
     chosen, measured = (np.stack(part) for part in zip(*found, strict=True))
@@ -84,7 +84,10 @@ def _chosen_and_measured(
     after, head = np.divmod(flat, heads)
     row = np.arange(draws)
     before = np.array(
-        [one[k, : last + 1, column].argmax() for k, last, column in zip(row, after, head)]
+        [
+            one[k, : last + 1, column].argmax()
+            for k, last, column in zip(row, after, head, strict=True)
+        ]
     )
     taken, lost = other[row, before, head] - bar, bar - other[row, after + 1, head]
     return margin[row, after, head], np.minimum(taken, lost) / bar

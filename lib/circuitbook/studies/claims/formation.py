@@ -71,7 +71,7 @@ def ability(task: str) -> Test:
 
 
 def learning_speed(evidence: Evidence) -> Answer:
-    """Does the second smallest size take as many tokens as the largest, to within a factor of two?"""
+    """Does the second smallest size take as many tokens as the largest, within a factor of two?"""
     if len(evidence.main) < 3 or "ioi" not in set(evidence.answers["task"]):
         return Answer.open("needs IOI in three sizes")
     onsets = emergences(evidence.answers, "ioi", 0.5)

@@ -39,7 +39,7 @@ def grows(of_runs: Mapping[str, Estimate], evidence: Evidence) -> Answer:
 
 
 def correlated(numbers: Mapping[str, Estimate], evidence: Evidence) -> Part | None:
-    """The correlation with the models' sizes; None with fewer than four, or where nothing varies."""
+    """The correlation with the models' sizes; None with fewer than four, or if nothing varies."""
     n, x = len(numbers), np.array([evidence.sizes[size] for size in numbers], dtype=float)
     y = np.array([number.value for number in numbers.values()])
     if n < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -9,6 +9,7 @@ checkpoints.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from circuitbook.studies.claims.algorithm import SHARES, heads_exist, moved, small_circuits
 from circuitbook.studies.claims.changes import fluctuates, head_drops, heads_change
@@ -62,16 +63,16 @@ _SIZE = (
     '"circuit size correlates with model size and can fluctuate considerably over time even when '
     'the same algorithm is implemented"'
 )
-_ALIKE = {
+_ALIKE: dict[str, Any] = {
     "null": "sizes a factor of two or more apart; no two of them further by chance alone "
     "(simultaneous over all pairs)",
     "bound": "2 (ours)",
 }
-_GROWS = {
+_GROWS: dict[str, Any] = {
     "null": "no correlation; Fisher's z for so few sizes, and p not below that of all pairings",
     "bound": "above 0",
 }
-_MOVED = {
+_MOVED: dict[str, Any] = {
     "statistic": "mean faithfulness over the mean of the target's own circuit; and, in the lowest "
     "tenth of pairs, the way up to it from shuffled heads",
     "null": "less than nearly all; no better than half way from shuffled heads",
@@ -156,7 +157,7 @@ def _shares() -> list[Claim]:
         Claim(
             key=f"share {stage}",
             claim=f"{claim}, at all checkpoints",
-            words=f"{claim[0].lower()}{claim[1:]} of Pythia's IOI circuits at the checkpoints shown",
+            words=f"{claim[0].lower()}{claim[1:]}, in Pythia's IOI circuits at all times shown",
             source=f"section 4.2, Figure 4 {panel}",
             statistic="share of the stage's absolute effects, of every run and checkpoint from the "
             "first that has the stage; 0 in a run without it",

@@ -41,32 +41,30 @@ def test_the_summary_counts_before_and_after_the_correction():
 
 def test_the_table_has_marks_and_links():
     table = findings.claims_table(CLAIMS)
-    measured = "measured, with its 95 % interval"
+    measured = "measured [95 %]"
     assert list(table) == [
-        *("claim", "statistic", "bound", measured, "here", "asked with all others", "tested in")
+        *("claim", "statistic", measured, "bound", "here", "asked with all", "tested in")
     ]
     assert table.loc[1].tolist() == [
-        *("second", "a ratio", "2", "Pythia's tokens", "? can't tell", ""),
+        *("second", "a ratio", "Pythia's tokens", "2", "? can't tell", ""),
         '<a href="after-formation.html">after formation</a>',
     ]
-    assert table[measured][0] == "1.2 [1.1, 1.3]. but 3"
-    assert table["asked with all others"][3] == "? can't tell"
+    assert table[measured][0] == "1.2 [1.1, 1.3]"
+    assert table["asked with all"][3] == "? can't tell"
     words = findings.words_table(CLAIMS)
-    assert words.loc[0].tolist() == ["first", "they say", "Figure 1", "no ratio"]
+    assert words.loc[0].tolist() == ["first", "they say (Figure 1)", "no ratio", "but 3"]
+    assert words.loc[1, "measured besides"] == ""  # it stands in the first table
 
 
-def test_another_model_has_a_column_of_its_own():
+def test_another_model_has_a_table_of_its_own():
     real = CLAIMS.assign(
-        measured=["", NEEDS_CHECKPOINTS, NEEDS_CHECKPOINTS, ""], interval=["71 %", "", "", "3"]
+        measured=["so", NEEDS_CHECKPOINTS, NEEDS_CHECKPOINTS, ""], interval=["71 %", "", "", "3"]
     )
     real["verdict"] = ["does not hold", "can't tell", "can't tell", "holds"]
-    table = findings.claims_table(CLAIMS, real, "another")
-    assert list(table)[-2:] == ["another", "tested in"]
-    assert table["another"].tolist() == [
-        "✗ does not hold: 71 %",
-        NEEDS_CHECKPOINTS,
-        NEEDS_CHECKPOINTS,
-        "✓ holds: 3",
+    table = findings.real_table(real)
+    assert table.to_numpy().tolist() == [
+        ["first", "71 %. so", "2", "✗ does not hold"],
+        ["fourth", "3", "2", "✓ holds"],
     ]
     assert findings.real_summary(real, "another") == (
         "One checkpoint of another can answer 2 of these claims: "

@@ -47,40 +47,47 @@ def as_html(markdown: str) -> str:
     return "<p>" + re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold) + "</p>"
 
 
-def claims_table(
-    claims: pd.DataFrame, real: pd.DataFrame | None = None, name: str = ""
-) -> pd.DataFrame:
-    """The claims as the report shows them: verdicts with a mark, chapters as links in HTML.
-
-    real: the same claims asked of another model, called `name`: a column of its own.
-    """
-    table = pd.DataFrame(
+def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims as the report shows them: verdicts with a mark, chapters as links in HTML."""
+    return pd.DataFrame(
         {
             "claim": claims["claim"],
             "statistic": claims["statistic"],
+            "measured [95 %]": claims["interval"].where(claims["asked"], claims["measured"]),
             "bound": claims["bound"],
-            "measured, with its 95 % interval": _both(claims["interval"], claims["measured"]),
             "here": claims["verdict"].map(MARKS),
-            "asked with all others": claims["corrected"].map(MARKS).where(claims["asked"], ""),
+            "asked with all": claims["corrected"].map(MARKS).where(claims["asked"], ""),
+            "tested in": claims["chapter"].map(_link),
         }
     )
-    if real is not None:
-        answered = real["measured"] != NEEDS_CHECKPOINTS
-        answers = real["verdict"].map(MARKS) + ": " + _both(real["interval"], real["measured"])
-        table[name] = answers.where(answered, NEEDS_CHECKPOINTS)
-    return table.assign(**{"tested in": claims["chapter"].map(_link)})
-
-
-def _both(intervals: pd.Series, measured: pd.Series) -> pd.Series:
-    """The numbers, and in a second sentence what is said besides."""
-    gap = (intervals.ne("") & measured.ne("")).map({True: ". ", False: ""})
-    return intervals + gap + measured
 
 
 def words_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """Each claim in the paper's words, and what must be excluded before we say that it holds."""
-    names = {"claim": "claim", "words": "the paper", "source": "where", "null": "to be excluded"}
-    return claims[list(names)].rename(columns=names)
+    """Each claim in the paper's words, what must be excluded before we say that it holds, and what
+    was measured besides.
+    """
+    return pd.DataFrame(
+        {
+            "claim": claims["claim"],
+            "the paper": claims["words"] + " (" + claims["source"] + ")",
+            "to be excluded": claims["null"],
+            "measured besides": claims["measured"].where(claims["asked"], ""),
+        }
+    )
+
+
+def real_table(real: pd.DataFrame) -> pd.DataFrame:
+    """The claims that a single checkpoint of another model can answer, with its answers."""
+    asked = real[real["measured"] != NEEDS_CHECKPOINTS]
+    gap = (asked["interval"].ne("") & asked["measured"].ne("")).map({True: ". ", False: ""})
+    return pd.DataFrame(
+        {
+            "claim": asked["claim"],
+            "measured [95 %]": asked["interval"] + gap + asked["measured"],
+            "bound": asked["bound"],
+            "verdict": asked["verdict"].map(MARKS),
+        }
+    )
 
 
 def real_summary(real: pd.DataFrame | None, name: str) -> str:

@@ -109,7 +109,7 @@ def _components() -> list[Claim]:
             words=_EMERGE,
             source="abstract; section 3.2, Figure 2",
             statistic="tokens to half of the largest score, slowest over quickest size, without "
-            "the smallest; a size without such heads is later than its last checkpoint",
+            "the smallest",
             chapter="components",
             test=component(kind),
             **_ALIKE,

@@ -152,7 +152,7 @@ def test_nan_names_the_checkpoint(stories):
 
 def curves(rises, noise=0.3, prompts=80):
     """Answers of made-up models that rise to 4 at the given tokens."""
-    tokens = 2.0 ** np.arange(0, 15)
+    tokens = 2.0 ** np.arange(0, 15, 0.25)
     rng = np.random.default_rng(0)
     rows = []
     for name, rise in rises.items():

@@ -379,6 +379,8 @@ def test_tokens_of_a_step_are_a_number(make, value):
         ('{"models": ["other"]}', "names other"),
         ('{"prepend_bos": "no"}', "prepend_bos is 'no'"),
         ('{"description": 5}', "description is 5"),
+        ('{"notes": "slow"}', "notes is 'slow'"),
+        ('{"notes": {"run": 5}}', "notes is {"),
     ],
 )
 def test_suite_json_is_checked(make, text, words):

@@ -24,7 +24,7 @@ from circuitbook.store import Store
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.findings import after_formation, heads_taken_out, load_balancing
-from circuitbook.studies.formation import of_model, trajectories
+from circuitbook.studies.formation import balance, of_model, trajectories
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.self_repair import Repaired, measure_repair
 from circuitbook.suites.sources import Folder
@@ -144,14 +144,15 @@ def test_the_largest_losses_come_first_with_their_heirs():
 # ---- load balancing
 
 
-def test_heads_that_rise_together_or_take_turns_are_told_apart():
-    rise = [[0.3 * step] * 2 + [0, 0] for step in (1.0, 1.5, 2.0, 2.5, 3.0, 2.9)]
+def test_heads_that_jump_together_or_take_turns_are_told_apart():
+    ups = (0.5, 0.9, 0.4, 0.9, 0.5, 0.9, 0.4)
+    jump = [[x, x, 0, 0] for x in ups]
     turns = [[0.9 - x, x, 0, 0] for x in (0.0, 0.9, 0.1, 0.8, 0.2, 0.7)]
-    heads = [*over_time("rise", "induction", *rise), *over_time("turns", "induction", *turns)]
-    balanced = load_balancing.balance_table(heads, ["rise", "turns"], ["induction", "copy"])
+    heads = [*over_time("jump", "induction", *jump), *over_time("turns", "induction", *turns)]
+    balanced = load_balancing.balance_table(heads, ["jump", "turns"], ["induction", "copy"])
     assert balanced["they"].tolist() == ["move together", "balance"]
     assert balanced["balance"].tolist() == pytest.approx([2, 0], abs=1e-9)
-    assert balanced[["heads", "checkpoints"]].values.tolist() == [[2, 5], [2, 6]]
+    assert balanced[["heads", "checkpoints"]].values.tolist() == [[2, 7], [2, 6]]
     assert load_balancing.balance_in_words(balanced) == (
         "Of 2 cases: 1 where they move together, 1 where they balance."
     )
@@ -159,23 +160,46 @@ def test_heads_that_rise_together_or_take_turns_are_told_apart():
     assert load_balancing.balance_in_words(unsure) == "Of 2 cases: 2 where one can't tell."
 
 
-def test_two_checkpoints_say_nothing_of_balance():
-    heads = over_time("m", "induction", [0.5, 0.5, 0, 0], [0.6, 0.6, 0, 0])
+def test_a_trend_that_all_heads_share_is_no_moving_together():
+    """Heads that all grow with the logarithm of tokens, each with noise of its own."""
+    rng = np.random.default_rng(0)
+    tokens = 2.0 ** np.arange(12)
+    wrong = {"plain": 0, "about the trend": 0}
+    for repeat in range(40):
+        noise = 0.02 * rng.standard_normal((12, 3))
+        scores = pd.DataFrame(0.05 * np.log(tokens)[:, None] + noise, index=tokens)
+        left = load_balancing.without_shared_trend(scores)
+        assert np.abs(np.log(tokens) @ left.sum(1)) < 1e-9  # the sum has no slope any more
+        low, high = load_balancing.balance_by_chance(scores, draws=400, seed=repeat)
+        wrong["plain"] += balance(scores) > high
+        wrong["about the trend"] += not low <= balance(left) <= high
+    assert wrong["plain"] == 40 and wrong["about the trend"] <= 6
+
+
+def test_a_slow_hand_over_balances():
+    rng, tokens = np.random.default_rng(0), 2.0 ** np.arange(10)
+    way = np.arange(10) / 9
+    scores = pd.DataFrame({"a": 0.8 - 0.6 * way, "b": 0.2 + 0.6 * way}, index=tokens)
+    scores += 0.01 * rng.standard_normal((10, 2))
+    low, _ = load_balancing.balance_by_chance(scores)
+    assert balance(load_balancing.without_shared_trend(scores)) < low
+
+
+def test_three_checkpoints_say_nothing_of_balance():
+    heads = over_time("m", "induction", [0.5, 0.5, 0, 0], [0.6, 0.6, 0, 0], [0.4, 0.7, 0, 0])
     balanced = load_balancing.balance_table(heads, ["m"], ["induction"])
     assert balanced.empty
     assert "No kind has two heads" in load_balancing.balance_in_words(balanced)
 
 
-def test_chance_shuffles_the_checkpoints_of_each_head():
-    """Of the six orders of three values against three, one gives 0 and one 2."""
-    same = pd.DataFrame({"a": [0.0, 1.0, 2.0], "b": [0.0, 1.0, 2.0]})
-    assert load_balancing.balance_by_chance(same, draws=500) == pytest.approx((0, 2))
+def test_chance_shuffles_what_is_left_of_each_head():
     rng = np.random.default_rng(3)
-    many = pd.DataFrame(rng.random((12, 3)))
+    many = pd.DataFrame(rng.random((12, 3)), index=2.0 ** np.arange(12))
     low, high = load_balancing.balance_by_chance(many, draws=2000)
-    assert 0.2 < low < 1 < high < 2 and (low, high) != load_balancing.balance_by_chance(
-        many, draws=2000, seed=1
-    )
+    assert 0.2 < low < 1 < high < 2.2
+    assert (low, high) != load_balancing.balance_by_chance(many, draws=2000, seed=1)
+    line = pd.DataFrame({"a": np.arange(5.0), "b": np.arange(5.0)}, index=np.exp(np.arange(5.0)))
+    assert load_balancing.balance_by_chance(line, draws=50) == (0, 0)  # nothing is left of it
 
 
 # ---- swaps

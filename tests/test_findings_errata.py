@@ -21,6 +21,8 @@ def test_the_table_numbers_what_was_measured():
     table = trap_table([Trap("a", "b", "c"), None, Trap("d", "e", "f")])
     assert table["#"].tolist() == [1, 2] and table["trap"].tolist() == ["a", "d"]
     assert table.iloc[1]["effect, as measured here"] == "e" and table.iloc[1]["touches"] == "f"
+    assert table["it is a"].tolist() == ["slip", "slip"]
+    assert trap_table([Trap("a", "b", "c", errata.CHOICE)])["it is a"].tolist() == ["choice"]
 
 
 # ---- the scripts of the figures
@@ -98,10 +100,25 @@ def test_scores_as_published_are_compared_with_those_of_the_same_checkpoint():
     assert errata.attention_by_prompt(theirs, ours).effect.startswith(
         "difference from the true attention 0.35 on average, 0.50 at most; correlation over heads "
     )
-    effect = errata.successor_slips(theirs, ours).effect
-    expected = np.corrcoef([0.1, 0.3, 0.1, 0.4], [0.2, 0.6, 0.9, 0.1])[0, 1]
-    assert f"scores correlate {expected:.2f} with ours" in effect
-    assert "the strongest head is the same in 1 of 2 models" in effect
+
+
+def test_successors_slips_and_choices_are_told_apart():
+    ways = pd.DataFrame(
+        {
+            "model": ["a", "a", "b", "b"],
+            "ours": [0.9, 0.1, 0.2, 0.6],
+            "no norms": [0.4, 0.1, 0.5, 0.2],
+            "strict": [0.4, 0.1, 0.5, 0.2],
+            "ties": [0.4, 0.5, 0.5, 0.2],
+        }
+    )
+    slip, choice = errata.tied_successors(ways), errata.successors_without_norms(ways)
+    assert (slip.kind, choice.kind) == ("slip", "choice")
+    assert "by 0.100 on average, by 0.40 at most" in slip.effect
+    assert "with and without them in 1 of 2 models" in slip.effect
+    expected = np.corrcoef(ways["no norms"], ways["ours"])[0, 1]
+    assert f"correlate {expected:.2f} with" in choice.effect
+    assert "are 0.30 off on average; the strongest head is the same in 1 of 2" in choice.effect
 
 
 def test_the_spread_of_draws_is_that_of_the_model_where_it_is_largest():
@@ -158,14 +175,37 @@ def test_a_narrow_dtype_and_a_short_batch():
     rough = pd.DataFrame(
         {"correlation": [0.99, 0.95], "largest": [0.01, 0.03], "edges": [1.0, 0.9]}
     ).assign(task=["ioi", "sva"], model=["a", "b"])
-    effect = errata_of_circuits.narrow_dtype(rough).effect
-    assert "at least 0.95000" in effect and "up to 3.0% of the largest" in effect
-    assert effect.endswith("share 95% of their edges on average, 90% at worst (SVA, b)")
+    trap = errata_of_circuits.narrow_model(rough)
+    assert "at least 0.95000" in trap.effect and "up to 3.0% of the largest" in trap.effect
+    assert (
+        trap.effect.endswith(
+            "95% of the edges of a circuit of the same size shared on average, "
+            "90% at worst (SVA, b)"
+        )
+        and trap.kind == "choice"
+    )
     batch = pd.DataFrame({"weight": [5.3, 5.3], "edges": [1.0, 0.5]})
     effect = errata_of_circuits.short_batch(batch).effect
     assert "weighs 5.3 times" in effect and "share 75%" in effect and "50% at worst" in effect
-    assert errata_of_circuits.narrow_dtype(rough[:0]) is None
+    assert errata_of_circuits.narrow_model(rough[:0]) is None
     assert errata_of_circuits.short_batch(batch[:0]) is None
+
+
+def test_adding_up_in_bfloat16_stands_beside_adding_up_in_float32():
+    summed = pd.DataFrame(
+        {
+            "sums": ["in float32", "in bfloat16"] * 2,
+            "correlation": [1.0, 0.99, 1.0, 0.97],
+            "largest": [0.001, 0.02, 0.003, 0.05],
+            "edges": [1.0, 0.8, 1.0, 0.6],
+            "model": ["a", "a", "b", "b"],
+        }
+    )
+    first, second = errata_of_circuits.narrow_dtype(summed).effect.split(". The same added up in ")
+    assert "at least 0.97000, a score off by up to 5.0%" in first
+    assert "70% of the edges" in first and first.endswith("60% at worst (b)")
+    assert "float32: correlation with float32 at least 1.00000" in second and "0.3%" in second
+    assert errata_of_circuits.narrow_dtype(summed[:0]) is None
 
 
 # ---- classes of heads

@@ -24,7 +24,7 @@ def pairs_of(rows):
     """A table as `turnover` makes it: (model, task, tokens_before, tokens_seen, edges) each."""
     columns = ["model", "task", "tokens_before", "tokens_seen", "edges"]
     table = pd.DataFrame(rows, columns=columns)
-    bounds = {"edges_ceiling": 0.9, "edges_floor": 0.1, "edges_degree": 0.2}
+    bounds = {"edges_ceiling": 0.9, "edges_floor": 0.1, "edges_heads": 0.15, "edges_degree": 0.2}
     bounds["normalised_jaccard"] = 0.5
     return table.assign(nodes=table["edges"] + 0.1, weighted=table["edges"] - 0.1, **bounds)
 
@@ -86,7 +86,10 @@ def test_the_answer():
     text = words.answer("toy", NEAR, GROWTH, models=3)
     assert "suite toy" in text and "over the 3 sizes" in text
     assert "shares 50% of the edges with the checkpoint before, of 90% " in text
-    assert "and 10% that random circuits share. 0 of 2 size correlations are" in text
+    assert (
+        "of 90% that other prompts leave. Random circuits share 10% with as many edges, 15% with "
+        "shuffled heads, 20% with the same degrees. 0 of 2 size correlations are"
+    ) in text
     assert text.endswith("; with 3 sizes none can be, since the smallest p there is is 0.33.")
     assert words.answer("toy", NONE, GROWTH, 3).endswith("so there is nothing to compare.")
 
@@ -102,12 +105,12 @@ def test_what_could_be_beyond_chance_depends_on_the_number_of_models():
 def test_the_table_of_answers():
     table = words.answer_table(NEAR, APART, GROWTH, SIZES, TASKS, ratio=2.0)
     ioi, sva, greater_than = table.to_dict("records")
-    assert list(ioi.values())[:5] == ["IOI", "0.45", "0.25", "0.90", "0.10"]
+    assert list(ioi.values())[:7] == ["IOI", "0.45", "0.25", "0.90", "0.10", "0.15", "0.20"]
     assert ioi["is it steadier in larger models?"] == "r = 0.94, p = 0.33 (n = 3)"  # 0.3, 0.4, 0.8
     assert ioi["is the circuit larger in larger models?"].startswith("r = 0.94")  # 3, 4, 8
     assert sva["2 times the tokens"] == "" and sva["the checkpoint before"] == "0.70"
     assert sva["is it steadier in larger models?"] == "too few models"
-    assert list(greater_than.values())[1:] == ["", "", "", "", "too few models", ""]
+    assert list(greater_than.values())[1:] == [*[""] * 6, "too few models", ""]
 
 
 def test_mean_similarities_of_nodes_edges_and_scores():
@@ -124,10 +127,11 @@ def test_where_the_similarity_lies_between_its_bounds():
     text = words.between_floor_and_ceiling(NEAR, draws, TASKS)
     assert "on average: IOI 50%, SVA 50%. As a check" in text
     assert "0.70 of the edges are the same (resampling predicts 0.80)" in text
-    assert text.endswith("the size differs by 25% on average.")  # by a half, and not at all
-    tight = NEAR.assign(edges_degree=0.66)
-    assert "Circuits with the same degrees share 66%" in words.between_floor_and_ceiling(
-        tight, draws.head(0), TASKS
+    assert "the size differs by 25% on average. Over all" in text  # by a half, and not at all
+    assert text.endswith(
+        "Over all tasks, neighbours share 50%, the ceiling is 90%, and the floors are, the more of "
+        "the circuit they keep: as many edges 10% (50% of the way up); shuffled heads 15% (47% of "
+        "the way up); same degrees 20% (43% of the way up)."
     )
     nothing = words.between_floor_and_ceiling(NONE, draws.head(0), TASKS)
     assert nothing == "No model has circuits at two checkpoints, so there is nothing to compare."

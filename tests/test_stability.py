@@ -40,6 +40,7 @@ from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.seeds import COMPARED, comparisons, same_heads
 from circuitbook.studies.size import correlation, model_size, size_table
 from circuitbook.studies.turnover import (
+    FLOORS,
     by_ratio,
     checkpoint_pairs,
     ewma,
@@ -178,7 +179,9 @@ def test_turnover_by_hand():
         table["edges_ceiling"], [(1 + 0.5) / 2, (0.5 + 1) / 2]
     )  # three pairs: 1, 1/4, 1/4
     np.testing.assert_allclose(table["weighted"], [(1 / 3) / (1 / 2 + 1 / 2 + 2 / 3), 1])
-    assert ((table["edges_floor"] >= 0) & (table["edges_floor"] < 1)).all()
+    for kind in FLOORS:
+        assert ((table[f"edges_{kind}"] >= 0) & (table[f"edges_{kind}"] <= 1)).all()
+    assert (table["edges_floor"] < 1).all()
     np.testing.assert_allclose(
         table["normalised_jaccard"],
         (table["edges"] - table["edges_floor"]) / (table["edges_ceiling"] - table["edges_floor"]),
@@ -191,6 +194,14 @@ def test_turnover_by_hand():
     assert (
         to_reference(found)["reference"].tolist() == [3, 3, 3] and to_reference(found, step=9).empty
     )
+
+
+def test_the_floor_of_shuffled_heads_is_its_mean_over_all_orders():
+    """One head in the circuit, of three: two shuffled circuits are the same in a third of cases."""
+    found = [made(MORE, 1), made(MORE, 2)]  # 4 edges apart but input->m0, or the same 3
+    table = turnover(found, draws=800)
+    same, apart = 1.0, 1 / 5
+    assert table["edges_heads"][0] == pytest.approx((same + 2 * apart) / 3, abs=0.06)
 
 
 def test_two_draws_and_likeness_by_hand():
@@ -357,7 +368,7 @@ def test_pictures_of_turnover_show_what_is_there():
     table = turnover(found, draws=2)
     fig = between_bounds(table, ["ioi"], ["m", "absent"])
     assert (
-        fig.axes[0].lines[3].get_ydata().tolist() == [1 / 4, 1]
+        fig.axes[0].lines[4].get_ydata().tolist() == [1 / 4, 1]
         and fig.axes[1].texts[0].get_text() == "no two circuits"
     )
     fig = task_panels(table, "nodes", ["ioi", "sva"], ["m"], "y", top=1.05)

@@ -112,6 +112,7 @@ def test_suite_json(folder_suite, tmp_path):
     root = shutil.copytree(folder_suite, tmp_path / "run")
     (root / "notes").mkdir()
     about = {"models": ["wide"], "tokens_per_step": 2048, "description": "two sizes"}
+    about["notes"] = {"narrow": "was trained for longer"}
     (root / "suite.json").write_text(json.dumps(about))
     suite = load_suite(str(root))
     assert (
@@ -120,6 +121,7 @@ def test_suite_json(folder_suite, tmp_path):
         and suite.models == ("wide", "narrow")
     )
     assert suite.checkpoint("narrow", 10).tokens_seen == 20_480 and suite.description == "two sizes"
+    assert suite.notes == {"narrow": "was trained for longer"}
     (root / "suite.json").write_text(json.dumps({"models": ["wide", "tall"]}))
     with pytest.raises(ValueError, match="names tall"):
         load_suite(root)

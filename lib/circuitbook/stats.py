@@ -1,13 +1,16 @@
-"""Intervals and emergence points: how sure a curve is, and when it rose.
+"""Intervals, verdicts and emergence points: how sure a number is, and when a curve rose.
 
-Every resampling draws prompts, the unit that was sampled when the task was made; the same draw
-serves all checkpoints of a curve, since they were measured on the same prompts.
+Prompts were sampled when the task was made; the same draw of them serves all checkpoints of a
+curve, since they were measured on the same prompts. Checkpoints and training runs are samples too:
+`hierarchical_bootstrap`. When a curve crossed a level is known no better than between which
+checkpoints: `drawn_crossing`.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -42,6 +45,80 @@ def interval(
     low = np.quantile(samples, tail, axis=axis, method="lower")
     high = np.quantile(samples, 1 - tail, axis=axis, method="higher")
     return low, high
+
+
+# ------------------------------------------------------------------ several levels
+
+
+def mean_of_resampled(
+    samples: np.ndarray, rng: np.random.Generator, *, crossed: bool = False
+) -> np.ndarray:
+    """Bootstrap samples, [draws], of the mean over units that have samples of their own, [units,
+    draws]: units are drawn with replacement, and each brings a sample of its own.
+
+    A single unit is kept as it is: it says nothing of how units differ. crossed: all units were
+    resampled together (draw k of each is on the same prompts), so that what is drawn in draw k
+    stays in draw k.
+    """
+    n, draws = samples.shape
+    if n == 1:
+        return samples[0]
+    total = np.zeros(draws)
+    for _ in range(n):
+        column = np.arange(draws) if crossed else rng.permutation(draws)
+        total += samples[rng.integers(n, size=draws), column]
+    return total / n
+
+
+Tree = np.ndarray | Sequence  # nested sequences (of sequences ...) of arrays [units]
+
+
+def hierarchical_bootstrap(
+    tree: Tree, draws: int = 2000, seed: int = 0, *, crossed: bool = False
+) -> np.ndarray:
+    """Bootstrap samples, [draws], of the mean of means of nested units: seeds, of each the
+    checkpoints, of each the prompts.
+
+    Every level is drawn with replacement, and what is below each time anew. With n seeds, m
+    checkpoints of each and k prompts of each, the variance of the samples is
+
+        V(seed means) / n + mean V(checkpoint means) / (n m) + mean V(prompts) / (n m k),
+
+    with V the variance over the units that there are (ddof 0). A level with one unit is kept, so
+    that the interval then knows nothing of other such units. crossed: every leaf has the same units
+    (the prompts of a task), one draw of which serves all of them.
+
+    >>> hierarchical_bootstrap([[np.array([1.0, 3.0])], [np.array([5.0, 5.0])]], draws=50).shape
+    (50,)
+    """
+    rng = np.random.default_rng(seed)
+
+    def samples(part: Tree) -> np.ndarray:
+        if isinstance(part, np.ndarray):
+            if len(part) < 2:
+                return np.full(draws, part.mean())
+            prompts = seed if crossed else int(rng.integers(2**32))
+            return bootstrap_draws(len(part), draws, prompts) @ part
+        below = np.stack([samples(one) for one in part])
+        return mean_of_resampled(below, rng, crossed=crossed)
+
+    return samples(tree)
+
+
+def spread(estimates: np.ndarray, samples: np.ndarray) -> tuple[float, np.ndarray]:
+    """How far apart several numbers are: the largest less the smallest, and samples of it.
+
+    estimates: [numbers]; samples: [numbers, draws]. The spread of resampled numbers is larger than
+    theirs even where they are all the same, so its own quantiles are no interval. All pairs are at
+    once within c of their estimated difference where c is a quantile of the spread of the
+    resampling errors; so the samples, [2 draws], are the estimate less and plus that.
+
+    >>> spread(np.array([1.0, 2.0]), np.array([[1.0, 1.5], [2.0, 2.0]]))[1].tolist()
+    [1.0, 0.5, 1.0, 1.5]
+    """
+    estimate = float(np.ptp(estimates))
+    off = np.ptp(samples - np.asarray(estimates)[:, None], axis=0)
+    return estimate, np.concatenate([np.maximum(estimate - off, 0), estimate + off])
 
 
 # ------------------------------------------------------------------ verdicts
@@ -91,6 +168,38 @@ def all_of(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict.HOLDS if every == {Verdict.HOLDS} else Verdict.OPEN
 
 
+def p_above(samples: np.ndarray, bound: float) -> float:
+    """Two-sided bootstrap p of the claim that a number is above `bound`: twice the share of its
+    samples that are not. Where none of them is, what a normal distribution with their mean and
+    deviation says, if that is less than 2 / (draws + 1).
+
+    >>> p_above(np.arange(1.0, 100.0), 2.0)
+    0.06
+    """
+    beyond = int((samples <= bound).sum())
+    p = min(1.0, 2 * (1 + beyond) / (1 + len(samples)))
+    if beyond:
+        return p
+    deviation = float(np.std(samples)) if np.isfinite(samples).all() else np.inf
+    if deviation == 0:
+        return 0.0
+    return min(p, math.erfc((float(np.mean(samples)) - bound) / deviation / math.sqrt(2)))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """The p values of several claims, corrected for there being several (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")
+    steps = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(steps, 1)
+    return corrected
+
+
 # ------------------------------------------------------------------ when a curve rises
 
 
@@ -107,13 +216,34 @@ def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndar
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     level = np.broadcast_to(np.asarray(level, dtype=float), y.shape[:-1])
-    reached = y >= level[..., None]
-    first = reached.argmax(-1)
+    first = (y >= level[..., None]).argmax(-1)
     after = np.take_along_axis(y, first[..., None], -1)[..., 0]
     before = np.take_along_axis(y, np.maximum(first - 1, 0)[..., None], -1)[..., 0]
-    x1, x0 = x[first], x[np.maximum(first - 1, 0)]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = (level - before) / (after - before)
+    return _between(x, y, level, share)
+
+
+def drawn_crossing(
+    x: np.ndarray, y: np.ndarray, level: np.ndarray | float, rng: np.random.Generator
+) -> np.ndarray:
+    """`crossing`, known no better than between which two points it lies (interval censoring): drawn
+    evenly in log(x) between them, for each curve anew.
+
+    A curve that starts at or above its level crosses at x[0].
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    level = np.broadcast_to(np.asarray(level, dtype=float), y.shape[:-1])
+    return _between(x, y, level, rng.random(y.shape[:-1]))
+
+
+def _between(x: np.ndarray, y: np.ndarray, level: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """So far between the first point at which each curve reaches its level and the point before,
+    in log(x); inf where it never does."""
+    reached = y >= level[..., None]
+    first = reached.argmax(-1)
+    x1, x0 = x[first], x[np.maximum(first - 1, 0)]
+    with np.errstate(divide="ignore", invalid="ignore"):
         between = np.where(
             x0 > 0, np.exp(np.log(x0) + share * (np.log(x1) - np.log(x0))), x0 + share * (x1 - x0)
         )
@@ -123,8 +253,8 @@ def crossing(x: np.ndarray, y: np.ndarray, level: np.ndarray | float) -> np.ndar
 
 @dataclass(frozen=True, kw_only=True)
 class Emergence:
-    """When a curve reached a share of its final value: tokens seen, with a bootstrap interval over
-    prompts.
+    """When a curve reached a share of its final value: tokens seen, with an interval over prompts
+    and over where between two checkpoints it was.
 
     `tokens` is nan, and `samples` empty, where there is no ability to date: the final value's
     interval is not above the least that counts as one.
@@ -136,12 +266,24 @@ class Emergence:
     low: float  # tokens: the bootstrap interval
     high: float
     samples: np.ndarray  # [draws] tokens
+    absent_until: float = np.nan
+    """Tokens of the last checkpoint where it is beyond doubt not there by then; nan where it is
+    dated, or where we can't tell whether it is there."""
 
     @classmethod
-    def undated(cls, share: float, final: float = np.nan) -> Emergence:
+    def undated(
+        cls, share: float, final: float = np.nan, absent_until: float = np.nan
+    ) -> Emergence:
         """Where there is nothing to date."""
-        empty = np.empty(0)
-        return cls(share=share, final=final, tokens=np.nan, low=np.nan, high=np.nan, samples=empty)
+        return cls(
+            share=share,
+            final=final,
+            tokens=np.nan,
+            low=np.nan,
+            high=np.nan,
+            samples=np.empty(0),
+            absent_until=absent_until,
+        )
 
 
 def emergence(
@@ -152,17 +294,20 @@ def emergence(
     seed: int = 0,
     level: float = 0.95,
     min_value: float = 0.0,
+    gap_seed: int = 0,
 ) -> Emergence:
     """The tokens at which the mean over prompts first reaches `share` of its value at the last
     checkpoint.
 
     tokens: [checkpoints], ascending; values: [checkpoints, prompts], zero meaning "no ability".
-    Crossings are interpolated in log tokens (`crossing`). The final value is resampled together
-    with the curve. Where its interval does not lie above `min_value`, there is nothing to date.
+    The crossing is interpolated in log tokens (`crossing`); its interval draws it between the two
+    checkpoints (`drawn_crossing`), by `gap_seed`, which must be another one for each curve. The
+    final value is resampled together with the curve. Where its interval does not lie above
+    `min_value`, there is nothing to date.
     """
     values = np.asarray(values, dtype=float)
     resampled = bootstrap_draws(values.shape[1], draws, seed) @ values.T  # [draws, checkpoints]
-    return dated(tokens, values.mean(1), resampled, share, level, min_value)
+    return dated(tokens, values.mean(1), resampled, share, level, min_value, gap_seed=gap_seed)
 
 
 def dated(
@@ -174,6 +319,7 @@ def dated(
     min_value: float = 0.0,
     *,
     share_of: Literal["final", "largest"] = "final",
+    gap_seed: int = 0,
 ) -> Emergence:
     """`emergence` of any curve [checkpoints] with its bootstrap samples [draws, checkpoints].
 
@@ -182,9 +328,12 @@ def dated(
     """
     tokens = np.asarray(tokens, dtype=float)
     full, full_of_draws = _full_value(curve, share_of), _full_value(resampled, share_of)
-    if interval(full_of_draws, level)[0] <= min_value:
-        return Emergence.undated(share, float(full))
-    samples = crossing(tokens, resampled, share * full_of_draws)
+    surely, at_most = interval(full_of_draws, level)
+    if surely <= min_value:
+        absent = float(tokens[-1]) if at_most <= min_value else np.nan
+        return Emergence.undated(share, float(full), absent)
+    gaps = np.random.default_rng([gap_seed, 1])
+    samples = drawn_crossing(tokens, resampled, share * full_of_draws, gaps)
     low, high = interval(samples, level)
     return Emergence(
         share=share,
@@ -199,12 +348,3 @@ def dated(
 def _full_value(curves: np.ndarray, share_of: str) -> np.ndarray:
     """What a curve [..., checkpoints] is to reach a share of, [...]."""
     return curves[..., -1] if share_of == "final" else curves.max(-1)
-
-
-def onset_ratio(samples: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Largest over smallest: "the same number of tokens" is 1, "one takes twice as long" is 2.
-
-    >>> onset_ratio(np.array([[1e6, 2e6], [4e6, 2e6]]))
-    array([4., 1.])
-    """
-    return samples.max(axis) / samples.min(axis)

@@ -59,7 +59,7 @@ def between_bounds(
     fig.supylabel(f"Jaccard similarity of {what}", fontsize=10)
     handles = handles_in(axes.flat)
     fig.legend(
-        list(handles.values()), list(handles), loc="outside upper center", ncols=4, fontsize=8.5
+        list(handles.values()), list(handles), loc="outside upper center", ncols=3, fontsize=8.5
     )
     return fig
 
@@ -71,8 +71,9 @@ def _between(ax: Axes, part: pd.DataFrame, what: str) -> None:
     ax.fill_between(tokens, floor, ceiling, color="#cccccc", alpha=0.4, linewidth=0)
     lines = [
         (ceiling, "ceiling: other prompts", "#555555", "--", 1.0),
-        (part[f"{what}_degree"], "random, same degrees", "#d55e00", "-.", 1.0),
-        (floor, "floor: random, same size", "#d55e00", ":", 1.2),
+        (part[f"{what}_degree"], "floor: same degrees", "#d55e00", "-.", 1.0),
+        (part[f"{what}_heads"], "floor: shuffled heads", "#009e73", (0, (5, 1, 1, 1, 1, 1)), 1.0),
+        (floor, "floor: as many edges", "#d55e00", ":", 1.2),
     ]
     for values, label, colour, dashes, width in lines:
         ax.plot(tokens, values, color=colour, linestyle=dashes, linewidth=width, label=label)

@@ -7,6 +7,7 @@ about it has not been measured yet.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,10 +26,11 @@ from circuitbook.stats import (
     decide,
     emergence,
     interval,
-    onset_ratio,
+    spread,
 )
 from circuitbook.store.disk import Store
 from circuitbook.studies.measurement import Steps, at_checkpoints
+from circuitbook.studies.runs import Estimate, over_runs, runs_of
 from circuitbook.suites.suite import Suite
 from circuitbook.tasks.base import Task
 from circuitbook.tasks.registry import TASKS, get_task
@@ -172,11 +174,12 @@ def emergences(
     ability to date.
     """
     options["min_value"] = MIN_METRIC.get(task, 0.0) if value == "metric" else 0.0
-    onsets = {}
+    onsets: dict[str, Emergence] = {}
     for model, part in answers[answers["task"] == task].groupby("model", sort=False):
         table = part.pivot(index="tokens_seen", columns="prompt", values=value).sort_index()
         tokens = table.index.to_numpy()
-        onsets[model] = emergence(tokens, table.to_numpy(), share, **options)
+        gaps = zlib.crc32(f"{model} {task}".encode())
+        onsets[model] = emergence(tokens, table.to_numpy(), share, gap_seed=gaps, **options)
     return onsets
 
 
@@ -199,18 +202,68 @@ class OnsetComparison:
 
 
 def compare_onsets(
-    onsets: Mapping[str, Emergence], bound: float = 2.0, level: float = 0.95
+    onsets: Mapping[str, Emergence],
+    bound: float = 2.0,
+    level: float = 0.95,
+    *,
+    sizes: Sequence[str] | None = None,
+    seeds: Sequence[Sequence[str]] = (),
 ) -> OnsetComparison:
     """Do the models reach it after the same number of tokens, that is within a factor of `bound`?
 
     They do where the whole interval of the ratio lies below the bound, and do not where it lies
-    above; else we can't tell. The interval resamples prompts; it knows nothing of other seeds.
-    Models that never get there are left out; with fewer than two left we can't tell.
+    above; else we can't tell. The interval resamples prompts, and draws each date between its two
+    checkpoints. `sizes`: the models that are compared, default all; `seeds`: groups of runs of one
+    size among the onsets, which are resampled too (see `runs.over_runs`).
+
+    A size at which it is not there at the end is later than that: the ratio is then that much at
+    least. Where it may be there, or was not measured, in one of them, or with fewer than two dates,
+    we can't tell.
     """
-    dated = [onset for onset in onsets.values() if len(onset.samples)]
-    if len(dated) < 2:
+    names = list(onsets) if sizes is None else [name for name in sizes if name in onsets]
+    found = slowest_over_quickest(onsets, names, seeds)
+    if found is None:
         return OnsetComparison(np.nan, np.nan, np.nan, Verdict.OPEN)
-    ratio = float(onset_ratio(np.array([onset.tokens for onset in dated])))
-    samples = onset_ratio(np.stack([onset.samples for onset in dated]))
-    low, high = map(float, interval(samples, level))
-    return OnsetComparison(ratio, low, high, decide(-high, -low, -bound))
+    low, high = (float(end) for end in interval(found.samples, level))
+    return OnsetComparison(found.value, low, high, decide(-high, -low, -bound))
+
+
+def slowest_over_quickest(
+    onsets: Mapping[str, Emergence], sizes: Sequence[str], seeds: Sequence[Sequence[str]] = ()
+) -> Estimate | None:
+    """The ratio of `compare_onsets` and samples of it, or None with fewer than two dates.
+
+    Where a size has none, because it is not there at the end or is not known to be, the ratio may
+    be anything above: the upper half of the samples is infinite.
+    """
+    dates, later = dates_of_sizes(onsets, sizes, seeds)
+    if len(dates) < 2 or len(later) == len(dates):
+        return None
+    samples = np.stack([date.samples for date in dates.values()])
+    ratio, ratios = spread(np.array([date.value for date in dates.values()]), samples)
+    ratios = np.exp(ratios)
+    if later or len(dates) < len(sizes):
+        ratios[len(ratios) // 2 :] = np.inf
+    return Estimate(float(np.exp(ratio)), ratios)
+
+
+def dates_of_sizes(
+    onsets: Mapping[str, Emergence], sizes: Sequence[str], seeds: Sequence[Sequence[str]]
+) -> tuple[dict[str, Estimate], set[str]]:
+    """Natural logarithms of the tokens at which each size reached it, as far as they are known; and
+    the sizes at which it is known not to be there by the last checkpoint, whose date that is then.
+
+    A size of which a run may have it or may not, or was not measured, has no date.
+    """
+    groups = {size: [run for run in runs_of(size, seeds) if run in onsets] for size in sizes}
+    draws = min((len(onset.samples) for onset in onsets.values() if len(onset.samples)), default=1)
+    logs = {}
+    for name, onset in onsets.items():
+        if len(onset.samples):
+            tokens = np.maximum(onset.samples[:draws], 1.0)
+            logs[name] = Estimate(float(np.log(max(onset.tokens, 1.0))), np.log(tokens))
+        elif not np.isnan(onset.absent_until):
+            logs[name] = Estimate.exact(float(np.log(max(onset.absent_until, 1.0))), draws)
+    known = [size for size, runs in groups.items() if all(run in logs for run in runs)]
+    later = {size for size in known if any(not len(onsets[run].samples) for run in groups[size])}
+    return over_runs(logs, known, seeds), later

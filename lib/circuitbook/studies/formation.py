@@ -9,6 +9,7 @@ swaps and self-repair.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,8 +73,8 @@ def formation(
     largest score it will have.
 
     The strongest head is taken at each checkpoint anew, so that one head's handing over to another
-    is no late formation. The interval resamples the items of the score. Nothing is dated where the
-    largest score is not beyond doubt above `BARS`.
+    is no late formation. The interval resamples the items of the score, and draws the date between
+    its two checkpoints. Nothing is dated where the largest score is not beyond doubt above `BARS`.
     """
     training = of_model(head_scores, model)
     if not all(np.isfinite(at.score(kind)).all() for at in training):
@@ -88,6 +89,7 @@ def formation(
         share,
         min_value=BARS.get(kind, 0.0),
         share_of="largest",
+        gap_seed=zlib.crc32(f"{model} {kind}".encode()),
     )
 
 

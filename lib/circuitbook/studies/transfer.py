@@ -239,6 +239,26 @@ def _places(moved: pd.DataFrame, across: Sequence[Sequence[str]]) -> pd.Series:
     return places.mask(moved["source"] == moved["target"], same_run)
 
 
+def places_moved(
+    table: pd.DataFrame, task: str, what: str, across: Sequence[Sequence[str]] = ()
+) -> pd.DataFrame:
+    """The pairs behind a row of `transfer_summary`, for one task and what was moved: source,
+    source_step, target, target_step, where (see `WHERE`), faithfulness, own and null (at the
+    target, what was found there itself and the shuffled ones).
+    """
+    of_task = table[table["task"] == task]
+    ends = ["target", "target_step"]
+    stays = (of_task["source"] == of_task["target"]) & (
+        of_task["source_step"] == of_task["target_step"]
+    )
+    moved = of_task[~stays & (of_task["what"] == what)]
+    for name, kind in {"own": what, "null": NULLS[what]}.items():
+        found = of_task[stays & (of_task["what"] == kind)]
+        found = found[[*ends, "faithfulness"]].rename(columns={"faithfulness": name})
+        moved = moved.merge(found, on=ends, how="left")
+    return moved.assign(where=_places(moved, across)).dropna(subset=["own", "null"])
+
+
 def transfer_matrix(
     table: pd.DataFrame,
     task: str,

@@ -5,8 +5,9 @@ checkpoints, smoothed by an exponentially weighted moving average. Three things 
 
     ceiling     the similarity of circuits at one checkpoint from other prompts: more cannot be
                 expected of two checkpoints
-    floor       that of random circuits: of the same number of edges, grown as the circuit was, or
-                with the same degrees
+    floors      that of random circuits, each higher than the one before, since it keeps more of the
+                circuit: as many edges, grown as the circuit was; the circuit with the heads of
+                every layer shuffled; with its edges swapped, the degrees kept
     spacing     pairs of checkpoints at an equal ratio of tokens, since neighbours that are further
                 apart differ more
 
@@ -24,7 +25,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from circuitbook.circuits.random_circuits import random_circuit, rewired_circuit
+from circuitbook.circuits.random_circuits import (
+    random_circuit,
+    rewired_circuit,
+    shuffled_heads,
+)
 from circuitbook.circuits.similarity import jaccard, node_jaccard, weighted_jaccard
 from circuitbook.studies.circuit_tables import grouped
 from circuitbook.studies.circuits import CircuitResult
@@ -32,9 +37,15 @@ from circuitbook.studies.circuits import CircuitResult
 ALPHA = 0.5  # of the moving average (the authors')
 PAIR_COLUMNS = ["model", "task", "step", "step_before", "tokens_seen", "tokens_before"]
 BOUNDED = ("edges", "nodes")  # similarities with ceiling and floors
+# What the random circuits of a floor share with the circuits: {column: in words}. In this order.
+FLOORS = {"floor": "as many edges", "heads": "shuffled heads", "degree": "same degrees"}
 TURNOVER_COLUMNS = [
     *PAIR_COLUMNS,
-    *(what + bound for what in BOUNDED for bound in ("", "_ceiling", "_floor", "_degree")),
+    *(
+        what + bound
+        for what in BOUNDED
+        for bound in ("", "_ceiling", *(f"_{floor}" for floor in FLOORS))
+    ),
     *("weighted", "normalised_jaccard", "edges_ewma", "nodes_ewma", "weighted_ewma"),
 ]
 RATIO_COLUMNS = ["model", "task", "ratio", "edges"]
@@ -94,13 +105,13 @@ def _ceiling(result: CircuitResult) -> np.ndarray:
 
 class _Bounds:
     """Ceiling and floors of every circuit, made when first asked for: it stands in several pairs.
-    `draws`: random circuits of either kind beside each.
+    `draws`: random circuits of each kind beside each.
     """
 
     def __init__(self, draws: int, seed: int):
         self.draws, self.seed = draws, seed
         self._ceilings: dict[CircuitResult, np.ndarray] = {}
-        self._random: dict[CircuitResult, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        self._random: dict[CircuitResult, dict[str, list[np.ndarray]]] = {}
 
     def ceiling(self, before: CircuitResult, after: CircuitResult) -> np.ndarray:
         """Mean over both checkpoints of their ceilings, [2]."""
@@ -109,25 +120,34 @@ class _Bounds:
                 self._ceilings[result] = _ceiling(result)
         return (self._ceilings[before] + self._ceilings[after]) / 2
 
-    def random(self, result: CircuitResult) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """(circuits of as many edges, grown at random; circuits rewired with the same degrees)."""
+    def random(self, result: CircuitResult) -> dict[str, list[np.ndarray]]:
+        """Circuits of each kind of `FLOORS`."""
         if result not in self._random:
             place = (result.model, result.task, result.step)
             rng = np.random.default_rng([self.seed, zlib.crc32(repr(place).encode())])
-            circuit = result.circuit
-            grown = [random_circuit(circuit.graph, circuit.n_edges, rng) for _ in range(self.draws)]
-            rewired = [rewired_circuit(circuit.mask, circuit.graph, rng) for _ in range(self.draws)]
-            self._random[result] = grown, rewired
+            mask, graph, draws = result.circuit.mask, result.circuit.graph, range(self.draws)
+            grown = [random_circuit(graph, int(mask.sum()), rng) for _ in draws]
+            rewired = [rewired_circuit(mask, graph, rng) for _ in draws]
+            shuffled = [shuffled_heads(mask, graph, rng) for _ in draws]
+            kinds = (grown, shuffled, rewired)
+            self._random[result] = dict(zip(FLOORS, kinds, strict=True))
         return self._random[result]
 
-    def floors(self, before: CircuitResult, after: CircuitResult) -> list[np.ndarray]:
-        """Mean similarities, [2], of the grown and of the rewired ones; nan without draws."""
+    def floors(self, before: CircuitResult, after: CircuitResult) -> dict[str, np.ndarray]:
+        """Mean similarities, [2], of each kind of `FLOORS`; nan without draws."""
         if not self.draws:
-            return [np.full(2, np.nan)] * 2
-        return [
-            np.mean([_similarities(a, b, after) for a, b in zip(*kinds, strict=True)], axis=0)
-            for kinds in zip(self.random(before), self.random(after), strict=True)
-        ]
+            return dict.fromkeys(FLOORS, np.full(2, np.nan))
+        firsts, seconds = self.random(before), self.random(after)
+        return {
+            kind: np.mean(
+                [
+                    _similarities(a, b, after)
+                    for a, b in zip(firsts[kind], seconds[kind], strict=True)
+                ],
+                axis=0,
+            )
+            for kind in FLOORS
+        }
 
 
 def turnover(
@@ -143,11 +163,11 @@ def turnover(
     Columns: model, task, step and step_before, tokens_seen and tokens_before; edges and nodes
     (Jaccard), weighted, and `edges_ewma`, `nodes_ewma`, `weighted_ewma` along the curve; for edges
     and nodes the `_ceiling` (mean over both checkpoints of the similarity of two circuits from
-    resampled prompts; nan where none were kept), the `_floor` (random circuits grown to the same
-    numbers of edges) and the `_degree` floor (both circuits rewired). Of either, `draws` (with 0,
-    nan). `normalised_jaccard`: where the similarity of edges lies between `edges_floor` (0) and
-    `edges_ceiling` (1). A small circuit has few others of its degrees, so that its degree floor
-    says that, and little else.
+    resampled prompts; nan where none were kept), and the floors: `_floor` (random circuits grown to
+    the same numbers of edges), `_heads` (the heads of every layer of both shuffled) and `_degree`
+    (both circuits rewired). Of each, `draws` (with 0, nan). `normalised_jaccard`: where the
+    similarity of edges lies between `edges_floor` (0) and `edges_ceiling` (1). A small circuit has
+    few others of its degrees, so that its degree floor says that, and little else.
     """
     bounds, tables = _Bounds(draws, seed), []
     for group in grouped(circuits).values():
@@ -170,10 +190,10 @@ def _pair_row(before: CircuitResult, after: CircuitResult, bounds: _Bounds) -> d
     row: dict[str, Any] = dict(zip(PAIR_COLUMNS, (*values, *tokens), strict=True))
     same = _similarities(before.circuit.mask, after.circuit.mask, after)
     ceiling = bounds.ceiling(before, after)
-    floor, degree = bounds.floors(before, after)
+    floors = bounds.floors(before, after)
     for i, what in enumerate(BOUNDED):
         row |= {what: same[i], f"{what}_ceiling": ceiling[i]}
-        row |= {f"{what}_floor": floor[i], f"{what}_degree": degree[i]}
+        row |= {f"{what}_{kind}": floor[i] for kind, floor in floors.items()}
     row["weighted"] = weighted_jaccard(_weights(before), _weights(after))
     above, room = row["edges"] - row["edges_floor"], row["edges_ceiling"] - row["edges_floor"]
     row["normalised_jaccard"] = above / room

@@ -49,9 +49,10 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
 
     A folder holds `<model>/step<N>/`, or is one run, with the steps in it; the folder of a step is
     what transformers saves, or holds one .gguf. There may be a `suite.json`: {"models": [standard
-    models, small to large], "tokens_per_step": int, "description": str, "prepend_bos": bool}, each
-    of them optional. A hub repository is a model, its revisions the steps. Steps are called as in
-    `step_names.STEP_NAME`: step<N>, step<N>-tokens<M>B, checkpoint-<N> ...
+    models, small to large], "tokens_per_step": int, "description": str, "prepend_bos": bool,
+    "notes": {model: what a comparison must know}}, each of them optional. A hub repository is a
+    model, its revisions the steps. Steps are called as in `step_names.STEP_NAME`: step<N>,
+    step<N>-tokens<M>B, checkpoint-<N> ...
 
     retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say
     what is wrong.
@@ -139,6 +140,7 @@ def _folder_suite(root: Path, name: str) -> Suite:
         variants=tuple(sorted(models - set(standard))),
         description=about.description,
         prepend_bos=about.prepend_bos,
+        notes=about.notes,
     )
 
 

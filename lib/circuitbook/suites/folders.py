@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from circuitbook.suites.suite import check_tokens_per_step
@@ -25,6 +25,7 @@ class About:
     tokens_per_step: int | None = None
     description: str = ""
     prepend_bos: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def read_about(file: Path) -> About:
@@ -45,11 +46,15 @@ def read_about(file: Path) -> About:
         raise ValueError(f"{file}: description is {shown(description)}; text is expected")
     if not isinstance(prepend_bos := entries.get("prepend_bos", False), bool):
         raise ValueError(f"{file}: prepend_bos is {shown(prepend_bos)}; true or false is expected")
+    notes = entries.get("notes") or {}
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise ValueError(f"{file}: notes is {shown(notes)}; an object of texts is expected")
     return About(
         models=tuple(models),
         tokens_per_step=tokens,
         description=description,
         prepend_bos=prepend_bos,
+        notes=notes,
     )
 
 

@@ -95,6 +95,8 @@ class Suite:
     prepend_bos: bool = False
     """Whether the prompts of tasks get the tokenizer's begin-of-sequence token in front, as models
     are used that were trained with one. Off, as in the paper."""
+    notes: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Of single models, what a comparison with the others must know."""
 
     def __post_init__(self) -> None:
         if self.tokens_per_step is not None:

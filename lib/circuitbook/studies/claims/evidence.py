@@ -1,8 +1,8 @@
 """Every claim of the paper, asked of the suite at hand: holds, does not hold, or can't tell, with
-the number and its interval.
+the number and its interval. The claims are in `table`, the rule in `deciding`.
 
     evidence = measure_evidence(load_suite("mini"), ["mini-s", "mini-l"], Store())
-    table(report(evidence))
+    report(evidence)
 
 Rules are the same for every suite, so that the report fills itself in when somebody runs Pythia.
 Where a claim is about Pythia's own tokens or heads and the suite is another, the answer is "can't
@@ -23,28 +23,15 @@ from circuitbook.store.disk import Store
 from circuitbook.studies import turnover as turnover_study
 from circuitbook.studies.abilities import REPETITION, measure_abilities
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
-from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
 from circuitbook.studies.measurement import places_of
+from circuitbook.studies.runs import runs_of
 from circuitbook.studies.size import model_size
 from circuitbook.studies.transfer import transfer
 from circuitbook.suites.pythia import PYTHIA_TOKENS_PER_STEP
 from circuitbook.suites.suite import Suite
 from circuitbook.tasks.registry import TASKS
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One row of the report. `chapter`: the document whose figure tests it; `source`: where the
-    paper says so.
-    """
-
-    claim: str
-    source: str
-    chapter: str
-    answer: str
-    measured: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +48,6 @@ class Evidence:
     heads: Sequence[HeadScores]
     circuits: Sequence[CircuitResult]
     head_classes: Sequence[HeadClasses]
-    shares: pd.DataFrame
     transfers: pd.DataFrame
     turnover: pd.DataFrame
 
@@ -69,6 +55,35 @@ class Evidence:
     def along_training(self) -> bool:
         """Whether some model was measured at more than one checkpoint."""
         return any(steps > 1 for steps in self.answers.groupby("model")["step"].nunique())
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All runs of all sizes."""
+        return tuple(run for size in self.main for run in runs_of(size, self.seeds))
+
+    def of_heads(self, run: str) -> list[HeadScores]:
+        """The checkpoints of a run at which heads were measured, ascending."""
+        return sorted((at for at in self.heads if at.model == run), key=lambda at: at.step)
+
+    def of_classes(self, run: str) -> list[HeadClasses]:
+        """The checkpoints of a run that do IOI, ascending."""
+        able = (at for at in self.head_classes if at.model == run and "direct" in at.patched)
+        return sorted(able, key=lambda at: at.step)
+
+    def of_circuits(self, run: str, task: str) -> list[CircuitResult]:
+        """The checkpoints of a run at which the task is done, ascending."""
+        done = (
+            one
+            for one in self.circuits
+            if (one.model, one.task) == (run, task) and not one.circuit.not_done
+        )
+        return sorted(done, key=lambda one: one.step)
+
+    @property
+    def about_smallest(self) -> str:
+        """What the suite says of its smallest model, as a clause; empty if nothing."""
+        note = self.suite.notes.get(self.main[0], "") if len(self.main) > 2 else ""
+        return f" ({self.main[0]}: {note})" if note else ""
 
     @property
     def is_pythia(self) -> bool:
@@ -120,7 +135,6 @@ def measure_evidence(
         heads,
         circuits,
         head_classes,
-        share_table(head_classes),
         transfers,
         turnover_study.turnover(circuits, draws=0),
     )

@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from circuitbook.stats import Emergence, Verdict, all_of, decide, interval
-from circuitbook.studies.abilities import compare_onsets, emergences
+from circuitbook.stats import Emergence, bootstrap_draws, interval, mean_of_resampled
+from circuitbook.studies.abilities import (
+    compare_onsets,
+    dates_of_sizes,
+    emergences,
+    slowest_over_quickest,
+)
+from circuitbook.studies.claims.deciding import Answer, Part, percent
 from circuitbook.studies.claims.evidence import Evidence
-from circuitbook.studies.formation import BARS, formation, of_model
+from circuitbook.studies.formation import BARS, formation
+from circuitbook.studies.head_classes import HeadClasses
+from circuitbook.studies.head_scores import HeadScores
+from circuitbook.studies.runs import Estimate, but_smallest, over_runs
 
 ALIKE = 2.0  # "similar token counts": within this factor
-SAME = 0.9  # what is moved works "as well" from this share of the target's own on
+SAME = 0.9  # from this share on something is "as well", "as strong" as something else
+DRAWS = 2000
 
-Answer = tuple[Verdict, str]  # the verdict, and what was measured, in words
 Test = Callable[[Evidence], Answer]
-
-
-def all_or_none(flags: list[bool]) -> Verdict:
-    """It holds where all flags are set, fails where none is; between them we can't tell."""
-    if all(flags):
-        return Verdict.HOLDS
-    return Verdict.OPEN if any(flags) else Verdict.FAILS
-
-
-def within(low: float, high: float, first: float, last: float) -> Verdict:
-    """Does what lies in [low, high] lie between `first` and `last`?"""
-    return all_of([decide(low, high, first), decide(-high, -low, -last)])
 
 
 # ------------------------------------------------------------------ section 3.1 and Figure 1
 
 
-def alike(onsets: Mapping[str, Emergence]) -> Answer:
-    """Within a factor of two over the sizes?"""
-    compared = compare_onsets(onsets, ALIKE)
-    dated = sum(len(onset.samples) > 0 for onset in onsets.values())
-    if np.isnan(compared.ratio):
-        return Verdict.OPEN, f"dated in {dated} of {len(onsets)} sizes"
-    ratio = f"{compared.ratio:.2f} [{compared.low:.2f}, {compared.high:.2f}]"
-    return compared.verdict, f"slowest over quickest of {dated} sizes: {ratio}"
+def alike(onsets: Mapping[str, Emergence], evidence: Evidence) -> Answer:
+    """Within a factor of two over the sizes but the smallest?"""
+    sizes = but_smallest(evidence.main)
+    found = slowest_over_quickest(onsets, sizes, evidence.seeds)
+    if found is None:
+        return Answer.open(f"not dated in two of {', '.join(sizes)}")
+    measured = _who_is_not_dated(onsets, sizes, evidence)
+    every = compare_onsets(onsets, ALIKE, sizes=evidence.main, seeds=evidence.seeds)
+    if len(sizes) < len(evidence.main) and not np.isnan(every.ratio):
+        high = f"{every.high:.2f}" if np.isfinite(every.high) else "any"
+        measured.append(
+            f"with the smallest {every.ratio:.2f} [{every.low:.2f}, {high}], "
+            f"{every.verdict}{evidence.about_smallest}"
+        )
+    part = Part(f"{', '.join(sizes)}:", found, ALIKE, above=False)
+    return Answer((part,), "; ".join(measured))
+
+
+def _who_is_not_dated(
+    onsets: Mapping[str, Emergence], sizes: Sequence[str], evidence: Evidence
+) -> list[str]:
+    """Sizes that are later than the last checkpoint, and those of which nothing is known."""
+    dates, later = dates_of_sizes(onsets, sizes, evidence.seeds)
+    unknown = [size for size in sizes if size not in dates]
+    absent = [size for size in sizes if size in later]
+    said = [f"not there in {', '.join(absent)} by the last checkpoint"] if absent else []
+    return said + ([f"not beyond doubt in {', '.join(unknown)}"] if unknown else [])
 
 
 def ability(task: str) -> Test:
@@ -48,99 +64,148 @@ def ability(task: str) -> Test:
 
     def test(evidence: Evidence) -> Answer:
         if task not in set(evidence.answers["task"]):
-            return Verdict.OPEN, "the task was not measured"
-        smallest, *larger = evidence.main
-        every = emergences(evidence.answers, task, 0.5)
-        onsets = {model: onset for model, onset in every.items() if model in evidence.main}
-        verdict, measured = alike(onsets)
-        rest = {model: onset for model, onset in onsets.items() if model != smallest}
-        without = compare_onsets(rest, ALIKE).ratio
-        if len(larger) > 1 and not np.isnan(without):
-            measured += f"; without the smallest {without:.2f}"
-        return verdict, measured
+            return Answer.open("the task was not measured")
+        return alike(emergences(evidence.answers, task, 0.5), evidence)
 
     return test
 
 
 def learning_speed(evidence: Evidence) -> Answer:
-    """Does the second smallest size take no more than twice the tokens of the largest?"""
+    """Does the second smallest size take as many tokens as the largest, within a factor of two?"""
     if len(evidence.main) < 3 or "ioi" not in set(evidence.answers["task"]):
-        return Verdict.OPEN, "needs IOI in three sizes"
+        return Answer.open("needs IOI in three sizes")
     onsets = emergences(evidence.answers, "ioi", 0.5)
-    names = evidence.main[1], evidence.main[-1]
-    second, largest = (onsets[name] for name in names)
-    if not (len(second.samples) and len(largest.samples)):
-        return Verdict.OPEN, "IOI is not dated in both sizes"
-    n = min(len(second.samples), len(largest.samples))
-    low, high = map(float, interval(second.samples[:n] / largest.samples[:n]))
-    ratio = f"{second.tokens / largest.tokens:.2f} [{low:.2f}, {high:.2f}]"
-    measured = f"tokens to half of IOI, {' over '.join(names)}: {ratio}"
-    return within(low, high, 1 / ALIKE, ALIKE), measured
+    smallest, second, *_, largest = evidence.main
+    dates, later = dates_of_sizes(onsets, evidence.main, evidence.seeds)
+    if {second, largest} - (set(dates) - later):
+        return Answer.open(f"IOI is not dated in both {second} and {largest}")
+
+    def over_largest(name: str) -> Estimate:
+        ratio = np.exp(dates[name].samples - dates[largest].samples)
+        return Estimate(float(np.exp(dates[name].value - dates[largest].value)), ratio)
+
+    ratio, about = over_largest(second), f"{second} over {largest}"
+    measured = ""
+    if smallest in dates and smallest not in later:
+        part = Part(f"{smallest} over {largest}", over_largest(smallest), ALIKE, above=False)
+        measured = f"{part}{evidence.about_smallest}"
+    parts = (Part(about, ratio, 1 / ALIKE), Part(about, ratio, ALIKE, above=False))
+    return Answer(parts, measured)
 
 
 # ------------------------------------------------------------------ section 3.2 and Figure 2
 
 
 def _onsets(evidence: Evidence, kind: str) -> dict[str, Emergence]:
-    return {name: formation(evidence.heads, name, kind) for name in evidence.main}
+    measured = {scores.model for scores in evidence.heads}
+    return {run: formation(evidence.heads, run, kind) for run in evidence.runs if run in measured}
 
 
 def component(kind: str) -> Test:
     """Do heads of a kind form after similar numbers of tokens at every size?"""
 
     def test(evidence: Evidence) -> Answer:
-        return alike(_onsets(evidence, kind))
+        return alike(_onsets(evidence, kind), evidence)
 
     return test
 
 
 def tokens_of(kind: str, first: float, last: float) -> Test:
-    """Do such heads form between these tokens (Pythia's)?"""
+    """Do such heads form between these tokens (Pythia's) at every size?"""
 
     def test(evidence: Evidence) -> Answer:
         onsets = _onsets(evidence, kind)
-        onsets = {name: onset for name, onset in onsets.items() if len(onset.samples)}
-        dates = [f"{name} {onset.tokens / 1e9:.2g} billion" for name, onset in onsets.items()]
-        dated = ", ".join(dates) or "no such heads"
-        if not evidence.is_pythia or not onsets:
-            return Verdict.OPEN, f"the tokens are Pythia's; here {dated}"
-        ranges = [within(onset.low, onset.high, first, last) for onset in onsets.values()]
-        return all_of(ranges), dated
+        dates, _ = dates_of_sizes(onsets, evidence.main, evidence.seeds)
+        said = [f"{name} {np.exp(date.value) / 1e9:.2g} billion" for name, date in dates.items()]
+        dated = ", ".join(said) or "no such heads"
+        if not evidence.is_pythia or not dates:
+            return Answer.open(f"the tokens are Pythia's; here {dated}")
+        missing = [name for name in evidence.main if name not in dates]
+        parts = []
+        for name, date in dates.items():
+            tokens = Estimate(float(np.exp(date.value)), np.exp(date.samples))
+            parts += [
+                Part(name, tokens, first, write=_billions),
+                Part(name, tokens, last, above=False, write=_billions),
+            ]
+        return Answer(tuple(parts), dated, ", ".join(missing))
 
     return test
 
 
+def _billions(tokens: float) -> str:
+    return f"{tokens / 1e9:.2g} billion"
+
+
 def successors_fade(evidence: Evidence) -> Answer:
-    """Is the strongest successor head weaker at the end than at its best?"""
-    remains = {}
-    for name in evidence.main:
-        training = of_model(evidence.heads, name)
-        best = np.array([scores.score("successor").max() for scores in training])
-        if np.isfinite(best).all() and best.max() >= BARS["successor"]:
-            remains[name] = best[-1] / best.max()
-    if not remains:
-        return Verdict.OPEN, "no successor head"
-    shares = ", ".join(f"{name} {share:.2f}" for name, share in remains.items())
-    verdict = all_or_none([share < SAME for share in remains.values()])
-    return verdict, f"final over largest score of the strongest head: {shares}"
+    """Is the strongest successor head weaker in the later half of the checkpoints after it formed
+    than in the earlier half?
+    """
+    of_runs = {run: fading(evidence.of_heads(run), "successor") for run in evidence.runs}
+    remains = over_runs(
+        {run: found for run, found in of_runs.items() if found is not None},
+        evidence.main,
+        evidence.seeds,
+    )
+    missing = [size for size in evidence.main if size not in remains]
+    parts = (Part(size, share, SAME, above=False) for size, share in remains.items())
+    measured = f"no successor head for long enough in {', '.join(missing)}" if missing else ""
+    return Answer(tuple(parts), measured, ", ".join(missing))
+
+
+def fading(training: Sequence[HeadScores], kind: str, formed: float = 0.9) -> Estimate | None:
+    """The strongest head's mean score over the later half of the checkpoints since it first had
+    `formed` of its largest score, over that of the earlier half; None where it is not beyond doubt
+    above `BARS`, or has not two such checkpoints.
+
+    The largest of several scores is too large by chance, so the final score over it is below one
+    even where nothing fades; two means are not. Items and checkpoints are resampled.
+    """
+    best = np.array([at.score(kind).max() for at in training])
+    if not len(best) or not np.isfinite(best).all() or best.max() <= 0:
+        return None
+    weights = bootstrap_draws(training[0].items(kind), DRAWS)
+    samples = np.stack([at.score(kind, weights).max(1) for at in training])
+    since = int((best >= formed * best.max()).argmax())
+    if interval(samples[best.argmax()])[0] < BARS[kind] or len(best) - since < 2:
+        return None
+    middle = since + (len(best) - since + 1) // 2
+    rng = np.random.default_rng([0, 3])
+    early, late = (
+        mean_of_resampled(part, rng, crossed=True)
+        for part in (samples[since:middle], samples[middle:])
+    )
+    value = float(best[middle:].mean() / best[since:middle].mean())
+    return Estimate(value, late / np.maximum(early, 1e-9))
 
 
 def suppression_helps(evidence: Evidence) -> Answer:
     """Is the direct effect of copy suppression heads on IOI negative, that is, does it help?"""
-    effects, models = [], []
-    for classes in evidence.head_classes:
-        if "direct" not in classes.patched:
-            continue
-        for name in ("copy suppression", "negative copy suppression"):
-            members = classes.effects("direct")[classes.classes[name].astype(bool)]
-            effects += members.tolist()
-            models += [classes.model] * len(members)
-    if not effects:
-        return Verdict.OPEN, "no copy suppression head at a checkpoint that does IOI"
-    helps = [effect < 0 for effect in effects]
-    measured = (
-        f"helps at {sum(helps)} of {len(helps)} heads and checkpoints, in "
-        f"{', '.join(dict.fromkeys(models))}; mean direct effect {-np.mean(effects):+.2f} of the "
-        "whole"
-    )
-    return all_or_none(helps), measured
+    of_runs = {run: _help(evidence.of_classes(run)) for run in evidence.runs}
+    there = {run: found for run, found in of_runs.items() if found is not None}
+    helps = over_runs(there, evidence.main, evidence.seeds)
+    missing = [size for size in evidence.main if size not in helps]
+    if not helps:
+        return Answer.open("no copy suppression head at a checkpoint that does IOI")
+    parts = tuple(Part(size, share, 0.0, write=percent) for size, share in helps.items())
+    without = [run for run in evidence.runs if run not in there]
+    measured = f"no such head at a checkpoint that does IOI in {', '.join(without)}"
+    return Answer(parts, measured if without else "", ", ".join(missing))
+
+
+def _help(training: Sequence[HeadClasses]) -> Estimate | None:
+    """Mean share of the logit difference that such heads give, over a run's checkpoints with some;
+    checkpoints and prompts are resampled.
+    """
+    values, samples = [], []
+    for classes in training:
+        members = classes.members_of("copy suppression", "negative copy suppression")
+        if members.any():
+            weights = bootstrap_draws(len(classes.clean), DRAWS)
+            values.append(-classes.effects("direct")[members].mean())
+            samples.append(-classes.effects("direct", weights)[:, members].mean(1))
+    if not values:
+        return None
+    rng = np.random.default_rng([0, 4])
+    together = mean_of_resampled(np.stack(samples), rng, crossed=True)
+    return Estimate(float(np.mean(values)), together)

@@ -10,7 +10,7 @@ from circuitbook.records.passages import PASSAGES
 from circuitbook.store.cache import CacheError
 from circuitbook.studies.chapter import Chapter, open_chapter
 from circuitbook.studies.claims.evidence import measure_evidence
-from circuitbook.studies.claims.report import report, table
+from circuitbook.studies.claims.report import report
 from circuitbook.weights.asking import HubError
 
 log = logging.getLogger(__name__)
@@ -54,4 +54,4 @@ def _claims_of(suite: str, beside: Chapter) -> pd.DataFrame:
         text=chapter.text,
         **chapter.device,
     )
-    return table(report(evidence))
+    return report(evidence)

@@ -2,110 +2,114 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from circuitbook.stats import Verdict
-from circuitbook.studies.circuit_tables import table
+from circuitbook.stats import bootstrap_draws, hierarchical_bootstrap
+from circuitbook.studies.claims.deciding import Answer, Part
 from circuitbook.studies.claims.evidence import Evidence
-from circuitbook.studies.claims.formation import Answer, Test
-from circuitbook.studies.head_scores import TITLES
-from circuitbook.studies.size import Correlation, correlation, size_table
+from circuitbook.studies.claims.formation import DRAWS, Test
+from circuitbook.studies.runs import Estimate, but_smallest, over_runs
+
+TOLERANCE = 0.15  # of a number that the authors print
 
 # ---- section 4.3 and Figure 5: stability and size
 
 
-def correlated(found: Correlation) -> Answer:
-    """Is the correlation beyond chance and positive? It is not where it is beyond chance and
-    negative, or where no strong one is left in its interval.
+def grows(of_runs: Mapping[str, Estimate], evidence: Evidence) -> Answer:
+    """Does a number grow with the model, over the sizes but the smallest?
+
+    Its correlation with the number of parameters. Sizes are units as well: to what resampling runs
+    and checkpoints does to the correlation comes what so few sizes do (Fisher's z), and p is not
+    below that of all pairings.
     """
-    if np.isnan(found.pearson):
-        return Verdict.OPEN, f"{found.n} sizes are too few"
-    between = "" if np.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
-    measured = f"r = {found.pearson:.2f}{between}, p = {found.p:.2g} over {found.n} sizes"
-    beyond_chance = found.p < 0.05
-    if beyond_chance and found.pearson > 0:
-        return Verdict.HOLDS, measured
-    return Verdict.FAILS if beyond_chance or found.high < 0.5 else Verdict.OPEN, measured
+    numbers = over_runs(of_runs, evidence.main, evidence.seeds)
+    sizes = but_smallest(evidence.main)
+    missing = ", ".join(size for size in sizes if size not in numbers)
+    part = correlated({size: numbers[size] for size in sizes if size in numbers}, evidence)
+    beside = ""
+    if len(sizes) < len(evidence.main) and (every := correlated(numbers, evidence)):
+        beside = f"with the smallest: {every}{evidence.about_smallest}"
+    if part is None:
+        few = f"{len(set(sizes) & set(numbers))} sizes are too few"
+        return Answer.open("; ".join(said for said in (few, beside) if said))
+    return Answer((part,), beside, missing)
+
+
+def correlated(numbers: Mapping[str, Estimate], evidence: Evidence) -> Part | None:
+    """The correlation with the models' sizes; None with fewer than four, or if nothing varies."""
+    n, x = len(numbers), np.array([evidence.sizes[size] for size in numbers], dtype=float)
+    y = np.array([number.value for number in numbers.values()])
+    if n < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    samples = _correlations(x, np.stack([number.samples for number in numbers.values()]))
+    noise = np.random.default_rng([0, 9]).normal(size=len(samples)) / math.sqrt(n - 3)
+    r = Estimate(float(_correlations(x, y[:, None])[0]), np.tanh(np.arctanh(samples) + noise))
+    return Part(f"r over {n} sizes", r, 0.0, smallest_p=2 / math.factorial(n))
+
+
+def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of x [n] with each column of y [n, draws]; 0 where a column does not vary."""
+    x, y = x - x.mean(), y - y.mean(0)
+    size = np.sqrt((x**2).sum() * (y**2).sum(0))
+    return np.clip((x @ y) / np.where(size > 0, size, 1), -1 + 1e-9, 1 - 1e-9)
 
 
 def steadier(evidence: Evidence) -> Answer:
     """Are circuits of larger models more like those of the checkpoint before?"""
-    turnover = evidence.turnover[evidence.turnover["model"].isin(evidence.main)]
-    by_task = turnover.groupby(["task", "model"])["edges"].mean()
-    mean = by_task.groupby("model").mean()
-    return correlated(correlation([evidence.sizes[name] for name in mean.index], mean))
+    of_runs = {}
+    for run, pairs in evidence.turnover.groupby("model", sort=False):
+        tasks = [part.to_numpy(dtype=float) for _, part in pairs.groupby("task")["edges"]]
+        samples = np.mean([hierarchical_bootstrap(part, DRAWS) for part in tasks], axis=0)
+        of_runs[str(run)] = Estimate(float(np.mean([part.mean() for part in tasks])), samples)
+    return grows(of_runs, evidence)
 
 
 def larger(task: str) -> Test:
     """Does the circuit of a task grow with the model?"""
 
     def test(evidence: Evidence) -> Answer:
-        sizes = size_table(table(evidence.circuits), evidence.sizes).set_index("task")
-        if task not in sizes.index:
-            return Verdict.OPEN, "no circuits of the task"
-        numbers = sizes.loc[task].to_dict()
-        return correlated(Correlation(**numbers | {"n": int(numbers["n"])}))
+        of_runs = {}
+        for run in evidence.runs:
+            found = [one.circuit for one in evidence.of_circuits(run, task) if one.circuit.found]
+            if found:
+                nodes = np.array([float(circuit.n_nodes) for circuit in found])
+                of_runs[run] = Estimate(float(nodes.mean()), hierarchical_bootstrap(nodes, DRAWS))
+        if not of_runs:
+            return Answer.open("no circuits of the task")
+        return grows(of_runs, evidence)
 
     return test
-
-
-def fluctuates(evidence: Evidence) -> Answer:
-    """Is the largest circuit of most runs half as large again as the smallest, or more?"""
-    circuits = table(evidence.circuits)
-    edges = circuits[circuits["found"]].groupby(["model", "task"])["edges"]
-    ratio = edges.max() / edges.min()
-    if ratio.empty:
-        return Verdict.OPEN, "no circuits"
-    measured = (
-        f"largest over smallest circuit of a run and task: {ratio.median():.1f} in the median, up "
-        f"to {ratio.max():.1f}"
-    )
-    varies = (ratio > 1.5).mean()
-    if varies > 0.75:
-        return Verdict.HOLDS, measured
-    return Verdict.FAILS if varies < 0.25 else Verdict.OPEN, measured
 
 
 # ------------------------------------------------------------------ Pythia's own numbers
 
 
-def head_drops(evidence: Evidence) -> Answer:
-    """Head 4.6 of pythia-160m: does its largest score of a kind at 2e10 tokens and before fall to
-    less than half by 4e10?
-    """
-    training = [scores for scores in evidence.heads if scores.model == "pythia-160m"]
-    before = [scores for scores in training if scores.tokens_seen <= 2e10]
-    after = [scores for scores in training if scores.tokens_seen >= 4e10]
-    if not before or not after:
-        return Verdict.OPEN, "pythia-160m is not among the models"
-    row = 4 * training[0].n_heads + 6
-    falls = {}
-    for kind in ("induction", "copy"):
-        largest = max(scores.score(kind)[row] for scores in before)
-        falls[kind] = max(scores.score(kind)[row] for scores in after) / max(largest, 1e-9)
-    ratios = ", ".join(f"{TITLES[kind].lower()} {value:.2f}" for kind, value in falls.items())
-    verdict = Verdict.HOLDS if min(falls.values()) < 0.5 else Verdict.FAILS
-    return verdict, f"largest score after over before: {ratios}"
-
-
-def logit_difference(model: str, expected: Mapping[int, float], tolerance: float = 0.15) -> Test:
-    """Is the mean IOI logit difference at these steps what the authors print, to within `tolerance`
-    of it?
+def logit_difference(model: str, expected: Mapping[int, float]) -> Test:
+    """Is the mean IOI logit difference at these steps what the authors print, to within
+    `TOLERANCE` of it?
     """
 
     def test(evidence: Evidence) -> Answer:
         answers = evidence.answers
         answers = answers[(answers["task"] == "ioi") & (answers["model"] == model)]
-        answers = answers[answers["step"].isin(expected)]
-        if answers.empty:
-            return Verdict.OPEN, f"{model} is not among the models"
-        mean = answers.groupby("step")["metric"].mean()
-        off = max(abs(value / expected[step] - 1) for step, value in mean.items())
-        values = [
-            f"step {step}: {value:.2f} (theirs {expected[step]:g})" for step, value in mean.items()
-        ]
-        return Verdict.HOLDS if off < tolerance else Verdict.FAILS, ", ".join(values)
+        parts, missing = [], []
+        for step, theirs in expected.items():
+            values = answers.loc[answers["step"] == step, "metric"].to_numpy(dtype=float)
+            if len(values) < 2:
+                missing.append(f"step {step}")
+                continue
+            mean = Estimate(float(values.mean()), bootstrap_draws(len(values), DRAWS) @ values)
+            name = f"step {step} (theirs {theirs:g})"
+            parts += [
+                Part(name, mean, theirs * (1 - TOLERANCE)),
+                Part(name, mean, theirs * (1 + TOLERANCE), above=False),
+            ]
+        if not parts:
+            return Answer.open(f"{model} is not among the models")
+        said = f"not measured: {', '.join(missing)}" if missing else ""
+        return Answer(tuple(parts), said, ", ".join(missing))
 
     return test

@@ -16,6 +16,7 @@ from circuitbook.studies.abilities import (
     summarise,
 )
 from circuitbook.studies.chapter import Chapter
+from circuitbook.studies.runs import but_smallest
 from circuitbook.suites.names import base_model
 from circuitbook.tasks.registry import get_task
 from circuitbook.wording import TASK_SHORT, TASK_TITLES, in_markdown, short_number
@@ -25,6 +26,8 @@ Groups = Mapping[str, Sequence[str]]  # {what they are: models}
 Comparisons = Mapping[tuple[str, str], OnsetComparison]  # {(task, group): how far apart they are}
 
 ALL_SIZES = "all sizes"
+BUT_SMALLEST = "without the smallest"  # as the paper has it
+SEEDS = "seeds of "
 MEASURES = ("accuracy", "rank_zero", "logit_difference", "probability_difference", "answer_mass")
 
 
@@ -149,23 +152,29 @@ def dates(onsets: Mapping[str, Emergence], abilities: Mapping[str, Emergence]) -
 
 
 def groups_to_compare(models: Sequence[str], main: Sequence[str]) -> dict[str, list[str]]:
-    """All sizes (`main`, small to large), all but the smallest, and the seeds of each size."""
-    groups = {ALL_SIZES: list(main), "without the smallest": list(main[1:])}
+    """All sizes but the smallest (`main`, small to large), all, and the seeds of each size."""
+    groups = {BUT_SMALLEST: list(but_smallest(main)), ALL_SIZES: list(main)}
     runs: dict[str, list[str]] = {}
     for name in models:
         runs.setdefault(base_model(name), []).append(name)
     for size, names in runs.items():
         if len(names) > 1:
-            groups[f"seeds of {size}"] = names
+            groups[f"{SEEDS}{size}"] = names
     return groups
 
 
 def compare_groups(
     half: Onsets, groups: Groups, tasks: Sequence[str]
 ) -> dict[tuple[str, str], OnsetComparison]:
-    """How far apart the onsets within each group are, for each task."""
+    """How far apart the onsets within each group are, for each task.
+
+    Of sizes, the intervals resample the seeds, too, where there are some.
+    """
+    seeds = [names for group, names in groups.items() if group.startswith(SEEDS)]
     return {
-        (task, group): compare_onsets({m: e for m, e in half[task].items() if m in names})
+        (task, group): compare_onsets(
+            half[task], sizes=names, seeds=() if group.startswith(SEEDS) else seeds
+        )
         for task in tasks
         for group, names in groups.items()
     }
@@ -214,16 +223,23 @@ def same_at_every_size(
     """The paper's claim, answered for each task. sizes: models from small to large."""
     lines = []
     for task in tasks:
-        compared = comparisons[task, ALL_SIZES]
-        line = f"- **{TASK_TITLES[task]}**: {compared.answer}"
-        if not np.isnan(compared.ratio):
-            interval = f"{compared.low:.2f} to {compared.high:.2f}"
-            line += f" (ratio {compared.ratio:.2f}, interval {interval})."
-        lines.append(f"{line} {trend_with_size(half[task], sizes)}".rstrip())
+        compared, every = comparisons[task, BUT_SMALLEST], comparisons[task, ALL_SIZES]
+        line = f"- **{TASK_TITLES[task]}**: {compared.answer}{_ratio(compared)}"
+        if len(sizes) > 2:
+            line += f"; with the smallest {every.answer}{_ratio(every)}"
+        lines.append(f"{line}. {trend_with_size(half[task], sizes)}".rstrip())
+    leaving_out = " (the smallest left out, as in the paper)" if len(sizes) > 2 else ""
     return (
-        "**The paper's claim, in this suite.** Is the number of tokens the same at every size, "
-        "within a factor of two?\n\n" + "\n".join(lines)
+        f"**The paper's claim, in this suite.** Is the number of tokens the same at every size"
+        f"{leaving_out}, within a factor of two?\n\n" + "\n".join(lines)
     )
+
+
+def _ratio(compared: OnsetComparison) -> str:
+    """ " (ratio 1.30, interval 1.00 to 1.75)", or nothing where there is none."""
+    if np.isnan(compared.ratio):
+        return ""
+    return f" (ratio {compared.ratio:.2f}, interval {compared.low:.2f} to {compared.high:.2f})"
 
 
 # ------------------------------------------------------------------ other ways to score

@@ -16,6 +16,8 @@ from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.findings.kinds import is_measured, kind_name
 from circuitbook.studies.formation import BARS, SERVES, Lead, figure_2_head, formation, lead
 from circuitbook.studies.head_scores import TITLES, HeadScores
+from circuitbook.studies.runs import but_smallest
+from circuitbook.suites.names import base_model
 from circuitbook.wording import TASK_TITLES, bullets, counted, head_label, in_markdown, short_number
 
 # ---- the scores of Figure 2
@@ -168,12 +170,17 @@ def _order_of_kind(kind: str, dates: Sequence[HeadAndAbility]) -> str:
 
 
 def _spread_of_kind(dates: Sequence[HeadAndAbility], main: Sequence[str]) -> str:
-    sizes = compare_onsets({pair.model: pair.head for pair in dates if pair.model in main})
+    onsets = {pair.model: pair.head for pair in dates}
+    groups: dict[str, list[str]] = {}
+    for model in onsets:
+        groups.setdefault(base_model(model), []).append(model)
+    sizes = compare_onsets(onsets, sizes=but_smallest(main), seeds=list(groups.values()))
     if np.isnan(sizes.ratio):
         return ""
+    which = ", without the smallest" if len(main) > 2 else ""
     return (
-        f" Slowest over quickest size: {sizes.ratio:.2f} [{sizes.low:.2f}, {sizes.high:.2f}]; "
-        f"within a factor of two: {sizes.answer}."
+        f" Slowest over quickest size{which}: {sizes.ratio:.2f} [{sizes.low:.2f}, "
+        f"{sizes.high:.2f}]; within a factor of two: {sizes.answer}."
     )
 
 

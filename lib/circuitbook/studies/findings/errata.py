@@ -18,14 +18,20 @@ from circuitbook.studies.size import correlation
 from circuitbook.suites.pythia import MISTYPED_PARAMETERS, PYTHIA_PARAMETERS
 from circuitbook.wording import TASK_SHORT, head_label
 
+SLIP, CHOICE = "slip", "choice"
+
 
 @dataclass(frozen=True)
 class Trap:
-    """A row of the table: what goes wrong, how much it does here, what of the paper it touches."""
+    """A row of the table: what goes wrong, how much it does here, what of the paper it touches.
+
+    kind: `SLIP`, what nobody meant, or `CHOICE`, of a method that could have been another.
+    """
 
     trap: str
     effect: str
     touches: str
+    kind: str = SLIP
 
 
 def trap_table(traps: Sequence[Trap | None]) -> pd.DataFrame:
@@ -35,6 +41,7 @@ def trap_table(traps: Sequence[Trap | None]) -> pd.DataFrame:
         {
             "#": range(1, len(measured) + 1),
             "trap": [trap.trap for trap in measured],
+            "it is a": [trap.kind for trap in measured],
             "effect, as measured here": [trap.effect for trap in measured],
             "touches": [trap.touches for trap in measured],
         }
@@ -82,6 +89,7 @@ def interpolated_performance(
         f"of {plotted} plotted points of {model} {len(measured)} are measured; between two of "
         f"these the logit difference moves by up to {measured['value'].diff().abs().max():.2f}",
         "IOI curves beside edge counts",
+        CHOICE,
     )
 
 
@@ -121,23 +129,38 @@ def attention_by_prompt(as_published: Sequence[HeadScores], ours: Sequence[HeadS
     )
 
 
-def successor_slips(as_published: Sequence[HeadScores], ours: Sequence[HeadScores]) -> Trap:
-    """Scores by the authors' recipe and by ours, of the same checkpoints."""
-    theirs, true = _both_scores(as_published, ours, "successor")
-    same_head = 0
-    for published in as_published:
-        strongest = [
-            int(np.argmax(scores.score("successor")))
-            for scores in (published, _same_place(published, ours))
-        ]
-        same_head += strongest[0] == strongest[1]
+def tied_successors(ways: pd.DataFrame) -> Trap:
+    """ways: see `successor_ways`."""
+    off = ways["ties"] - ways["strict"]
     return Trap(
-        "Successor score: XVII twice and no XVIII, MLP 0 without its LayerNorm, ties in bfloat16 "
-        "count",
-        f"without LayerNorms and with ties, scores correlate {_correlation(theirs, true):.2f} with "
-        f"ours; the strongest head is the same in {same_head} of {len(as_published)} models",
+        "Successor score: in bfloat16 a wrong word whose logit equals the right one's counts as a "
+        "hit; of the Roman numerals XVII stands twice and XVIII not at all",
+        f"ties raise a head's score by {off.mean():.3f} on average, by {off.max():.2f} at most; "
+        f"the strongest head is the same with and without them in {_same_best(ways, 'strict')}. "
+        "The list is by reading (the mini suite's language has no Roman numerals)",
         "Figures 2 and 3, successor heads",
     )
+
+
+def successors_without_norms(ways: pd.DataFrame) -> Trap:
+    """ways: see `successor_ways`."""
+    off = (ways["no norms"] - ways["ours"]).abs()
+    return Trap(
+        "Successor score: a word is what MLP 0 makes of its embedding, without a LayerNorm before "
+        "it or before the head",
+        f"scores correlate {_correlation(ways['no norms'], ways['ours']):.2f} with those that have "
+        f"the model's LayerNorms, and are {off.mean():.2f} off on average; the strongest head is "
+        f"the same in {_same_best(ways, 'no norms', 'ours')}",
+        "Figures 2 and 3, successor heads",
+        CHOICE,
+    )
+
+
+def _same_best(ways: pd.DataFrame, way: str, other: str = "ties") -> str:
+    """ "3 of 4 models" """
+    models = [part for _, part in ways.groupby("model", sort=False)]
+    same = sum(int(part[way].idxmax() == part[other].idxmax()) for part in models)
+    return f"{same} of {len(models)} models"
 
 
 def _both_scores(
@@ -154,7 +177,7 @@ def _same_place(scores: HeadScores, others: Sequence[HeadScores]) -> HeadScores:
     return next(other for other in others if (other.model, other.step) == place)
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+def _correlation(a: np.ndarray | pd.Series, b: np.ndarray | pd.Series) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
@@ -202,6 +225,7 @@ def few_texts(redrawn: pd.DataFrame, model: str, head: Head) -> Trap:
         "Copy suppression is measured on 17 beginnings of texts",
         effect,
         "Figure 2, copy suppression; classes of Figure 4",
+        CHOICE,
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from circuitbook.circuits.circuit import Circuit
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.errata import width_by_prompts
-from circuitbook.studies.findings.errata import Trap
+from circuitbook.studies.findings.errata import CHOICE, Trap
 from circuitbook.studies.findings.head_classes import last_of_each
 from circuitbook.studies.head_classes import HeadClasses
 from circuitbook.studies.turnover import ewma
@@ -22,18 +22,40 @@ from circuitbook.wording import TASK_SHORT
 # ---- scores of edges, and the search
 
 
-def narrow_dtype(rough: pd.DataFrame) -> Trap | None:
-    """rough: see `precision`."""
+def narrow_dtype(summed: pd.DataFrame) -> Trap | None:
+    """Scores added up in bfloat16. summed: see `accumulation`."""
+    rough = summed[summed["sums"] == "in bfloat16"]
+    if rough.empty:
+        return None
+    return Trap(
+        "EAP-IG in bfloat16, with the scores of batches and points added up in bfloat16",
+        f"IOI: {_off(rough)}. The same added up in float32: {_off(summed.drop(rough.index))}",
+        "all circuits",
+    )
+
+
+def _off(rough: pd.DataFrame) -> str:
+    """How far scores are from those in float32."""
+    worst = rough.loc[rough["edges"].idxmin()]
+    return (
+        f"correlation with float32 at least {rough['correlation'].min():.5f}, a score off by up to "
+        f"{rough['largest'].max():.1%} of the largest, {rough['edges'].mean():.0%} of the edges of "
+        f"a circuit of the same size shared on average, {worst['edges']:.0%} at worst "
+        f"({worst['model']})"
+    )
+
+
+def narrow_model(rough: pd.DataFrame) -> Trap | None:
+    """The model in bfloat16, scores added up in float32. rough: see `precision`."""
     if rough.empty:
         return None
     worst = rough.loc[rough["edges"].idxmin()]
+    where = f"{TASK_SHORT[worst['task']]}, {worst['model']}"
     return Trap(
-        "EAP-IG in bfloat16",
-        f"correlation of the scores with float32 at least {rough['correlation'].min():.5f}; a "
-        f"score is off by up to {rough['largest'].max():.1%} of the largest; circuits of the same "
-        f"size share {rough['edges'].mean():.0%} of their edges on average, {worst['edges']:.0%} "
-        f"at worst ({TASK_SHORT[worst['task']]}, {worst['model']})",
+        "The model in bfloat16 (scores added up in float32)",
+        f"all tasks: {_off(rough).rsplit(' (', 1)[0]} ({where})",
         "all circuits",
+        CHOICE,
     )
 
 
@@ -75,6 +97,7 @@ def faithfulness_as_ratio(
         "Faithfulness as a ratio, without the corrupted baseline",
         effect,
         "when circuits appear; their size",
+        CHOICE,
     )
 
 
@@ -116,6 +139,7 @@ def few_prompts(head_classes: Sequence[HeadClasses]) -> Trap | None:
         "Figure 4 of 2.8b rests on 20 prompts, the others on 70",
         f"mean width of the 95 % interval of B at the last checkpoint: {listed}",
         "Figure 4, 2.8b",
+        CHOICE,
     )
 
 
@@ -146,7 +170,7 @@ def unequal_distances(published: pd.DataFrame, similarities: pd.DataFrame) -> Tr
             f"; in this suite two circuits share {near.mean():.0%} of their edges below a ratio of "
             f"tokens of 1.5, and {far.mean():.0%} above 3"
         )
-    return Trap("Figure 5 compares checkpoints at unequal distances", effect, "Figure 5")
+    return Trap("Figure 5 compares checkpoints at unequal distances", effect, "Figure 5", CHOICE)
 
 
 def average_begins_early(published: pd.DataFrame, first_shown: int = 1000) -> Trap:
@@ -161,4 +185,5 @@ def average_begins_early(published: pd.DataFrame, first_shown: int = 1000) -> Tr
         f"published raw series (1.4b, SVA): {off[0]:+.3f} at step {first_shown:,}, {off[4]:+.3f} "
         "four pairs on",
         "Figure 5, left end",
+        CHOICE,
     )

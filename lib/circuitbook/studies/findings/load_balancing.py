@@ -1,4 +1,11 @@
-"""Load balancing: do heads of a kind share their function, so that others gain what one loses?"""
+"""Load balancing: do heads of a kind share their function, so that others gain what one loses?
+
+Heads that all grow, or all fade, while a model trains rise and fall together without having
+anything to do with one another. So what all of them share is taken off first: the mean of their
+straight lines in the logarithm of tokens. What is left of each head, a slow hand-over from one to
+another among it, is balanced if its sum over heads varies less than that of heads that do not know
+of one another, and moves together if more.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +18,57 @@ from circuitbook.studies.findings.kinds import kind_name
 from circuitbook.studies.formation import BARS, balance, formation, trajectories
 from circuitbook.studies.head_scores import HeadScores
 
+MIN_CHECKPOINTS = 4  # a line through three leaves next to nothing
+
+
+def without_shared_trend(scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores, [checkpoint, head] by tokens seen, less the heads' means and the line in log tokens
+    that all of them share: its slope is the mean of the heads' own slopes.
+    """
+    time = _times(scores)
+    return pd.DataFrame(_less_shared(scores.to_numpy(), time), scores.index, scores.columns)
+
+
+def _times(scores: pd.DataFrame) -> np.ndarray:
+    """Log tokens of the checkpoints, about their mean."""
+    logs = np.log(np.maximum(np.asarray(scores.index, dtype=float), 1.0))
+    return logs - logs.mean()
+
+
+def _less_shared(values: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Of values [..., checkpoint, head]: less means and shared slope."""
+    centred = values - values.mean(-2, keepdims=True)
+    slope = (time @ centred).mean(-1) / max(float((time**2).sum()), 1e-12)
+    return centred - slope[..., None, None] * time[:, None]
+
 
 def balance_by_chance(
     scores: pd.DataFrame, draws: int = 5000, seed: int = 0
 ) -> tuple[float, float]:
-    """The middle 95 % of `balance` when the checkpoints of each head are shuffled."""
-    values, rng = scores.to_numpy(), np.random.default_rng(seed)
-    copies = np.broadcast_to(values, (draws, *values.shape)).copy()
-    sums = rng.permuted(copies, axis=1).sum(2)  # [draw, checkpoint]
-    balances = sums.var(1) / values.var(0).sum()
+    """The middle 95 % of `balance` about the shared trend when every head's deviations from that
+    trend are shuffled among the checkpoints: heads with that trend, and nothing else in common.
+    """
+    time, rng = _times(scores), np.random.default_rng(seed)
+    left = _less_shared(scores.to_numpy(), time)
+    copies = np.broadcast_to(left, (draws, *left.shape)).copy()
+    # what the shuffled ones share by chance is taken off as it was of the real ones
+    shuffled = _less_shared(rng.permuted(copies, axis=1), time)
+    alone = shuffled.var(1).sum(1)
+    balances = shuffled.sum(2).var(1) / np.where(alone > 0, alone, 1)
     return float(np.quantile(balances, 0.025)), float(np.quantile(balances, 0.975))
 
 
 def balance_table(
     heads: Sequence[HeadScores], models: Sequence[str], kinds: Sequence[str]
 ) -> pd.DataFrame:
-    """Do heads of a kind share it? A row where two heads are seen at three checkpoints or more."""
+    """Do heads of a kind share it? A row where two heads are seen at four checkpoints or more."""
     rows = []
     for kind in kinds:
         for model in models:
             scores = _after_formation(heads, model, kind)
-            if scores.shape[1] < 2 or len(scores) < 3:
+            if scores.shape[1] < 2 or len(scores) < MIN_CHECKPOINTS:
                 continue
-            value = balance(scores)
+            value = balance(without_shared_trend(scores))
             if np.isnan(value):
                 continue
             low, high = balance_by_chance(scores)
@@ -43,7 +78,8 @@ def balance_table(
                     "model": model,
                     "heads": scores.shape[1],
                     "checkpoints": len(scores),
-                    "balance": value,
+                    "balance": balance(scores),
+                    "about the shared trend": value,
                     "by chance": f"{low:.2f} to {high:.2f}",
                     "they": _what_they_do(value, low, high),
                 }
@@ -70,7 +106,7 @@ def _what_they_do(value: float, low: float, high: float) -> str:
 def balance_in_words(balanced: pd.DataFrame) -> str:
     """In how many cases heads balance, move together, or one can't tell."""
     if balanced.empty:
-        return "No kind has two heads at three checkpoints after formation."
+        return "No kind has two heads at four checkpoints after formation."
     counts = []
     for answer, number in balanced["they"].value_counts().items():
         who = "one can't tell" if answer == "can't tell" else f"they {answer}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS, about_pythia
+from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS
 from circuitbook.wording import in_markdown
 
 MARKS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "can't tell": "? can't tell"}
@@ -16,15 +16,24 @@ COUNTED = {"holds": "hold", "does not hold": "do not hold", "can't tell": "canno
 
 
 def summary(claims: pd.DataFrame, suite: str, recipe: str, models: Sequence[str]) -> str:
-    """How many claims hold, in Markdown; `claims` as from `claims.report.table`."""
-    answers = claims["answer"].value_counts()
-    counts = ", ".join(f"{answers.get(answer, 0)} {verb}" for answer, verb in COUNTED.items())
-    theirs = about_pythia(claims)
+    """How many claims hold, and how many of the verdicts stand when all are asked at once, in
+    Markdown; `claims` as from `claims.report.report`.
+    """
+    theirs = int((claims["about_pythia"] & ~claims["asked"]).sum())
     about = f" ({theirs} of these are about Pythia's own models)" if theirs else ""
+    asked = int(claims["asked"].sum())
+    corrected = claims.loc[claims["asked"], "corrected"]
     return (
         f"**Suite {in_markdown(suite)}**, recipe {recipe}, models {in_markdown(*models)}: "
-        f"of {len(claims)} claims, {counts}{about}."
+        f"of {len(claims)} claims, {_counts(claims['verdict'])}{about}. {asked} claims have "
+        "evidence for or against them here. Asked all at once (Holm's correction, 5 % for one "
+        f"wrong verdict or more), of these {_counts(corrected)}."
     )
+
+
+def _counts(verdicts: pd.Series) -> str:
+    counts = verdicts.value_counts()
+    return ", ".join(f"{counts.get(verdict, 0)} {verb}" for verdict, verb in COUNTED.items())
 
 
 def as_html(markdown: str) -> str:
@@ -38,26 +47,46 @@ def as_html(markdown: str) -> str:
     return "<p>" + re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold) + "</p>"
 
 
-def claims_table(
-    claims: pd.DataFrame, real: pd.DataFrame | None = None, name: str = ""
-) -> pd.DataFrame:
-    """The claims as the report shows them: answers with a mark, chapters as links in HTML.
-
-    real: the same claims asked of another model, called `name`: a column of its own.
-    """
-    table = pd.DataFrame(
+def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
+    """The claims as the report shows them: verdicts with a mark, chapters as links in HTML."""
+    return pd.DataFrame(
         {
             "claim": claims["claim"],
-            "here": claims["answer"].map(MARKS),
-            "measured": claims["measured"],
+            "statistic": claims["statistic"],
+            "measured [95 %]": claims["interval"].where(claims["asked"], claims["measured"]),
+            "bound": claims["bound"],
+            "here": claims["verdict"].map(MARKS),
+            "asked with all": claims["corrected"].map(MARKS).where(claims["asked"], ""),
+            "tested in": claims["chapter"].map(_link),
         }
     )
-    if real is not None:
-        answered = real["measured"] != NEEDS_CHECKPOINTS
-        answers = real["answer"].map(MARKS) + ": " + real["measured"]
-        table[name] = answers.where(answered, NEEDS_CHECKPOINTS)
-    return table.assign(
-        **{"tested in": claims["chapter"].map(_link), "in the paper": claims["source"]}
+
+
+def words_table(claims: pd.DataFrame) -> pd.DataFrame:
+    """Each claim in the paper's words, what must be excluded before we say that it holds, and what
+    was measured besides.
+    """
+    return pd.DataFrame(
+        {
+            "claim": claims["claim"],
+            "the paper": claims["words"] + " (" + claims["source"] + ")",
+            "to be excluded": claims["null"],
+            "measured besides": claims["measured"].where(claims["asked"], ""),
+        }
+    )
+
+
+def real_table(real: pd.DataFrame) -> pd.DataFrame:
+    """The claims that a single checkpoint of another model can answer, with its answers."""
+    asked = real[real["measured"] != NEEDS_CHECKPOINTS]
+    gap = (asked["interval"].ne("") & asked["measured"].ne("")).map({True: ". ", False: ""})
+    return pd.DataFrame(
+        {
+            "claim": asked["claim"],
+            "measured [95 %]": asked["interval"] + gap + asked["measured"],
+            "bound": asked["bound"],
+            "verdict": asked["verdict"].map(MARKS),
+        }
     )
 
 
@@ -66,11 +95,9 @@ def real_summary(real: pd.DataFrame | None, name: str) -> str:
     if real is None:
         return f"Of {name} nothing was measured for this edition."
     asked = real[real["measured"] != NEEDS_CHECKPOINTS]
-    answers = asked["answer"].value_counts()
-    counts = ", ".join(f"{answers.get(answer, 0)} {verb}" for answer, verb in COUNTED.items())
     return (
-        f"One checkpoint of {name} can answer {len(asked)} of these claims: {counts}. The others "
-        "need checkpoints along training."
+        f"One checkpoint of {name} can answer {len(asked)} of these claims: "
+        f"{_counts(asked['verdict'])}. The others need checkpoints along training."
     )
 
 

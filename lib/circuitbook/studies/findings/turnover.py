@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.studies.size import Correlation, correlation
+from circuitbook.studies.turnover import FLOORS
 from circuitbook.wording import TASK_SHORT, in_markdown
 
 NO_PAIRS = "no model has circuits at two checkpoints, so there is nothing to compare"
@@ -40,13 +41,21 @@ def answer(suite: str, neighbours: pd.DataFrame, growth: pd.DataFrame, models: i
     )
     if neighbours.empty:
         return f"{head}{NO_PAIRS}."
-    mean = neighbours[["edges", "edges_ceiling", "edges_floor"]].mean()
+    mean = neighbours.mean(numeric_only=True)
     shares = (
         f"a circuit shares {mean['edges']:.0%} of the edges with the checkpoint before, of "
-        f"{mean['edges_ceiling']:.0%} that other prompts leave and {mean['edges_floor']:.0%} that "
-        "random circuits share. "
+        f"{mean['edges_ceiling']:.0%} that other prompts leave. Random circuits share "
+        f"{_floors(mean)}. "
     )
     return head + shares + beyond_chance(growth, models)
+
+
+def _floors(mean: pd.Series) -> str:
+    """ "5% with as many edges, 37% with shuffled heads, 66% with the same degrees" """
+    return ", ".join(
+        f"{mean[f'edges_{kind}']:.0%} with {'the ' if kind == 'degree' else ''}{words}"
+        for kind, words in FLOORS.items()
+    )
 
 
 def beyond_chance(growth: pd.DataFrame, models: int) -> str:
@@ -85,7 +94,10 @@ def answer_table(
                 "the checkpoint before": _mean(pairs["edges"]),
                 f"{ratio:g} times the tokens": _mean(apart["edges"]),
                 "ceiling": _mean(pairs["edges_ceiling"]),
-                "floor": _mean(pairs["edges_floor"]),
+                **{
+                    f"floor: {words}": _mean(pairs[f"edges_{kind}"])
+                    for kind, words in FLOORS.items()
+                },
                 "is it steadier in larger models?": correlation_text(steadiness(pairs, sizes)),
                 "is the circuit larger in larger models?": correlation_text(larger)
                 if larger
@@ -148,13 +160,24 @@ def between_floor_and_ceiling(
             f"predicts {draws['expected'].mean():.2f}), and the size differs by "
             f"{(larger / smaller - 1).mean():.0%} on average."
         )
-    same_degrees = neighbours["edges_degree"].mean()
-    if same_degrees > 0.3:
-        sentences.append(
-            f"Circuits with the same degrees share {same_degrees:.0%}: in graphs as small as these "
-            "a circuit's degrees leave it little choice, which is why the other floor counts here."
-        )
+    if len(neighbours):
+        sentences.append(_above_each_floor(neighbours))
     return " ".join(sentences)
+
+
+def _above_each_floor(neighbours: pd.DataFrame) -> str:
+    """How far up from each floor to the ceiling the mean similarity is."""
+    mean = neighbours.mean(numeric_only=True)
+    ways = []
+    for kind, words in FLOORS.items():
+        floor, room = mean[f"edges_{kind}"], mean["edges_ceiling"] - mean[f"edges_{kind}"]
+        up = f"{(mean['edges'] - floor) / room:.0%} of the way up" if room > 0 else "above it"
+        ways.append(f"{words} {floor:.0%} ({up})")
+    return (
+        f"Over all tasks, neighbours share {mean['edges']:.0%}, the ceiling is "
+        f"{mean['edges_ceiling']:.0%}, and the floors are, the more of the circuit they keep: "
+        f"{'; '.join(ways)}."
+    )
 
 
 # ---- spacing

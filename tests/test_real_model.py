@@ -316,7 +316,14 @@ def test_the_record_that_comes_with_the_library():
     assert "draws of prompts" in other_draws.about_record(record)
     assert "nothing was recorded" in other_draws.about_record(None)
     table = other_draws.draws_table(share_table([CLASSED], draws=20), recorded_draws(record))
-    assert list(table)[:3] == ["stage", "here", "draw 1"]
+    draws = len(record["draws"])
+    assert list(table) == ["stage", "here", f"{draws} recorded draws"]
+    of_b = [
+        real_model.absolute_share(draw.shares, "direct")["share"] for draw in recorded_draws(record)
+    ]
+    low, high = min(of_b), max(of_b)
+    assert table.iloc[0, 2] == f"{np.mean(of_b):.0%} ({low:.0%} to {high:.0%})"
+    assert low > 0.5 and high - low < 0.1
 
 
 def test_sizes_on_other_draws():
@@ -325,9 +332,14 @@ def test_sizes_on_other_draws():
     draw = Draw(seed=1, members={}, shares=pd.DataFrame(), circuits=other)
     table = other_draws.sizes_table(here, [draw])
     assert table.values.tolist() == [
-        ["IOI", "300 edges, keeps 70%", "1,200 edges, keeps 90%"],
-        ["SVA", "90 edges", "none"],
+        ["IOI", "300", "70%", "1,200", "90%"],
+        ["SVA", "90", "", "none", ""],
     ]
+    less = Draw(seed=2, members={}, shares=pd.DataFrame(), circuits=here)
+    table = other_draws.sizes_table(here, [draw, less])
+    assert table["edges on 2 recorded draws"].tolist() == ["750 (300 to 1,200)", "90"]
+    assert table["keep"].tolist() == ["80% (70% to 90%)", ""]
+    assert list(other_draws.sizes_table(here, [])) == ["task", "edges here", "keeps"]
     assert "Largest over smallest: IOI 4.0, SVA 1.0." in other_draws.sizes_sentence(here, [draw])
     assert other_draws.sizes_sentence(here, []) == ""
 

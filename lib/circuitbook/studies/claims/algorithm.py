@@ -130,7 +130,7 @@ def _share(classes: HeadClasses, stage: str) -> Estimate | None:
         return None
     if stage not in classes.patched or classes.counted(stage) is None:
         return NOT_THERE
-    samples = np.asarray(classes.share(stage, weights=bootstrap_draws(len(classes.clean), DRAWS)))
+    samples = np.asarray(classes.share(stage, weights=bootstrap_draws(classes.prompts, DRAWS)))
     return Estimate(float(classes.share(stage)), samples)
 
 
@@ -168,7 +168,7 @@ def strength(classes: HeadClasses, names: Sequence[str]) -> Estimate:
         members = classes.members_of(*inside) if inside else np.zeros(len(classes.heads), bool)
         if stage not in classes.patched or not members.any():
             continue
-        weights = bootstrap_draws(len(classes.clean), DRAWS)
+        weights = bootstrap_draws(classes.prompts, DRAWS)
         samples = np.abs(classes.effects(stage, weights)[:, members]).max(1)
         value = float(np.abs(classes.effects(stage)[members]).max())
         best = max(best, Estimate(value, samples), key=lambda one: one.value)

@@ -201,7 +201,7 @@ def _help(training: Sequence[HeadClasses]) -> Estimate | None:
     for classes in training:
         members = classes.members_of("copy suppression", "negative copy suppression")
         if members.any():
-            weights = bootstrap_draws(len(classes.clean), DRAWS)
+            weights = bootstrap_draws(classes.prompts, DRAWS)
             values.append(-classes.effects("direct")[members].mean())
             samples.append(-classes.effects("direct", weights)[:, members].mean(1))
     if not values:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from circuitbook.records.real_model import Draw, recorded_draws, recorded_real_model
@@ -39,12 +40,16 @@ def about_record(record: Record | None) -> str:
     minutes = sum(record["seconds"]) / 60
     prompts = ", ".join(f"{TASK_SHORT[task]} {n}" for task, n in record["prompts"].items())
     return (
-        f"Recorded on {date.day} {date:%B %Y} on {record['machine']['cores']} cores "
-        f"({record['machine']['cpu']}) in {minutes:.0f} minutes, with torch "
+        f"Recorded on {date.day} {date:%B %Y} on {_machine(record['machine'])} in {minutes:.0f} "
+        "minutes, with torch "
         f"{record['versions']['torch']} and the library's code {record['code']}: "
         f"{counted(len(record['draws']), 'draw')} of prompts ({prompts}). "
         "`python -m circuitbook record smollm2` makes the record again."
     )
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    return machine.get("gpu") or f"{machine['cores']} cores ({machine['cpu']})"
 
 
 def mini_shares(model: str | None, store: str | Path) -> pd.DataFrame | None:
@@ -100,36 +105,52 @@ def stays_sentence(draws: Sequence[Members]) -> str:
 
 
 def draws_table(here: pd.DataFrame, draws: Sequence[Draw]) -> pd.DataFrame:
-    """The shares of the stages on the prompts of this page, and on each recorded draw."""
+    """The shares of the stages on the prompts of this page, and on all recorded draws: their mean,
+    the lowest and the highest."""
     rows = []
     for stage, panel in PANELS.items():
         row = {"stage": f"{panel}: {STAGE_TITLES[stage]}"}
         row["here"] = with_interval(absolute_share(here, stage))
-        for i, draw in enumerate(draws, 1):
-            row[f"draw {i}"] = with_interval(absolute_share(draw.shares, stage))
+        if draws:
+            found = [absolute_share(draw.shares, stage) for draw in draws]
+            shares = pd.Series([np.nan if one is None else one["share"] for one in found])
+            mean = "none" if shares.isna().all() else f"{shares.mean():.0%}"
+            row[_on(draws)] = f"{mean}{_range(shares.dropna(), '{:.0%}')}"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def sizes_table(here: pd.DataFrame, draws: Sequence[Draw]) -> pd.DataFrame:
-    """The circuit of each task on each draw: its edges, and what it keeps on held-out prompts.
+    """The circuit of each task: its edges, and what it keeps on fresh prompts, here and on all
+    recorded draws (the middle one, the lowest and the highest).
 
     here: see `measure_held_out`, of one checkpoint.
     """
-    tables = {"here": here} | {f"draw {i}": draw.circuits for i, draw in enumerate(draws, 1)}
-    by_task = {name: table.set_index("task") for name, table in tables.items()}
+    every = pd.concat([draw.circuits for draw in draws]) if draws else here.iloc[:0]
     rows = []
-    for task in here["task"]:
-        row = {"task": TASK_SHORT[task]}
-        for name, table in by_task.items():
-            row[name] = _size(table.loc[task]) if task in table.index else "none"
+    for _, circuit in here.iterrows():
+        task = circuit["task"]
+        row = {"task": TASK_SHORT[task], "edges here": f"{int(circuit['edges']):,}"}
+        row["keeps"] = "" if pd.isna(circuit["held_out"]) else f"{circuit['held_out']:.0%}"
+        if draws:
+            part = every[every["task"] == task]
+            on, kept = f"edges on {_on(draws)}", part["held_out"].dropna()
+            row[on] = f"{int(part['edges'].median()):,}" if len(part) else "none"
+            row[on] += _range(part["edges"], "{:,.0f}")
+            row["keep"] = f"{kept.median():.0%}{_range(kept, '{:.0%}')}" if len(kept) else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _size(circuit: pd.Series) -> str:
-    kept = "" if pd.isna(circuit["held_out"]) else f", keeps {circuit['held_out']:.0%}"
-    return f"{int(circuit['edges']):,} edges{kept}"
+def _on(draws: Sequence[Draw]) -> str:
+    return counted(len(draws), "recorded draw")
+
+
+def _range(values: pd.Series, form: str) -> str:
+    """ " (lowest to highest)", of two values or more."""
+    if len(values) < 2:
+        return ""
+    return f" ({form.format(values.min())} to {form.format(values.max())})"
 
 
 def sizes_sentence(here: pd.DataFrame, draws: Sequence[Draw]) -> str:

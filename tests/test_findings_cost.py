@@ -250,6 +250,19 @@ def on_gpu(**changes):
     return recorded_gpu() | {"speed": [larger, row]} | changes
 
 
+def test_a_real_model_on_a_gpu():
+    rows = recorded_gpu()["real"]["rows"]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["seconds"] / row["units"] / row["plain"], rel=0.01)
+    table = gpu.real_on_gpu(recorded_gpu())
+    assert len(table) == len(speed.REAL) == len(rows) and table["what"].is_unique
+    draws = {"machine": {"gpu": None}, "seconds": [30.2, 26.1], "prompts": {"ioi": 70}}
+    assert "a draw of the record" not in gpu.real_measured_on(recorded_gpu(), draws)
+    draws["machine"] = {"gpu": "1 x Card"}
+    said = gpu.real_measured_on(recorded_gpu(), draws)
+    assert "on 70 prompts" in said and said.endswith("took 26 to 30 s.")
+
+
 def test_the_gpu_in_a_table_and_in_words():
     table = gpu.gpu_table(on_gpu())
     assert table.iloc[1].tolist() == ["70m", "float32", "0.50", "0.25", "1.00", 48, "2.00", "2.50"]

@@ -73,7 +73,7 @@ def test_the_training_log_says_what_the_checkpoints_do():
         metric = task_performance(last, task, n=200)["metric"]
         error = (2 / len(metric)) ** 0.5 * metric.std()
         assert error < 0.1 * metric.mean()
-        assert log.loc[3906, task] == pytest.approx(metric.mean(), abs=4 * error)
+        assert log.loc[3906, task] == pytest.approx(metric.mean(), abs=float(4 * error))
     assert log.loc[1448, "repetition"] == pytest.approx(
         repetition(model)["metric"].mean(), abs=2e-3
     )

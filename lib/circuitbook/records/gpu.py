@@ -16,6 +16,7 @@ PARTS = {
     "edges",
     "speed",  # a row per shape and dtype: seconds; bytes for one prompt, planned and at the peak
     "checkpoints",  # a row per shape: all measurements of a checkpoint, and a plain forward pass
+    "real",  # a real language model, on another GPU: a row per kind of work, as benchmarks/speed.py
     "difference_model",
     "differences",  # a row per dtype: the largest difference from float64 on the CPU, as a share
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from circuitbook.records.costs import PEAKS, Fit, cost_table, rate
+from circuitbook.studies.findings.speed import REAL
 
 PEAK = PEAKS["H100"]  # the H200 has the same units
 
@@ -38,6 +39,40 @@ def gpu_table(record: dict) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def real_on_gpu(record: dict) -> pd.DataFrame:
+    """The work on a real language model, as `findings.speed.real_ratios`: what, seconds, plain
+    passes of the same batch (of attribution, passes forward and back), GB at the peak."""
+    rows = [
+        (
+            REAL[row["what"]][0],
+            f"{row['seconds']:.2f}",
+            f"{row['ratio']:.3g}",
+            f"{row['peak_gb']:.1f}",
+        )
+        for row in record["real"]["rows"]
+    ]
+    return pd.DataFrame(rows, columns=["what", "seconds", "plain passes", "GB at its peak"])
+
+
+def real_measured_on(record: dict, draws: dict) -> str:
+    """On which GPU the real model was measured, and what a whole draw of its record took there.
+
+    draws: the record of `records.real_model`.
+    """
+    real, seconds = record["real"], draws["seconds"]
+    text = (
+        f"The same work as on two cores above, on {real['model']} and {real['prompts']} prompts, on "
+        f"one {real['gpu']} ({real['date']}, torch {real['torch']}, {real['dtype']}). So small "
+        "a batch does not fill such a card."
+    )
+    if draws["machine"].get("gpu"):
+        text += (
+            f" All circuits, scores and classes on {draws['prompts']['ioi']} prompts, a draw of the "
+            f"record in the chapter on this model, took {min(seconds):.0f} to {max(seconds):.0f} s."
+        )
+    return text
 
 
 def peak_over_plan(record: dict) -> str:

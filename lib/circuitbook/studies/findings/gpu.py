@@ -63,14 +63,14 @@ def real_measured_on(record: dict, draws: dict) -> str:
     """
     real, seconds = record["real"], draws["seconds"]
     text = (
-        f"The same work as on two cores above, on {real['model']} and {real['prompts']} prompts, on "
-        f"one {real['gpu']} ({real['date']}, torch {real['torch']}, {real['dtype']}). So small "
+        f"The same work as on two cores above, on {real['model']} and {real['prompts']} prompts, "
+        f"on one {real['gpu']} ({real['date']}, torch {real['torch']}, {real['dtype']}). So small "
         "a batch does not fill such a card."
     )
     if draws["machine"].get("gpu"):
         text += (
-            f" All circuits, scores and classes on {draws['prompts']['ioi']} prompts, a draw of the "
-            f"record in the chapter on this model, took {min(seconds):.0f} to {max(seconds):.0f} s."
+            f" All circuits, scores and classes on {draws['prompts']['ioi']} prompts, a draw of "
+            f"the record in the chapter on this model, took {min(seconds):.0f} to {max(seconds):.0f} s."
         )
     return text
 

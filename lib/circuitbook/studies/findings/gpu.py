@@ -70,7 +70,8 @@ def real_measured_on(record: dict, draws: dict) -> str:
     if draws["machine"].get("gpu"):
         text += (
             f" All circuits, scores and classes on {draws['prompts']['ioi']} prompts, a draw of "
-            f"the record in the chapter on this model, took {min(seconds):.0f} to {max(seconds):.0f} s."
+            f"the record in the chapter on this model, took {min(seconds):.0f} to "
+            f"{max(seconds):.0f} s."
         )
     return text
 

@@ -27,7 +27,7 @@ from circuitbook.circuits.measures import MEASURES, measure_circuits
 from circuitbook.circuits.optimal import for_prompts, optimal_written
 from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.loaded import Model
-from circuitbook.recipes import Recipe
+from circuitbook.recipes import Recipe, get_recipe
 from circuitbook.stats import bootstrap_draws, interval
 from circuitbook.store import Store
 from circuitbook.studies.circuits import CircuitResult
@@ -117,7 +117,7 @@ def measure_enough(
     suite: Suite,
     circuits: Sequence[CircuitResult],
     store: Store,
-    recipe: Recipe,
+    recipe: Recipe | str = "robust",
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -131,6 +131,7 @@ def measure_enough(
     circuit) over that of the empty circuit), each with _low and _high (95 % over prompts); nats
     (the KL itself); model_top1; prompts; held_out (whether the circuit was not found on them).
     """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     last, rows = last_circuits(circuits), []
     what = "what circuits are enough for"
     for result, here in at_last(suite, last, store, device, dtype, progress, what):

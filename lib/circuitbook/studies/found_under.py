@@ -20,7 +20,7 @@ from circuitbook.circuits.selection import edge_order, first_edges
 from circuitbook.circuits.similarity import jaccard
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
-from circuitbook.recipes import Recipe
+from circuitbook.recipes import Recipe, get_recipe
 from circuitbook.store import Store
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.enough import (
@@ -85,7 +85,7 @@ def measure_found_under(
     suite: Suite,
     circuits: Sequence[CircuitResult],
     store: Store,
-    recipe: Recipe,
+    recipe: Recipe | str = "robust",
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -99,6 +99,7 @@ def measure_found_under(
     share of the own circuit's edges that are in it); nan where there is none. Then the rows of
     `measure_enough` of these circuits, for "swap" and "resample".
     """
+    recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     last, ablations = last_circuits(circuits), ABLATIONS[:2]
     alike, rows = [], []
     for result, here in at_last(suite, last, store, device, dtype, progress, "other searches"):

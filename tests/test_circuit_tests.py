@@ -227,9 +227,7 @@ def test_few_or_no_prompts_are_said_and_not_tested():
         n=2,
         floors={"random edges": np.zeros((3, 2))},
     )
-    assert "Fewer than 10 prompts are held out for m SVA: it is" in findings.left_out_in_words(
-        [few]
-    )
+    assert "Fewer than 10 are left for m SVA: it is" in findings.left_out_in_words([few])
     assert findings.left_out_in_words([trial()]) == ""
     for say in (findings.completeness_in_words, findings.minimality_in_words):
         assert say([few]) == findings.NO_PROMPTS

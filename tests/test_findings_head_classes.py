@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def test_changes_are_counted_between_checkpoints_with_classes():
         sentence.startswith(LETTERS)
         and "between two draws at one checkpoint): m 50% (0%)" in sentence
     )
-    assert "Of 4 placements of heads at checkpoints, 0 flicker" in sentence
+    assert "Of 4 placements of a head in a class at a checkpoint, 4 are sure;" in sentence
     assert change_sentence([alone]) == LETTERS
     assert {model: one.step for model, one in last_of_each([*run, alone]).items()} == {
         "m": 8,
@@ -89,7 +90,10 @@ def test_what_flickers_is_no_change():
     row = class_changes(moved, draws=400).iloc[0]
     assert (row["changed"], row["redrawn"], row["low"]) == (1, 0, 1)
     assert "beyond doubt in m " in change_sentence(moved)
-    assert "in no model beyond doubt" in change_sentence(still)
+    said = change_sentence(still)
+    assert "in no model beyond doubt" in said
+    # the head on the edge is in its class by a hair at some of the five, and not at the others
+    assert re.search(r"Of [5-9]|10 placements .*, 5 are sure; the others flicker", said)
 
 
 def test_signals_are_listed_for_s_inhibition_heads_alone():

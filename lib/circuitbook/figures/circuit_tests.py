@@ -41,7 +41,7 @@ def floors_dots(table: pd.DataFrame) -> plt.Figure:
     ax.set_yticks(rows, names)
     ax.axvline(0, color="#888888", linewidth=0.8)
     ax.axvline(1, color="#888888", linewidth=0.8)
-    ax.set_xlabel("faithfulness on held-out prompts (normalised)")
+    ax.set_xlabel("faithfulness on fresh prompts (normalised)")
     fig.legend(loc="outside upper center", ncols=4)
     return fig
 
@@ -71,7 +71,7 @@ def completeness_panels(trials: Sequence[Trial]) -> plt.Figure:
 
 
 def others_panels(measured: Sequence[Others], threshold: float) -> plt.Figure:
-    """What other circuits keep on held-out prompts against how like the first one they are.
+    """What other circuits keep on fresh prompts against how like the first one they are.
 
     A panel per task; the line is the threshold, the first circuits lie at the right.
     """

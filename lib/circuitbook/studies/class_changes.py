@@ -16,6 +16,7 @@ import pandas as pd
 from circuitbook.studies.head_classes import CLASSES, HeadClasses
 
 CHANGE_COLUMNS = ["model", "pairs", "changed", "redrawn", "low", "high"]
+FEWEST_PAIRS = 3  # of checkpoints, for an interval over them
 SURE = 0.95  # a head is surely in a class, or surely not, from this share of resamples on
 
 
@@ -34,7 +35,8 @@ def class_changes(
     Columns: model, pairs (of neighbouring checkpoints), changed (in what share of comparisons the
     sets of heads in the classes differ, a resample of one checkpoint against one of the next),
     redrawn (the same for two resamples of one checkpoint, the mean over both of a pair: what
-    changes without any training), low and high (of changed - redrawn: 95 % over pairs).
+    changes without any training), low and high (of changed - redrawn: 95 % over pairs; nan with
+    fewer than `FEWEST_PAIRS`).
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -47,8 +49,10 @@ def class_changes(
         across = np.array([_differ(a, b, rng, draws) for a, b in pairwise(sets)])
         redrawn = np.array([(a + b) / 2 for a, b in pairwise(within)])
         excess = across - redrawn
-        resampled = rng.choice(excess, size=(2000, len(excess))).mean(1)
-        low, high = np.quantile(resampled, [0.025, 0.975])
+        low = high = np.nan
+        if len(excess) >= FEWEST_PAIRS:
+            resampled = rng.choice(excess, size=(2000, len(excess))).mean(1)
+            low, high = np.quantile(resampled, [0.025, 0.975])
         rows.append((model, len(across), across.mean(), redrawn.mean(), low, high))
     return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
 

@@ -23,7 +23,7 @@ LEVEL = 0.05
 MATTERS = 0.01  # an edge matters that changes this share of the behaviour
 UNSURE = "can't tell"
 LABELS = ["model", "task", "edges", "prompts"]
-NO_PROMPTS = "No circuit was found that could be tried on held-out prompts."
+NO_PROMPTS = "No circuit was found that could be tried on fresh prompts."
 
 
 def classes_by_place(
@@ -34,18 +34,21 @@ def classes_by_place(
 
 
 def tested(trials: Sequence[Trial]) -> list[Trial]:
-    """Those with enough held-out prompts."""
+    """Those with enough fresh prompts."""
     return [trial for trial in trials if trial.n >= FEWEST]
 
 
 def left_out_in_words(trials: Sequence[Trial]) -> str:
-    """Which circuits are not tested, for want of prompts; "" if there are none."""
+    """How many circuits are tried, and which are not tested, for want of prompts."""
     few = [trial for trial in trials if trial.n < FEWEST]
+    if not trials:
+        return NO_PROMPTS
+    tried = f"{counted(len(trials), 'circuit')} of the last checkpoints, on fresh prompts."
     if not few:
-        return ""
+        return tried
     names = [f"{trial.result.model} {TASK_SHORT[trial.result.task]}" for trial in few]
     return (
-        f"Fewer than {FEWEST} prompts are held out for {in_markdown(*names)}: "
+        f"{tried} Fewer than {FEWEST} are left for {in_markdown(*names)}: "
         f"{'it is' if len(few) == 1 else 'they are'} shown, but not tested."
     )
 
@@ -61,7 +64,7 @@ def labels(trial: Trial) -> dict[str, object]:
 
 
 def floors_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """What each circuit keeps on held-out prompts, and what others keep: the mean over draws.
+    """What each circuit keeps on fresh prompts, and what others keep: the mean over draws.
 
     Columns: `LABELS`, circuit, complement, and the kinds of `Trial.floors`; nan where a kind has no
     circuit but this one, or where no prompt is held out.
@@ -136,7 +139,7 @@ def _degrees(some: Sequence[Trial]) -> str:
 
 
 def completeness_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """How unlike the model a circuit is without sets K of its nodes, on held-out prompts.
+    """How unlike the model a circuit is without sets K of its nodes, on fresh prompts.
 
     Columns: `LABELS`, sets (how many K), mean (of |F(C less K) - F(M less K)|, as a share of
     clean - corrupted), worst (the largest), K (that K), C less K and M less K (what circuit and
@@ -225,7 +228,7 @@ def superfluous_edges(trial: Trial) -> np.ndarray:
 
 
 def minimality_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """How many edges of each circuit matter, by both tests, on held-out prompts.
+    """How many edges of each circuit matter, by both tests, on fresh prompts.
 
     Columns: `LABELS`; matter, do not, can't tell (see `edges_that_matter`); superfluous (edges for
     which it is rejected that they matter more than `QUANTILE` of edges added at random).

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from circuitbook.studies.class_changes import class_changes, flickers
+from circuitbook.studies.class_changes import SURE, class_changes, flickers
 from circuitbook.studies.classifying import SIGNALS
 from circuitbook.studies.head_classes import PANELS, HeadClasses, class_members
 from circuitbook.wording import head_label, head_labels, in_markdown, short_number
@@ -40,17 +40,24 @@ def change_sentence(head_classes: Sequence[HeadClasses]) -> str:
     )
     beyond = [row.model for row in changes.itertuples() if row.low > 0]
     surely = f"beyond doubt in {in_markdown(*beyond)}" if beyond else "in no model beyond doubt"
-    uncertain = sum(
-        int(np.any([flickers(classes, name) for name in classes.classes], axis=0).sum())
-        for classes in head_classes
+    placed = [
+        (one.probability(name) >= SURE)[found]
+        for one in head_classes
+        for name, found in one.classes.items()
+    ]
+    sure, placements = int(sum(part.sum() for part in placed)), sum(map(len, placed))
+    near = sum(
+        int((flickers(one, name) & ~found).sum())
+        for one in head_classes
+        for name, found in one.classes.items()
     )
-    placed = sum(int(np.any(list(one.classes.values()), axis=0).sum()) for one in head_classes)
     return (
         f"{LETTERS} How often the sets of heads in the classes differ between one checkpoint and "
         "the next, each on its own draw of prompts (in brackets: between two draws at one "
-        f"checkpoint): {listed}. The first is larger than the second {surely} (95 % over pairs of "
-        f"checkpoints). Of {placed} placements of heads at checkpoints, {uncertain} flicker: on "
-        "other prompts they might be in another class, or in none."
+        f"checkpoint): {listed}. The first is larger than the second {surely} (95 % over three "
+        f"pairs of checkpoints or more). Of {placements} placements of a head in a class at a "
+        f"checkpoint, {sure} are sure; the others flicker, and so do {near} that are in their "
+        "class on fewer than half of the resamples."
     )
 
 

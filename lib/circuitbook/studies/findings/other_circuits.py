@@ -24,7 +24,7 @@ def _labels(others: Others) -> dict[str, object]:
 
 
 def others_table(measured: Sequence[Others], threshold: float) -> pd.DataFrame:
-    """Other circuits of each model and task, on held-out prompts.
+    """Other circuits of each model and task, on fresh prompts.
 
     Columns: `LABELS`; kept (of the circuit itself); disjoint (circuits found that share no edge
     with it); pruned, and how many of these keep the threshold; alike (mean Jaccard of the circuit
@@ -49,7 +49,7 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
     """How many circuits there are, and how different they are."""
     table = others_table([one for one in measured if one.n >= FEWEST], threshold)
     if table.empty:
-        return "No circuit was found beside which others could be tried on held-out prompts."
+        return "No circuit was found beside which others could be tried on fresh prompts."
     apart, pruned = int((table["disjoint"] > 0).sum()), int(table["pruned"].sum())
     several = int((table["different"] > 1).sum())
     first = int((table["kept"] >= threshold).sum())
@@ -67,11 +67,11 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
             disjoint,
             f"Circuits pruned from other orders share {table['alike'].mean():.0%} of their edges "
             "with one another and with the first one (mean Jaccard). All of them pass on the "
-            "prompts they were pruned on, half of the first one's; on held-out prompts "
+            "prompts they were pruned on, half of the first one's; on fresh prompts "
             f"{int(table['pruned pass'].sum())} of {counted(pruned, 'circuit')} still keep "
             f"{threshold:.0%}, the first one in {first} of {len(table)}.",
             f"**Two or more clearly different circuits** (Jaccard below {STRANGERS:g}) that keep "
-            f"{threshold:.0%} on held-out prompts: in {several} of {len(table)}; in {none} no "
+            f"{threshold:.0%} on fresh prompts: in {several} of {len(table)}; in {none} no "
             "circuit at all does.",
         ]
     )
@@ -80,7 +80,7 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
 def methods_table(measured: Sequence[Others]) -> pd.DataFrame:
     """What every method of `METHODS` finds on the same few prompts.
 
-    Columns: `LABELS` (of the circuit of the book); method; size (edges); kept, on held-out prompts;
+    Columns: `LABELS` (of the circuit of the book); method; size (edges); kept, on fresh prompts;
     jaccard, with what EAP-IG finds on these prompts; "alike by prompts", the Jaccard of that with
     the circuit of the book: how much other prompts change by themselves.
     """
@@ -113,7 +113,7 @@ def methods_in_words(measured: Sequence[Others]) -> str:
             f"**{METHODS[name]}** ({counted(len(of_method), 'circuit')}): "
             f"{ratio:.2f} times as many edges as EAP-IG on the same prompts (median), Jaccard "
             f"{of_method['jaccard'].mean():.2f} with it, where EAP-IG on other prompts has "
-            f"{of_method['alike by prompts'].mean():.2f}; on held-out prompts it keeps "
+            f"{of_method['alike by prompts'].mean():.2f}; on fresh prompts it keeps "
             f"{of_method['kept'].mean():.2f}, EAP-IG {same['kept'].mean():.2f} (means)."
         )
     if not lines:

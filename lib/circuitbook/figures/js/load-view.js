@@ -6,6 +6,8 @@
 // data-view="HeadBrowser" data-scripts="plotly.js head-browser.js" data-globals="Plotly
 // HeadBrowser">
 
+import { request } from "./static-files.js";
+
 function drawViews() {
   const blocks = document.querySelectorAll('script[type="application/json"][data-view]');
   for (const block of blocks) {
@@ -34,15 +36,6 @@ function loaded(file, name) {
     script.addEventListener("load", resolve);
     script.addEventListener("error", () => reject(new Error(`${script.src} cannot be loaded`)));
   });
-}
-
-function request(file) {
-  const script = document.createElement("script");
-  const top = document.documentElement.dataset.content_root || "../"; // as Sphinx writes it
-  script.dataset.file = file;
-  script.src = `${top}_static/${file}`;
-  document.head.append(script);
-  return script;
 }
 
 drawViews();

@@ -15,6 +15,7 @@ from circuitbook import get_task, load_suite
 from circuitbook.figures.lab import lab, still
 from circuitbook.figures.lab_weights import key_of, shipped, weights_files
 from circuitbook.figures.scripts import SCRIPTS, joined, stylesheet
+from circuitbook.figures.views import script_json
 from circuitbook.model.architectures import network_of
 from circuitbook.publishing.build import stage
 from circuitbook.store import Store
@@ -33,7 +34,14 @@ OFFERED = (
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def seen_of(tmp_path_factory):
+    """What a model makes of the first example: seen_of(model)."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    return lambda model: measure_example(SUITE, model, store)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, seen_of):
     """A page with a lab, its scripts and the weights of two models, as the built site has them."""
     folder = tmp_path_factory.mktemp("site")
     (folder / "_static" / "lab").mkdir(parents=True)
@@ -45,7 +53,7 @@ def site(tmp_path_factory):
         (folder / "_static" / name).write_text(text, encoding="utf8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIRCUITBOOK_PAGES", "1")
-        view = lab(SUITE, "mini-s").data
+        view = lab(SUITE, seen_of("mini-s")).data
     head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
     (folder / "notebooks" / "page.html").write_text(
         f"{head}<main><article>{view}</article></main>", encoding="utf8"
@@ -139,18 +147,18 @@ def test_our_scripts_together_stay_small():
     assert size < 150_000
 
 
-def test_what_the_page_knows_before_anything_is_loaded(monkeypatch):
+def test_what_the_page_knows_before_anything_is_loaded(monkeypatch, seen_of):
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
-    view = lab(SUITE, "mini-s").data
+    view = lab(SUITE, seen_of("mini-s")).data
     data = data_in(view)
-    assert data["start"] == {"model": "mini-s", "step": LAST} and len(view) < 60_000
+    assert data["start"] == {"model": "mini-s", "step": LAST} and len(script_json(data)) < 30_000
     assert {name: model["steps"] for name, model in data["models"].items()} == shipped(SUITE)
     assert data["models"]["mini-xs"]["tokens"][-1] == 2048 * LAST
     tokenizer = SUITE.checkpoint("mini-s", 0).load().tokenizer
     assert tokenizer.convert_tokens_to_ids(data["words"]) == list(range(len(tokenizer)))
-    assert "labWeights" not in view
+    assert "labWeights" not in view and view.count("<img alt=") == 1
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
-    alone = lab(SUITE, "mini-s").data
+    alone = lab(SUITE, seen_of("mini-s")).data
     assert data_in(alone)["models"]["mini-s"]["steps"] == [LAST]
     assert 'labWeights??={})["mini-s-3906"]' in alone
 
@@ -172,8 +180,8 @@ def test_examples_are_prompts_of_the_tasks_with_their_answers_and_metric():
     assert re.fullmatch(r"\d\d-99", found[7].right) and found[7].wrong.startswith("00-")
 
 
-def test_the_still_is_what_the_lab_shows_at_its_start(tmp_path):
-    seen = measure_example(SUITE, "mini-xs", Store(tmp_path))
+def test_the_still_is_what_the_lab_shows_at_its_start(seen_of):
+    seen = seen_of("mini-xs")
     wanted = [difference("mini-xs", step, FIRST.text) for step in (0, LAST)]
     np.testing.assert_allclose(seen.curve["own"].iloc[[0, -1]], wanted, atol=1e-4)
     other = difference("mini-xs", LAST, FIRST.other)
@@ -192,9 +200,8 @@ def test_the_build_puts_the_weights_beside_the_site_if_it_has_the_lab(tmp_path):
     weights = src / "book" / "_static" / "lab"
     stage(root, src, ["notebooks/lab"])
     there = {file.stem for file in weights.iterdir()}
-    assert there == {
-        key_of(model, step) for model, steps in shipped(SUITE).items() for step in steps
-    }
+    chosen = shipped(SUITE)
+    assert there == {key_of(model, step) for model in chosen for step in chosen[model]}
     assert sum(file.stat().st_size for file in weights.iterdir()) <= 30e6
     before = {file: file.stat().st_mtime_ns for file in weights.iterdir()}
     stage(root, src, ["notebooks/lab"])
@@ -213,8 +220,11 @@ def test_nothing_is_loaded_before_the_reader_starts(page):
     assert [name for name in asked if "/lab/" in name] == []
     assert "1.2 MB" in page.text("[name=start]")
     assert not page.browser.run("return document.querySelector('.lb-results').checkVisibility()")
+    still = "return document.querySelector('.lb-still img').checkVisibility()"
+    assert page.browser.run(still)
     page.browser.click("[name=start]")
-    said = page.until("logit difference|Logit difference")
+    said = page.until("Logit difference")
+    assert not page.browser.run(still)
     asked, _ = page.browser.requests()
     assert [name.rpartition("/")[2] for name in asked if "/lab/" in name] == ["mini-s-3906.js"]
     wanted = [difference("mini-s", LAST, text) for text in (FIRST.text, FIRST.other)]
@@ -416,10 +426,12 @@ def test_weights_that_cannot_be_loaded_are_named(page, site, tmp_path):
 
 
 @pytest.mark.browser
-def test_it_runs_in_a_notebook_with_the_checkpoint_it_brings(browser, tmp_path, monkeypatch):
+def test_it_runs_in_a_notebook_with_the_checkpoint_it_brings(
+    browser, tmp_path, monkeypatch, seen_of
+):
     monkeypatch.delenv("CIRCUITBOOK_PAGES", raising=False)
     file = tmp_path / "alone.html"
-    file.write_text(f'<!doctype html><meta charset="utf-8">{lab(SUITE, "mini-xs").data}')
+    file.write_text(f'<!doctype html><meta charset="utf-8">{lab(SUITE, seen_of("mini-xs")).data}')
     page = Page(browser, file.as_uri())
     page.open()
     wanted = [difference("mini-xs", LAST, text) for text in (FIRST.text, FIRST.other)]

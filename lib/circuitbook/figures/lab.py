@@ -26,19 +26,28 @@ from circuitbook.figures.lab_weights import (
 )
 from circuitbook.figures.panels import PAGE, TextFigure
 from circuitbook.figures.scripts import stylesheet
+from circuitbook.figures.showing import image_of
 from circuitbook.figures.style import CURVES, tokens_axis
 from circuitbook.figures.views import place_of, script_json, view
 from circuitbook.studies.lab import Example, Seen, examples, reference
 from circuitbook.suites import Suite
 
+STILL = (
+    "What the lab shows at its start. Bars: the most probable next words. Curves: the logit "
+    "difference of the answers over training, for the sentence and the other one. Below, the "
+    "attention pattern of every head."
+)
 
-def lab(suite: Suite, start: str, *, name: str = "lab", each: int = 4) -> HTML:
+
+def lab(suite: Suite, seen: Seen, *, name: str = "lab", each: int = 4) -> HTML:
     """The lab over the checkpoints of a suite that lie beside the site.
 
-    start: the model that is shown first, at its last checkpoint. name: keeps apart the views of a
-    page in its address. each: examples of every task. In a notebook, where there is no site, it
-    brings that checkpoint alone. ValueError if the suite has models that the lab cannot run.
+    seen: of the model that it starts with, at its last checkpoint; until the reader starts, and
+    without scripts, the page shows a still of it. name: keeps apart the views of a page in its
+    address. each: examples of every task. In a notebook, where there is no site, it brings that
+    checkpoint alone. ValueError if the suite has models that the lab cannot run.
     """
+    start = seen.model
     last = suite.steps(start)[-1]
     in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
     checkpoints = shipped(suite) if in_the_book else {start: [last]}
@@ -60,6 +69,7 @@ def lab(suite: Suite, start: str, *, name: str = "lab", each: int = 4) -> HTML:
         settings,
         ["lab-engine.js", "lab.js"],
         style=stylesheet("lab.css"),
+        instead=image_of(still(seen), STILL),
     )
     if in_the_book:
         return page

@@ -108,9 +108,8 @@ def pair_seen(model: Model, *, text: str, other: str) -> dict[str, np.ndarray]:
 class Seen:
     """An example with one right and one wrong answer, at every checkpoint of a model."""
 
+    model: str
     example: Example
-    tokens: list[str]
-    """Of the sentence."""
     curve: pd.DataFrame
     """Columns tokens_seen, own, other: the logit difference of the answers."""
     next_words: pd.Series
@@ -135,8 +134,8 @@ def measure_example(suite: Suite, model: str, store: Store, example: Example = F
     last = rows[-1][1]
     words = [str(tokenizer.decode([i])).strip() for i in range(last["probabilities"].shape[1])]
     return Seen(
+        model,
         example,
-        [str(tokenizer.decode([i])) for i in tokenizer(example.text)["input_ids"]],
         pd.DataFrame(differences, columns=["tokens_seen", "own", "other"]),
         pd.Series(last["probabilities"][0], index=words).sort_values(ascending=False),
         last["patterns"],

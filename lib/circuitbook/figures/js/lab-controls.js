@@ -10,7 +10,7 @@ const FIELDS = {
 };
 
 /** Fills the place with the parts, and gives those that change. */
-export function buildLab(place, { models, examples, words }) {
+export function buildLab(place, { models, examples, words, still }) {
   const names = Object.keys(models);
   const id = (name) => `${place.id}-${name}`;
   const parts = {
@@ -43,6 +43,7 @@ export function buildLab(place, { models, examples, words }) {
       ...words.map((value) => html("option", { value })),
     ),
   };
+  parts.still = html("div", { class: "lb-still" }, ...still);
   parts.moment = html("output", { for: parts.training.id });
   for (const name of ["text", "other"]) Object.assign(parts, sentenceParts(name, id(name)));
   for (const name of ["right", "wrong"]) {
@@ -167,6 +168,7 @@ function arranged(parts) {
     training,
     html("p", { class: "lb-begin" }, parts.start),
     parts.problem,
+    parts.still,
     parts.status,
     results,
     parts.share,

@@ -57,7 +57,9 @@ function written(value, name) {
 
 function wayOf({ own, second, switched }) {
   if (second === null || Math.abs(own - second) < 0.05) return "";
-  return `, ${percent((own - switched) / (own - second))} of the way to the other sentence`;
+  const way = (own - switched) / (own - second);
+  if (way < -0.005) return ", further from the other sentence";
+  return `, ${percent(way)} of the way to the other sentence`;
 }
 
 function listed(switches) {

@@ -77,6 +77,7 @@ function showFields(view, read) {
   writeWords(parts.otherWords, read.other, pairHint(read));
   parts.start.textContent = `Start: load ${state.model} ${momentOf(view)}, ${sizeOf(bytes)}`;
   parts.start.parentElement.hidden = view.begun;
+  parts.still.hidden = view.begun;
   parts.results.hidden = !view.begun;
   parts.reset.disabled = !Object.keys(state.switches).length;
   if (view.tilesOf !== state.model) {

@@ -23,15 +23,16 @@ const ADDRESS_REST_MS = 200; // the address is written when the hand rests
  *
  *  settings: {name, models: {name: {shape, steps, tokens, bytes}}, start: {model, step}, words,
  *  special, examples: [{title, text, other, right, wrong}], reference: [ids]}. Nothing is loaded
- *  before the reader says so. */
-function render(place, settings) {
+ *  before the reader says so. before: what the page shows without scripts; its image stays until
+ *  then. */
+function render(place, settings, before) {
   const letters = settings.words.filter((word) => /^ ?[A-Za-z]/.test(word));
   const later = letters.filter((word) => word[0] === " ").map((word) => word.slice(1));
   const first = letters.filter((word) => word[0] !== " ");
   const view = {
     ...settings,
     place,
-    parts: buildLab(place, { ...settings, words: later }),
+    parts: buildLab(place, { ...settings, words: later, still: imagesIn(before) }),
     tokenizer: tokenizerOf(settings.words, settings.special),
     state: usualState(settings),
     begun: false,
@@ -55,6 +56,12 @@ function render(place, settings) {
   listen(view, { first, later });
   if (restore(view)) place.scrollIntoView({ block: "start" });
   else show(view);
+}
+
+function imagesIn(elements) {
+  return elements.flatMap((element) =>
+    element.matches("img") ? [element] : [...element.querySelectorAll("img")],
+  );
 }
 
 /** Makes the engine, the first time. */

@@ -21,8 +21,9 @@ async function draw(block) {
   const place = block.previousElementSibling;
   const names = block.dataset.globals.split(" ");
   await Promise.all(block.dataset.scripts.split(" ").map((file, i) => loaded(file, names[i])));
-  place.replaceChildren(); // what is there for a page without scripts
-  globalThis[block.dataset.view].render(place, JSON.parse(block.textContent));
+  const before = [...place.children]; // what is there for a page without scripts
+  place.replaceChildren();
+  globalThis[block.dataset.view].render(place, JSON.parse(block.textContent), before);
 }
 
 /** Resolves when the file has put its name into the page's globals. */

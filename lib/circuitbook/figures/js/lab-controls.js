@@ -43,7 +43,16 @@ export function buildLab(place, { models, examples, words, still }) {
       ...words.map((value) => html("option", { value })),
     ),
   };
-  parts.still = html("div", { class: "lb-still" }, ...still);
+  parts.still = html(
+    "div",
+    {
+      class: "lb-still",
+      tabindex: 0,
+      role: "group",
+      "aria-label": "what the lab shows at its start",
+    },
+    ...still,
+  );
   parts.moment = html("output", { for: parts.training.id });
   for (const name of ["text", "other"]) Object.assign(parts, sentenceParts(name, id(name)));
   for (const name of ["right", "wrong"]) {
@@ -113,7 +122,7 @@ function labelled(text, control) {
 }
 
 function section(title, ...inside) {
-  return html("section", { class: "lb-part" }, html("h4", {}, title), ...inside);
+  return html("section", { class: "lb-part" }, html("h2", {}, title), ...inside);
 }
 
 function arranged(parts) {

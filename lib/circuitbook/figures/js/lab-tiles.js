@@ -103,7 +103,7 @@ function drawMap(canvas, node, shown) {
 
 /** What a head looks at from the last word, as the sentence with shares; for an MLP a sentence. */
 export function drawLooks(place, node, { tokens, shown, own, control }) {
-  const head = html("h5", {}, longName(node));
+  const head = html("h3", {}, longName(node));
   const line = html("label", { class: "lb-choice" }, "is", control);
   if (node[0] === "m") {
     const said = "An MLP looks at one word at a time: the strip shows where it writes most.";

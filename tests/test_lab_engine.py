@@ -165,6 +165,7 @@ def test_heads_taken_out_are_as_in_ablation(engine, model, how, engines):
         got = np.array(engine.ask_all(asked, "[answer.own, answer.switched]"))
         wanted = ablate(loaded, pairs, heads, how)
         assert np.abs(wanted.before.numpy() - wanted.after.numpy()).mean() > 0.01
+        print(f"{key} {heads} {how}: {np.abs(got[:, 1] - wanted.after.numpy()).max():.1e}")
         np.testing.assert_allclose(got[:, 0], wanted.before, atol=1e-3)
         np.testing.assert_allclose(got[:, 1], wanted.after, atol=1e-3)
 
@@ -301,7 +302,9 @@ def test_circuits_are_as_evaluated(engine, model, task):
             for own, other in zip(rows(pairs), rows(pairs, "corrupted"), strict=True)
         ]  # fmt: skip
         logits = torch.tensor(engine.ask_all(asked, "Array.from(answer)"))
-        np.testing.assert_allclose(pairs.metric(logits), wanted, atol=1e-3)
+        metric = pairs.metric(logits).numpy()
+        print(f"{key} {task}, {mask.sum()} edges: {np.abs(metric - wanted).max():.1e}")
+        np.testing.assert_allclose(metric, wanted, atol=1e-3)
         seen.append(wanted)
     assert np.ptp(seen, axis=0).max() > 0.1
 

@@ -1,5 +1,6 @@
 // Draws the lab's state: the fields at once, the results when the engine has them.
 
+import { addressWith } from "./address.js";
 import { html } from "./dom.js";
 import { drawBars } from "./lab-bars.js";
 import { drawCurve } from "./lab-curve.js";
@@ -11,7 +12,7 @@ import {
   statusOf,
   writeWords,
 } from "./lab-sentences.js";
-import { effective, readFields } from "./lab-state.js";
+import { effective, readFields, stateForAddress } from "./lab-state.js";
 import { buildTiles, drawLooks, drawTiles, HOWS, longName } from "./lab-tiles.js";
 import { keyOf } from "./lab-weights.js";
 import { measure } from "./measures.js";
@@ -77,6 +78,7 @@ function showFields(view, read) {
   writeWords(parts.otherWords, read.other, pairHint(read));
   parts.start.textContent = `Start: load ${state.model} ${momentOf(view)}, ${sizeOf(bytes)}`;
   parts.start.parentElement.hidden = view.begun;
+  parts.share.href = addressWith(view.name, stateForAddress(view));
   parts.still.hidden = view.begun;
   parts.results.hidden = !view.begun;
   parts.reset.disabled = !Object.keys(state.switches).length;

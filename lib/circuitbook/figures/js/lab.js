@@ -80,10 +80,8 @@ function begin(view) {
 }
 
 function writeAddress(view) {
-  const address = addressWith(view.name, stateForAddress(view));
-  view.parts.share.href = address;
   try {
-    history.replaceState(history.state, "", address);
+    history.replaceState(history.state, "", addressWith(view.name, stateForAddress(view)));
   } catch {
     // a sandbox without an address
   }

@@ -38,7 +38,8 @@ def data_in(page: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    "entry", ["explorer.js", "head-browser.js", "attention-heads.js", "load-view.js"]
+    "entry",
+    ["explorer.js", "head-browser.js", "attention-heads.js", "lab.js", "engine.js", "load-view.js"],
 )
 def test_joined_modules_share_a_scope_without_quarrels(entry):
     script = joined(entry)

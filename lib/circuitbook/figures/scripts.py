@@ -17,7 +17,7 @@ from circuitbook.paths import PACKAGE
 
 MODULES = PACKAGE / "figures" / "js"
 _IMPORT = re.compile(r'^import \{[^{}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=function|const)", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?function|const)", re.MULTILINE)
 _OTHER = re.compile(r"^(import|export)\b.*", re.MULTILINE)
 
 
@@ -28,8 +28,20 @@ def joined(entry: str) -> str:
     Modules may say `import { name, ... } from "./module.js";`, `export function` and `export
     const`. They share one scope: what one declares at its top level no other may declare.
     """
+    return f"({_as_function(entry)})();\n"
+
+
+def callable_as(name: str, entry: str) -> str:
+    """The same as a function of the page's globals, for a script that calls it when it needs it.
+
+    Its text is what a worker can be made of, where no file can be asked for.
+    """
+    return f"globalThis.{name} = {_as_function(entry)};\n"
+
+
+def _as_function(entry: str) -> str:
     sources = "\n".join(_source(module) for module in _in_order(entry))
-    return f'(() => {{\n"use strict";\n{sources}}})();\n'
+    return f'() => {{\n"use strict";\n{sources}}}'
 
 
 def _in_order(entry: str) -> list[str]:
@@ -87,6 +99,8 @@ _SCRIPTS = {
     "plotly.js": Script(_plotly, "Plotly", ours=False),
     "attention-heads.js": Script(lambda: joined("attention-heads.js"), "AttentionHeads"),
     "circuit-explorer.js": Script(lambda: joined("explorer.js"), "CircuitExplorer"),
+    "lab-engine.js": Script(lambda: callable_as("LabEngine", "engine.js"), "LabEngine"),
+    "lab.js": Script(lambda: joined("lab.js"), "Lab"),
     "head-browser.js": Script(lambda: joined("head-browser.js"), "HeadBrowser"),
 }
 

@@ -20,16 +20,21 @@ def show(fig: Figure, alt: str, name: str | None = None, *, here: bool = True) -
     Under a `name` other pages can show it too; with here=False it is for them alone. The image is
     SVG with its letters drawn, so that it looks the same everywhere.
     """
+    image = HTML(image_of(fig, alt))
+    if here:
+        display(image)
+    if name:
+        share(name, image)
+
+
+def image_of(fig: Figure, alt: str) -> str:
+    """The figure as an HTML element, with a text for those who do not see it; closes it."""
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "circuitbook"}):
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(fig)
     data = base64.b64encode(buffer.getvalue()).decode()
-    image = HTML(f'<img alt="{escaped(alt)}" src="data:image/svg+xml;base64,{data}">')
-    if here:
-        display(image)
-    if name:
-        share(name, image)
+    return f'<img alt="{escaped(alt)}" src="data:image/svg+xml;base64,{data}">'
 
 
 def share(name: str, output: object) -> None:

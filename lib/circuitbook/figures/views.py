@@ -47,6 +47,7 @@ def view(
     scripts: Sequence[str],
     *,
     style: str = "",
+    instead: str = "",
 ) -> HTML:
     """A place in the page that the last of `scripts` draws into, once they are there.
 
@@ -56,6 +57,7 @@ def view(
     scripts   names in SCRIPTS, the view's own last. In the book (CIRCUITBOOK_PAGES) they are the
               site's; anywhere else, as in Colab, the view brings them
     style     CSS of the view
+    instead   HTML that a page shows without scripts, after a sentence that says so
     """
     names = [global_name(file) for file in scripts]
     own = [] if os.environ.get("CIRCUITBOOK_PAGES") else [brought(file) for file in scripts]
@@ -63,7 +65,7 @@ def view(
     return HTML(
         f'<div id="{escaped(place)}" class="light-card" role="group" '
         f'aria-label="{escaped(label)}" style="min-height: 12rem">'
-        "<p>This view needs JavaScript.</p></div>"
+        f"<p>This view needs JavaScript.</p>{instead}</div>"
         f'<script type="application/json" data-view="{names[-1]}" '
         f'data-scripts="{" ".join(scripts)}" data-globals="{" ".join(names)}">{data}</script>'
         f"{sheet}<script>{''.join([*own, joined('load-view.js')])}</script>"

@@ -22,6 +22,7 @@ import filelock
 import yaml
 from nbformat import NotebookNode
 
+from circuitbook.figures.lab_weights import weights_files
 from circuitbook.figures.views import SCRIPTS
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import (
@@ -49,9 +50,12 @@ from circuitbook.publishing.typed import from_here, parse_parameters
 from circuitbook.publishing.warm import warm_kernels
 from circuitbook.store.files import write_atomically
 from circuitbook.store.locks import alone_in, holder
+from circuitbook.suites import load_suite
 from circuitbook.weights.hash_memory import HASHES
 
 __all__ = ["BuildError", "build_book", "execute_notebook", "parse_parameters"]
+
+LAB = "notebooks/lab"  # the chapter that needs the mini suite's weights beside the site
 
 
 def build_book(
@@ -214,6 +218,11 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
             script = Path("book", "_static", file_name)
             _put(src / script, read().encode())
             wanted.add(script)
+        if LAB in chapters:
+            for file_name, text in weights_files(load_suite("mini")):
+                script = Path("book", "_static", file_name)
+                _put(src / script, text.encode())
+                wanted.add(script)
     _put(src / "_config.yml", configuration(root).encode())
     for file in files_in(src):
         if file.relative_to(src) not in wanted | {Path("_config.yml")}:

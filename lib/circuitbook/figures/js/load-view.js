@@ -6,6 +6,8 @@
 // data-view="HeadBrowser" data-scripts="plotly.js head-browser.js" data-globals="Plotly
 // HeadBrowser">
 
+import { request } from "./static-files.js";
+
 function drawViews() {
   const blocks = document.querySelectorAll('script[type="application/json"][data-view]');
   for (const block of blocks) {
@@ -19,8 +21,9 @@ async function draw(block) {
   const place = block.previousElementSibling;
   const names = block.dataset.globals.split(" ");
   await Promise.all(block.dataset.scripts.split(" ").map((file, i) => loaded(file, names[i])));
-  place.replaceChildren(); // what is there for a page without scripts
-  globalThis[block.dataset.view].render(place, JSON.parse(block.textContent));
+  const before = [...place.children]; // what is there for a page without scripts
+  place.replaceChildren();
+  globalThis[block.dataset.view].render(place, JSON.parse(block.textContent), before);
 }
 
 /** Resolves when the file has put its name into the page's globals. */
@@ -34,15 +37,6 @@ function loaded(file, name) {
     script.addEventListener("load", resolve);
     script.addEventListener("error", () => reject(new Error(`${script.src} cannot be loaded`)));
   });
-}
-
-function request(file) {
-  const script = document.createElement("script");
-  const top = document.documentElement.dataset.content_root || "../"; // as Sphinx writes it
-  script.dataset.file = file;
-  script.src = `${top}_static/${file}`;
-  document.head.append(script);
-  return script;
 }
 
 drawViews();

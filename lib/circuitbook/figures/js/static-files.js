@@ -1,0 +1,11 @@
+// Script files of the book, in _static.
+
+/** A script element that asks for the file. */
+export function request(file) {
+  const script = document.createElement("script");
+  const top = document.documentElement.dataset.content_root || "../"; // as Sphinx writes it
+  script.dataset.file = file;
+  script.src = `${top}_static/${file}`;
+  document.head.append(script);
+  return script;
+}

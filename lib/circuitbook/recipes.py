@@ -174,7 +174,7 @@ class Recipe:
         IOI than circuits do, since one half is for classes and one for shares.
         """
         few = self.with_prompts(FEW_PROMPTS).within(PAPER_SHARE)
-        heads = replace(few.heads, prompts=24, sequences=8, documents=40, evaluated=4)
+        heads = replace(few.heads, prompts=24, sequences=8, documents=40, evaluated=3)
         return replace(few, heads=heads, ability_prompts=60)
 
     def with_seed(self, seed: int) -> Recipe:

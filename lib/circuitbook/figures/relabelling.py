@@ -28,7 +28,7 @@ def number_panels(results: Sequence[Relabelled]) -> Figure:
     """A panel for each task: a row for each circuit and the seed it is put to (in brackets the
     circuit's edges), a mark for what it keeps under each numbers, and for what is compared with it.
     """
-    tasks = list(dict.fromkeys(one.task for one in results))
+    tasks = sorted({one.task for one in results}, key=list(TASK_TITLES).index)
     if not tasks:
         return nothing("there are no two seeds with circuits")
     circuits = [one for one in results if one.what == CIRCUIT]

@@ -15,6 +15,7 @@ import numpy as np
 
 from circuitbook.stats import Verdict, all_of, bootstrap_draws, decide, interval
 from circuitbook.studies.relabelling import CIRCUIT, NUMBERS, OTHER_TASK, REWIRED, Relabelled
+from circuitbook.tasks.registry import TASKS
 from circuitbook.wording import percent
 
 MOST = 0.5  # of the gap
@@ -90,7 +91,7 @@ class Gap:
 
 def gaps(results: Sequence[Relabelled]) -> list[Gap]:
     """A `Gap` for each task, in the order of `results`."""
-    tasks = dict.fromkeys(one.task for one in results)
+    tasks = sorted({one.task for one in results}, key=list(TASKS).index)
     return [_gap(task, [one for one in results if one.task == task]) for task in tasks]
 
 

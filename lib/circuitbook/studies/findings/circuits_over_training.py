@@ -225,7 +225,10 @@ def fresh_prompts_table(held_out: pd.DataFrame, threshold: float) -> pd.DataFram
     prompts, and how many lie beyond doubt below the threshold there (95 % over prompts).
     """
     rows = []
-    for task, part in held_out.dropna(subset=["held_out"]).groupby("task", sort=False):
+    for task in TASK_TITLES:
+        part = held_out[(held_out["task"] == task) & held_out["held_out"].notna()]
+        if part.empty:
+            continue
         fresh = part["held_out"]
         rows.append(
             {

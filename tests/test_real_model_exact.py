@@ -152,8 +152,8 @@ def test_scores_out_of_input_are_the_change_of_the_loss(smollm2, task):
 
 
 def test_the_gap_of_each_prompt_vanishes_as_midpoints_do(smollm2):
-    """Four times smaller with twice the points. Of Greater-Than, where the probability goes from one
-    end to the other."""
+    """Four times smaller with twice the points. Of Greater-Than, where the probability goes from
+    one end to the other."""
     pairs = get_task("greater_than").prompts(smollm2.tokenizer, n=4)
     gaps = []
     for points in (20, 40):

@@ -8,7 +8,7 @@ export function drawCurve(view, circuit) {
   const { curve, curveLabel } = view.parts;
   curve.style.visibility = circuit ? "visible" : "hidden";
   curveLabel.textContent = circuit
-    ? `faithfulness on its own prompts; dashes: ${percent(circuit.threshold)}`
+    ? `faithfulness, own prompts; dashes: ${percent(circuit.threshold)}`
     : "";
   if (!circuit) return;
   const x = (size) => (100 * (size - 1)) / Math.max(1, circuit.end - 1);

@@ -330,15 +330,13 @@ def test_the_authors_ask_for_an_edge_of_the_circuit_to_a_name_mover(measured):
         (np.zeros_like(there), []),
         (circuit_of(graph, ["a1.h0->a2.h3<k>"]).mask, []),
     ):
-        out = classify_heads(model, scores, mask, settings, n=64)
+        out = classify_heads(model, scores, mask, settings)
         found = memberships(scores, out, settings)["S-inhibition"]
         assert mostly(found).nonzero()[0].tolist() == expected
     nobody = dataclasses.replace(
         scores, arrays=scores.arrays | {"copy": np.zeros_like(scores.arrays["copy"])}
     )
-    none = classify_heads(
-        model, nobody, there, settings, n=24
-    )  # no name mover: no receivers, no crash
+    none = classify_heads(model, nobody, there, settings)  # no name mover: no receivers, no crash
     assert none == {} and not memberships(nobody, none, settings)["S-inhibition"].any()
 
 
@@ -359,7 +357,7 @@ def test_a_signal_that_is_not_there_is_named(measured):
     settings = dataclasses.replace(recipe.algorithm, signal="swpa")
     model, mask = suite.checkpoint("mini-s", 3906).load(), circuits[-1].circuit.mask
     with pytest.raises(ValueError, match=r"unknown signal 'swpa'; there are: .*'swap'"):
-        classify_heads(model, scores=found[-1], mask=mask, settings=settings, n=4, seed=1)
+        classify_heads(model, scores=found[-1], mask=mask, settings=settings, seed=1)
 
 
 def test_functions_by_hand():

@@ -121,7 +121,6 @@ def arguments(model) -> dict[str, dict]:
             "scores": scores,
             "mask": graph.mask,
             "settings": recipe.algorithm,
-            "n": 8,
         },
         "readers": few | {"task": greater},
         "repair": few

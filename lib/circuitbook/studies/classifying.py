@@ -13,7 +13,7 @@ import torch
 
 from circuitbook.heads.attention import attention_from_end
 from circuitbook.heads.names import Head, all_heads, head_name
-from circuitbook.heads.path_patching import baselines, path_patch
+from circuitbook.heads.path_patching import path_patch
 from circuitbook.model.architectures import network_of
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
@@ -46,15 +46,13 @@ class Draws:
     """Resamples of the prompts that classes are found on, and of what scores are measured on."""
 
     scores: HeadScores
-    clean: np.ndarray  # [n], of all prompts
-    corrupted: np.ndarray
     settings: AlgorithmSettings
 
     @cached_property
     def weights(self) -> np.ndarray:
         """[draw, n], 0 for prompts that shares are measured on; one draw, all prompts alike, where
         the settings ask for no resamples."""
-        n = len(self.clean)
+        n = self.scores.items("direct")
         found_on = found_on_first(n, self.settings)
         weights = np.zeros((max(1, self.settings.resamples), n))
         weights[:, :found_on] = self._of(found_on)
@@ -67,7 +65,8 @@ class Draws:
 
     def effect(self, patched: np.ndarray) -> np.ndarray:
         """e(h), [draw, head], of a metric [head, n]."""
-        clean, corrupted = (self.weights @ part for part in (self.clean, self.corrupted))
+        arrays = self.scores.arrays
+        clean, corrupted = (self.weights @ arrays[name] for name in ("clean", "corrupted"))
         return (self.weights @ patched.T - clean[:, None]) / (clean - corrupted)[:, None]
 
     def score(self, kind: str) -> np.ndarray:
@@ -128,12 +127,7 @@ def mostly(found: np.ndarray) -> np.ndarray:
 
 def direct_classes(scores: HeadScores, settings: AlgorithmSettings) -> dict[str, np.ndarray]:
     """The classes of the stage "direct", {class: bool [head]}."""
-    return {name: mostly(found) for name, found in _draws(scores, settings).direct().items()}
-
-
-def _draws(scores: HeadScores, settings: AlgorithmSettings) -> Draws:
-    clean, corrupted = (scores.arrays[name].astype(float) for name in ("clean", "corrupted"))
-    return Draws(scores, clean, corrupted, settings)
+    return {name: mostly(found) for name, found in Draws(scores, settings).direct().items()}
 
 
 def memberships(
@@ -144,7 +138,7 @@ def memberships(
     arrays: as `classify_heads` gives them. Of a later stage, given the heads that the earlier ones
     found: whose queries, and whose values, are not resampled.
     """
-    draws = _draws(scores, settings)
+    draws = Draws(scores, settings)
     found = draws.direct()
     none = np.zeros_like(found["name mover"])
     steered, informed = "patched.steering" in arrays, "patched.tertiary" in arrays
@@ -159,11 +153,10 @@ def classify_heads(
     scores: HeadScores,
     mask: np.ndarray,
     settings: AlgorithmSettings,
-    n: int,
     seed: int = 42,
 ) -> dict[str, np.ndarray]:
-    """What `HeadClasses` needs of a checkpoint beyond its head scores; `mask` is its IOI circuit,
-    bool [src, dst].
+    """What `HeadClasses` needs of a checkpoint beyond its head scores, on the same IOI prompts;
+    `mask` is its IOI circuit, bool [src, dst].
 
     Stage "steering": receivers are the queries of all name movers, or ("direct" in the settings, as
     the caption of Figure 4 has it) of all heads of the stage before that help. A head is
@@ -184,13 +177,12 @@ def classify_heads(
         known = ", ".join(map(repr, (*SIGNALS, APART)))
         raise ValueError(f"unknown signal {settings.signal!r}; there are: {known}")
     everyone = all_heads(model)
-    pairs = ioi.TASK.prompts(model.tokenizer, n=n, seed=seed)
-    clean, corrupted = (part.double().numpy() for part in baselines(model, pairs))
-    draws, on_scores = Draws(scores, clean, corrupted, settings), _draws(scores, settings)
-    classes = {name: mostly(found) for name, found in on_scores.direct().items()}
+    pairs = ioi.TASK.prompts(model.tokenizer, n=scores.items("direct"), seed=seed)
+    draws = Draws(scores, settings)
+    classes = {name: mostly(found) for name, found in draws.direct().items()}
     steers = classes["name mover"]
     if settings.receivers == "direct":
-        direct = on_scores.effect(scores.arrays["direct"].astype(float))
+        direct = draws.effect(scores.arrays["direct"].astype(float))
         helps = mostly(direct < -settings.direct_bar)
         steers = np.any([classes[name] for name in STAGES["direct"]], axis=0) & helps
     out: dict[str, np.ndarray] = {}

@@ -246,7 +246,6 @@ def measure_head_classes(
                 scores=scores,
                 mask=circuit.mask,
                 settings=recipe.algorithm,
-                n=recipe.heads.prompts,
                 seed=recipe.seed,
             )
         classified.append(_head_classes(scores, circuit, arrays, recipe.algorithm))

@@ -37,8 +37,8 @@ class Evenly:
 def spread(items: Sequence[Item], start: int = 0) -> Iterator[Item]:
     """Items of an order, such as years, round and round, so that those taken so far lie evenly.
 
-    A round is the van der Corput sequence: the middle, the quarters, the eighths; from `start`
-    on, round the end. Every round has every item once.
+    A round is the van der Corput sequence: the first, the middle, the quarters, the eighths; from
+    `start` on, round the end. Every round has every item once.
 
     >>> from itertools import islice
     >>> list(islice(spread("abcdefgh"), 8))

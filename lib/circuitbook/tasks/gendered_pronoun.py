@@ -39,7 +39,7 @@ MORE_ENDINGS = (
 
 
 def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -> PromptPairs:
-    """`n` items, women and men in turn, each name and each ending as often as any other.
+    """`n` items, women and men in turn, each name and each ending about as often as any other.
 
     The authors' 100 come first, 20 names x 5 endings, in random order: all of them are the paper's
     prompts. Then follow ours, with more names and endings, so that what was found on the authors'
@@ -71,9 +71,9 @@ def make(tokenizer: PreTrainedTokenizerBase, n: int, rng: np.random.Generator) -
     }
 
     authors = [name for name in names if name in lexicon.female + lexicon.male]
-    theirs = list(product(authors, ENDINGS))
-    ours = [item for item in product(names, ENDINGS + MORE_ENDINGS) if item not in set(theirs)]
-    items = _in_turn(theirs, gender, rng) + _in_turn(ours, gender, rng)
+    theirs = dict.fromkeys(product(authors, ENDINGS))
+    ours = [item for item in product(names, ENDINGS + MORE_ENDINGS) if item not in theirs]
+    items = _in_turn(list(theirs), gender, rng) + _in_turn(ours, gender, rng)
     prompts = []
     for name, ending in items[:n]:
         among = [b for b in partners[name] if b in authors] or partners[name]

@@ -15,7 +15,7 @@ from distributed.security import Security  # noqa: E402
 
 from circuitbook.sweep import cluster as clusters  # noqa: E402
 from circuitbook.sweep.cluster import Cluster, local_cluster, run_on  # noqa: E402
-from circuitbook.sweep.shards import Outcome, Shard  # noqa: E402
+from circuitbook.sweep.shards import Outcome, Shard, write_record  # noqa: E402
 
 LISTENING = "0A"
 
@@ -139,3 +139,14 @@ def test_a_cluster_without_workers_is_waited_for_and_it_is_said(tmp_path, quick)
         )
     assert len(said) == 1 and "has no workers" in said[0]
     assert [one.state for one in ended] == ["done"]
+
+
+def test_what_is_on_disk_is_not_handed_in_again(tmp_path):
+    """As when a client comes back to a new scheduler without having heard what had ended: here
+    there is none to ask."""
+    one = shard(tmp_path)
+    one.record.parent.mkdir(parents=True)
+    write_record(one, Outcome(one.name, "done", fingerprint=one.fingerprint))
+    ended: list[Outcome] = []
+    run_on(Cluster("tcp://127.0.0.1:1"), [one], lambda outcome, _: ended.append(outcome))
+    assert [(outcome.name, outcome.state) for outcome in ended] == [(one.name, "done")]

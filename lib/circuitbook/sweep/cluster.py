@@ -106,7 +106,7 @@ def run_on(
     address = cluster.address
     waiting = {shard.name: shard for shard in shards}
     away: float | None = None  # since when the scheduler has been away
-    while waiting:
+    while _settle(waiting, ended):
         try:
             with distributed.Client(address, timeout=10, security=cluster.security) as client:
                 away = None
@@ -141,10 +141,6 @@ def run_on(
                 if waiting and client.status != "running":
                     raise OSError("the scheduler went away")
         except (OSError, TimeoutError, distributed.comm.CommClosedError) as error:
-            for shard in list(waiting.values()):  # what ended while nobody listened is on disk
-                if (result := outcome(shard)).state != "missing":
-                    del waiting[shard.name]
-                    ended(result, 0)
             away = away or time.monotonic()
             if time.monotonic() - away > patience:
                 raise ValueError(
@@ -153,6 +149,15 @@ def run_on(
                 ) from None
             say(f"the scheduler at {address} is away; waiting for it")
             time.sleep(2)
+
+
+def _settle(waiting: dict[str, Shard], ended: Callable[[Outcome, int], None]) -> bool:
+    """Takes out what ended while nobody listened: its record is on disk. Is anything left?"""
+    for shard in list(waiting.values()):
+        if (result := outcome(shard)).state != "missing":
+            del waiting[shard.name]
+            ended(result, 0)
+    return bool(waiting)
 
 
 def _as_they_end(futures: Iterable[Future], workers: _Workers) -> Iterator[Future]:

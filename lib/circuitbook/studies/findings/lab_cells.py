@@ -49,8 +49,9 @@ def sentence_over_training(chapter: Chapter, there: InPage) -> LabCell | None:
         tokens = short_number(seen[since].tokens_seen)
         text = f"From {tokens} tokens on {model} prefers the one who receives in both sentences. "
     if len(alike):
+        some = f"{len(alike)} of the" if len(alike) < len(before) else "all"
         text += (
-            f"At {len(alike)} of the {counted(len(before), 'checkpoint')} before, it prefers the "
+            f"At {some} {counted(len(before), 'checkpoint')} before, it prefers the "
             f"same name in both, {right} at {int(alike['own'].sum())} and {wrong} at "
             f"{int((~alike['own']).sum())}: who gives makes no difference to it yet."
         )

@@ -79,7 +79,7 @@ def line_said_twice(chapter: Chapter, there: InPage, last: pd.DataFrame) -> LabC
         model=name,
         step=step,
         example=example,
-        shown=("text", "right", "bars", "tiles"),
+        shown=("text", "other", "right", "bars", "tiles"),
         question=(
             "A line of random words is said twice, but for its last word. Head "
             f"{head_label(head)} has the highest induction score of {in_markdown(name)}. **Switch "

@@ -15,6 +15,7 @@ from test_views import data_in
 from circuitbook import attribute, find_circuit, get_task, load_suite
 from circuitbook.circuits.circuit import Circuit
 from circuitbook.circuits.evaluation import evaluate_circuit
+from circuitbook.figures.lab import lab
 from circuitbook.figures.lab_cell import answer, checkpoints_in_a_page, lab_cell, try_it
 from circuitbook.figures.lab_weights import weights_files
 from circuitbook.figures.scripts import SCRIPTS
@@ -28,7 +29,7 @@ from circuitbook.studies.findings.lab_heads import (
     line_said_twice,
     the_other_giver,
 )
-from circuitbook.studies.lab import FIRST, example_of
+from circuitbook.studies.lab import FIRST, example_of, measure_example
 from circuitbook.studies.switching import answer_ids, measure, measure_switched, switched_logits
 
 SUITE = load_suite("mini")
@@ -265,3 +266,235 @@ def test_a_suite_that_a_page_cannot_run_gets_a_sentence(store, capsys):
     assert [make(chapter, {}) for make in makers] == [None] * 4
     try_it(SUITE, None)
     assert "Markdown" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ in a browser
+
+
+@pytest.fixture(scope="module")
+def cells(store, model):
+    """A cell of each kind, on mini-xs, by name."""
+    pairs = get_task("ioi").prompts(model.tokenizer, 12)
+    circuit = find_circuit(model, pairs, attribute(model, pairs), threshold=0.8)
+    heads = [of_heads([0, 0, 0, 0, 0, 0, -0.9, -0.1])]
+    classes = [classes_with([6], [0, 0, 0, 0, 0, 0, -0.5, 0])]
+    chapter = a_chapter(store, steps=SUITE.steps("mini-xs"), heads=heads, head_classes=classes)
+    there = {"mini-xs": SUITE.steps("mini-xs")}
+    made = [
+        sentence_over_training(chapter, there),
+        outside_the_circuit(chapter, there, model, pairs, circuit),
+        line_said_twice(chapter, there, scored(a1h3=0.5)),
+        heads_off_over_training(chapter, there),
+        the_other_giver(chapter, there),
+    ]
+    return {cell.name: cell for cell in made}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, cells, store):
+    """A page for each cell, one with the whole lab, scripts and weights, as the built site has."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "_static" / "lab").mkdir(parents=True)
+    (folder / "notebooks").mkdir()
+    for name in ("lab.js", "lab-engine.js"):
+        (folder / "_static" / name).write_text(SCRIPTS[name](), encoding="utf8")
+    for name, text in weights_files(SUITE, {"mini-xs": SUITE.steps("mini-xs")}):
+        (folder / "_static" / name).write_text(text, encoding="utf8")
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title><main><article>'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIRCUITBOOK_PAGES", "1")
+        pages = {
+            name: lab_cell(SUITE, cell).data + answer(cell).data for name, cell in cells.items()
+        }
+        pages["lab"] = lab(SUITE, measure_example(SUITE, "mini-xs", store)).data
+    for name, text in pages.items():
+        page = folder / "notebooks" / f"{name}.html"
+        page.write_text(f"{head}{text}</article></main>", encoding="utf8")
+    return folder
+
+
+@pytest.fixture
+def page_of(browser, site):
+    def opened(name, start=True):
+        page = Page(browser, (site / "notebooks" / f"{name}.html").as_uri())
+        page.open(start=start)
+        return page
+
+    return opened
+
+
+def near(values):
+    """As the lab writes them: three digits."""
+    return pytest.approx(values, rel=6e-3, abs=6e-3)
+
+
+SHOWN = """
+    const seen = (css) => document.querySelector(css)?.checkVisibility() ?? false;
+    return Object.fromEntries(Object.entries(arguments[0]).map(([k, css]) => [k, seen(css)]))"""
+PARTS = {
+    "example": "[name=example]", "model": "[name=model]", "text": "[name=text]",
+    "other": "[name=other]", "right": "[name=right]", "wrong": "[name=wrong]",
+    "training": "[name=training]", "bars": ".lb-bars", "curve": ".lb-curve", "tiles": ".lb-tiles",
+}  # fmt: skip
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    "name", ["try-abilities", "try-circuit", "try-induction", "try-off", "try-giver"]
+)
+def test_a_cell_shows_its_parts_loads_nothing_by_itself_and_starts_in_its_state(
+    page_of, cells, store, name
+):
+    page, cell = page_of(name, start=False), cells[name]
+    asked, _ = page.browser.requests()
+    assert [one for one in asked if "/lab/" in one] == []
+    assert cell.still in page.text("main") and "needs JavaScript" not in page.text("main")
+    closed = "return document.querySelector('details > p').checkVisibility()"
+    assert not page.browser.run(closed)
+    page.browser.click("[name=start]")
+    page.until("With|ogit difference|robability")
+    shown = page.browser.run(SHOWN, PARTS)
+    assert shown == {part: part in cell.shown for part in PARTS}
+    asked, _ = page.browser.requests()
+    assert [one.rpartition("/")[2] for one in asked if "/lab/" in one] == ["mini-xs-3906.js"]
+    (at,) = measure_switched(SUITE, "mini-xs", [3906], store, cell.example, [cell.switches])
+    said = page.text(".lb-status")
+    wanted = [at.own, at.other, *([at.switched[0]] if cell.switches else [])]
+    if cell.example.wrong:
+        assert numbers(said)[: len(wanted)] == near(wanted)
+    else:
+        shares = [float(x) for x in re.findall(r"([\d.]+) %", said)]
+        assert shares[:2] == pytest.approx([100 * at.own, 100 * at.other], abs=0.06)
+    assert page.browser.complaints() == []
+
+
+@pytest.mark.browser
+def test_a_head_is_given_the_other_giver_and_the_full_lab_takes_over(page_of, cells):
+    page, cell = page_of("try-giver"), cells["try-giver"]
+    values = dict(
+        zip(cell.table["heads"], cell.table["logit difference"].astype(float), strict=True)
+    )
+    page.browser.click('[data-node="a1.h2"]')
+    said = page.until("With 1.2 off")
+    assert numbers(said)[2] == near(values["1.2 off"])
+    page.browser.click('[data-node="a1.h2"]')
+    said = page.until("With 1.2 from the other")
+    assert numbers(said)[2] == near(values["1.2 from the other sentence"])
+    assert "of the way to the other sentence" in said
+    page.browser.press(".lb-share", "ENTER")
+    page.until("Start", "[name=start]")
+    address = page.browser.run("return location.href")
+    assert "/lab.html#lab." in address and "lab.switched=a1.h2%3Aother" in address
+    assert page.browser.run("return document.querySelector('[name=example]').checkVisibility()")
+    page.browser.click("[name=start]")
+    assert page.until("With 1.2 from the other") == said
+    assert page.browser.complaints() == []
+
+
+@pytest.mark.browser
+def test_heads_are_taken_out_at_every_checkpoint(page_of, cells):
+    page, cell = page_of("try-off"), cells["try-off"]
+    page.browser.click("[name=rest]")
+    steps = SUITE.steps("mini-xs")
+    wanted = cell.table["all on"].astype(float).tolist()
+    assert len(wanted) == len(steps)
+    until_curve(page, wanted)
+    label = cell.table.columns[-1]
+    second = re.fullmatch(r"without 1.2 and (\d)\.(\d)", label)
+    page.browser.click(f'[data-node="a{second[1]}.h{second[2]}"]')
+    said = page.until(f"{second[1]}.{second[2]} off")
+    assert numbers(said)[2] == near(float(cell.table[label].iloc[-1]))
+    page.browser.press("[name=training]", "HOME")
+    said = page.until(r"step 0\).*With")
+    assert numbers(said)[2] == near(float(cell.table[label].iloc[0]))
+    page.browser.click("[name=reset]")
+    page.until(r"of the other sentence \S+\.$")
+    time.sleep(0.4)  # the address is written when the hand rests
+    address = page.browser.run("return location.href")
+    assert "try-off.switched=&" in address
+    page.browser.open(address)  # all on now, although the cell begins with a head off
+    page.browser.click("[name=start]")
+    page.until(r"of the other sentence \S+\.$")
+    assert page.browser.complaints() == []
+
+
+def until_curve(page, wanted, at_most=30):
+    end = time.monotonic() + at_most
+    while page.curve() != near(wanted) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert page.curve() == near(wanted)
+
+
+@pytest.mark.browser
+def test_a_sentence_of_ones_own_over_training(page_of):
+    page = page_of("try-abilities")
+    page.browser.click("[name=rest]")
+    text = "Then, Mary and John went to the park. John sent a letter to"
+    page.type("text", text)
+    until_curve(page, [difference("mini-xs", step, text) for step in SUITE.steps("mini-xs")])
+
+
+@pytest.mark.browser
+def test_an_induction_head_is_switched_off(page_of, cells):
+    page, cell = page_of("try-induction"), cells["try-induction"]
+    rows = dict(cell.table.itertuples(index=False))
+    assert page.text(".lb-looks h3") == "Head 1.3"
+    page.browser.click('[data-node="a1.h3"]')
+    said = page.until("With 1.3 off")
+    word = f" {cell.example.right}"
+    before, after = page.bars()[word]
+    assert [f"{round(before)}%", f"{round(after)}%"] == [rows["nothing"], rows["head 1.3"]]
+    assert f"probability of {cell.example.right}" in said.lower()
+
+
+@pytest.mark.browser
+def test_a_head_of_the_circuit_goes_the_way_of_those_outside(page_of, cells):
+    page, cell = page_of("try-circuit"), cells["try-circuit"]
+    rows = {what: float(value) for what, value in cell.table.itertuples(index=False)}
+    said = page.until("With")
+    assert numbers(said)[2] == near(rows["what the circuit leaves out"])
+    name = next(what for what in rows if what.startswith("and head"))
+    layer, head = name.removeprefix("and head ").split(".")
+    tile = f'[data-node="a{layer}.h{head}"]'
+    page.browser.click(tile)
+    page.until("^off$", f"{tile} .lb-note")
+    page.browser.click(tile)
+    page.until("^from the other$", f"{tile} .lb-note")
+    end = time.monotonic() + 10
+    while numbers(page.text(".lb-status"))[2] != near(rows[name]) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert numbers(page.text(".lb-status"))[2] == near(rows[name])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["try-off", "try-induction"])
+def test_a_cell_fits_a_phone_and_is_reached_by_keyboard(page_of, browser, site, name):
+    from test_pages import HARD_TO_READ, STICKS_OUT, UNREACHABLE
+
+    page = Page(browser, (site / "notebooks" / f"{name}.html").as_uri())
+    page.open(width=390)
+    page.until("ogit difference|robability")
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    for check in (STICKS_OUT, UNREACHABLE, HARD_TO_READ):
+        assert browser.run(check) == []
+
+
+@pytest.mark.browser
+def test_a_cell_in_a_notebook_brings_its_checkpoint(browser, tmp_path, monkeypatch, cells):
+    monkeypatch.delenv("CIRCUITBOOK_PAGES", raising=False)
+    cell, file = cells["try-giver"], tmp_path / "alone.html"
+    file.write_text(f'<!doctype html><meta charset="utf-8">{lab_cell(SUITE, cell).data}')
+    page = Page(browser, file.as_uri())
+    page.open()
+    own = difference("mini-xs", 3906, FIRST.text)
+    assert numbers(page.text(".lb-status"))[0] == near(own)
+    assert "view" in page.text(".lb-share") and browser.complaints() == []
+
+
+def test_a_page_stays_light(cells, monkeypatch):
+    monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
+    for name, cell in cells.items():
+        view = lab_cell(SUITE, cell).data
+        data = len(json.dumps(data_in(view)))
+        print(f"{name}: {len(view) / 1000:.0f} KB, {data / 1000:.0f} of data")
+        assert len(view) < 20_000 and "labWeights" not in view

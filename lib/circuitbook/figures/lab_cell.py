@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from circuitbook.figures.lab import in_the_book, lab_view
@@ -59,8 +60,12 @@ def lab_cell(suite: Suite, cell: LabCell) -> HTML:
 
 def answer(cell: LabCell) -> HTML:
     """What you should have seen, folded."""
-    table = styled(cell.table).hide(axis="index").to_html()
-    return HTML(
-        f"<details><summary>What you should have seen</summary>{table}"
-        f"<p>{escaped(cell.seen)}</p></details>"
+    return HTML(folded("What you should have seen", cell.table, cell.seen))
+
+
+def folded(title: str, table: pd.DataFrame, text: str) -> str:
+    """A table and a sentence, as HTML that opens when its title is pressed."""
+    return (
+        f"<details><summary>{escaped(title)}</summary>"
+        f"{styled(table).hide(axis='index').to_html()}<p>{escaped(text)}</p></details>"
     )

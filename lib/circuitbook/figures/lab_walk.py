@@ -17,7 +17,7 @@ def walk_links(walk: Walk, name: str = "lab") -> HTML:
     what is seen at every checkpoint. Where there is no site, the latter alone."""
     table = folded("What is seen at each checkpoint", walk.table, walk.seen)
     if not in_the_book():
-        return HTML(table)
+        return HTML(f"<p>In the book's page, links set up the lab. What they show:</p>{table}")
     steps = "".join(
         f'<li><a href="{escaped(address_of(walk, step, name))}">{escaped(step.title)}</a>: '
         f"{escaped(step.to_do)}</li>"

@@ -85,7 +85,7 @@ def still_of(at: Switched, model: str, example: Example, switches: Switches | No
     listed = ", ".join(f"“{word}” ({percent(share)})" for word, share in words)
     switched = f", with {counts(switches)} switched," if switches else ""
     return (
-        f"After “{example.text}” {model}, which has seen {short_number(at.tokens_seen)} tokens,"
+        f"After “{example.text.strip()}” {model}, which has seen {short_number(at.tokens_seen)} tokens,"
         f"{switched} expects {listed}."
     ).replace("tokens,,", "tokens,")
 

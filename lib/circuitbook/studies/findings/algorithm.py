@@ -8,10 +8,37 @@ import pandas as pd
 
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, PANELS, HeadClasses
-from circuitbook.wording import counted, in_markdown
+from circuitbook.wording import counted, in_markdown, percent
 
-NEARLY = 0.9  # of what the target's own circuit keeps: "about as well"
+NEARLY = 0.9  # of what the target's own circuit keeps, on average: it works
+MOST = 0.5  # the same of the worst place: it works everywhere
 NO_BETTER = 0.05  # above what shuffled heads keep: "no better"
+
+HEADLINES = {  # (what is moved, where to): what the chapter begins with, by `works`
+    ("circuit", "same run"): {
+        "well": "within a run a circuit goes on working",
+        "mostly": "within a run a circuit mostly goes on working",
+        "in part": "within a run a circuit goes on working only in part",
+        "not": "even within a run a circuit does not go on working",
+    },
+    ("circuit", "other seed"): {
+        "well": "it works in another seed, too",
+        "mostly": "it works in most other seeds",
+        "in part": "in another seed it works only in part",
+        "not": "in another seed it does not work",
+    },
+    ("classes", "other seed"): {
+        "well": "the pattern of its heads' classes works there",
+        "mostly": "the pattern of its heads' classes works in most seeds",
+        "in part": "the pattern of its heads' classes works there in part",
+        "not": "the pattern of its heads' classes does not work there",
+    },
+}
+PLACED = {
+    ("circuit", "same run"): "put at another checkpoint of its run, a circuit",
+    ("circuit", "other seed"): "in another seed, it",
+    ("classes", "other seed"): "the pattern of classes, in another seed,",
+}
 
 STAGE_TITLES = {
     "direct": "name movers and copy suppression, of the direct effect",
@@ -25,25 +52,25 @@ MOVES = {  # (what is moved, where to): the row of the table
     ("classes", "other seed"): "the same classes, other heads, in another seed",
     ("classes", "other size"): "the same classes, other heads, in another size",
 }
-HEADLINES = {  # those the chapter begins with
-    ("circuit", "same run"): "a circuit from another checkpoint of the same run works",
-    ("circuit", "other seed"): "one from another seed works",
-    ("classes", "other size"): "a pattern of classes from another size works",
-}
 
 
 def answer(suite: str, head_classes: Sequence[HeadClasses], summary: pd.DataFrame) -> str:
-    """The chapter's answer in a sentence, as markdown. `summary`: see `transfer_summary`."""
+    """The chapter's answer, as markdown: in words, then in numbers. `summary`: see
+    `transfer_summary`.
+    """
     able = sum("direct" in classes.patched for classes in head_classes)
-    checkpoints = counted(able, "checkpoint")
-    parts = []
-    for (what, where), beginning in HEADLINES.items():
-        row = ioi_row(summary, what, where)
-        if row is not None:
-            parts.append(f"{beginning} {compared(row)}")
-    conclusion = "; ".join(parts) or "nothing to compare"
+    rows = [ioi_row(summary, *move) for move in HEADLINES]
+    compared = [(move, row) for move, row in zip(HEADLINES, rows, strict=True) if row is not None]
+    if not compared:
+        return f"**There is no second place to put a circuit to in {in_markdown(suite)}.**"
+    words = "; ".join(HEADLINES[move][works(row)] for move, row in compared)
+    numbers = "; ".join(
+        f"{PLACED[move]} keeps {percent(row['mean'])} on average ({percent(row['own'])})"
+        for move, row in compared
+    )
     return (
-        f"**The answer of suite {in_markdown(suite)}** ({checkpoints} that do IOI): {conclusion}."
+        f"**{words[0].upper()}{words[1:]}.** {numbers[0].upper()}{numbers[1:]}; in brackets, what "
+        f"the target's own keeps. {in_markdown(suite)} does IOI at {counted(able, 'checkpoint')}."
     )
 
 
@@ -99,10 +126,12 @@ def kept(row: pd.Series | None) -> str:
     )
 
 
-def compared(row: pd.Series) -> str:
-    """The same in words: as well as the target's own, no better than shuffled heads, or between."""
-    if row["mean"] >= NEARLY * row["own"]:
-        return "about as well as its own"
+def works(row: pd.Series) -> str:
+    """How well something works where it was put: "well", "mostly" (well on average, and at worst
+    less than half as well), "in part", or "not" (no better than with shuffled heads).
+    """
     if row["mean"] <= row["null"] + NO_BETTER:
-        return "no better than one with shuffled heads"
-    return "less well than its own, and better than one with shuffled heads"
+        return "not"
+    if row["mean"] < NEARLY * row["own"]:
+        return "in part"
+    return "well" if row["lowest"] >= MOST * row["own"] else "mostly"

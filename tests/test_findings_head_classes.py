@@ -35,6 +35,7 @@ from circuitbook.studies.findings.head_classes import (
     compare_recipes,
     final_signals,
     last_of_each,
+    recipes_agree,
     signal_sentence,
     signal_table,
 )
@@ -141,6 +142,21 @@ def test_two_recipes_stand_side_by_side_at_the_last_checkpoint():
     assert row["classes, ours"] == "name mover: 0.0; S-inhibition: 0.0, 0.1"
     assert row["classes, theirs"] == "none"
     assert row["shares, ours"] == "B 80%, C none, D none" != row["shares, theirs"]
+
+
+def test_recipes_agree_where_they_name_the_same_heads():
+    ours = [
+        head_classes([-0.4, -0.1], {"name mover": [0]}),
+        head_classes([-0.4, -0.1], {}, model="other"),
+    ]
+    both = ("ours", "theirs")
+    assert recipes_agree(ours, ours, both).endswith(
+        "in 2 of 2 models. `theirs` finds 1 head in classes, `ours` 1."
+    )
+    theirs = [ours[0], head_classes([-0.4, -0.1], {"induction": [0, 1]}, model="other")]
+    assert recipes_agree(ours, theirs, both).endswith(
+        "in 1 of 2 models. `theirs` finds 3 heads in classes, `ours` 1."
+    )
 
 
 # ---- a jump

@@ -12,7 +12,13 @@ from circuitbook.model.graph import Graph, graph_of
 from circuitbook.studies.chapter import open_chapter
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.class_shares import FUNCTIONS, share_table
-from circuitbook.studies.findings.algorithm import answer, claim_at_models, claims_table, works
+from circuitbook.studies.findings.algorithm import (
+    answer,
+    claim_at_models,
+    claim_caption,
+    claims_table,
+    works,
+)
 from circuitbook.studies.findings.class_shares import (
     final_share_table,
     function_sentence,
@@ -57,6 +63,8 @@ def test_a_claim_is_answered_for_each_model_by_its_lowest_share():
         ],
         columns=["model", "stage", "form", "share", "low", "high"],
     )
+    assert claim_caption(shares).startswith("*In 1 of 4 models the classes of stage B explain more")
+    assert claim_caption(shares[2:]).startswith("*In 0 of 3 models")
     assert claim_at_models(shares, "direct") == (
         "holds: big (85%); does not hold: small (40%); no such heads: tiny; can't tell: wide (75%)"
     )
@@ -89,8 +97,8 @@ def test_the_answer_names_only_what_was_compared():
         ("ioi", "circuit", "other seed", 2, 0.2, 0.1, 0.9, 0.3),
     )
     assert answer("mini", [able, unable], moves) == (
-        "**In another seed it does not work.** In another seed, it keeps 20% on average (90%); in "
-        "brackets, what the target's own keeps. mini does IOI at 1 checkpoint."
+        "**In another seed it does not work.** On average, one put into another seed keeps 20% of "
+        "the behaviour (mini, 1 checkpoint with IOI)."
     )
     assert answer("mini", [able, able], summary()) == (
         "**There is no second place to put a circuit to in mini.**"

@@ -35,9 +35,9 @@ HEADLINES = {  # (what is moved, where to): what the chapter begins with, by `wo
     },
 }
 PLACED = {
-    ("circuit", "same run"): "put at another checkpoint of its run, a circuit",
-    ("circuit", "other seed"): "in another seed, it",
-    ("classes", "other seed"): "the pattern of classes, in another seed,",
+    ("circuit", "same run"): "a circuit put at another checkpoint of its run",
+    ("circuit", "other seed"): "one put into another seed",
+    ("classes", "other seed"): "a pattern of classes put there",
 }
 
 STAGE_TITLES = {
@@ -65,12 +65,11 @@ def answer(suite: str, head_classes: Sequence[HeadClasses], summary: pd.DataFram
         return f"**There is no second place to put a circuit to in {in_markdown(suite)}.**"
     words = "; ".join(HEADLINES[move][works(row)] for move, row in compared)
     numbers = "; ".join(
-        f"{PLACED[move]} keeps {percent(row['mean'])} on average ({percent(row['own'])})"
-        for move, row in compared
+        f"{PLACED[move]} keeps {percent(row['mean'])}" for move, row in compared
     )
     return (
-        f"**{words[0].upper()}{words[1:]}.** {numbers[0].upper()}{numbers[1:]}; in brackets, what "
-        f"the target's own keeps. {in_markdown(suite)} does IOI at {counted(able, 'checkpoint')}."
+        f"**{words[0].upper()}{words[1:]}.** On average, {numbers} of the behaviour "
+        f"({in_markdown(suite)}, {counted(able, 'checkpoint')} with IOI)."
     )
 
 
@@ -105,6 +104,22 @@ def claim_at_models(shares: pd.DataFrame, stage: str) -> str:
             models_by_answer.setdefault("no such heads", []).append(str(model))
     return "; ".join(
         f"{answer}: {', '.join(models)}" for answer, models in models_by_answer.items()
+    )
+
+
+def claim_caption(shares: pd.DataFrame, stage: str = "direct") -> str:
+    """In how many models the paper's claim of a stage holds, as a caption begins: in italics."""
+    of_stage = shares[(shares["stage"] == stage) & (shares["form"] == "absolute")]
+    answers = [
+        verdict(part, CLAIMED[stage]).answer for _, part in of_stage.groupby("model", sort=False)
+    ]
+    return (
+        f"*In {answers.count('holds')} of {counted(len(answers), 'model')} the classes of stage "
+        f"{PANELS[stage]} explain more than {percent(CLAIMED[stage])} at every checkpoint, as the "
+        "paper reports of Pythia (its Figure 4 B, C and D, for this suite). Left: the share in the "
+        "circuit; middle: its signed sum; right: over all heads. Solid: the classes; dashed: other "
+        "seeds. Dotted: as many heads drawn at random. Grey bar: the paper's bound. No curve: no "
+        "heads whose inputs the stage patches, or no effect to explain.*"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,8 +149,8 @@ def test_the_share_sentences_count_what_the_table_leaves_out():
     text = share_sentences(shares)
     assert "At 1 checkpoint the model does IOI with no head in a class of stage B (m)." in text
     assert "jumps most in m at 4k tokens, by 90 points." in text
-    explained = "explain 80% of the effect of all heads on average; as many random heads explain 67%"
-    assert explained in text or explained.replace("67", "66") in text  # (50 + 50 + 100) / 3
+    explained = "explain 80% of the effect of all heads on average; as many random heads explain 6"
+    assert re.search(f"{explained}[67]%", text)  # (50 + 50 + 100) / 3
     assert largest_jump(share_table([other], draws=50)) is None
     assert "jumps most" not in share_sentences(share_table([other], draws=50))
 

@@ -192,7 +192,8 @@ def test_captions_name_what_stands_out():
         mlp, GRAPH
     )
     scores = scored([-4.0, 2.0, 0.3]).scores
-    assert findings.score_caption(scores, GRAPH).startswith(f"*2 of {GRAPH.n_edges} edges have more")
+    text = findings.score_caption(scores, GRAPH)
+    assert text.startswith(f"*2 of {GRAPH.n_edges} edges have more than a tenth")
 
 
 # ------------------------------------------------------------------ figures

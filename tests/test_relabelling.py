@@ -41,7 +41,7 @@ from circuitbook.studies.findings.relabelling import (
     few_pairs,
     gap_table,
     same_circuit,
-    tests_table,
+    three_tests,
 )
 from circuitbook.studies.head_roles import match_roles
 from circuitbook.studies.head_scores import measure_heads
@@ -359,7 +359,7 @@ def test_without_seeds_there_is_nothing_to_put_elsewhere(one_model_thrice):
     )
     assert alone == [] == gaps(alone)
     assert same_circuit([]) == everywhere([], "ioi") == NO_SEEDS
-    assert gap_table([]).empty and tests_table([]).empty
+    assert gap_table([]).empty and three_tests([]).empty
     fig = number_panels([])
     assert "no two seeds" in fig.axes[0].texts[0].get_text()
     plt.close(fig)
@@ -447,7 +447,8 @@ def test_one_pair_of_seeds_says_nothing():
     (gap,) = gaps(results)
     assert gap.pairs == 1 and gap.closed["best"].value == pytest.approx(0.55 / 0.6)
     assert np.isnan(gap.closed["best"].low) and gap.verdict is Verdict.OPEN
-    assert "1 pair of seeds" in few_pairs([gap]) and not tests_table([gap])["best"].str.contains("\\[").any()
+    assert "1 pair of seeds" in few_pairs([gap])
+    assert not three_tests([gap])["best"].str.contains("\\[").any()
 
 
 def test_sentences_and_the_table_say_what_the_verdicts_are():
@@ -468,7 +469,7 @@ def test_sentences_and_the_table_say_what_the_verdicts_are():
         "80%",
     ]
     assert table.loc["SVA", ["rewired, best", "same circuit"]].tolist() == ["–", "does not stand"]
-    tests = tests_table(found).set_index("task")
+    tests = three_tests(found).set_index("task")
     ioi, sva = tests.loc["IOI"], tests.loc["SVA"]
     assert ioi["by roles"].iloc[1] == "holds, +65 points [+65, +65]"
     assert sva["best"].tolist()[:2] == ["does not hold, 8% [8%, 8%]", "no circuit can be rewired"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from circuitbook.stats import Verdict
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, PANELS, HeadClasses
 from circuitbook.wording import counted, in_markdown, percent
@@ -114,7 +115,7 @@ def claim_caption(shares: pd.DataFrame, stage: str = "direct") -> str:
         verdict(part, CLAIMED[stage]).answer for _, part in of_stage.groupby("model", sort=False)
     ]
     return (
-        f"*In {answers.count('holds')} of {counted(len(answers), 'model')} the classes of stage "
+        f"*In {answers.count(Verdict.HOLDS)} of {counted(len(answers), 'model')} the classes of stage "
         f"{PANELS[stage]} explain more than {percent(CLAIMED[stage])} at every checkpoint, as the "
         "paper reports of Pythia (its Figure 4 B, C and D, for this suite). Left: the share in the "
         "circuit; middle: its signed sum; right: over all heads. Solid: the classes; dashed: other "

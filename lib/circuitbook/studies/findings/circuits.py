@@ -34,7 +34,7 @@ SMALL = 0.25  # of a graph's edges: "a small part"
 def answer(model: Model, tokens_seen: int, pairs: PromptPairs, circuit: Circuit) -> str:
     """The chapter's answer: how much of the model does the task alone; or that nothing does."""
     where = f"{in_markdown(model.checkpoint.model)} after {short_number(tokens_seen)} tokens"
-    if not circuit.found:
+    if not circuit.found or circuit.faithfulness is None:
         return (
             f"**There is no circuit to show: {circuit.reason}** ({where}; "
             f"{TASK_TITLES[pairs.task]}). Choose a later `STEP`, or another `TASK`."
@@ -181,10 +181,11 @@ def smallest_circuit(
     circuit, by_ratio: found by normalised faithfulness, and by the paper's ratio. kept: its
     normalised faithfulness on `prompts` other prompts. mib: as from `mib_metrics`.
     """
-    if circuit.low <= kept <= circuit.high:
-        compared = "about as much"
-    else:
-        compared = "less" if kept < circuit.low else "more"
+    before, low, high = (
+        np.nan if value is None else value
+        for value in (circuit.faithfulness, circuit.low, circuit.high)
+    )
+    compared = "less" if kept < low else "more" if kept > high else "about as much"
     ratio = (
         f"By the paper's ratio it takes {by_ratio.n_edges} edges."
         if by_ratio.found
@@ -192,8 +193,8 @@ def smallest_circuit(
     )
     return (
         f"**{compared[0].upper()}{compared[1:]}**: on {prompts} fresh prompts the circuit keeps "
-        f"{percent(kept)}, on those of the search {percent(circuit.faithfulness)} "
-        f"[{percent(circuit.low)}, {percent(circuit.high)}] (95% over prompts). {ratio} MIB's "
+        f"{percent(kept)}, on those of the search {percent(before)} "
+        f"[{percent(low)}, {percent(high)}] (95% over prompts). {ratio} MIB's "
         f"summary of the score matrix: CPR {mib['cpr']:.2f}, CMD {mib['cmd']:.2f}."
     )
 

@@ -54,7 +54,7 @@ def closed_most(found: Sequence[Gap]) -> str:
     )
 
 
-def tests_table(found: Sequence[Gap]) -> pd.DataFrame:
+def three_tests(found: Sequence[Gap]) -> pd.DataFrame:
     """A row for each task and test, in words: what the numbers by roles and the best ones give."""
     rows = []
     for gap in found:

@@ -61,6 +61,8 @@ def lab(suite: Suite, seen: Seen, *, name: str = "lab", each: int = 4) -> HTML:
             "special": tokenizer.all_special_tokens,
             "examples": _distinct(examples(tokenizer, each)),
             "reference": reference(tokenizer),
+            "shown": None,
+            "full": None,
         }
     )
     page = view(

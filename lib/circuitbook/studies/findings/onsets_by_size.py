@@ -170,7 +170,7 @@ def trends_in_words(half: Onsets, tasks: Sequence[str], groups: Groups) -> str:
     for trend in ("earlier", "later"):
         names = [TASK_TITLES[task] for task in told if trends[task] == trend]
         if names:
-            said.append(f"larger models learn {listed(names)} {trend}")
+            said.append(f"over all sizes, larger models learn {listed(names)} {trend}")
     if not said:
         return "For no task are larger models earlier, or later, beyond doubt."
     if "no trend" in trends.values():

@@ -26,7 +26,6 @@ from circuitbook.studies.claims.stability import larger, logit_difference, stead
 from circuitbook.studies.head_scores import TITLES
 from circuitbook.wording import TASK_SHORT
 
-
 GROUPS = FORMATION, AFTER, ALGORITHM, CIRCUITS, PYTHIA = (
     "When abilities and heads form",
     "What changes afterwards",
@@ -344,7 +343,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         key="algorithm moves",
-        claim="The IOI algorithm works there, too: the same classes of heads, if not the same heads",
+        claim="The IOI algorithm works at other checkpoints, on other heads",
         words=_REMAINS,
         source="abstract",
         figure="transfers",

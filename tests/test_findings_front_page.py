@@ -72,7 +72,7 @@ def test_a_circuit_lasts_or_fails(kept, words):
     pairs.loc[pairs["source_step"] == 1, "source_step"] = range(3, 3 + len(kept))
     said = front_page.how_long_it_lasts(pairs, [])
     assert said.startswith(f"**A circuit {words} at other times of its training.**")
-    assert "(their own circuits 90%)" in said and "seed" not in said
+    assert "where their own circuits keep 90%" in said and "seed" not in said
 
 
 def test_a_circuit_in_another_seed_is_the_other_half():

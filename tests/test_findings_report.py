@@ -1,11 +1,14 @@
 """What the replication report shows of its claims and checkpoints."""
 
+import html
+
 import pandas as pd
 import pytest
 
 from circuitbook.figures.verdicts import MARKS, verdict_tables
 from circuitbook.stats import Verdict
 from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS
+from circuitbook.studies.claims.table import CIRCUITS, FORMATION, PYTHIA
 from circuitbook.studies.findings import report as findings
 
 CLAIMS = pd.DataFrame(
@@ -18,7 +21,7 @@ CLAIMS = pd.DataFrame(
     columns="claim chapter asked interval measured verdict corrected doubt".split(),
 ).assign(statistic="a ratio", bound="2", words="they say", source="Figure 1", null="no ratio")
 CLAIMS["about_pythia"] = [False, True, False, True]  # the fourth was asked
-CLAIMS["group"] = ["dates", "Pythia", "dates", "sizes"]
+CLAIMS["group"] = [FORMATION, PYTHIA, FORMATION, CIRCUITS]
 CLAIMS["figure"] = ["abilities", "seconds", "abilities", "head-lines"]
 
 
@@ -44,10 +47,10 @@ def test_the_summary_counts_before_and_after_the_correction():
 @pytest.mark.parametrize(
     ("place", "sure"),
     [
-        (0, "Sure, even with 3 claims tested at once."),
+        (0, "Sure, even with all 3 tested at once."),
         (1, "Not tested here: Pythia's."),
         (2, "Not sure: of a no less."),
-        (3, "Sure by itself, but not with 3 claims tested at once."),
+        (3, "Sure alone, not with all 3 tested at once."),
     ],
 )
 def test_how_sure_we_are_goes_by_both_verdicts(place, sure):
@@ -58,7 +61,8 @@ def test_how_sure_we_are_goes_by_both_verdicts(place, sure):
 
 def test_a_claim_is_listed_with_its_figure_and_all_its_numbers():
     listed = findings.listed_claims(CLAIMS)
-    assert listed["figure"].tolist()[::3] == ["fig-abilities", "fig-head-lines"]
+    assert listed["claim"].tolist() == ["first", "third", "<b>fourth", "second"]
+    assert listed["figure"][0] == "fig-abilities" and listed["figure"][3] == "fig-head-lines"
     assert listed["details"][0] == {
         "The paper": "they say (Figure 1)",
         "The number": "a ratio",
@@ -77,13 +81,15 @@ def test_the_page_groups_claims_marks_them_and_links_them():
     page = verdict_tables(findings.listed_claims(CLAIMS)).data
     tables = page.split("<table>")[1:]
     assert [table.split("</caption>")[0] for table in tables] == [
-        *("<caption>dates", "<caption>Pythia", "<caption>sizes")
+        f"<caption>{html.escape(group)}" for group in (FORMATION, CIRCUITS, PYTHIA)
     ]
     assert tables[0].count("<tr data-verdict=") == 2 and "✓ holds</span>" in tables[0]
-    assert '<a href="after-formation.html#fig-head-lines">' in tables[2]
+    assert '<a href="after-formation.html#fig-head-lines"' in tables[1]
     assert "&lt;b&gt;fourth" in page and "<b>" not in page
     folded = page.split('<details class="group">')
-    assert len(folded) == 2 and folded[1].startswith("<summary>Pythia: 1 claim, not tested here")
+    assert len(folded) == 2 and folded[1].startswith(
+        "<summary>Pythia&#x27;s own numbers: 1 claim, not tested here"
+    )
     assert page.count("<details>") == 4  # each has its numbers, script or none
 
 
@@ -92,7 +98,9 @@ def test_another_model_answers_what_needs_no_training():
         measured=["so", NEEDS_CHECKPOINTS, NEEDS_CHECKPOINTS, ""], interval=["71%", "", "", "3"]
     )
     real["verdict"] = ["does not hold", "can't tell", "can't tell", "holds"]
-    assert findings.answerable(real)["claim"].tolist() == ["first", "<b>fourth"]
+    answers = findings.answers_of_one_checkpoint(real)
+    assert answers["claim"].tolist() == ["first", "<b>fourth"]
+    assert set(answers["chapter"] + answers["figure"]) == {"real-modelreal-shares"}
     assert findings.real_summary(real, "another") == (
         "One checkpoint of another can answer 2 of these claims: "
         "1 holds, 1 does not hold, and 0 can't be decided. The others need checkpoints along "

@@ -24,9 +24,11 @@ def verdict_tables(claims: pd.DataFrame) -> HTML:
     tables = [
         _table(str(group), of_group) for group, of_group in claims.groupby("group", sort=False)
     ]
+    order = escaped("|".join(MARKS))
     return HTML(
-        f'<div class="verdicts tex2jax_ignore mathjax_ignore"><div class="groups">{"".join(tables)}'
-        f"</div></div><style>{stylesheet('verdicts.css')}</style>"
+        f'<div class="verdicts tex2jax_ignore mathjax_ignore" data-verdicts="{order}">'
+        f'<div class="groups">{"".join(tables)}</div></div>'
+        f"<style>{stylesheet('verdicts.css')}</style>"
         f"<script>{joined('verdict-filter.js')}</script>"
     )
 
@@ -47,6 +49,7 @@ def _table(group: str, claims: pd.DataFrame) -> str:
 def _rows(claims: pd.DataFrame) -> Iterator[str]:
     for _, claim in claims.iterrows():
         verdict, chapter = claim["verdict"], claim["chapter"]
+        place, name = f"{chapter}.html#{claim['figure']}", chapter.replace("-", " ")
         kind = verdict.replace(" ", "-").replace("'", "")
         details = "".join(
             f"<dt>{escaped(what)}</dt><dd>{escaped(text)}</dd>"
@@ -57,7 +60,6 @@ def _rows(claims: pd.DataFrame) -> Iterator[str]:
             f'<td><span class="verdict {kind}">{MARKS[verdict]} {escaped(verdict)}</span></td>'
             f"<td><strong>{escaped(claim['claim'])}</strong>"
             f'<span class="sure">{escaped(claim["sure"])} '
-            f'<a href="{chapter}.html#{claim["figure"]}">Figure in '
-            f"“{escaped(chapter.replace('-', ' '))}”</a></span>"
-            f"<details><summary>Numbers and wording</summary><dl>{details}</dl></details></td></tr>"
+            f'<a href="{place}" aria-label="Figure in {escaped(name)}">Figure</a></span> '
+            f"<details><summary>Numbers</summary><dl>{details}</dl></details></td></tr>"
         )

@@ -4,12 +4,14 @@
 import { html } from "./dom.js";
 
 const ALL = "all";
+const FEW = 10; // claims that are seen at a glance
 
 function addFilter(place) {
   if (place.querySelector(".filter")) return;
   const rows = [...place.querySelectorAll("tr[data-verdict]")];
+  if (rows.length < FEW) return;
   const count = (verdict) => rows.filter((row) => row.dataset.verdict === verdict).length;
-  const verdicts = [...new Set(rows.map((row) => row.dataset.verdict))];
+  const verdicts = place.dataset.verdicts.split("|").filter(count);
   const buttons = [ALL, ...verdicts].map((verdict) => {
     const number = verdict === ALL ? rows.length : count(verdict);
     const button = html("button", { type: "button" }, `${verdict} (${number})`);

@@ -100,7 +100,7 @@ def _abilities() -> list[Claim]:
     return [
         Claim(
             key=f"ability {task}",
-            claim=f"{TASK_SHORT[task]} is learned after a similar number of tokens at every size",
+            claim=f"{TASK_SHORT[task]} is learned at a similar time at every size",
             words=_EMERGE,
             source="abstract; section 3.1, Figure 1",
             statistic="tokens to half of the final score, slowest over quickest size, without the "
@@ -119,8 +119,7 @@ def _components() -> list[Claim]:
     return [
         Claim(
             key=f"component {kind}",
-            claim=f"{TITLES[kind].split(' (')[0]} heads form after a similar number of tokens at "
-            "every size",
+            claim=f"{TITLES[kind].split(' (')[0]} heads form at a similar time at every size",
             words=_EMERGE,
             source="abstract; section 3.2, Figure 2",
             statistic="tokens to half of the largest score, slowest over quickest size, without "

@@ -101,15 +101,21 @@ def how_long_it_lasts(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -
     said, kept = [], []
     if run is not None:
         said.append(f"A circuit {_works(run)} at other times of its training")
-        kept.append(f"{_kept(run)} at other checkpoints of its run")
+        kept.append(
+            f"{percent(run['mean'])} of the ability at other checkpoints of its run, where their "
+            f"own circuits keep {percent(run['own'])}"
+        )
     if seed is not None:
         said.append(f"{'it' if said else 'A circuit'} {_works(seed)} in another seed")
-        kept.append(f"{_kept(seed)} in a model of the same size from another seed")
+        kept.append(
+            f"{percent(seed['mean'])} in a model of the same size from another seed, whose own "
+            f"circuit keeps {percent(seed['own'])}"
+        )
     if not said:
         return "**Does a circuit last?** There is no other checkpoint or seed to put it to."
     return (
         f"**{'; '.join(said)}.** The one for {PLAIN['ioi']} keeps, on average, "
-        f"{', and '.join(kept)}."
+        f"{'; and '.join(kept)}."
     )
 
 
@@ -117,10 +123,6 @@ def _works(row: pd.Series) -> str:
     if row["mean"] >= NEARLY * row["own"]:
         return "works" if row["lowest"] >= NEARLY * row["own"] else "mostly works"
     return "fails" if row["mean"] <= row["null"] + NO_BETTER else "works in part"
-
-
-def _kept(row: pd.Series) -> str:
-    return f"{percent(row['mean'])} of the ability (their own circuits {percent(row['own'])})"
 
 
 def which_algorithm(claims: pd.DataFrame, real: pd.DataFrame | None) -> str:
@@ -181,8 +183,12 @@ def listed(names: Sequence[str]) -> str:
 def between(shares: Iterable[float]) -> str:
     """The range of shares.
 
-    >>> between([0.25, 0.5]), between([0.5])
-    ('25% to 50%', '50%')
+    >>> between([0.25, 0.004]), between([0.5])
+    ('0.4% to 25%', '50%')
     """
-    ends = dict.fromkeys(percent(float(end)) for end in (min(shares), max(shares)))
+    ends = dict.fromkeys(_share(float(end)) for end in (min(shares), max(shares)))
     return " to ".join(ends)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if 0 < value < 0.005 else percent(value)

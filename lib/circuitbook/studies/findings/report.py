@@ -10,6 +10,7 @@ import pandas as pd
 
 from circuitbook.stats import Verdict
 from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS
+from circuitbook.studies.claims.table import GROUPS
 from circuitbook.wording import in_markdown
 
 COUNTED = {  # (one claim does, several do)
@@ -61,7 +62,7 @@ def as_html(markdown: str) -> str:
 
 def inline_html(markdown: str) -> str:
     """The same within a paragraph."""
-    text = html.escape(markdown, quote=False)
+    text = html.escape(markdown, quote=False).replace("'", "’")
     bold = re.sub(r"(?<!\\)\*\*(.+?)(?<!\\)\*\*", r"<strong>\1</strong>", text)
     return re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold)
 
@@ -77,20 +78,23 @@ def how_sure(claim: pd.Series, tested: int) -> str:
     if tested == 1:
         return "Sure."
     if claim["corrected"] == claim["verdict"]:
-        return f"Sure, even with {tested} claims tested at once."
-    return f"Sure by itself, but not with {tested} claims tested at once."
+        return f"Sure, even with all {tested} tested at once."
+    return f"Sure alone, not with all {tested} tested at once."
 
 
 def listed_claims(claims: pd.DataFrame) -> pd.DataFrame:
-    """What the page lists of each claim: group, claim, verdict, asked, sure (`how_sure`), chapter,
-    figure (its anchor in the chapter's page), and details, {what: text}.
+    """What the page lists of each claim, group by group.
+
+    Columns: group, claim, verdict, asked, sure (`how_sure`), chapter, figure (its anchor in the
+    chapter's page), and details, {what: text}.
     """
     tested = int(claims["asked"].sum())
     listed = claims[["group", "claim", "verdict", "asked", "chapter"]].copy()
     listed["sure"] = [how_sure(row, tested) for _, row in claims.iterrows()]
     listed["figure"] = "fig-" + claims["figure"]
     listed["details"] = [_details(row) for _, row in claims.iterrows()]
-    return listed
+    order = {group: place for place, group in enumerate(GROUPS)}
+    return listed.sort_values("group", key=lambda group: group.map(order), kind="stable")
 
 
 def _details(claim: pd.Series) -> dict[str, str]:
@@ -107,16 +111,17 @@ def _details(claim: pd.Series) -> dict[str, str]:
     return {what: text for what, text in details.items() if text}
 
 
-def answerable(claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims that need no checkpoints along training."""
-    return claims[claims["measured"] != NEEDS_CHECKPOINTS]
+def answers_of_one_checkpoint(real: pd.DataFrame) -> pd.DataFrame:
+    """The claims that need no checkpoints along training, with the figure of the real model."""
+    answers = real[real["measured"] != NEEDS_CHECKPOINTS]
+    return answers.assign(chapter="real-model", figure="real-shares")
 
 
 def real_summary(real: pd.DataFrame | None, name: str) -> str:
     """How many claims a single checkpoint of another model can answer, and how it answers them."""
     if real is None:
         return f"Of {name} nothing was measured for this edition."
-    answers = answerable(real)
+    answers = answers_of_one_checkpoint(real)
     return (
         f"One checkpoint of {name} can answer {len(answers)} of these claims: "
         f"{_counts(answers['verdict'])}. The others need checkpoints along training."

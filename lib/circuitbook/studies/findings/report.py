@@ -23,7 +23,7 @@ COUNTED = {  # (one claim does, several do)
 def summary(claims: pd.DataFrame) -> str:
     """How many claims hold, in Markdown; `claims` as from `claims.report.report`."""
     theirs = int((claims["about_pythia"] & ~claims["asked"]).sum())
-    about = f" {theirs} of these are about Pythia's own models." if theirs else ""
+    about = f" {theirs} of the undecided ones are about Pythia's own models." if theirs else ""
     return (
         f"**Of the {len(claims)} claims of the paper that we test, {_counts(claims['verdict'])} "
         f"here.**{about}"

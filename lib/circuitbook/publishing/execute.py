@@ -107,8 +107,8 @@ def execute_notebook(
     are left out; notes for instructors always are, by default.
 
     The copy's last cell says how long it took and on what; the cells with parameters have their
-    code folded. Errors: BuildError with the failing cell's error in one line, or for a solution that
-    its check does not call right. KeyboardInterrupt on Ctrl-C.
+    code folded. Errors: BuildError with the failing cell's error in one line, or for a solution
+    that its check does not call right. KeyboardInterrupt on Ctrl-C.
     """
     root, target = Path(root or Path.cwd()).resolve(), Path(target).resolve()
     partial = Path(partial or target.with_suffix(".partial.ipynb")).resolve()

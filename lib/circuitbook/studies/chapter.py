@@ -244,8 +244,8 @@ def open_chapter(
     """Checks a notebook's parameters (see `select`) and opens its store.
 
     prompts: how many, {task: how many}, or "few" (see `Recipe.shortened`), in place of the recipe's
-    numbers; a task of one's own has OWN_PROMPTS. prepend_bos: see `Suite`. needs: tasks that the chapter is about. ValueError in one
-    line for a parameter that is wrong.
+    numbers; a task of one's own has OWN_PROMPTS. prepend_bos: see `Suite`. needs: tasks that the
+    chapter is about. ValueError in one line for a parameter that is wrong.
     """
     for name, value in (("STORE", store), ("TEXT", text)):
         if not isinstance(value, (str, os.PathLike, type(None))):

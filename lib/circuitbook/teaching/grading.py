@@ -116,8 +116,9 @@ def _execute(
         "TQDM_DISABLE": "1",
         RECORD: str(record),
     }
-    if (models := PACKAGE.parents[1] / "models").is_dir():
-        environment.setdefault(MODELS_VARIABLE, str(models))
+    for root in (PACKAGE.parents[1], Path.cwd()):  # a clone, and one beside an installed package
+        if (root / "models" / "mini").is_dir():
+            environment.setdefault(MODELS_VARIABLE, str(root / "models"))
     command = [sys.executable, "-m", "circuitbook.teaching.sitting", str(file), str(protocol)]
     sunk = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     late = False

@@ -91,4 +91,6 @@ def quiz_as_markdown(questions: Sequence[Question], *, answers: bool) -> str:
                 line += f" *{'Right' if choice.right else 'Wrong'}.* {choice.because}"
             lines.append(line)
         parts.append("\n".join(lines))
+    if not answers:
+        parts.append("The chapter's page in the book says why each choice is right or wrong.")
     return "\n\n".join(parts)

@@ -22,7 +22,9 @@ from traitlets.config import Config
 def sit(notebook: Path, protocol: Path) -> None:
     """Executes the code cells of a notebook in this process."""
     cells = nbformat.read(notebook, as_version=4).cells
-    quiet = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}})
+    quiet = Config(
+        {"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}}
+    )
     shell = InteractiveShell.instance(config=quiet)
     with open(protocol, "a", encoding="utf8") as lines:
 

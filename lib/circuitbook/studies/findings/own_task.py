@@ -15,22 +15,23 @@ from circuitbook.wording import TASK_SHORT, counted, in_markdown
 def formed_beside(half: Mapping[str, Mapping[str, Emergence]], own: str, beside: str) -> str:
     """When one's own ability reached half of its last value in each model, and whether that is
     before the other task's."""
-    lines = []
+    lines, task, paper = [], TASK_SHORT[own], TASK_SHORT[beside]
     for model, onset in half[own].items():
         other = half[beside][model]
-        name, paper = TASK_SHORT[own], TASK_SHORT[beside]
         if not len(onset.samples):
-            order = f"not an ability at the last checkpoint (score {onset.final:.2f})"
-        elif not len(other.samples):
-            order = f"{with_interval(onset)} tokens; the model does not do {paper}"
+            found = f"no ability at the last checkpoint, with a score of {onset.final:.2f}"
         else:
-            where = "we can't tell which is first"
-            if onset.high < other.low:
-                where = f"before {paper}"
-            elif onset.low > other.high:
-                where = f"after {paper}"
-            order = f"{with_interval(onset)} tokens, {paper} {with_interval(other)}: {where}"
-        lines.append(f"**{in_markdown(name)} in {in_markdown(model)}**: {order}.")
+            found = f"half of the last score is reached after {with_interval(onset)} tokens"
+            if not len(other.samples):
+                found += f"; {paper} is not an ability of this model"
+            else:
+                order = f"before {paper} or after, we can't tell"
+                if onset.high < other.low:
+                    order = f"before {paper}"
+                elif onset.low > other.high:
+                    order = f"after {paper}"
+                found += f", {order} ({with_interval(other)})"
+        lines.append(f"**{in_markdown(task)} in {in_markdown(model)}**: {found}.")
     return "\n\n".join(lines)
 
 

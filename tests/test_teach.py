@@ -324,6 +324,18 @@ def test_what_checks_tell_is_for_instructors_alone(versions):
                     assert re.sub(r"([\\`*_<>$|~])", r"\\\1", mistake.says) in told[name]
 
 
+def test_links_lead_to_notebooks_that_are_there(versions):
+    found, project = 0, versions[0] / "student" / "own-task.ipynb"
+    assert project in versions[1]
+    for path in versions[1]:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                for target in re.findall(r"\]\(([^)#]+\.ipynb)\)", cell.source):
+                    assert (path.parent / target).exists(), (path.name, target)
+                    found += 1
+    assert found > 20
+
+
 def test_a_notebook_installs_the_library_from_the_checkouts_origin(tmp_path):
     """Whose fork it is, its origin says; an address that is given comes first; no origin, no
     installation."""

@@ -46,12 +46,22 @@ def plain_markdown(
         summary = "<summary>I have made my guess</summary>"
         return f"<details>{summary}\n\n{shown}\n\n</details>"
 
+    def prediction(name: str, options: dict[str, str], body: str) -> str:
+        return f"**Your guess.** {plain_markdown(body, number, titles, there)}"
+
+    def dropdown(title: str, options: dict[str, str], body: str) -> str:
+        shown = plain_markdown(body, number, titles, there)
+        return f"<details><summary>{title}</summary>\n\n{shown}\n\n</details>"
+
     directives: dict[str, Callable[[str, dict[str, str], str], str]] = {
         "exercise": exercise,
         "solution": solution,
         "solution-start": solution,
         "solution-end": lambda title, options, body: "",
         "math": _equation,
+        "dropdown": dropdown,
+        "prediction": prediction,
+        "answer": lambda name, options, body: dropdown("I have made my guess", options, body),
         "prediction": prediction,
         "answer": answer,
     }

@@ -186,10 +186,6 @@ def test_a_dropdown_folds_in_a_notebook_too():
     text = ":::{dropdown} How *it* is made\nSee {term}`edge`.\n:::"
     plain = "<details><summary>How *it* is made</summary>\n\nSee edge.\n\n</details>"
     assert plain_markdown(text, {}, {}) == plain
-    text = ":::{prediction} size\nHow large?\n\n- small\n- large\n:::"
-    assert plain_markdown(text, {}, {}) == "**Your guess.** How large?\n\n- small\n- large"
-    plain = "<details><summary>I have made my guess</summary>\n\nSmall.\n\n</details>"
-    assert plain_markdown(":::{answer} size\nSmall.\n:::", {}, {}) == plain
 
 
 def test_plain_markdown_leaves_code_as_it_is_and_reads_directives_in_directives():

@@ -39,15 +39,7 @@ def plain_markdown(
         return f"**Solution to exercise {number[label]}**" + (f"\n\n{shown}" if shown else "")
 
     def prediction(name: str, options: dict[str, str], body: str) -> str:
-        return f"**A prediction to make now.** {plain_markdown(body, number, titles)}"
-
-    def answer(name: str, options: dict[str, str], body: str) -> str:
-        shown = plain_markdown(body, number, titles, there)
-        summary = "<summary>I have made my guess</summary>"
-        return f"<details>{summary}\n\n{shown}\n\n</details>"
-
-    def prediction(name: str, options: dict[str, str], body: str) -> str:
-        return f"**Your guess.** {plain_markdown(body, number, titles, there)}"
+        return f"**A prediction to make now.** {plain_markdown(body, number, titles, there)}"
 
     def dropdown(title: str, options: dict[str, str], body: str) -> str:
         shown = plain_markdown(body, number, titles, there)
@@ -62,8 +54,6 @@ def plain_markdown(
         "dropdown": dropdown,
         "prediction": prediction,
         "answer": lambda name, options, body: dropdown("I have made my guess", options, body),
-        "prediction": prediction,
-        "answer": answer,
     }
     lines = text.split("\n")
     parts, end = [], len(lines)  # from the last to the first, each block and what follows it

@@ -72,6 +72,8 @@ def test_larger_models_are_darker_so_that_greyscale_tells_them_apart(family):
 def test_a_seed_has_its_models_colour_and_another_line():
     base, seed = model_style("mini-m"), model_style("mini-m-seed2")
     assert base["color"] == seed["color"] and "linestyle" in seed and "marker" not in seed
+    lines = [model_style(f"mini-m-seed{n}")["linestyle"] for n in (2, 3, 4)]
+    assert len(set(lines)) == 3 and seed["linestyle"] == lines[0]
     assert (
         base_model("pythia-160m-data-seed3")
         == base_model("pythia-160m-hiddendropout")

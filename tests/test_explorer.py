@@ -320,7 +320,7 @@ def test_a_clicked_node_shows_its_edges(browser, page):
     ) == set(last.circuit.edges)
     assert f"{last.circuit.n_edges} edges and {last.circuit.n_nodes} nodes" in status(
         browser
-    ) and f"{100 * last.circuit.faithfulness:.1f} %" in status(browser)
+    ) and f"{100 * last.circuit.faithfulness:.1f}%" in status(browser)
     node = next(
         name
         for name in last.circuit.nodes
@@ -500,7 +500,7 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
     ):
         time.sleep(0.1)
     assert browser.run(at) == len(CHECKPOINTS) - 1
-    assert f"{CHECKPOINTS[-1].circuit.n_edges} edges of m keep 80 %" in status(browser)
+    assert f"{CHECKPOINTS[-1].circuit.n_edges} edges of m keep 80%" in status(browser)
     link = browser.run(
         "const a = document.querySelector('#first .cx-link a'); "
         "return [a.getAttribute('href'), a.textContent, a.checkVisibility()]"

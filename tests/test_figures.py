@@ -1,6 +1,7 @@
 """What figures promise: a model looks the same everywhere, and step 0 is on the axis."""
 
-import base64
+import urllib.parse
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import matplotlib
@@ -148,7 +149,8 @@ def test_a_shown_figure_is_an_image_with_its_text(monkeypatch):
     show(fig, 'Curves that "rise"')
     page = seen[0].data
     assert 'alt="Curves that &quot;rise&quot;"' in page and page.startswith("<img")
-    assert b"<svg" in base64.b64decode(page.split("base64,")[1].split('"')[0])
+    drawing = urllib.parse.unquote(page.split("data:image/svg+xml,")[1].split('"')[0])
+    assert drawing.endswith("</svg>") and ET.fromstring(drawing).tag.endswith("}svg")
     assert not plt.get_fignums()
 
 

@@ -64,7 +64,12 @@ def moved(source: str, kept: float, own: float = 0.9, null: float = 0.3) -> list
 
 @pytest.mark.parametrize(
     ("kept", "words"),
-    [([0.88], "works"), ([0.88, 0.8], "mostly works"), ([0.6], "works in part"), ([0.3], "fails")],
+    [
+        ([0.88], "works"),
+        ([1.0, 0.99, 0.98, 0.97, 0.96, 0.3], "mostly works"),
+        ([0.6], "works in part"),
+        ([0.3], "fails"),
+    ],
 )
 def test_a_circuit_lasts_or_fails(kept, words):
     rows = [row for number in kept for row in moved("a", number)]

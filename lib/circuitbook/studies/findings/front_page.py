@@ -87,12 +87,12 @@ def how_large_a_part(circuits: Sequence[CircuitResult]) -> str:
     ]
     if not shares:
         return "**How much of a model does a task take?** No model has a circuit at the end."
-    middle = float(np.median(shares))
+    middle, ends = float(np.median(shares)), between(shares)
     bold = "A small part" if middle < SMALL else "More than a small part"
     return (
         f"**{bold} of a model does a task.** At the end of training, the median of "
         f"{counted(len(shares), 'circuit')} that keep 80% of a task has {percent(middle)} of the "
-        f"model's connections (from {between(shares)})."
+        f"model's connections{f' (from {ends})' if ' to ' in ends else ''}."
     )
 
 
@@ -124,7 +124,7 @@ def how_long_it_lasts(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -
 def which_algorithm(claims: pd.DataFrame, real: pd.DataFrame | None) -> str:
     """Whether the heads of the paper's IOI algorithm are there, here and in a real model."""
     here, there = (_verdict(table, "heads exist") for table in (claims, real))
-    heads = f"all kinds of heads that the paper finds {PLAIN['ioi']}"
+    heads = f"every kind of head that the paper finds {PLAIN['ioi']}"
     if here is Verdict.HOLDS:
         text = f"**The paper's algorithm is there at every size.** Each has {heads}"
     elif here is Verdict.FAILS:

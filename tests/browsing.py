@@ -147,7 +147,7 @@ class Browser:
             now = self.run(
                 "return document.readyState + document.documentElement.scrollHeight + "
                 "[...document.querySelectorAll('[role=group][id]')]"
-                ".map(v => v.querySelectorAll('svg, canvas, img').length > 0)"
+                ".map(v => v.querySelectorAll('svg, canvas, img, select').length > 0)"
             )
             if now == before and now.startswith("complete") and "false" not in now:
                 return

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import numpy as np
 import pandas as pd
@@ -288,7 +289,11 @@ def test_an_attention_view_says_what_the_chosen_head_looks_at(browser, address_o
     assert browser.run(looks) == f"From “c”, head 1.0 looks at “c” 75%, “{NASTY[0]}” 25%."
     browser.press(".ah-from [name=from]", "UP")
     assert browser.run(looks) == f"From “{NASTY[1]}”, head 1.0 looks at “{NASTY[0]}” 100%."
-    browser.wait_for("return document.querySelectorAll('.ah-map canvas').length > 1")  # circuitsvis
+    maps = "return document.querySelectorAll('.ah-map canvas').length"
+    end = time.monotonic() + 15  # circuitsvis comes when it is needed
+    while not browser.run(maps) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert browser.run(maps) > 1
     assert "1.0" in browser.run("return document.querySelector('.ah-map').innerText")
     assert browser.run(STRANGERS) == 0 and browser.complaints() == []
 

@@ -1,4 +1,4 @@
-"""Norms and MLPs, as functions of a stream."""
+"""Norms and MLPs, as functions of a stream; and what is done to queries, keys and values."""
 
 from __future__ import annotations
 
@@ -62,3 +62,34 @@ class MLP:
         else:
             hidden = self.activation(F.linear(x, *self.gate)) * hidden
         return F.linear(hidden, self.w_out, self.b_out)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadNorm:
+    """The RMSNorm of each head's queries or keys, before rotary (Qwen 3)."""
+
+    weight: Float[Tensor, " d_head"]
+    eps: float
+
+    def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Every number of a query, key or value between -most and most (OLMo 1, clip_qkv)."""
+
+    most: float
+
+    def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
+        return x.clamp(-self.most, self.most)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Queries times a factor of their layer (GPT-2, scale_attn_by_inverse_layer_idx)."""
+
+    factor: float
+
+    def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
+        return x * self.factor

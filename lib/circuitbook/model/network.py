@@ -87,6 +87,8 @@ class Network:
     """Whether attention and MLP of a layer read the same stream."""
     w_positions: Float[Tensor, "max_pos d_model"] | None = None
     """Learned, where there is no rotary embedding."""
+    temperature: float = 1.0
+    """Of attention on the way back alone: see `circuits.rules`."""
 
     def embed(
         self, tokens: Int[Tensor, "*axes pos"], start: int = 0
@@ -174,7 +176,8 @@ def run(
         inputs = {kind: edit(kind, i, layer.project(kind, read)) for kind in "qkv"}
         q, k, v = (layer.attended(kind, inputs[kind], cos_sin) for kind in "qkv")
         before = prefix[i] if prefix and start else None
-        z = edit("z", i, attend(q, k, v, network.scale, before))
+        z = attend(q, k, v, network.scale, before, temperature=network.temperature)
+        z = edit("z", i, z)
         between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
         x_mlp = x if network.parallel else between
         mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
@@ -237,6 +240,7 @@ def attend(
     scale: float,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
+    temperature: float = 1.0,
 ) -> Float[Tensor, "prompt version query head d_head"]:
     """Attention over the keys, and over a prefix that all versions share.
 
@@ -244,7 +248,7 @@ def attend(
     attention is causal.
     """
     s = k.shape[2]
-    pattern = attention_pattern(q, k, scale, prefix, later)
+    pattern = attention_pattern(q, k, scale, prefix, later, temperature)
     z = einsum(
         pattern[..., -s:],
         v,
@@ -266,8 +270,13 @@ def attention_pattern(
     scale: float,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
+    temperature: float = 1.0,
 ) -> Float[Tensor, "prompt version head query before_and_key"]:
-    """How much each position attends to each, from rotated q and k; see `attend`."""
+    """How much each position attends to each, from rotated q and k; see `attend`.
+
+    temperature: T. The gradient is that of T softmax(scores / T), which is flatter for T above 1;
+    the pattern is softmax(scores) all the same.
+    """
     scores = scale * einsum(
         q,
         k,
@@ -286,4 +295,8 @@ def attention_pattern(
             " -> prompt version head query key",
         )
         scores = torch.cat([to_prefix, scores], -1)
-    return scores.softmax(-1, dtype=sums_dtype(q.dtype)).to(q.dtype)
+    pattern = scores.softmax(-1, dtype=sums_dtype(q.dtype))
+    if temperature != 1:
+        flatter = temperature * (scores / temperature).softmax(-1, dtype=pattern.dtype)
+        pattern = pattern.detach() + (flatter - flatter.detach())
+    return pattern.to(q.dtype)

@@ -127,7 +127,7 @@ class ByRules(Literal):
         return held_norm(read("logits"), parts.norm_final) @ parts.unembed.T
 
     def scores(self, pairs):
-        """{edge: mean over prompts} of the difference of its source times the gradient, at clean."""
+        """{edge: mean over prompts}: the change of its source times the gradient, at clean."""
         total = {}
         for i in range(len(pairs)):
             before, after = (

@@ -17,6 +17,8 @@ from hub_standin import Hub
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -51,7 +53,9 @@ def random_network(
     """A model with random weights, biases and norms, large enough that every part moves the logits.
 
     architecture: "gpt_neox", "gpt_neox sequential", "gpt2", "llama" (two heads share keys and
-    values) or "olmo".
+    values), "olmo", or one that is no other's: "gpt2 scaled" (attention by the layer), "olmo
+    clipped", "mistral", "qwen2" (biases), "qwen3" (normed queries and keys, heads of a width of
+    their own), "smollm3" (its second layer without rotary).
     """
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     sizes = {
@@ -71,7 +75,7 @@ def random_network(
                 use_parallel_residual=architecture == "gpt_neox",
             )
         )
-    elif architecture == "gpt2":
+    elif architecture.startswith("gpt2"):
         network = GPT2LMHeadModel(
             GPT2Config(
                 vocab_size=vocab,
@@ -81,14 +85,31 @@ def random_network(
                 n_positions=64,
                 eos_token_id=0,
                 bos_token_id=0,
+                scale_attn_by_inverse_layer_idx=architecture == "gpt2 scaled",
             )
         )
     elif architecture == "llama":
         network = LlamaForCausalLM(
             LlamaConfig(**sizes, num_key_value_heads=heads // 2, rope_parameters=rope)
         )
+    elif architecture.startswith("olmo"):
+        most = 0.8 if architecture == "olmo clipped" else None
+        network = OlmoForCausalLM(
+            OlmoConfig(**sizes, pad_token_id=0, rope_parameters=rope, clip_qkv=most)
+        )
     else:
-        network = OlmoForCausalLM(OlmoConfig(**sizes, pad_token_id=0, rope_parameters=rope))
+        own = {
+            "mistral": {"sliding_window": 32},
+            "qwen3": {"head_dim": 2 * d_model // heads},
+            "smollm3": {"no_rope_layers": [int(i != 1) for i in range(layers)]},
+        }
+        config = AutoConfig.for_model(
+            architecture,
+            **sizes | {"pad_token_id": 0, "num_key_value_heads": heads // 2},
+            rope_parameters=rope,
+            **own.get(architecture, {}),
+        )
+        network = AutoModelForCausalLM.from_config(config)
     network.eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -35,12 +35,12 @@ class Literal:
                         literal_norm(read(f"a{i}.h{h}<{kind}>"), parts.norm_attention[i]) @ weight.T
                         + b
                     )
-                q, k = parts.rotated(*qkv[:2])
+                q, k, v = parts.prepared(i, *qkv)
                 pattern = q @ k.T / parts.d_head**0.5
                 pattern = pattern.masked_fill(
                     torch.ones_like(pattern).triu(1).bool(), -torch.inf
                 ).softmax(-1)
-                new[f"a{i}.h{h}"] = pattern @ qkv[2] @ parts.write(i, h).T
+                new[f"a{i}.h{h}"] = pattern @ v @ parts.write(i, h).T
             if not parts.parallel:  # in a sequential block the MLP reads the heads of its layer
                 written |= new
                 bias = bias + parts.output_bias(i)

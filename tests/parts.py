@@ -31,19 +31,22 @@ _NAMES = {
         "norm",
     ),
 }
-_NAMES["olmo"] = _NAMES["llama"]
+KIN = ("llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3")  # of Llama: the same names
+_NAMES |= dict.fromkeys(KIN, _NAMES["llama"])
 
 
 def exact(network):
-    """A copy in float64. Llama's and OLMo's norms compute in float32 whatever comes in; torch's own
-    take their place."""
+    """A copy in float64. The norms of Llama and its kin compute in float32 whatever comes in;
+    torch's own take their place."""
     network = copy.deepcopy(network).double().eval().requires_grad_(False)
     kind, d = network.config.model_type, network.config.hidden_size
-    if kind in ("llama", "olmo"):
+    if kind in KIN:
         for module in list(network.modules()):
             for name, norm in list(module.named_children()):
-                if type(norm).__name__ == "LlamaRMSNorm":
-                    new = nn.RMSNorm(d, eps=norm.variance_epsilon, dtype=torch.float64)
+                if hasattr(norm, "variance_epsilon"):
+                    new = nn.RMSNorm(
+                        norm.weight.shape, eps=norm.variance_epsilon, dtype=torch.float64
+                    )
                     new.weight = norm.weight
                     setattr(module, name, new)
                 elif type(norm).__name__ == "OlmoLayerNorm":
@@ -69,6 +72,11 @@ def ungrouped(network):
                     heads // shared, 0
                 )
                 linear.weight = nn.Parameter(rows.flatten(0, 1), requires_grad=False)
+                if linear.bias is not None:
+                    biases = linear.bias.unflatten(0, (shared, -1)).repeat_interleave(
+                        heads // shared, 0
+                    )
+                    linear.bias = nn.Parameter(biases.flatten(), requires_grad=False)
             block.self_attn.num_key_value_groups = 1
         network.config.num_key_value_heads = heads
     return network
@@ -92,7 +100,9 @@ class Parts:
             network.lm_head.weight,
         )
         self.n_heads = self.config.num_attention_heads
-        self.d_head = self.config.hidden_size // self.n_heads
+        self.d_head = (
+            getattr(self.config, "head_dim", None) or self.config.hidden_size // self.n_heads
+        )
         self.parallel = getattr(self.config, "use_parallel_residual", False)
 
     def embed(self, tokens):
@@ -102,6 +112,30 @@ class Parts:
             if self.config.model_type == "gpt2"
             else x
         )
+
+    def prepared(self, layer, q, k, v):
+        """q, k and v [pos, e] of a head as attention takes them: normed, clipped, turned by rotary,
+        scaled, where the architecture says so."""
+        attention, config = self.attention[layer], self.config
+        if config.model_type == "qwen3":
+            q, k = literal_norm(q, attention.q_norm), literal_norm(k, attention.k_norm)
+        if (most := getattr(config, "clip_qkv", None)) is not None:
+            q, k, v = (x.where(x.abs() < most, most * x.sign()) for x in (q, k, v))
+        if config.model_type == "gpt2":
+            return q / (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1), k, v
+        if config.model_type == "smollm3" and not config.no_rope_layers[layer]:
+            return q, k, v
+        return *self.rotated(q, k), v
+
+    def value(self, layer, head, x):
+        """[e]: what a head passes on of a position whose stream is x [d]."""
+        weight, bias = self.read(layer, head, "v")
+        value = (weight @ literal_norm(x, self.norm_attention[layer]) + bias)[None]
+        return self.prepared(layer, value, value, value)[2][0]
+
+    def place(self, head):
+        """Where a head is in the input of the output map."""
+        return slice(head * self.d_head, (head + 1) * self.d_head)
 
     def rotated(self, q, k):
         """q and k [pos, e] after rotary, if there is any."""
@@ -122,8 +156,10 @@ class Parts:
             columns = slice(i * self.n_heads * e + head * e, i * self.n_heads * e + (head + 1) * e)
             return attention.c_attn.weight[:, columns].T, attention.c_attn.bias[columns]
         group = head if kind == "q" else head // (self.n_heads // self.config.num_key_value_heads)
-        weight = getattr(attention, f"{kind}_proj").weight[group * e : (group + 1) * e]
-        return weight, torch.zeros(e, dtype=weight.dtype)
+        rows, linear = slice(group * e, (group + 1) * e), getattr(attention, f"{kind}_proj")
+        weight = linear.weight[rows]
+        none = torch.zeros(e, dtype=weight.dtype)
+        return weight, none if linear.bias is None else linear.bias[rows]
 
     def write(self, layer, head):
         """[d, e]: what a head makes of its z."""

@@ -29,7 +29,9 @@ from circuitbook.model.graph import graph_of
 LENGTHS = (6, 8, 6, 8, 6)  # two structures, of three and of two prompts
 
 
-@pytest.fixture(scope="module", params=["gpt_neox", "gpt_neox sequential", "llama", "gpt2"])
+@pytest.fixture(
+    scope="module", params=["gpt_neox", "gpt_neox sequential", "llama", "gpt2", "qwen3"]
+)
 def toy(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablations")
     return toy_model(folder, layers=2, architecture=request.param)

@@ -27,7 +27,7 @@ from circuitbook.suites.finding import load_suite
 
 TOKENS = torch.tensor([[1, 2, 3, 4]])
 ATTENTION = {"gpt_neox": "gpt_neox.layers.0.attention.", "gpt2": "transformer.h.0.attn."} | {
-    kind: "model.layers.0.self_attn." for kind in ("llama", "olmo")
+    kind: "model.layers.0.self_attn." for kind in ("llama", "olmo", "qwen3")
 }
 
 
@@ -216,6 +216,10 @@ def test_adapters_are_not_passed_over(make):
         ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ["dynamic"]),
         ("gpt_neox", {"rope_parameters": {"rope_type": "longrope"}}, ["longrope"]),
         ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": -1}}, ["rope_theta"]),
+        ("olmo", {"clip_qkv": -8.0}, ["clip_qkv is -8.0", "above 0"]),
+        ("olmo", {"clip_qkv": "much"}, ["clip_qkv"]),
+        ("mistral", {"sliding_window": 0}, ["sliding_window is 0"]),
+        ("smollm3", {"no_rope_layers": [1]}, ["no_rope_layers", "1", "2"]),
     ],
 )  # fmt: skip
 def test_configurations_that_cannot_be_are_refused_before_anything_is_built(
@@ -247,7 +251,7 @@ def test_how_attention_was_computed_in_training_does_not_count(make, change):
     ],
     ids=lambda rope: rope["rope_type"],
 )  # fmt: skip
-@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "olmo"])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "olmo", "qwen3"])
 def test_fixed_rotary_scaling_is_reproduced_exactly(make, kind, rope):
     share = {"partial_rotary_factor": 0.25} if kind == "gpt_neox" else {}
     scaled = {"rope_parameters": rope | {"rope_theta": 10_000.0} | share}

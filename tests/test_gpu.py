@@ -17,7 +17,16 @@ from circuitbook.studies.head_scores import score_heads
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
-KINDS = ("gpt_neox", "gpt_neox sequential", "gpt2", "llama", "olmo")
+KINDS = (
+    "gpt_neox",
+    "gpt_neox sequential",
+    "gpt2",
+    "llama",
+    "olmo",
+    "olmo clipped",
+    "qwen3",
+    "smollm3",
+)
 LAST = 3906  # of the mini suite
 
 

@@ -197,16 +197,13 @@ def test_successor_is_its_definition(toy, norms):
     got, parts = successor_hits(network_of(model), lists, norms), Parts(network)
     assert got.shape == (6, 6) and 0 < got.double().mean() < 1
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
-        (w_v, b_v), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
+        (w_v, _), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
         for j, (word, after) in enumerate(pairs.tolist()):
             x = parts.words.weight[word]
             if norms:
                 if layer:
                     x = x + parts.mlp[0](literal_norm(x, parts.norm_mlp[0]))
-                value, unembed = (
-                    w_v @ literal_norm(x, parts.norm_attention[layer]) + b_v,
-                    parts.unembedding(),
-                )
+                value, unembed = parts.value(layer, head, x), parts.unembedding()
             else:
                 value, unembed = w_v @ parts.mlp[0](x), parts.unembed
             logits = unembed @ (w_o @ value)
@@ -234,7 +231,7 @@ def test_copy_score_is_its_definition(toy, norms, monkeypatch):
     raised, lowered = copy_hits(network_of(model), tokens, places, norms)
     unembed, bias = parts.unembedding(), parts.unembed @ bias_of(parts.norm_final)
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
-        (w_v, b_v), w_o, norm = (
+        (w_v, _), w_o, norm = (
             parts.read(layer, head, "v"),
             parts.write(layer, head),
             parts.norm_attention[layer],
@@ -245,7 +242,7 @@ def test_copy_score_is_its_definition(toy, norms, monkeypatch):
                 for place in (0, 2, 5):
                     x = kept[0][i, place]
                     value = (
-                        w_v @ literal_norm(x, norm) + b_v
+                        parts.value(layer, head, x)
                         if norms
                         else w_v @ (weight_of(norm) * centred(x, norm))
                     )
@@ -304,8 +301,8 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     unembed = parts.unembedding()
     kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
-        (w_v, b_v), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
-        wrote = z[layer][..., head * 8 : (head + 1) * 8] @ w_o.T
+        w_o = parts.write(layer, head)
+        wrote = z[layer][..., parts.place(head)] @ w_o.T
         mean = wrote.mean(0)
         for i in range(n):
             for d in range(length):
@@ -320,10 +317,7 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
                 new = mean[d].clone()
                 for s in range(d + 1):
                     if lens[s] + 1e-6 >= bar and (as_published or lens[s] > -1e9):
-                        value = (
-                            w_v @ literal_norm(streams[layer][i, s], parts.norm_attention[layer])
-                            + b_v
-                        )
+                        value = parts.value(layer, head, streams[layer][i, s])
                         part = out.attentions[layer][i, head, d, s] * (w_o @ value - mean[d])
                         unit = unembed[tokens[i, s]] / unembed[tokens[i, s]].norm()
                         new = new + min(0.0, float(part @ unit)) * unit

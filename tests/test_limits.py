@@ -12,16 +12,19 @@ from circuitbook.heads.path_patching import path_patch
 from circuitbook.tasks.sequences import documents, ordinary_tokens, repeated_sequences
 
 
-def short_sighted(tmp_path, context):
-    """A toy model whose config.json says that it takes `context` tokens."""
-    network = random_network(seed=5)
-    network.config.max_position_embeddings = context
+def short_sighted(tmp_path, limit, most):
+    """A toy model whose config.json says that it, or some layer, sees `most` tokens."""
+    network = random_network(
+        seed=5, architecture="mistral" if limit == "sliding_window" else "gpt_neox"
+    )
+    setattr(network.config, limit, most)
     return toy_model(tmp_path, network=network)[1]
 
 
-def test_prompts_longer_than_the_context_are_refused_everywhere(tmp_path):
+@pytest.mark.parametrize("limit", ["max_position_embeddings", "sliding_window"])
+def test_prompts_longer_than_the_context_are_refused_everywhere(tmp_path, limit):
     pairs = toy_pairs()  # of up to 8 tokens
-    fits, model = short_sighted(tmp_path / "a", 8), short_sighted(tmp_path / "b", 7)
+    fits, model = short_sighted(tmp_path / "a", limit, 8), short_sighted(tmp_path / "b", limit, 7)
     for call in (
         lambda m: attribute(m, pairs, rule="midpoint", points=1),
         lambda m: path_patch(m, pairs, ["a0.h0"], ["logits"]),
@@ -32,6 +35,19 @@ def test_prompts_longer_than_the_context_are_refused_everywhere(tmp_path):
         call(fits)
         with pytest.raises(ValueError, match=r"of 8 tokens is longer than toy takes: 7 \(max_pos"):
             call(model)
+
+
+def test_within_its_window_a_layer_sees_everything():
+    """So that up to there the numbers are right: one token more, and transformers' change."""
+    network = random_network(seed=5, architecture="mistral")
+    tokens = torch.randint(1, 15, (3, 9), generator=torch.Generator().manual_seed(0))
+    logits = {}
+    for window in (None, 8, 9):
+        network.config.sliding_window = window
+        logits[window] = network(tokens).logits.detach()
+    assert torch.equal(logits[9], logits[None])
+    assert torch.equal(logits[8][:, :8], logits[None][:, :8])
+    assert not torch.allclose(logits[8][:, 8], logits[None][:, 8])
 
 
 def test_sequences_and_documents_longer_than_the_context_are_refused():

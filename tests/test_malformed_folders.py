@@ -22,7 +22,7 @@ from circuitbook.suites.finding import load_suite
 from circuitbook.weights.asking import HubError
 
 SELDOM = of([False, False, False, True])
-KINDS = ("gpt_neox", "gpt2", "llama", "olmo")
+KINDS = ("gpt_neox", "gpt2", "llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3")
 DRAWS = 340
 CONFIG, WEIGHTS, INDEX, SUITE = (
     "config.json",

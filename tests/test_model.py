@@ -233,13 +233,10 @@ def test_float16_on_pythia_warns(tmp_path):
             r"narrow at step 10 is of architecture 'mamba'; these are supported: "
             r"'gpt_neox' \(Pythia, mini\), 'gpt2'",
         ),
+        ({"model_type": "olmo2"}, "is of architecture 'olmo2'; these are supported"),
         (
-            {"model_type": "olmo", "clip_qkv": 8.0},
-            "is of architecture 'olmo' with clip_qkv = 8.0; only None is supported",
-        ),
-        (
-            {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
-            "scale_attn_by_inverse_layer_idx = True; only False",
+            {"model_type": "gpt2", "add_cross_attention": True},
+            "is of architecture 'gpt2' with add_cross_attention = True; only False is supported",
         ),
     ],
 )

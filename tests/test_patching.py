@@ -22,7 +22,7 @@ from circuitbook.heads.swaps import metric_of, swap_heads
 from circuitbook.model.architectures import network_of
 
 SIZE = dict(layers=3, heads=2, d_model=16)
-E_HEAD = 8
+E_HEAD = 8  # of the toys that are swapped
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ class ThreePasses:
         def hold(module, x, layer):
             z = self.z[layer].clone()
             if kind == "head" and layer == own_layer:
-                part = slice(head * E_HEAD, (head + 1) * E_HEAD)
+                part = self.parts.place(head)
                 z[..., part] = torch.where(where, self.z_bad[layer][..., part], z[..., part])
             return (z,)
 
@@ -310,7 +310,7 @@ def test_ablation_and_direct_effects(toy, how):
         z = x[0].clone()
         for at, head in gone:
             if at == layer:
-                part = slice(head * E_HEAD, (head + 1) * E_HEAD)
+                part = parts.place(head)
                 z[..., part] = 0 if how == "zero" else bad_z[layer][..., part]
         return (z,)
 
@@ -342,7 +342,7 @@ def test_ablation_and_direct_effects(toy, how):
         return pairs.measures(normed @ network.lm_head.weight.T)["logit_difference"]
 
     for layer, head in ((0, 1), (2, 1)):
-        part = slice(head * E_HEAD, (head + 1) * E_HEAD)
+        part = parts.place(head)
         wrote = clean_z[layer][b, pairs.end][:, part] @ parts.write(layer, head).T
         direct = difference(stream) - difference(stream - wrote)
         size = difference(stream).abs().max()

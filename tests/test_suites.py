@@ -7,6 +7,7 @@ import pytest
 
 from circuitbook.suites.finding import load_suite
 from circuitbook.weights.files import weight_files
+from circuitbook.weights.step_names import by_step
 
 
 def test_pythia_steps_and_tokens():
@@ -175,6 +176,34 @@ def test_repositories_with_revisions_of_their_own(hub_repos, hub, monkeypatch):
     assert suite.checkpoint("small", 7).load().shape.n_layers == 2
     with pytest.raises(ValueError, match="two repositories of one name"):
         load_suite("a/small,b/small")
+
+
+@pytest.mark.parametrize(
+    ("revisions", "steps"),
+    [
+        ({"stage1-step150-tokens1B", "stage1-step1000-tokens3B", "step80-tokens1B",
+          "stage2-ingredient1-step150-tokens1B", "main"}, {150: "stage1-step150-tokens1B",
+                                                           1000: "stage1-step1000-tokens3B"}),
+        ({"stage1-step-40000", "stage2-step-40000", "stage3-step-50000"},
+         {40000: "stage1-step-40000"}),
+        ({"step-001000-2BT", "step-000500-1BT"}, {500: "step-000500-1BT", 1000: "step-001000-2BT"}),
+        ({"checkpoint-400000", "main"}, {400000: "checkpoint-400000"}),
+        ({"stage2-step150", "step1000-tokens4B-instruct", "astep4", "step"}, {}),
+    ],
+)  # fmt: skip
+def test_which_revisions_are_the_run(hub_repos, hub, monkeypatch, revisions, steps):
+    """As OLMo 2 and 3, SmolLM3, FineWeb's ablations and GPT-2 of stanford-crfm have them: of a
+    training in stages the first is the run, whose steps later ones count anew."""
+    assert by_step(revisions, "here") == steps
+    files = hub_repos["EleutherAI/pythia-14m"]["step1"]
+    monkeypatch.setitem(hub.repos, "a/run", dict.fromkeys(revisions, files))
+    if not steps:
+        with pytest.raises(ValueError, match="no revisions step<N>"):
+            load_suite("a/run")
+        return
+    suite = load_suite("a/run")
+    assert suite.steps("run") == tuple(sorted(steps))
+    assert suite.checkpoint("run", min(steps)).load().shape.n_layers == 2
 
 
 def test_mini_is_found_or_says_how(folder_suite, tmp_path, monkeypatch):

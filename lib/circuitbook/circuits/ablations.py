@@ -35,8 +35,9 @@ from circuitbook.circuits.corrupted import CorruptedLayer, CorruptedRun, Corrupt
 from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
+from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Network, last_stream, rotate, run
+from circuitbook.model.network import Network, last_stream, run
 from circuitbook.tasks.base import PromptPairs
 
 ABLATIONS = ("swap", "resample", "mean", "optimal")
@@ -253,8 +254,9 @@ def _layers_of(
     layers = []
     for i, (layer, (x, x_mlp)) in enumerate(zip(network.layers, streams, strict=True)):
         read = layer.norm_attention(x)
-        q, k, v = (layer.project(kind, read) for kind in "qkv")
-        inputs = {"q": rotate(q, cos_sin), "k": rotate(k, cos_sin), "v": v}
+        inputs = {
+            kind: layer.attended(kind, layer.project(kind, read), cos_sin) for kind in HEAD_INPUTS
+        }
         layers.append(
             CorruptedLayer(x=x, x_mlp=x_mlp, inputs=inputs, z=written.z[i], mlp=written.mlp[i])
         )

@@ -46,11 +46,13 @@ from circuitbook.circuits.quadrature import (
     equal_steps,
     where_losses_change,
 )
+from circuitbook.circuits.rules import RULES_OF, with_rules
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.model.memory import prompt_bytes, row_bytes
+from circuitbook.model.network import Network
 from circuitbook.tasks.base import PromptPairs
 
 LARGE_GAP = 0.1  # of the mean change of the loss: warn above it
@@ -99,7 +101,7 @@ class Scores:
 
     def __repr__(self) -> str:
         how = self.method
-        if self.method != "eap":
+        if self.method == "eap-ig":
             how += f", {self.points} points, {self.rule} rule"
         return (
             f"Scores({self.graph.n_edges} edges, {len(self.change)} prompts, {how}, "
@@ -122,8 +124,8 @@ def attribute(
 ) -> Scores:
     """Scores of all edges, averaged over the prompts (each counts the same, whatever the batching).
 
-    method: "eap-ig", or "eap" (gradient at the clean prompt; `rule` and `points` mean nothing
-    then).
+    method: "eap-ig"; or gradients at the clean prompt alone, where `rule` and `points` mean
+    nothing: "eap", and with other rules for what comes back "relp" and "gim" (`circuits.rules`).
     rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint"
     (k-1/2)/m, with 0 the clean and 1 the corrupted prompt. A few midpoints are as good as many
     points of the other rules.
@@ -150,13 +152,14 @@ def attribute(
     keep: dict[str, bool] = {"per_prompt": per_prompt, "per_position": per_position}
     memory = memory or default_memory(model.device)
     prefixes = Prefixes(network, pairs, memory // 8)
+    back_through = with_rules(network, RULES_OF[method]) if method in RULES_OF else network
     known: list[tuple[Tensor, Tensor]] = []  # points [n, m] and the losses there, of each round
     taken = 0
     with tqdm(desc="attribution", unit="run", disable=not progress, leave=False) as bar:
         while True:
             sums = _no_sums_yet(model, graph, pairs, now.m, **keep)
             bar.total = (bar.total or 0) + now.t.numel()
-            _add_points(sums, model, graph, pairs, prefixes, now, memory, bar)
+            _add_points(sums, model, graph, pairs, prefixes, back_through, now, memory, bar)
             taken += now.m
             enough = tolerance is None or gap_with_noise(sums) <= tolerance
             if enough or taken + 2 * now.m > MOST_POINTS:
@@ -203,6 +206,7 @@ def _add_points(
     graph: Graph,
     pairs: PromptPairs,
     prefixes: Prefixes,
+    back_through: Network,
     points: Points,
     memory: int,
     bar: tqdm,
@@ -228,7 +232,7 @@ def _add_points(
             points=points.t[rows, of_points],
             weights=points.weights[rows, of_points],
         )
-        add_chunk(sums, prefixes.network, graph, chunk)
+        add_chunk(sums, prefixes.network, graph, chunk, back_through)
         if not _all_finite(sums, rows):
             at = points.t[rows]
             raise FloatingPointError(where_not_finite(model, prefixes.network, part, rows, at))

@@ -146,11 +146,7 @@ def _corrupted_run(
             CorruptedLayer(
                 x=x,
                 x_mlp=x if network.parallel else _second(done.x_mlp),
-                inputs={
-                    "q": _second(done.q),
-                    "k": _second(done.k),
-                    "v": _second(done.inputs["v"]),
-                },
+                inputs={"q": _second(done.q), "k": _second(done.k), "v": _second(done.v)},
                 z=_second(done.z),
                 mlp=_second(done.mlp_out),
             )

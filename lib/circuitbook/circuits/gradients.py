@@ -98,8 +98,13 @@ class Chunk:
 # ------------------------------------------------------------------ one chunk
 
 
-def add_chunk(sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk) -> None:
-    """Adds the scores of these prompts and points to the sums."""
+def add_chunk(
+    sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk, back_through: Network
+) -> None:
+    """Adds the scores of these prompts and points to the sums.
+
+    back_through: the network itself, or with other gradients (`circuits.rules`).
+    """
     device, dtype = network.w_embed.device, sums_dtype(network.w_embed.dtype)
     pairs, start, prefix = chunk.pairs, chunk.start, chunk.prefix
     both = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, start : chunk.stop].to(device)
@@ -114,14 +119,14 @@ def add_chunk(sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk) -> 
         between = (clean + points * step).to(x.dtype)  # [b, k, s, d]
 
     weights = chunk.weights.to(device, dtype)
-    back = gradients_at(network, pairs, between, start, prefix, end, weights)
+    back = gradients_at(back_through, pairs, between, start, prefix, end, weights)
     sums.losses[chunk.rows, chunk.versions] = back.losses.to(sums.losses)
     along_step = (back.at_embeddings.to(dtype).sum(1) * difference[0]).sum((1, 2))
     sums.from_input[chunk.rows] += along_step.to(sums.from_input)
     with torch.no_grad():
-        _add_logits(sums, network, graph, chunk, difference, back, end)
-        for i in range(len(network.layers)):
-            _add_layer(sums, network.layers[i], graph, chunk, difference, back.layers[i], i)
+        _add_logits(sums, back_through, graph, chunk, difference, back, end)
+        for i, layer in enumerate(back_through.layers):
+            _add_layer(sums, layer, graph, chunk, difference, back.layers[i], i)
 
 
 def _add_logits(
@@ -274,6 +279,8 @@ def _through_norm(
     """From the gradient after a norm to the one before it."""
     normed, scale = norm.standardise(x, x.dtype)
     g = gradient * norm.weight.to(x.dtype)
+    if norm.frozen:
+        return scale * norm.centre(g)
     return scale * (norm.centre(g) - normed * (g * normed).mean(-1, keepdim=True))
 
 
@@ -297,10 +304,11 @@ def _at_head_inputs(
             "prompt pos head d_head, head d_head d_model -> head prompt pos d_model",
         )
         at_input = norm.centre(at_input)
-        at_input -= einsum(
-            along,
-            normed,
-            "prompt version pos head, prompt version pos d_model -> head prompt pos d_model",
-        )
+        if not norm.frozen:
+            at_input -= einsum(
+                along,
+                normed,
+                "prompt version pos head, prompt version pos d_model -> head prompt pos d_model",
+            )
         at_inputs.append(at_input)
     return torch.cat(at_inputs)

@@ -20,7 +20,7 @@ from circuitbook.circuits.divergence import divergence_pairs
 from circuitbook.model.architectures import network_of
 from circuitbook.model.graph import HEAD_INPUTS, Graph, graph_of
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Layer, Network, attend, rotate
+from circuitbook.model.network import Layer, Network, attend
 from circuitbook.tasks.base import PromptPairs
 
 STEPS = 20  # of L-BFGS at most: with more, some constants fit their prompts and not others
@@ -118,7 +118,7 @@ def ablated_last(
             weight, bias = layer.w_in[kind][head], layer.b_in[kind][head]
             value = F.linear(layer.norm_attention(stream), weight, bias)
             value = value.expand(*clean.shape[:2], -1)[:, None, :, None]
-            now[kind] = value if kind == "v" else rotate(value, cos_sin)
+            now[kind] = layer.attended(kind, value, cos_sin)
         return attend(now["q"], now["k"], now["v"], network.scale)[:, 0, :, 0]
 
     for i, layer in enumerate(network.layers):

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-METHODS = ("eap", "eap-ig")
+METHODS = ("eap", "eap-ig", "relp", "gim")
 RULES = {"right": 1.0, "midpoint": 0.5, "left": 0.0}  # where in its step a point lies
 MOST_POINTS = 200  # no more gradients of a prompt are taken to meet a tolerance
 
@@ -51,7 +51,7 @@ def interpolation_points(method: str, rule: str, points: int) -> Float[Tensor, "
         raise ValueError(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; there are: {', '.join(RULES)}")
-    if method == "eap":
+    if method != "eap-ig":
         return torch.zeros(1, dtype=torch.float64)
     if points < 1 or points != int(points):
         raise ValueError(f"{points} points are not possible; give a whole number of at least 1")

@@ -14,7 +14,7 @@ from torch import Tensor
 from circuitbook.circuits.batches import metric_of_stream
 from circuitbook.circuits.corrupted import CorruptedRun
 from circuitbook.model.graph import HEAD_INPUTS, Graph
-from circuitbook.model.network import CosSin, Layer, Network, attend, rotate
+from circuitbook.model.network import CosSin, Layer, Network, attend
 
 HEADS_FIRST = "prompt pos head d_head -> head prompt pos d_head"
 
@@ -180,8 +180,7 @@ def _queries_keys_values(
         )
         bias = layer.b_in[kind][torch.as_tensor(head, device=normed.device)]
         value = value + rearrange(bias, "input d_head -> input 1 1 d_head")
-        if kind != "v":
-            value = rotate(value[:, :, :, None], cos_sin)[:, :, :, 0]
+        value = layer.attended(kind, value[:, :, :, None], cos_sin)[:, :, :, 0]
         places = zip(circuit.tolist(), head.tolist(), strict=True)
         now[kind][[row_of[place] for place in places]] = value
     return now

@@ -246,7 +246,7 @@ def _along_unembedding(
     unit: Float[Tensor, "document source d_model"],
 ) -> Float[Tensor, "document head query source"]:
     """v_s W_O less the head's mean output, along the unembedding of each source token s."""
-    values = done.inputs["v"][:, 0].to(unit.dtype)  # [document, source, head, d_head]
+    values = done.v[:, 0].to(unit.dtype)  # [document, source, head, d_head]
     readers = einsum(
         unit,
         w_out,

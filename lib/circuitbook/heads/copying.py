@@ -60,7 +60,7 @@ def values_without_attention(
 ) -> Float[Tensor, "n place head d_head"]:
     """What each head of a layer would pass on if it looked here alone."""
     if norms:
-        return layer.project("v", layer.norm_attention(stream))
+        return layer.attended("v", layer.project("v", layer.norm_attention(stream)), None)
     return einsum(
         layer.norm_attention.centre(stream) * layer.norm_attention.weight,
         layer.w_in["v"],

@@ -135,7 +135,7 @@ def first_pass(
         if layer == first_read:
             x_read = done.x[:, 0].contiguous()
         if layer >= first_read:
-            keys, values = done.k[:, 0], done.inputs["v"][:, 0]
+            keys, values = done.k[:, 0], done.v[:, 0]
             if before:
                 keys = torch.cat([before[layer][0], keys], 1)
                 values = torch.cat([before[layer][1], values], 1)

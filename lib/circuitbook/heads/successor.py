@@ -120,5 +120,5 @@ def _values(
     layer: Layer, word: Float[Tensor, "pair d_model"], norms: bool
 ) -> Float[Tensor, "pair head d_head"]:
     if norms:
-        return layer.project("v", layer.norm_attention(word))
+        return layer.attended("v", layer.project("v", layer.norm_attention(word)), None)
     return einsum(word, layer.w_in["v"], "pair d_model, head d_head d_model -> pair head d_head")

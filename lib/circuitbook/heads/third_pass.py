@@ -14,7 +14,7 @@ from circuitbook.circuits.batches import at_end
 from circuitbook.heads.names import Head
 from circuitbook.heads.passes import FirstPass, Places, Read, attention_from
 from circuitbook.model.graph import HEAD_INPUTS
-from circuitbook.model.network import Edit, Network, attend, attention_pattern, rotate, run
+from circuitbook.model.network import Edit, Network, attend, attention_pattern, run
 from circuitbook.tasks.base import PromptPairs
 
 
@@ -109,10 +109,10 @@ def _first_layer(
     clean = {kind: layer.project(kind, normed) for kind in HEAD_INPUTS}
 
     def attended(inputs: Mapping[str, Tensor], heads: Sequence[int]) -> Tensor:
-        q, k = rotate(inputs["q"], cos_sin), rotate(inputs["k"], cos_sin)
+        q, k, v = (layer.attended(kind, inputs[kind], cos_sin) for kind in HEAD_INPUTS)
         if q.shape[1] == n_senders:
             look(index, heads, q, k)
-        return attend(q, k, inputs["v"], network.scale, _of_heads(prefix, heads))
+        return attend(q, k, v, network.scale, _of_heads(prefix, heads))
 
     z = attended(clean, range(len(layer.w_out)))
     between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
@@ -146,10 +146,10 @@ def _last_layer_at_end(
     if cos_sin is not None:
         cos, sin = cos_sin
         at_query = cos[group.end][:, None, None], sin[group.end][:, None, None]
-    q = rotate(layer.project("q", at_end(normed, group.end))[:, :, None], at_query)
-    k = rotate(layer.project("k", normed), cos_sin)
+    q = layer.attended("q", layer.project("q", at_end(normed, group.end))[:, :, None], at_query)
+    k, v = (layer.attended(kind, layer.project(kind, normed), cos_sin) for kind in "kv")
     later = torch.arange(n_pos, device=x.device) > group.end[:, None, None, None, None]
-    z = attend(q, k, layer.project("v", normed), network.scale, _of_heads(prefix), later)
+    z = attend(q, k, v, network.scale, _of_heads(prefix), later)
     x = at_end(x, group.end)
     between = x + F.linear(z.flatten(2), layer.w_out.flatten(0, 1).t(), layer.b_out)
     return between + layer.mlp(layer.norm_mlp(x if network.parallel else between))

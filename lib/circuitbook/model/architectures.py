@@ -5,7 +5,7 @@ A new architecture is a function here, and its name in `model.shape.ARCHITECTURE
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.loaded import Model
 from circuitbook.model.network import Layer, Network
-from circuitbook.model.parts import MLP, Norm
+from circuitbook.model.parts import MLP, Clip, HeadNorm, Norm, Scaled
 from circuitbook.model.shape import Shape
 
 Linear = tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]  # weight and bias
@@ -57,10 +57,15 @@ def _gpt_neox_layer(block: Any, shape: Shape) -> Layer:
 
 
 def _gpt2(hf_model: PreTrainedModel, shape: Shape) -> Network:
+    """GPT-2; in the runs of stanford-crfm layer i divides its attention scores by i + 1."""
     body: Any = hf_model.base_model
+    inverse = hf_model.config.scale_attn_by_inverse_layer_idx
     return Network(
         w_embed=body.wte.weight.detach(),
-        layers=tuple(_gpt2_layer(block, shape) for block in body.h),
+        layers=tuple(
+            _gpt2_layer(block, shape, 1 / (i + 1) if inverse else 1.0)
+            for i, block in enumerate(body.h)
+        ),
         norm_final=_layer_norm(body.ln_f),
         w_unembed=hf_model.lm_head.weight.detach(),
         rotary=None,
@@ -70,7 +75,7 @@ def _gpt2(hf_model: PreTrainedModel, shape: Shape) -> Network:
     )
 
 
-def _gpt2_layer(block: Any, shape: Shape) -> Layer:
+def _gpt2_layer(block: Any, shape: Shape, factor: float) -> Layer:
     return _layer(
         shape,
         norm_attention=_layer_norm(block.ln_1),
@@ -78,15 +83,21 @@ def _gpt2_layer(block: Any, shape: Shape) -> Layer:
         qkv=_bridged(block.attn) or _split_in_three(*_linear(block.attn.c_attn)),
         output=block.attn.c_proj,
         mlp=_two_maps(block.mlp.c_fc, block.mlp.c_proj, block.mlp.act),
+        after={} if factor == 1 else {"q": Scaled(factor)},
     )
 
 
 def _llama(hf_model: PreTrainedModel, shape: Shape) -> Network:
-    """Llama and OLMo, which differ in their norms alone."""
+    """Llama and its kin: OLMo 1 has other norms and may clip queries, keys and values; Qwen 3 norms
+    the queries and keys of each head; SmolLM3 has layers without rotary."""
     body: Any = hf_model.base_model
+    turned = getattr(hf_model.config, "no_rope_layers", None) or [True] * shape.n_layers
     return Network(
         w_embed=body.embed_tokens.weight.detach(),
-        layers=tuple(_llama_layer(block, shape, hf_model) for block in body.layers),
+        layers=tuple(
+            _llama_layer(block, shape, hf_model, bool(turns))
+            for block, turns in zip(body.layers, turned, strict=True)
+        ),
         norm_final=_llama_norm(body.norm, hf_model),
         w_unembed=hf_model.lm_head.weight.detach(),
         rotary=body.rotary_emb,
@@ -95,7 +106,7 @@ def _llama(hf_model: PreTrainedModel, shape: Shape) -> Network:
     )
 
 
-def _llama_layer(block: Any, shape: Shape, hf_model: PreTrainedModel) -> Layer:
+def _llama_layer(block: Any, shape: Shape, hf_model: PreTrainedModel, turned: bool) -> Layer:
     attention, mlp = block.self_attn, block.mlp
     return _layer(
         shape,
@@ -105,10 +116,28 @@ def _llama_layer(block: Any, shape: Shape, hf_model: PreTrainedModel) -> Layer:
         or _by_kind(_linear(getattr(attention, f"{kind}_proj")) for kind in HEAD_INPUTS),
         output=attention.o_proj,
         mlp=_two_maps(mlp.up_proj, mlp.down_proj, mlp.act_fn, gate=_linear(mlp.gate_proj)),
+        after=_after(attention, hf_model.config),
+        turned=turned,
     )
 
 
-_NETWORKS = {"gpt_neox": _gpt_neox, "gpt2": _gpt2, "llama": _llama, "olmo": _llama}
+def _after(attention: Any, config: Any) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What is done to queries, keys and values between their maps and rotary; see `Layer.after`."""
+    if (most := getattr(config, "clip_qkv", None)) is not None:
+        return dict.fromkeys(HEAD_INPUTS, Clip(float(most)))
+    norms = {kind: getattr(attention, f"{kind}_norm", None) for kind in "qk"}
+    return {
+        kind: HeadNorm(norm.weight.detach(), config.rms_norm_eps)
+        for kind, norm in norms.items()
+        if norm is not None
+    }
+
+
+_NETWORKS: dict[str, Callable[[Any, Shape], Network]] = {
+    "gpt_neox": _gpt_neox,
+    "gpt2": _gpt2,
+    **dict.fromkeys(("llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3"), _llama),
+}
 
 
 # ------------------------------------------------------------------ parts that they share
@@ -122,6 +151,8 @@ def _layer(
     qkv: ByKind,
     output: nn.Module,
     mlp: MLP,
+    after: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    turned: bool = True,
 ) -> Layer:
     """A layer from its parts; in `qkv`, keys and values may have fewer heads."""
     w_out, b_out = _linear(output)
@@ -134,6 +165,8 @@ def _layer(
         b_out=b_out,
         mlp=mlp,
         shared=shape.n_heads * shape.d_head // len(qkv["k"][0]),
+        after=after or {},
+        turned=turned,
     )
 
 

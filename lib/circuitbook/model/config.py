@@ -18,10 +18,8 @@ from circuitbook.weights.json_files import read_object, shown
 _ONLY: dict[str, dict[str, object]] = {
     "gpt2": {
         "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
         "add_cross_attention": False,
     },
-    "olmo": {"clip_qkv": None},
 }
 
 # How attention is computed is chosen here, not by a checkpoint (which may ask for what is not
@@ -38,7 +36,7 @@ _SIZES = (
     "vocab_size",
     "max_position_embeddings",
 )
-_OPEN_SIZES = ("num_key_value_heads", "intermediate_size", "n_inner", "head_dim")
+_OPEN_SIZES = ("num_key_value_heads", "intermediate_size", "n_inner", "head_dim", "sliding_window")
 _MOST = {"num_hidden_layers": 1000}  # the deepest language models have some 130
 _LARGEST = 2**31 - 1
 _EPSILONS = ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps")
@@ -113,6 +111,15 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
     for name in _EPSILONS:
         if not _is_number(eps := getattr(c, name, 0.0)) or eps < 0:
             raise ValueError(f"{file}: {name} is {shown(eps)}; a small number is expected")
+    clip = getattr(c, "clip_qkv", None)
+    if clip is not None and (not _is_number(clip) or clip <= 0):
+        raise ValueError(f"{file}: clip_qkv is {shown(clip)}; null or a number above 0 is expected")
+    turned = getattr(c, "no_rope_layers", None)
+    if turned is not None and len(turned) != c.num_hidden_layers:
+        raise ValueError(
+            f"{file}: no_rope_layers speaks of {len(turned)} layers, and the model has "
+            f"{c.num_hidden_layers}"
+        )
     if config["model_type"] != "gpt2":
         _check_rotary(c, file)
 

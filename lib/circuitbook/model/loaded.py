@@ -121,7 +121,8 @@ class Model:
         if self.shape.context is not None and length > self.shape.context:
             raise ValueError(
                 f"{what} of {length} tokens is longer than {self.checkpoint.model} takes: "
-                f"{self.shape.context} (max_position_embeddings in its config.json)"
+                f"{self.shape.context} (max_position_embeddings, or the window over which some "
+                "layers attend, sliding_window, in its config.json)"
             )
 
     def _checked_tokens(self, tokens: Tensor) -> Int[Tensor, "n pos"]:

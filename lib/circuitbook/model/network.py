@@ -7,8 +7,8 @@ such as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -41,15 +41,28 @@ class Layer:
     mlp: MLP
     shared: int = 1
     """How many heads in a row have the same key and value."""
+    after: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+    """By kind, what is done to queries, keys or values [..., head, d_head] before rotary, to each
+    head by itself: clipped (OLMo 1), normed (Qwen 3), scaled by the layer (GPT-2)."""
+    turned: bool = True
+    """Whether rotary embedding turns the layer's queries and keys; in SmolLM3 not in all layers."""
 
     def project(
         self, kind: str, x: Float[Tensor, "*axes d_model"]
     ) -> Float[Tensor, "*axes head d_head"]:
-        """Queries, keys or values of all heads, before rotary."""
+        """Queries, keys or values of all heads, as the linear maps give them; see `attended`."""
         once = 1 if kind == "q" else self.shared
         weight, bias = self.w_in[kind][::once], self.b_in[kind][::once]
         result = F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
         return result if once == 1 else result.repeat_interleave(once, -2)
+
+    def attended(
+        self, kind: str, x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None
+    ) -> Float[Tensor, "*axes pos head d_head"]:
+        """Queries, keys or values as attention takes them, from what `project` gave."""
+        if kind in self.after:
+            x = self.after[kind](x)
+        return rotate(x, cos_sin) if self.turned and kind != "v" else x
 
 
 CosSin = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]
@@ -74,6 +87,8 @@ class Network:
     """Whether attention and MLP of a layer read the same stream."""
     w_positions: Float[Tensor, "max_pos d_model"] | None = None
     """Learned, where there is no rotary embedding."""
+    temperature: float = 1.0
+    """Of attention on the way back alone: see `circuits.rules`."""
 
     def embed(
         self, tokens: Int[Tensor, "*axes pos"], start: int = 0
@@ -111,10 +126,11 @@ class Run:
     x_mlp: Float[Tensor, "prompt version pos d_model"]
     """The stream that its MLP reads: x in a parallel block."""
     inputs: dict[str, Float[Tensor, "prompt version pos head d_head"]]
-    """By kind, "q", "k" or "v", before rotary."""
+    """By kind, "q", "k" or "v", as the linear maps give them."""
     q: Float[Tensor, "prompt version pos head d_head"]
-    """After rotary, as k."""
+    """As attention takes it, after rotary; so are k and v."""
     k: Float[Tensor, "prompt version pos head d_head"]
+    v: Float[Tensor, "prompt version pos head d_head"]
     z: Float[Tensor, "prompt version pos head d_head"]
     mlp_in: Float[Tensor, "prompt version pos d_model"]
     """After its norm."""
@@ -128,8 +144,8 @@ Prefix = Sequence[
     tuple[Float[Tensor, "prompt before head d_head"], Float[Tensor, "prompt before head d_head"]]
 ]
 
-# (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (before rotary), "z", or
-# "mlp" (what the MLP reads, normed)
+# (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (as the linear maps give
+# them), "z", or "mlp" (what the MLP reads, normed)
 Edit = Callable[[str, int, Tensor], Tensor]
 
 
@@ -158,9 +174,10 @@ def run(
     for i, layer in enumerate(network.layers[first:stop], first):
         read = layer.norm_attention(x)
         inputs = {kind: edit(kind, i, layer.project(kind, read)) for kind in "qkv"}
-        q, k = rotate(inputs["q"], cos_sin), rotate(inputs["k"], cos_sin)
+        q, k, v = (layer.attended(kind, inputs[kind], cos_sin) for kind in "qkv")
         before = prefix[i] if prefix and start else None
-        z = edit("z", i, attend(q, k, inputs["v"], network.scale, before))
+        z = attend(q, k, v, network.scale, before, temperature=network.temperature)
+        z = edit("z", i, z)
         between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
         x_mlp = x if network.parallel else between
         mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
@@ -172,6 +189,7 @@ def run(
             inputs=inputs,
             q=q,
             k=k,
+            v=v,
             z=z,
             mlp_in=mlp_in,
             mlp_out=mlp_out,
@@ -199,7 +217,7 @@ def keys_and_values(
     if tokens.shape[1] == 0:
         return []
     runs = run(network, network.embed(tokens)[:, None])
-    return [(done.k[:, 0], done.inputs["v"][:, 0]) for done in runs]
+    return [(done.k[:, 0], done.v[:, 0]) for done in runs]
 
 
 def rotate(
@@ -222,6 +240,7 @@ def attend(
     scale: float,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
+    temperature: float = 1.0,
 ) -> Float[Tensor, "prompt version query head d_head"]:
     """Attention over the keys, and over a prefix that all versions share.
 
@@ -229,7 +248,7 @@ def attend(
     attention is causal.
     """
     s = k.shape[2]
-    pattern = attention_pattern(q, k, scale, prefix, later)
+    pattern = attention_pattern(q, k, scale, prefix, later, temperature)
     z = einsum(
         pattern[..., -s:],
         v,
@@ -251,8 +270,13 @@ def attention_pattern(
     scale: float,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
+    temperature: float = 1.0,
 ) -> Float[Tensor, "prompt version head query before_and_key"]:
-    """How much each position attends to each, from rotated q and k; see `attend`."""
+    """How much each position attends to each, from rotated q and k; see `attend`.
+
+    temperature: T. The gradient is that of T softmax(scores / T), which is flatter for T above 1;
+    the pattern is softmax(scores) all the same.
+    """
     scores = scale * einsum(
         q,
         k,
@@ -271,4 +295,8 @@ def attention_pattern(
             " -> prompt version head query key",
         )
         scores = torch.cat([to_prefix, scores], -1)
-    return scores.softmax(-1, dtype=sums_dtype(q.dtype)).to(q.dtype)
+    pattern = scores.softmax(-1, dtype=sums_dtype(q.dtype))
+    if temperature != 1:
+        flatter = temperature * (scores / temperature).softmax(-1, dtype=pattern.dtype)
+        pattern = pattern.detach() + (flatter - flatter.detach())
+    return pattern.to(q.dtype)

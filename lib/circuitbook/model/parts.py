@@ -1,4 +1,4 @@
-"""Norms and MLPs, as functions of a stream."""
+"""Norms and MLPs, as functions of a stream; and what is done to queries, keys and values."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ class Norm:
     eps: float
     centred: bool = True
     """False for an RMSNorm, which takes no mean away and has no bias."""
+    frozen: bool = False
+    """Whether a gradient takes what it divides by for a constant: see `circuits.rules`."""
 
     def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        if self.frozen:
+            return self.standardise(x, x.dtype)[0] * self.weight + self.bias
         if self.centred:
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
@@ -37,6 +41,7 @@ class Norm:
         """(x - mean) / sqrt(var + eps), and 1 / sqrt(var + eps), in `dtype`."""
         x = self.centre(x.to(dtype))
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+        scale = scale.detach() if self.frozen else scale
         return x * scale, scale
 
 
@@ -54,6 +59,8 @@ class MLP:
     activation: Callable[[Tensor], Tensor]
     gate: tuple[Float[Tensor, "d_mlp d_model"], Float[Tensor, " d_mlp"]] | None = None
     """With it, the hidden layer is activation(gate x) * (in x), not activation(in x)."""
+    halved: bool = False
+    """Whether both factors of that product get half of its gradient: see `circuits.rules`."""
 
     def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         hidden = F.linear(x, self.w_in, self.b_in)
@@ -61,4 +68,47 @@ class MLP:
             hidden = self.activation(hidden)
         else:
             hidden = self.activation(F.linear(x, *self.gate)) * hidden
+            hidden = with_gradient_times(0.5, hidden) if self.halved else hidden
         return F.linear(hidden, self.w_out, self.b_out)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadNorm:
+    """The RMSNorm of each head's queries or keys, before rotary (Qwen 3)."""
+
+    weight: Float[Tensor, " d_head"]
+    eps: float
+    frozen: bool = False
+    """As in `Norm`."""
+
+    def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
+        if self.frozen:
+            scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+            return x * scale.detach() * self.weight
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Every number of a query, key or value between -most and most (OLMo 1, clip_qkv)."""
+
+    most: float
+
+    def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
+        return x.clamp(-self.most, self.most)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Queries times a factor of their layer (GPT-2, scale_attn_by_inverse_layer_idx)."""
+
+    factor: float
+
+    def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
+        return x * self.factor
+
+
+def with_gradient_times(factor: float, x: Tensor) -> Tensor:
+    """x, whose gradient is multiplied by a factor on the way back."""
+    part = factor * x
+    return part + (x - part).detach()

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 ARCHITECTURES = {
     "gpt_neox": ("GPTNeoXForCausalLM", "Pythia, mini"),
     "gpt2": ("GPT2LMHeadModel", "GPT-2"),
-    "llama": ("LlamaForCausalLM", "Llama, SmolLM"),
-    "olmo": ("OlmoForCausalLM", "OLMo 1B"),
+    "llama": ("LlamaForCausalLM", "Llama, SmolLM, SmolLM2, Amber"),
+    "olmo": ("OlmoForCausalLM", "OLMo 1"),
+    "mistral": ("MistralForCausalLM", "Mistral"),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen 2 and 2.5"),
+    "qwen3": ("Qwen3ForCausalLM", "Qwen 3"),
+    "smollm3": ("SmolLM3ForCausalLM", "SmolLM3"),
 }
 
 
@@ -51,9 +55,25 @@ def shape_of(config: dict[str, Any]) -> Shape:
         d_mlp=d_mlp,
         d_vocab=c.vocab_size,
         parallel=kind == "gpt_neox" and c.use_parallel_residual,
-        gated=kind in ("llama", "olmo"),
-        context=getattr(c, "max_position_embeddings", None),
+        gated=kind not in ("gpt_neox", "gpt2"),
+        context=_longest(c),
     )
+
+
+def _longest(c: Any) -> int | None:
+    """The most tokens of a text for which attention is over all that stand before: the context, or
+    the window of the layers that look no further back.
+    """
+    limits = [getattr(c, "max_position_embeddings", None), window_of(c)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def window_of(c: Any) -> int | None:
+    """How far some layers look back at most, of a configuration; None if all look at everything."""
+    windowed = "sliding_attention" in (getattr(c, "layer_types", None) or [])
+    if c.model_type == "mistral" or windowed:
+        return getattr(c, "sliding_window", None)
+    return None
 
 
 def transformers_class(kind: str) -> type[PreTrainedModel]:

@@ -29,6 +29,7 @@ from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
 from circuitbook.studies.held_out import measure_held_out
 from circuitbook.studies.measurement import Place, places_of
+from circuitbook.studies.methods import measure_methods
 from circuitbook.studies.next_words import measure_next_words
 from circuitbook.studies.parameters import Selection, select
 from circuitbook.studies.relabelling import Relabelled, measure_relabelled
@@ -163,6 +164,11 @@ class Chapter:
     def enough(self) -> pd.DataFrame:
         """What the last checkpoints' circuits are enough for: see `measure_enough`."""
         return measure_enough(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def methods(self) -> pd.DataFrame:
+        """Methods that score edges, at the last checkpoints: see `measure_methods`."""
+        return measure_methods(self.suite, self.circuits, self.store, self.recipe, **self.device)
 
     @cached_property
     def found_under(self) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -161,7 +161,7 @@ def narrow_sums(
                 points=torch.full((batch, 1), (k + 1) / points),
                 weights=torch.ones(batch, 1),
             )
-            add_chunk(sums, network, graph, chunk)
+            add_chunk(sums, network, graph, chunk, network)
     values = sums.values / torch.tensor(n / batch, dtype=dtype)
     return (values / torch.tensor(points, dtype=dtype)).float()
 

@@ -1,0 +1,105 @@
+"""Methods side by side: what is measured, and what is said of it where the answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from closeness import assert_close
+
+from circuitbook import attribute, load_suite
+from circuitbook.circuits.faithfulness import mib_metrics
+from circuitbook.figures.methods import methods_compared
+from circuitbook.heads.edge_patching import patch_edges
+from circuitbook.model.graph import graph_of
+from circuitbook.recipes import get_recipe
+from circuitbook.studies.findings import methods as findings
+from circuitbook.studies.held_out import next_prompts
+from circuitbook.studies.methods import METHODS, compare_methods
+from circuitbook.tasks import get_task
+
+RECIPE = get_recipe("robust")
+
+
+def table(**by_method):
+    """Eight places; by_method: {method: (cmd, edges, gradients, rank)}, with a little noise."""
+    rng, rows = np.random.default_rng(0), []
+    known = dict.fromkeys(METHODS, (0.1, 10, 1, 0.9)) | {"eap-ig": (0.1, 10, 5, 0.8)} | by_method
+    for model in ("mini-s", "mini-m"):
+        for task in ("ioi", "sva", "greater_than", "gendered_pronoun"):
+            for method, (cmd, edges, gradients, rank) in known.items():
+                noise = 1 + 0.01 * rng.standard_normal()
+                rows.append(
+                    dict(model=model, step=1, task=task, method=method, gradients=gradients)
+                    | dict(cpr=1 - cmd, cmd=cmd * noise, edges=edges * noise, fresh=0.8, rank=rank)
+                )
+    return pd.DataFrame(rows)
+
+
+def test_the_measures_are_those_of_each_method_by_itself():
+    model = load_suite("mini").checkpoint("mini-xs", 3906).load()
+    task, n, seed = get_task("sva"), 16, 42
+    settings = dict(attribution=RECIPE.attribution, search=RECIPE.circuit("sva"))
+    got = compare_methods(model, task=task, prompts=n, seed=seed, **settings)
+    pairs = task.prompts(model.tokenizer, n=n, seed=seed)
+    fresh = next_prompts(task, model.tokenizer, n, seed)
+    for method in ("eap", "gim", "eap-ig"):
+        how = RECIPE.attribution if method == "eap-ig" else {"method": method}
+        scores = attribute(model, pairs, **how)
+        at = METHODS.index(method)
+        for name, value in mib_metrics(model, fresh, scores, selection="greedy").items():
+            assert_close(got[name][at], value, rounds=100, size=1)
+        assert got["gradients"][at] == scores.points
+        alive = graph_of(model).mask
+        order = pd.Series(np.abs(np.asarray(scores.values)[alive]))
+        patched = pd.Series(np.abs(patch_edges(model, pairs)[alive]))
+        assert got["rank"][at] == pytest.approx(order.corr(patched, method="spearman"))
+    by_method = dict(zip(METHODS, got["cmd"], strict=True))
+    assert by_method["random"] > 2 * by_method["patching"]
+    assert got["rank"][METHODS.index("patching")] == pytest.approx(1)
+    short = get_task("gendered_pronoun")  # whose list of items leaves no fresh ones
+    assert compare_methods(model, task=short, prompts=120, seed=seed, **settings) == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says", "never"),
+    [
+        ({"eap": (0.2, 10, 1, 0.9)},
+         ["Take EAP-IG", "EAP leads to", "RelP and GIM can't"], ["still"]),
+        ({"relp": (0.1, 5, 1, 0.9)}, ["RelP finds circuits that are closer"], ["Take"]),
+        ({}, ["Take EAP: we can't tell", "EAP-IG 5"], ["surely"]),
+        ({"patching": (0.05, 10, 0, 1.0)}, ["Patching every edge comes closer still"], []),
+    ],
+)  # fmt: skip
+def test_the_answer_says_which_to_take(changed, says, never):
+    said = findings.answer(table(**changed))
+    assert all(words in said for words in says) and not any(words in said for words in never)
+
+
+def test_the_answer_without_a_circuit():
+    none = table().iloc[:0]
+    assert "nothing to compare" in findings.answer(none)
+    assert findings.patching_in_words(none) == "" and findings.comparison(none).empty
+
+
+def test_the_interval_is_over_places():
+    beside = findings.against_yardstick(table(gim=(0.2, 20, 1, 0.9))).set_index("method")
+    gim = beside.loc["gim"]
+    assert gim["cmd_low"] < gim["cmd"] < gim["cmd_high"] and gim["cmd"] == pytest.approx(0.1, 0.05)
+    assert gim["size_low"] < 2 < gim["size_high"] and gim["places"] == 8
+    one = table()[lambda t: (t["model"] == "mini-s") & (t["task"] == "ioi")]
+    alone = findings.against_yardstick(one).iloc[0]
+    assert (alone["cmd_low"], alone["cmd_high"]) == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("eap", "says"), [((0.2, 10, 1, 0.99), "Yet the circuits of"), ((0.05, 10, 1, 0.99), "and its")]
+)
+def test_the_order_and_the_circuits_are_two_things(eap, says):
+    assert says in findings.patching_in_words(table(eap=eap))
+
+
+def test_the_figure_has_a_mark_for_every_place_and_a_bar_for_every_method():
+    figure = methods_compared(table())
+    for ax in figure.axes:
+        marks = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() != "None")
+        assert marks == 8 * len(METHODS)
+        assert sum(line.get_marker() == "None" for line in ax.lines) == len(METHODS)

@@ -84,7 +84,7 @@ def order_table(dates: Sequence[HeadAndAbility], main: Sequence[str]) -> pd.Data
     for kind, pairs in _by_kind(dates).items():
         answers, sizes = Counter(pair.lead.answer for pair in pairs), over_sizes(pairs, main)
         decided = ("before", "after", "can't tell")
-        row = {"heads": HEADS[kind], "ability": TASK_TITLES[SERVES[kind]]}
+        row: dict[str, object] = {"heads": HEADS[kind], "ability": TASK_TITLES[SERVES[kind]]}
         row |= {answer: answers[answer] for answer in decided}
         row["nothing to date"] = len(pairs) - sum(answers[answer] for answer in decided)
         ratio = ""

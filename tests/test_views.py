@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pygments.lexers import JavascriptLexer
+from pygments.token import Comment
 
 from circuitbook.figures import scripts
 from circuitbook.figures.explorer import circuit_explorer
 from circuitbook.figures.scripts import MODULES, SCRIPTS, joined
 from circuitbook.figures.views import attention_heads, head_browser, script_json, view
 
+NOT_OURS = ("circuitsvis.js", "plotly.js")
 NASTY = ("<svg onload=alert(1)>", "<!--<script>", "KINDS", "$x$", "a&lt;b</script>", "__proto__")
 
 
@@ -41,11 +44,48 @@ def data_in(page: str) -> dict:
     "entry",
     ["explorer.js", "head-browser.js", "attention-heads.js", "lab.js", "engine.js", "load-view.js"],
 )
-def test_joined_modules_share_a_scope_without_quarrels(entry):
-    script = joined(entry)
+def test_joined_modules_share_a_scope_without_quarrels(entry, monkeypatch):
+    # with its indentation, which tells what is declared at the top level
+    monkeypatch.setattr(scripts, "_stripped", lambda source, name: source)
+    script = joined.__wrapped__(entry)
     assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
     declared = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", script, re.MULTILINE)
     assert len(declared) == len(set(declared)) and len(declared) > 1 - (entry != "explorer.js")
+
+
+def tokens_of(script: str) -> list[str]:
+    """The script as pygments reads it, without comments and white space."""
+    tokens = JavascriptLexer().get_tokens(script)
+    return [text.strip() for kind, text in tokens if text.strip() and kind not in Comment]
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in NOT_OURS])
+def test_a_script_loses_its_comments_and_nothing_else(name, monkeypatch):
+    joined.cache_clear()
+    script = SCRIPTS[name]()
+    monkeypatch.setattr(scripts, "_stripped", lambda source, name: source)
+    joined.cache_clear()
+    whole = SCRIPTS[name]()
+    joined.cache_clear()
+    assert script.startswith("/*! circuitbook, MIT License */\n")
+    assert tokens_of(whole) == tokens_of(script) and len(script) < 0.9 * len(whole)
+
+
+def test_what_looks_like_a_comment_inside_a_string_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(scripts, "MODULES", tmp_path)
+    kept = [
+        'const a = "x // y";',
+        "const b = `${a} // ${a}`;",
+        "const c = /[/*]+ /.test(a);",
+        "const d = 4 / 2; // as 'a' is",
+    ]
+    comments = ["/** What", " *  it is. */", "// and why", "", "/* one */"]
+    (tmp_path / "a.js").write_text("\n".join(["  const z = 1; // one", *kept, *comments]))
+    wanted = ["const z = 1;", *kept]
+    assert joined.__wrapped__("a.js").splitlines()[3:-1] == wanted
+    (tmp_path / "a.js").write_text("const a = `one\n  two`;\n")
+    with pytest.raises(ValueError, match=r"a\.js: a template may not go on in the next line: con"):
+        joined.__wrapped__("a.js")
 
 
 def test_every_module_is_used_and_small_enough_to_read():
@@ -62,7 +102,7 @@ def test_modules_that_cannot_be_joined_are_refused(tmp_path, monkeypatch):
     (tmp_path / "a.js").write_text('import { b } from "./b.js";\n\nexport const a = b + 1;\n')
     (tmp_path / "b.js").write_text("export const b = 1;\n")
     together = '(() => { "use strict"; const b = 1; const a = b + 1; })();'
-    assert " ".join(joined.__wrapped__("a.js").split()) == together
+    assert " ".join(joined.__wrapped__("a.js").splitlines()[1:]) == together
     (tmp_path / "b.js").write_text('import { a } from "./a.js";\n\nexport const b = a;\n')
     with pytest.raises(ValueError, match=r"import each other: a\.js -> b\.js -> a\.js"):
         joined.__wrapped__("a.js")
@@ -106,11 +146,11 @@ def test_the_head_browser_holds_every_score_and_shares_its_scripts(monkeypatch):
         "kinds": kinds,
         "start": ["m</script>", "0", "1"],
     }
-    assert 'data-scripts="plotly.js head-browser.js"' in page and page.count("</script") == 2
+    assert 'data-scripts="head-browser.js"' in page and page.count("</script") == 2
     assert "http" not in page and len(page) < 6000
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
     alone = head_browser(tables_of("m"), kinds).data
-    assert len(alone) > 1_000_000 and alone.count("</script") == 2
+    assert joined("head-browser.js") in alone and alone.count("</script") == 2
     with pytest.raises(ValueError, match="at least one model"):
         head_browser({}, kinds)
 
@@ -124,11 +164,11 @@ def test_attention_views_share_one_script_in_the_book_and_bring_it_elsewhere(mon
         "attention": patterns.tolist(),
         "names": ["0.1", "1.0"],
     }
-    assert 'data-scripts="circuitsvis.js attention-heads.js"' in page
-    assert len(page) < 3000 and "http" not in page and page.count("</script") == 2
+    assert 'data-scripts="attention-heads.js"' in page
+    assert len(page) < 5000 and "http" not in page and page.count("</script") == 2
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
     alone = attention_heads(["a", "b", "c"], patterns, ["0.1", "1.0"]).data
-    assert len(alone) > 1_000_000 and alone.count("</script") == 2
+    assert joined("attention-heads.js") in alone and alone.count("</script") == 2
     with pytest.raises(ValueError, match=r"patterns must be \[1, 3, 3\]"):
         attention_heads(["a", "b", "c"], patterns, ["0.1"])
 
@@ -196,9 +236,21 @@ def test_the_head_browser_shows_the_chosen_head_and_takes_names_as_text(browser,
     choose(browser, "#view1 [name=head]", "0")
     assert browser.run(sentence, "view1") == f"Head 0.0 of {NASTY[-1]} {end}0.25."
     assert browser.run(sentence, "view2") == f"Head 0.0 of other {end}0.25."
-    drawn = "return document.querySelector('#view1 .scores').data.map(trace => trace.y)"
-    assert browser.run(drawn) == [[0.1, 0.25], [0.1, 0.2]]
-    legend = "return [...document.querySelectorAll('#view1 .legendtext')].map(t => t.textContent)"
+    told = (
+        "return [...document.querySelectorAll('#view1 .scores path > title')].map(title => "
+        "[title.textContent, "
+        "Number(title.parentElement.getAttribute('transform').split(/[ )]/)[1])])"
+    )
+    said, heights = zip(*browser.run(told), strict=True)
+    induction, previous = kinds.values()
+    assert said == (
+        f"{induction}: 0.10 after 0 tokens",
+        f"{induction}: 0.25 after 10 tokens",
+        f"{previous}: 0.10 after 0 tokens",
+        f"{previous}: 0.20 after 10 tokens",
+    )
+    assert heights[0] == heights[2] > heights[3] > heights[1]  # downwards
+    legend = "return [...document.querySelectorAll('#view1 ul li')].map(l => l.textContent.trim())"
     assert browser.run(legend) == list(kinds.values())
     assert browser.run(STRANGERS) == 0 and browser.complaints() == []
 
@@ -225,13 +277,22 @@ def test_the_explorer_takes_names_as_text(browser, address_of):
 
 
 @pytest.mark.browser
-def test_an_attention_view_is_drawn(browser, address_of):
-    patterns = torch.eye(3).expand(2, 3, 3)
+def test_an_attention_view_says_what_the_chosen_head_looks_at(browser, address_of):
+    patterns = torch.stack([torch.eye(3), torch.tensor([[1, 0, 0], [1, 0, 0], [0.25, 0, 0.75]])])
     browser.open(address_of(lambda: attention_heads([*NASTY[:2], "c"], patterns, ["0.1", "1.0"])))
-    place = "document.querySelector('#view1 [role=group]')"
-    text = browser.run(f"return {place}.textContent")
-    assert "0.1" in text and "1.0" in text and "JavaScript" not in text
-    assert browser.run(f"return {place}.querySelectorAll('canvas, svg, img').length") > 0
+    looks = "return document.querySelector('.ah-looks').textContent"
+    assert browser.run(looks) == "From “c”, head 0.1 looks at “c” 100 %."
+    browser.press(".ah-tiles button:nth-child(2)", "ENTER")
+    assert browser.run(looks) == f"From “c”, head 1.0 looks at “c” 75 %, “{NASTY[0]}” 25 %."
+    pressed = "return [...document.querySelectorAll('.ah-tiles button')].map(b => b.ariaPressed)"
+    assert browser.run(pressed) == ["false", "true"]
+    browser.press(".ah-from select", "UP")
+    assert browser.run(looks) == f"From “{NASTY[1]}”, head 1.0 looks at “{NASTY[0]}” 100 %."
+    dark = (
+        "return [...document.querySelectorAll('.ah-map g rect')].map(r => r.getAttribute('fill'))"
+    )
+    full, none = "rgb(8,48,107)", "rgb(255,255,255)"
+    assert [browser.run(dark)[i] for i in (0, 1, 2, 4)] == [full, full, none, none]
     assert browser.run(STRANGERS) == 0 and browser.complaints() == []
 
 

@@ -78,7 +78,9 @@ function showFields(view, read) {
   writeWords(parts.otherWords, read.other, pairHint(read));
   parts.start.textContent = `Start: load ${state.model} ${momentOf(view)}, ${sizeOf(bytes)}`;
   parts.start.parentElement.hidden = view.begun;
-  parts.share.href = addressWith(view.name, stateForAddress(view));
+  parts.share.href = view.full
+    ? view.full + addressWith("lab", stateForAddress(view), "")
+    : addressWith(view.name, stateForAddress(view));
   parts.still.hidden = view.begun;
   parts.results.hidden = !view.begun;
   parts.reset.disabled = !Object.keys(state.switches).length;
@@ -148,6 +150,7 @@ export function showTiles(view) {
 // ------------------------------------------------------------------ over training
 
 async function showCurve(view, read, turn) {
+  if (view.shown && !view.shown.includes("curve")) return;
   const { state, models, parts, loader } = view;
   const { steps, tokens, bytes } = models[state.model];
   const there = steps

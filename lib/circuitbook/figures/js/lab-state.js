@@ -10,10 +10,13 @@ import { tokensOf } from "./tokenizer.js";
 const HOW = new Set(["zero", "mean", "other", "frozen"]);
 const FREE = ["text", "other", "right", "wrong"];
 
+/** The state that the page begins with: what `start` tells, {model, step, text, other, right, wrong,
+ *  off, switches, node}, and the first example's texts, all on, where it does not. */
 export function usualState({ models, start, examples }) {
-  const { steps } = models[start.model];
-  const at = Math.max(0, steps.indexOf(start.step));
-  return { model: start.model, at, ...textsOf(examples[0]), off: "zero", switches: {}, node: null };
+  const { step, ...told } = start;
+  const at = Math.max(0, models[start.model].steps.indexOf(step));
+  const texts = examples.length ? textsOf(examples[0]) : {};
+  return { ...texts, off: "zero", node: null, ...told, at, switches: { ...told.switches } };
 }
 
 /** What an example puts into the fields. */
@@ -38,6 +41,7 @@ export function stateFromAddress(view, given) {
   state.at = at < 0 ? steps.length - 1 : at;
   for (const name of FREE) state[name] = given[name] ?? state[name];
   if (given.off === "mean") state.off = "mean";
+  if (given.switched !== undefined) state.switches = {};
   for (const part of (given.switched ?? "").split(",")) {
     const [node, how] = part.split(":");
     if (inModel(shape, node) && HOW.has(how)) state.switches[node] = how;

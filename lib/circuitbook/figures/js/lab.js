@@ -22,9 +22,10 @@ const ADDRESS_REST_MS = 200; // the address is written when the hand rests
 /** Draws a lab into `place`.
  *
  *  settings: {name, models: {name: {shape, steps, tokens, bytes}}, start: {model, step}, words,
- *  special, examples: [{title, text, other, right, wrong}], reference: [ids]}. Nothing is loaded
- *  before the reader says so. before: what the page shows without scripts; its image stays until
- *  then. */
+ *  special, examples: [{title, text, other, right, wrong}], reference: [ids], shown: the parts that
+ *  the reader sees, null: all (see `buildLab`), full: address of the page with all of them, or null}.
+ *  start may tell more of the state (see `usualState`). Nothing is loaded before the reader says so.
+ *  before: what the page shows without scripts; its still stays until then. */
 function render(place, settings, before) {
   const letters = settings.words.filter((word) => /^ ?[A-Za-z]/.test(word));
   const later = letters.filter((word) => word[0] === " ").map((word) => word.slice(1));
@@ -32,7 +33,7 @@ function render(place, settings, before) {
   const view = {
     ...settings,
     place,
-    parts: buildLab(place, { ...settings, words: later, still: imagesIn(before) }),
+    parts: buildLab(place, { ...settings, words: later, still: stillIn(before) }),
     tokenizer: tokenizerOf(settings.words, settings.special),
     state: usualState(settings),
     begun: false,
@@ -58,9 +59,11 @@ function render(place, settings, before) {
   else show(view);
 }
 
-function imagesIn(elements) {
+/** Its image, or what is marked as the still. */
+function stillIn(elements) {
+  const still = "img, [data-still]";
   return elements.flatMap((element) =>
-    element.matches("img") ? [element] : [...element.querySelectorAll("img")],
+    element.matches(still) ? [element] : [...element.querySelectorAll(still)],
   );
 }
 

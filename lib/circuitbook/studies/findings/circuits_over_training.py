@@ -254,12 +254,13 @@ def fresh_prompts_in_words(held_out: pd.DataFrame, threshold: float) -> str:
     below = int((tested["high"] < threshold).sum())
     expected = 0.025 * len(tested)
     worst = tested.loc[tested["held_out"].idxmin()]
+    lie = "circuit lies" if below == 1 else "circuits lie"
     return (
         f"On fresh prompts {counted(len(tested), 'circuit')} keep "
         f"{percent(tested['held_out'].mean())} on average, and "
-        f"{percent(tested['found_on'].mean())} where they were found. {counted(below, 'circuit')} "
-        f"{'lies' if below == 1 else 'lie'} beyond doubt below {percent(threshold)}; "
-        f"about {expected:.0f} would by chance if all kept just that. The least is {percent(worst['held_out'])}: {TASK_SHORT[worst['task']]} in "
+        f"{percent(tested['found_on'].mean())} where they were found. {below} {lie} beyond doubt "
+        f"below {percent(threshold)}; about {expected:.0f} would by chance if all kept just that. "
+        f"The least is {percent(worst['held_out'])}: {TASK_SHORT[worst['task']]} in "
         f"{in_markdown(worst['model'])} at {short_number(worst['tokens_seen'])} tokens."
     )
 

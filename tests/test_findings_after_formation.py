@@ -179,7 +179,8 @@ def fates_of(**kinds: str) -> pd.DataFrame:
     ],
 )
 def test_the_answer_says_which_kinds_keep_their_function(fates, said):
-    assert after_formation.answer(fates, ["induction", "copy", "successor"]) == said
+    assert after_formation.answer(fates, ["induction", "copy", "successor"], 13) == said
+    assert "One checkpoint" in after_formation.answer(fates, ["induction"], 1)
 
 
 # ---- load balancing

@@ -386,6 +386,13 @@ def test_copiers_carry_it_or_do_not(last):
         busy, "m-l"
     )
     assert "No head of m-s has a copy score of 0.9" in ioi_heads.copiers_in_words(last, "m-s")
+    assert "m-xxl does not do IOI" in ioi_heads.copiers_in_words(last, "m-xxl")
+
+
+def test_models_that_do_not_do_ioi_are_left_out():
+    heads = [scores_of("able", 3, direct=[0.5, 0, 0, 0]), scores_of("unable", 3, clean=[-1.0])]
+    last = at_last_checkpoint(score_table(heads))
+    assert set(ioi_heads.doing_ioi(heads, last)["model"]) == {"able"}
 
 
 def test_s_inhibition_asks_for_all_three_signs():

@@ -156,8 +156,10 @@ def fate_counts(fates_table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame
     return counts.rename_axis(None, axis=1).rename_axis("heads of all models")
 
 
-def answer(fates_table: pd.DataFrame, kinds: Sequence[str]) -> str:
+def answer(fates_table: pd.DataFrame, kinds: Sequence[str], checkpoints: int) -> str:
     """The chapter's answer: which kinds keep their function to the end, and which lose it."""
+    if checkpoints < 2:
+        return "**One checkpoint does not tell whether heads keep their function.**"
     keep, lose, mixed = [], [], []
     for kind in kinds:
         of_kind = fates_table.loc[fates_table["kind"] == kind, "fate"]

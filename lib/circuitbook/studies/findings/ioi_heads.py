@@ -23,6 +23,13 @@ from circuitbook.wording import (
 # ---- direct effects
 
 
+def doing_ioi(heads: Sequence[HeadScores], last: pd.DataFrame) -> pd.DataFrame:
+    """Of `last`, a row per head at the last checkpoint, the rows of models that do IOI there."""
+    able = {(at.model, at.step) for at in heads if at.does_ioi}
+    rows = [place in able for place in zip(last["model"], last["step"], strict=True)]
+    return last[rows]
+
+
 def carrying_heads(last: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """Heads whose direct effect is beyond `CARRIES`, model by model, the largest effect first.
 
@@ -103,6 +110,8 @@ def looks_in_words(scores: pd.DataFrame, heads: Sequence[Head]) -> str:
 def copiers_in_words(last: pd.DataFrame, model: str, bar: float = 0.9) -> str:
     """How much of IOI the heads of a model carry whose copy score is at least `bar`."""
     part = last[last["model"] == model]
+    if part.empty:
+        return f"At its last checkpoint {in_markdown(model)} does not do IOI."
     copiers, share = part[part["copy"] >= bar], -part.loc[part["copy"] >= bar, "direct"].sum()
     if copiers.empty:
         return f"No head of {in_markdown(model)} has a copy score of {bar:g} or more."

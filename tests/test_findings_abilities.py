@@ -161,7 +161,7 @@ def test_trends_are_told_task_by_task():
     assert by_size.trends_in_words(half, ["sva"], groups) == (
         "For no task are larger models earlier, or later, beyond doubt."
     )
-    assert by_size.trends_in_words(half, ["sva"], {"all sizes": "ab"}) == ""
+    assert "no trend to see" in by_size.trends_in_words(half, ["sva"], {"all sizes": "ab"})
 
 
 SAME = OnsetComparison(1.1, 1.0, 1.5, Verdict.HOLDS)
@@ -207,8 +207,12 @@ def test_the_answer_is_that_of_the_verdicts(ioi, sva, bold):
 
 def test_one_size_or_none_that_learns_has_an_answer_too():
     assert by_size.answer({}, {"ioi": {"a": onset(2e6)}}, ["ioi"], ["a"]) == (
-        "**Indirect Object Identification is learned, after 2M tokens.** "
+        "**Indirect Object Identification is learned after 2M tokens.** "
         "That is a, the only size measured here."
+    )
+    at_once = {"ioi": {"a": onset(2e6)}, "sva": {"a": onset(2e6)}}
+    assert by_size.answer({}, at_once, ["ioi", "sva"], ["a"]).startswith(
+        "**Indirect Object Identification and Subject-Verb Agreement are learned after 2M tokens.**"
     )
     nothing = by_size.answer({}, {"ioi": {"a": NONE, "b": NONE}}, ["ioi"], ["a", "b"])
     assert nothing == "**None of the tasks is learned by the last checkpoint of a, b.**"
@@ -225,7 +229,13 @@ def test_sizes_are_told_beside_seeds():
     )
     other = by_size.sizes_and_seeds({sizes: far, seeds: near}, groups, ["ioi"])
     assert "In 0 of 1 task" in other and other.endswith("**size matters more than seed**.")
-    assert by_size.sizes_and_seeds({}, {"without the smallest": "ab"}, ["ioi"]) == ""
+    assert "no seeds of one size" in by_size.sizes_and_seeds(
+        {}, {"without the smallest": "ab"}, ["ioi"]
+    )
+    nothing = OnsetComparison(np.nan, np.nan, np.nan, Verdict.OPEN)
+    assert "nothing to compare" in by_size.sizes_and_seeds(
+        {sizes: nothing, seeds: near}, groups, ["ioi"]
+    )
 
 
 def test_fewer_prompts_may_change_a_verdict_either_way():

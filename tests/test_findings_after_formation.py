@@ -99,11 +99,15 @@ def test_heads_in_colour_passed_the_bar_and_were_in_a_circuit():
     assert shown == {"induction": [(0, 0), (0, 1)]}
     best = after_formation.best_in_circuits(histories, circuits, "m", ["ioi"], most=1)
     assert best == {"induction": [(0, 0)]}
-    assert after_formation.figure_3_in_words(passed, shown) == (
-        "induction: 4 heads ever pass the bar, 2 of them shown in a circuit."
+    assert after_formation.figure_3_in_words(passed, shown, "m") == (
+        "At some checkpoint m has 4 induction heads; 2 of these stand in colour, since they were "
+        "in a circuit."
     )
-    one = after_formation.figure_3_in_words({"copy": [(0, 0)]}, {"copy": []})
-    assert one == "name mover: 1 head ever passes the bar, 0 of them shown in a circuit."
+    passed, shown = {"copy": [(0, 0)], "induction": []}, {"copy": [], "induction": []}
+    assert after_formation.figure_3_in_words(passed, shown, "m") == (
+        "At some checkpoint m has 1 name mover and 0 induction heads; 0 of these stand in colour, "
+        "since they were in a circuit."
+    )
 
 
 def test_kinds_without_a_text_are_left_out():
@@ -126,19 +130,57 @@ def test_fates_are_counted_by_kind():
 def test_the_largest_losses_come_first_with_their_heirs():
     heads = [*LOSES, *over_time("n", "successor", [0.9, 0, 0, 0], [0, 0, 0.05, 0])]
     fates = after_formation.fates_of_all(heads, ["m", "n"], ["successor"])
-    first, second = after_formation.losses_in_words(heads, fates).splitlines()[2:]
+    head, _, first, second = after_formation.losses_in_words(heads, fates).splitlines()
+    assert head.startswith(
+        "2 heads lose their function. **In 1 of these cases another head gains in the meantime.**"
+    )
     assert first == (
-        "- n, head 0.0, successor: 0.90 after 1k tokens, 0.00 at the end; "
-        "no other head gains as much as 0.1 in that time."
+        "- n, head 0.0, successor: from 0.90 after 1k tokens to 0.00 at the end; "
+        "no other head gains as much as 0.1."
     )
     assert second == (
-        "- m, head 0.1, successor: 0.50 after 1k tokens, 0.10 at the end; "
+        "- m, head 0.1, successor: from 0.50 after 1k tokens to 0.10 at the end; "
         "meanwhile 1.0 goes from 0.00 to 0.30."
     )
+    assert after_formation.head_to_try(fates) == (
+        "Head 0.0 of n is a successor head after 1k tokens. What is it at the end?"
+    )
+    one = after_formation.losses_in_words(heads, fates, most=1)
+    assert one.startswith("2 heads lose") and len(one.splitlines()) == 3
     kept = after_formation.fates_of_all(LOSES[:1], ["m"], ["successor"])
     assert "No head that passed a bar falls below half" in after_formation.losses_in_words(
         LOSES[:1], kept
     )
+    assert after_formation.head_to_try(kept) == "No head loses its function here."
+
+
+def fates_of(**kinds: str) -> pd.DataFrame:
+    """A head for each letter: k keeps it, l loses it, f fades."""
+    words = {"k": "keeps it", "l": "loses it", "f": "fades"}
+    rows = [(kind, words[letter]) for kind, letters in kinds.items() for letter in letters]
+    return pd.DataFrame(rows, columns=["kind", "fate"])
+
+
+@pytest.mark.parametrize(
+    ("fates", "said"),
+    [
+        (
+            fates_of(induction="kkk", copy="kkl", successor="lllk"),
+            "**Induction heads (3 of 3) and name movers (2 of 3) keep their function to the end; "
+            "most successor heads (3 of 4) lose it.**",
+        ),
+        (
+            fates_of(induction="ll", copy="kl", successor="k"),
+            "**Successor heads (1 of 1) keep their function to the end; most induction heads "
+            "(2 of 2) lose it; name movers do neither as a rule.**",
+        ),
+        (fates_of(copy="l"), "**Most name movers (1 of 1) lose theirs.**"),
+        (fates_of(), "**No head passes the bar of a kind, so there is no function to keep.**"),
+    ],
+)
+def test_the_answer_says_which_kinds_keep_their_function(fates, said):
+    assert after_formation.answer(fates, ["induction", "copy", "successor"], 13) == said
+    assert "One checkpoint" in after_formation.answer(fates, ["induction"], 1)
 
 
 # ---- load balancing
@@ -154,10 +196,13 @@ def test_heads_that_jump_together_or_take_turns_are_told_apart():
     assert balanced["balance"].tolist() == pytest.approx([2, 0], abs=1e-9)
     assert balanced[["heads", "checkpoints"]].values.tolist() == [[2, 7], [2, 6]]
     assert load_balancing.balance_in_words(balanced) == (
-        "Of 2 cases: 1 where they move together, 1 where they balance."
+        "**In 1 of 2 cases (a kind in a model) heads balance each other**; in 1 they rise and fall "
+        "together."
     )
     unsure = balanced.assign(they=["can't tell"] * 2)
-    assert load_balancing.balance_in_words(unsure) == "Of 2 cases: 2 where one can't tell."
+    assert load_balancing.balance_in_words(unsure) == (
+        "**In 0 of 2 cases (a kind in a model) heads balance each other**; in 2 we can't tell."
+    )
 
 
 def test_a_trend_that_all_heads_share_is_no_moving_together():
@@ -230,11 +275,14 @@ SWAPS = pd.DataFrame(
 
 def test_swaps_are_averaged_where_the_target_does_ioi():
     assert heads_taken_out.swaps_in_words(SWAPS) == (
-        "Blue: the later heads help; red: they harm. Into models that do IOI already (logit "
-        "difference above 1): carriers: from the next checkpoint +0.00 on average, "
-        "from the last +1.00; control: from the next checkpoint +0.50 on average, "
-        "from the last +0.50."
+        "Later carriers help models that do IOI already: the logit difference changes by, on "
+        "average, carriers 0.00 from the next checkpoint and +1.00 from the last; control +0.50 "
+        "from the next checkpoint and +0.50 from the last."
     )
+    turned = SWAPS.assign(metric=2 * SWAPS["own"] - SWAPS["metric"])
+    assert heads_taken_out.swaps_in_words(turned).startswith("Later carriers harm models")
+    unmoved = SWAPS.assign(metric=SWAPS["own"])
+    assert "carriers neither help nor harm" in heads_taken_out.swaps_in_words(unmoved)
     assert "nothing to compare" in heads_taken_out.swaps_in_words(SWAPS.iloc[:1])
     assert "need two checkpoints" in heads_taken_out.swaps_in_words(pd.DataFrame())
 
@@ -274,14 +322,14 @@ def test_repair_is_read_from_the_last_checkpoint_with_carriers():
     reacting = heads_taken_out.reactions(results)
     assert reacting.to_dict() == pytest.approx({"0.0": 0.5, "1.0": -0.2, "1.1": 0})
     assert heads_taken_out.repair_in_words(numbers, reacting, "m", "zero") == (
-        "At the last checkpoint, taking out 0.1 (zero): before 6.00, expected 2.00, after 3.00. "
-        "The heads themselves wrote 4.00; 3.00 is lost: **the rest of the model makes up for part "
-        "of it**. The other heads' direct effects change by +0.30 together."
+        "**The rest of the model makes up for part of it:** with head 0.1 of m silenced, the logit "
+        "difference falls by 3.00; directly written were 4.00. The direct effects of all other "
+        "heads change by +0.30 together."
     )
 
 
 @pytest.mark.parametrize(
-    ("after", "verdict"), [(2.3, "nobody reacts"), (1.0, "more is lost than these heads wrote")]
+    ("after", "verdict"), [(2.3, "Nobody reacts"), (1.0, "Nothing is made up for; more is lost")]
 )
 def test_a_tenth_more_or_less_is_no_reaction(after, verdict):
     results = [repaired(1, 6, 2, after)]
@@ -289,7 +337,7 @@ def test_a_tenth_more_or_less_is_no_reaction(after, verdict):
     said = heads_taken_out.repair_in_words(
         numbers, heads_taken_out.reactions(results), "m", "resample"
     )
-    assert f"**{verdict}" in said and "(resample)" in said
+    assert f"**{verdict}" in said and "given the corrupted prompt's output" in said
 
 
 def test_without_a_carrier_there_is_nothing_to_take_out():
@@ -310,11 +358,13 @@ def test_the_share_repaired_on_text_is_over_all_heads_or_some():
     upper = np.array([False, False, True, True])
     assert heads_taken_out.repaired_share(at, upper) == pytest.approx(1 - 6.5 / 7)
     assert heads_taken_out.text_repair_in_words([at]) == (
-        "At the last checkpoint 20% of the direct loss is repaired over all heads of m "
-        "(summed over heads); 3 of 4 heads lie below the diagonal."
+        "Summed over all heads of m, 20% of what is lost directly is repaired at the last "
+        "checkpoint; 3 of 4 heads lie below the diagonal."
     )
-    at.text["total"][2] = 60.0
-    assert "a negative share means" in heads_taken_out.text_repair_in_words([at])
+    at.text["total"][2] = 18.0
+    assert "of m, 100% more is lost in all than directly" in heads_taken_out.text_repair_in_words(
+        [at]
+    )
     assert "No text was given" in heads_taken_out.text_repair_in_words([])
 
 
@@ -340,19 +390,16 @@ def test_what_is_made_up_for_is_split_by_who_does_it():
         assert row == pytest.approx(made_up / 4)
     assert on_text["all"].tolist() == pytest.approx([0.2, -0.2])
     first = heads_taken_out.parts_in_words(on_ioi.iloc[:1], on_text.iloc[:1])
-    assert (
-        "On IOI, **25% of what is lost directly is made up for**, most of it by later heads"
-        in first
-    )
-    assert (
-        "text, **20% of what is lost directly is made up for**, most of it by the last norm"
-        in first
-    )
-    assert "(later heads +4%, later MLPs +0%, the last norm +16%)" in first
+    assert "On IOI, 25% of what is lost directly is made up for, most of it by later heads" in first
+    assert "text, 20% of what is lost directly is made up for, most of it by the last norm" in first
+    assert "(later heads +4%, later MLPs 0%, the last norm +16%)" in first
     last = heads_taken_out.parts_in_words(on_ioi, on_text.iloc[:0])
     assert last == (
-        "On IOI, **nothing is made up for: 25% more is lost than directly**, most of it by later "
-        "MLPs (later heads +0%, later MLPs -15%, the last norm -10%)."
+        "On IOI, nothing is made up for: 25% more is lost than directly, most of it by later "
+        "MLPs (later heads 0%, later MLPs -15%, the last norm -10%)."
+    )
+    assert heads_taken_out.repair_caption(on_ioi).startswith(
+        "*At 1 of 2 checkpoints more is lost than these heads wrote, at 1 less.*"
     )
     empty = heads_taken_out.repair_parts([nothing_taken_out()], "ioi")
     assert empty.empty and "Nothing was taken out" in heads_taken_out.parts_in_words(empty, empty)
@@ -397,6 +444,10 @@ def test_seeds_are_compared_by_their_strongest_heads():
     ]
     assert table.loc["b", "first for IOI"] == "0.0: 40%, at S"
     assert table.loc["a", "name mover"] == "0.1: 1.00"
+    assert heads_taken_out.seeds_in_words(heads, ["a", "b"]) == (
+        "Of the heads that carry IOI at the end, so many look at the subject rather than at the "
+        "indirect object: 1 of 2 in a and 1 of 1 in b."
+    )
     fig = direct_effects_of_seeds(heads, ["a", "b"])
     named = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in fig.axes]
     assert named == [["0.1", "1.1"], ["0.0"]]
@@ -436,8 +487,9 @@ def test_a_head_is_seen_then_and_now(chapter):
     for pattern in head.patterns.values():
         assert pattern.shape == (len(head.words),) * 2
         assert_close(pattern.sum(-1), 1.0, rounds=100, dtype=torch.float32)
-    assert f"Where head {head.label} of mini-xs looks" in head.in_words
-    assert "on one prompt of Greater-Than. From END: after " in head.in_words
+    assert head.in_words.startswith(f"Head {head.label} of mini-xs, which ")
+    assert "(successor), looks from END most at “" in head.in_words
+    assert f"after 8M tokens ({head.patterns['8M tokens'][-1].max():.0%})." in head.in_words
     assert after_formation.head_then_and_now(chapter, fates.iloc[:0]) is None
 
 
@@ -450,9 +502,8 @@ def test_what_is_taken_out_of_mini_xs_is_what_its_scores_name(chapter):
     assert numbers["after"].item() == pytest.approx(float(at.ioi["after"].mean()))
     assert len(reacting) == len(last.heads) - len(at.carriers)
     said = heads_taken_out.repair_in_words(numbers, reacting, "mini-xs", "zero")
-    assert (
-        f"taking out {numbers['heads'].item()} (zero): before {at.ioi['before'].mean():.2f}" in said
-    )
+    lost = float((at.ioi["before"] - at.ioi["after"]).mean())
+    assert f"of mini-xs silenced, the logit difference falls by {lost:.2f}" in said
     parts = heads_taken_out.repair_parts([at], "ioi").iloc[0]
     lost = at.ioi["before"] - at.ioi["expected"]
     assert parts["all"] == pytest.approx(

@@ -19,11 +19,12 @@ from circuitbook.recipes import get_recipe
 from circuitbook.stats import Emergence
 from circuitbook.store import Store
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.studies.findings import components, ioi_heads
-from circuitbook.studies.findings.components import HeadAndAbility
+from circuitbook.studies.findings import components, heads_and_abilities, ioi_heads
+from circuitbook.studies.findings.heads_and_abilities import HeadAndAbility
 from circuitbook.studies.findings.kinds import (
     at_last_checkpoint,
     best_heads,
+    best_in_words,
     browser_tables,
     browser_titles,
     heads_in,
@@ -46,13 +47,11 @@ def heads() -> list[HeadScores]:
     ]
 
 
-def date(*tokens: float) -> Emergence:
-    """An emergence whose bootstrap samples these are; without any nothing is dated."""
+def date(*tokens: float, absent: float = 8e6) -> Emergence:
+    """An emergence whose bootstrap samples these are; without any it is not there by `absent`."""
     samples = np.array(tokens, dtype=float)
     if not len(samples):
-        return Emergence(
-            share=0.5, final=0.0, tokens=np.nan, low=np.nan, high=np.nan, samples=samples
-        )
+        return Emergence.undated(0.5, 0.0, absent)
     return Emergence(
         share=0.5,
         final=1.0,
@@ -74,6 +73,14 @@ def test_tables_of_scores_are_read_row_by_row(heads):
     of_large = last[last["model"] == "m-l"]
     assert best_heads(of_large, ["induction", "copy"]) == [(1, 0), (0, 0)]
     assert best_heads(of_large, ["induction", "induction"]) == [(1, 0)]
+
+
+def test_the_best_heads_are_told_with_their_scores(heads):
+    last = at_last_checkpoint(score_table(heads))
+    assert best_in_words(last[last["model"] == "m-l"], ["induction", "copy"]) == (
+        "The strongest heads of m-l, with their scores: induction 1.0 (0.60) and "
+        "name mover 0.0 (0.40)."
+    )
 
 
 def test_the_browser_shows_what_is_measured_and_no_score_below_zero(heads):
@@ -127,7 +134,7 @@ def test_dates_come_from_heads_and_answers(heads):
     answers = pd.DataFrame(rows)
     dates = {
         (pair.kind, pair.model): pair
-        for pair in components.date_heads_and_abilities(heads, answers, NAMES)
+        for pair in heads_and_abilities.date_heads_and_abilities(heads, answers, NAMES)
     }
     assert len(dates) == 8
     early, late = dates["induction", "m-l"], dates["induction", "m-s"]
@@ -138,15 +145,16 @@ def test_dates_come_from_heads_and_answers(heads):
     assert late.lead.answer == "can't tell"  # both lie behind 1000, nobody knows how far
     assert dates["copy", "m-s"].lead.answer == "can't tell"
     assert dates["successor", "m-s"].lead.answer == "no such head"
-    most = components.date_heads_and_abilities(heads, answers, NAMES, share=1.0)
+    most = heads_and_abilities.date_heads_and_abilities(heads, answers, NAMES, share=1.0)
     assert most[2].kind == "induction" and most[2].head.tokens == pytest.approx(4000)
 
 
 def test_dates_are_written_with_their_ratio_or_as_missing():
-    table = components.dates_table(
+    table = heads_and_abilities.dates_table(
         [
             HeadAndAbility("copy", "m-s", date(1e6, 1e6), date(2e6, 4e6)),
             HeadAndAbility("copy", "m-l", date(), date(2e6, 4e6)),
+            HeadAndAbility("copy", "m-xl", date(absent=np.nan), date(2e6, 4e6)),
         ]
     )
     assert table.loc["Name mover", "m-s"].tolist() == [
@@ -156,32 +164,75 @@ def test_dates_are_written_with_their_ratio_or_as_missing():
         "before",
     ]
     assert table.loc["Name mover", "m-l"].tolist() == ["none", "3M", "", "no such head"]
+    unsure = table.loc["Name mover", "m-xl"].tolist()
+    assert unsure == ["unsure", "3M", "", "perhaps no such head"]
+
+
+EARLY, LATE, NEVER = date(1, 1), date(4, 4), date()
+MIXED = [
+    HeadAndAbility("induction", "m-s", EARLY, LATE),
+    HeadAndAbility("induction", "m-l", LATE, EARLY),
+    HeadAndAbility("induction", "m-l-seed2", EARLY, date(0.5, 2)),
+    HeadAndAbility("successor", "m-s", NEVER, EARLY),
+    HeadAndAbility("successor", "m-l", NEVER, EARLY),
+    HeadAndAbility("copy", "m-s", EARLY, LATE),
+    HeadAndAbility("copy", "m-l", NEVER, LATE),
+]
 
 
 def test_the_order_is_counted_and_sizes_are_compared_over_their_seeds():
-    early, late, never = date(1, 1), date(4, 4), date()
-    dates = [
-        HeadAndAbility("induction", "m-s", early, late),
-        HeadAndAbility("induction", "m-l", late, early),
-        HeadAndAbility("induction", "m-l-seed2", early, date(0.5, 2)),
-        HeadAndAbility("successor", "m-s", never, early),
-        HeadAndAbility("successor", "m-l", never, early),
-        HeadAndAbility("copy", "m-s", early, late),
-        HeadAndAbility("copy", "m-l", never, late),
-    ]
-    induction, successor, copying = components.order_in_words(dates, ["m-s", "m-l"]).splitlines()
-    assert induction == (
-        "- **Induction** and Repeated random words: 1 before the ability, 1 after it, 1 can't tell."
-        " Slowest over quickest size: 2.00 [1.00, 5.33]; within a factor of two: can't tell."
+    table = heads_and_abilities.order_table(MIXED, ["m-s", "m-l"]).set_index("heads")
+    counts = ["before", "after", "can't tell", "nothing to date"]
+    assert table.loc["induction heads", counts].tolist() == [1, 1, 1, 0]
+    assert table.loc["successor heads", counts].tolist() == [0, 0, 0, 2]
+    assert table.loc["name movers", counts].tolist() == [1, 0, 0, 1]
+    sizes = table.loc["induction heads", ["slowest / quickest size", "the same?"]]
+    assert sizes.tolist() == ["2.00 [1.00, 5.33]", "can't tell"]
+
+
+def pairs(kind: str, head: Emergence, ability: Emergence, n: int = 3) -> list[HeadAndAbility]:
+    return [HeadAndAbility(kind, f"m-{i}", head, ability) for i in range(n)]
+
+
+def test_the_answer_says_which_kinds_come_before_their_ability():
+    unsure = pairs("induction", date(1, 4), date(2, 2))
+    assert heads_and_abilities.answer([*pairs("copy", EARLY, LATE), *unsure]) == (
+        "**Name movers form before Indirect Object Identification in 3 of 3 runs; for induction "
+        "heads we can't tell which comes first in most runs.** "
+        "None of them comes after the ability beyond doubt."
     )
-    assert successor == (
-        "- **Successor** and Greater-Than: nothing to compare; "
-        "in 2 models there is no such head, or no ability."
+    assert heads_and_abilities.answer(
+        [*pairs("copy", LATE, EARLY), *pairs("successor", NEVER, EARLY)]
+    ) == ("**Name movers form after Indirect Object Identification in 3 of 3 runs.**")
+    assert heads_and_abilities.answer(MIXED[:3]) == (
+        "**Induction heads form before the ability in some runs and after it in others.**"
     )
-    assert copying == (
-        "- **Name mover** and Indirect Object Identification: 1 before the ability; "
-        "in 1 model there is no such head, or no ability."
+    nothing = heads_and_abilities.answer(pairs("copy", NEVER, EARLY))
+    assert nothing == "**No head and the ability that it serves both form in any model here.**"
+
+
+def test_kinds_are_told_in_the_order_of_their_dates():
+    dates = [*pairs("copy", date(4e6, 4e6), LATE), *pairs("induction", date(1e6, 1e6), LATE, 2)]
+    assert heads_and_abilities.when_in_words(dates) == (
+        "They form in this order, by the median over runs: induction heads (1M tokens) and name "
+        "movers (4M tokens)."
     )
+    assert "No head passes" in heads_and_abilities.when_in_words(pairs("copy", NEVER, LATE))
+
+
+def test_sizes_are_the_same_or_not_or_we_cannot_tell():
+    def sizes(*heads):
+        dates = [HeadAndAbility("copy", f"m-{i}", head, LATE) for i, head in enumerate(heads)]
+        return heads_and_abilities.sizes_in_words(dates, [f"m-{i}" for i in range(len(heads))])
+
+    same, other = sizes(date(9, 9), date(1, 1), date(1.1, 1.1)), sizes(date(1, 1), date(9, 9))
+    assert same == (
+        "Within a factor of two, name movers form after the same number of tokens at every size "
+        "but the smallest."
+    )
+    assert other == "Name movers need more than twice the tokens at the slowest size."
+    assert sizes(date(1, 1), date(1, 9)).startswith("We can't tell whether name movers form after")
+    assert sizes(date(1, 1)) == ""
 
 
 def test_heads_that_pass_the_bar_are_named_in_the_order_of_passing():
@@ -208,10 +259,12 @@ def test_recipes_are_compared_head_by_head(heads):
     assert compared.loc["Induction", "same strongest head"] == "1 of 2"
     assert compared.loc["Attention to IO", "mean difference"] == pytest.approx(0.5)
     assert compared.loc["Copy suppression", "mean difference"] == 0  # below 0 is 0
-    said = components.disagreement_in_words(compared.reset_index(), NAMES, "a against b")
-    assert said == (
-        "Over all heads of 2 models, a against b. The recipes differ most in: Attention to IO."
+    assert components.disagreement_in_words(compared.reset_index(), NAMES) == (
+        "Over all heads of 2 models the recipes differ most in attention to IO: by 0.50 on average "
+        "and 0.50 at most."
     )
+    alike = components.compare_recipes(last, last, NAMES)
+    assert "give the same scores" in components.disagreement_in_words(alike, NAMES)
     without = components.compare_recipes(last.assign(copy_suppression=np.nan), other, ["m-s"])
     assert "Copy suppression" not in set(without["score"]) and len(without) == 5
 
@@ -219,8 +272,13 @@ def test_recipes_are_compared_head_by_head(heads):
 def test_a_kind_that_never_appears_is_named_with_its_best_head(heads):
     missing = components.missing_in_words(score_table(heads), NAMES).splitlines()
     assert missing[0] == (
-        "- **Successor** (bar 0.4): never in m-s (largest 0.00, head 0.0 after 1k), "
-        "m-l (largest 0.00, head 0.0 after 1k)."
+        "- **Successor** (bar 0.4): in no model; the nearest is m-s (largest 0.00, head 0.0 after "
+        "1k)."
+    )
+    some = score_table(heads)
+    some["successor"] = (some["model"] == "m-l") * 1.0
+    assert "- **Successor** (bar 0.4): never in m-s (largest" in components.missing_in_words(
+        some, NAMES
     )
     assert not [line for line in missing if "Induction" in line or "Name mover" in line]
     scores = score_table(heads).assign(copy_suppression=np.nan)
@@ -269,13 +327,72 @@ def test_carriers_are_listed_by_model_and_effect(last):
 
 def test_roles_say_where_heads_look_and_what_they_write(last):
     carrying = ioi_heads.carrying_heads(last, ["m-l", "m-s", "m-xs"])
-    assert ioi_heads.carriers_in_words(carrying, ["m-l", "m-s", "m-xs"]).splitlines() == [
-        "- **m-l**: 50% of the effect by heads that look at the subject and lower it; "
-        "30% of the effect by heads that look at the indirect object and copy it; "
-        "10% of the effect by heads that look at the subject.",
-        "- **m-s**: 80% of the effect by heads that look elsewhere.",
-        "- **m-xs**: no head makes 5 % of the effect.",
+    shares = ioi_heads.role_shares(carrying, ["m-l", "m-s", "m-xs"])
+    assert shares.loc["m-l"].to_dict() == pytest.approx(
+        {
+            "look at the subject and lower it": 0.5,
+            "look at the indirect object and copy it": 0.3,
+            "look at the subject": 0.1,
+            "look elsewhere": 0,
+        }
+    )
+    assert (
+        shares.loc["m-s", "look elsewhere"] == pytest.approx(0.8) and not shares.loc["m-xs"].any()
+    )
+
+
+def carriers(**models: dict[str, float]) -> pd.DataFrame:
+    """Heads that look at IO and copy it, or at S and lower it, with these effects."""
+    look = {"copy": {"to_IO": 1.0, "copy": 1.0}, "lower": {"to_S1": 1.0, "negative_copy": 1.0}}
+    zeros = dict.fromkeys(("to_IO", "to_S1", "to_S2", "copy", "negative_copy"), 0.0)
+    rows = [
+        zeros | look[kind] | {"model": model, "direct": -effect}
+        for model, effects in models.items()
+        for kind, effect in effects.items()
     ]
+    return pd.DataFrame(rows)
+
+
+def test_who_carries_ioi_is_told_by_the_leading_role():
+    lowers, copies = {"lower": 1.07, "copy": 0.1}, {"lower": 0.4, "copy": 0.54}
+    most = carriers(a=lowers, b={"lower": 0.7}, c=copies)
+    assert ioi_heads.who_carries(most, ["a", "b", "c", "none"]) == (
+        "Most of the answer is carried in 2 of 3 runs by heads that look at the subject and lower "
+        "it (70% to 107% of the effect); in c by heads that look at the indirect object and copy "
+        "it (54% of the effect)."
+    )
+    assert ioi_heads.who_carries(carriers(c=copies), ["c"]) == (
+        "Most of the answer is carried in 1 of 1 run by heads that look at the indirect object and "
+        "copy it (54% of the effect)."
+    )
+    assert "No head carries as much as 5%" in ioi_heads.who_carries(most.iloc[:0], ["a"])
+
+
+def test_where_heads_look_is_told(last):
+    of_large = last[last["model"] == "m-l"]
+    assert ioi_heads.looks_in_words(of_large, [(0, 0), (0, 1)]) == (
+        "From END, 0.0 looks at the subject (90%) and 0.1 looks at IO (90%)."
+    )
+
+
+def test_copiers_carry_it_or_do_not(last):
+    idle = last.assign(direct=[-share for share in last["copy"] * 0.01])
+    assert ioi_heads.copiers_in_words(idle, "m-l") == (
+        "In m-l, 2 heads have a copy score of 0.9 or more, and together 2% of the direct effect: "
+        "**a score is not a role**."
+    )
+    busy = last.assign(direct=-0.4 * last["copy"])
+    assert "80% of the direct effect: **there the score does" in ioi_heads.copiers_in_words(
+        busy, "m-l"
+    )
+    assert "No head of m-s has a copy score of 0.9" in ioi_heads.copiers_in_words(last, "m-s")
+    assert "m-xxl does not do IOI" in ioi_heads.copiers_in_words(last, "m-xxl")
+
+
+def test_models_that_do_not_do_ioi_are_left_out():
+    heads = [scores_of("able", 3, direct=[0.5, 0, 0, 0]), scores_of("unable", 3, clean=[-1.0])]
+    last = at_last_checkpoint(score_table(heads))
+    assert set(ioi_heads.doing_ioi(heads, last)["model"]) == {"able"}
 
 
 def test_s_inhibition_asks_for_all_three_signs():
@@ -294,15 +411,15 @@ def test_s_inhibition_asks_for_all_three_signs():
     inhibiting = ioi_heads.s_inhibition_heads(able)
     assert heads_in(inhibiting) == [(0, 0)]
     said = ioi_heads.s_inhibition_in_words(able, inhibiting, ["m", "n"], settings)
-    assert "exist at 1 of the 2 checkpoints that do IOI, in m. " in said
-    assert "at least 1 % of the logit difference: 1 in 1 checkpoints. " in said
-    assert said.endswith("by any head: 100% to IO, 100% to S1 (of what it is without).")
+    assert said.startswith("**At 1 of 1 checkpoint with name movers** a head passes the test")
+    assert "exist in m; no head" in said
+    assert said.endswith("to IO by more than 100% of what it is, or that to S1 by more than 100%.")
     row = ioi_heads.s_inhibition_table(inhibiting).iloc[0].tolist()
     assert row == ["m", "3k", "0.0", "-20.0%", "-10.0%", "+30.0%", "0.70"]
     nobody = ioi_heads.s_inhibition_in_words(able, inhibiting.iloc[:0], ["m"], settings)
-    assert "No head passes the test of S-inhibition with as much as 1 %" in nobody
+    assert nobody.startswith("**At 0 of 1 checkpoint with name movers** a head passes")
     none = ioi_heads.scores_where_ioi_is_done([unable])
-    assert none.empty and "nothing to inhibit" in ioi_heads.s_inhibition_in_words(
+    assert none.empty and "nothing to inhibit:" in ioi_heads.s_inhibition_in_words(
         none, ioi_heads.s_inhibition_heads(none), ["m"], settings
     )
 

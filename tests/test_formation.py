@@ -19,7 +19,7 @@ from circuitbook.heads.ablation import repair_over_text
 from circuitbook.heads.swaps import metric_of, swap_heads
 from circuitbook.model.architectures import network_of
 from circuitbook.model.graph import Graph
-from circuitbook.stats import dated
+from circuitbook.stats import Emergence, dated
 from circuitbook.store.disk import Store
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.formation import (
@@ -100,6 +100,7 @@ def test_lead_says_what_the_interval_allows():
     )
     assert lead(late, early).answer == "after" and lead(early, early).answer == "can't tell"
     assert lead(never, early).answer == "no such head" and lead(early, never).answer == "no ability"
+    assert lead(Emergence.undated(0.5), early).answer == "perhaps no such head"
 
 
 def test_fates_and_balance():

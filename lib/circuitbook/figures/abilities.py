@@ -59,13 +59,14 @@ def task_panels(
     *,
     log: bool = False,
     top: float | None = None,
+    height: float = 2.9,
 ) -> Figure:
     """A panel per task, a curve per model over tokens seen.
 
     frame: columns model, task, tokens_seen and `value`. label: that of `value`. log: whether its
-    axis is logarithmic; top: where its axis ends.
+    axis is logarithmic; top: where its axis ends; height: of a panel, in inches.
     """
-    fig, axes = panel_grid(len(tasks), 2, (PAGE / 2, 2.9))
+    fig, axes = panel_grid(len(tasks), 2, (PAGE / 2, height))
     for ax, task in zip(axes.flat, tasks, strict=False):
         for name in models:
             part = frame[(frame["task"] == task) & (frame["model"] == name)].dropna(subset=[value])

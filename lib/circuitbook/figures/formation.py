@@ -16,7 +16,7 @@ from circuitbook.heads.attention import patterns_on
 from circuitbook.heads.names import Head
 from circuitbook.model.loaded import Model
 from circuitbook.stats import Emergence
-from circuitbook.studies.findings.components import HeadAndAbility
+from circuitbook.studies.findings.heads_and_abilities import HeadAndAbility
 from circuitbook.studies.findings.kinds import heads_in, kind_name
 from circuitbook.studies.formation import SERVES
 from circuitbook.studies.self_repair import CARRIES
@@ -37,7 +37,7 @@ def dates_of_heads_and_abilities(dates: Sequence[HeadAndAbility]) -> plt.Figure:
     """A panel per kind: the tokens at half of the head and of its ability, with intervals."""
     kinds = list(dict.fromkeys(pair.kind for pair in dates))
     rows = -(-len(kinds) // 2)
-    fig, axes = subplots(rows, 2, figsize=(8.4, 2.7 * rows), sharey=True, squeeze=False)
+    fig, axes = subplots(rows, 2, figsize=(8.4, 2.2 * rows), sharey=True, squeeze=False)
     for ax, kind in zip(axes.flat, kinds, strict=False):
         of_kind = [pair for pair in dates if pair.kind == kind]
         for row, pair in enumerate(of_kind):

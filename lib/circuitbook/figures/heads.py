@@ -70,7 +70,7 @@ def head_lines(
     named    {kind: heads that are labelled}
     bars     {kind: the score that counts as such a head}, dashed
     """
-    fig, axes = panel_grid(len(tables), 2, (PAGE / 2, 3.2))
+    fig, axes = panel_grid(len(tables), 2, (PAGE / 2, 2.5))
     for ax, (kind, table) in zip(axes.flat, tables.items(), strict=False):
         for head in table:
             if tuple(head) not in named[kind]:

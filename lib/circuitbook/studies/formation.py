@@ -117,10 +117,14 @@ def lead(head: Emergence, ability: Emergence) -> Lead:
     """Does the head form before the ability? It does where the whole interval of the ratio of their
     tokens lies below 1.
     """
-    both = {"no such head": head, "no ability": ability}
-    missing = ", ".join(name for name, onset in both.items() if not len(onset.samples))
+    missing = []
+    if not len(head.samples):
+        surely = not np.isnan(head.absent_until)
+        missing.append("no such head" if surely else "perhaps no such head")
+    if not len(ability.samples):
+        missing.append("no ability")
     if missing:
-        return Lead(np.nan, np.nan, np.nan, Verdict.OPEN, missing)
+        return Lead(np.nan, np.nan, np.nan, Verdict.OPEN, ", ".join(missing))
     n = min(len(head.samples), len(ability.samples))
     low, high = map(float, interval(head.samples[:n] / np.maximum(ability.samples[:n], 1)))
     return Lead(head.tokens / max(ability.tokens, 1), low, high, decide(-high, -low, -1.0))

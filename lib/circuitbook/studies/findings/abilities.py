@@ -87,7 +87,7 @@ def what_forms_when(half: Onsets, models: Sequence[str]) -> str:
 def what_is_not_learned(half: Onsets) -> str:
     """Which models have not learned which tasks by the last checkpoint; empty if there are none."""
     missing = [
-        f"{TASK_TITLES[task]} in {in_markdown(name)} (final score {onset.final:.2f})"
+        f"{TASK_TITLES[task]} in {in_markdown(name)} (final score {_two_digits(onset.final)})"
         for task, by_model in half.items()
         for name, onset in by_model.items()
         if not _has_ability(onset)

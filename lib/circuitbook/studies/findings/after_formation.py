@@ -13,7 +13,7 @@ from circuitbook.heads.attention import patterns_on
 from circuitbook.heads.names import Head
 from circuitbook.studies.chapter import Chapter
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.studies.findings.kinds import kind_name
+from circuitbook.studies.findings.kinds import HEADS, kind_name
 from circuitbook.studies.formation import (
     BARS,
     SERVES,
@@ -28,11 +28,13 @@ from circuitbook.suites.names import base_model
 from circuitbook.suites.sources import Folder
 from circuitbook.tasks import get_task
 from circuitbook.wording import (
-    TASK_TITLES,
     bullets,
+    capitalised,
     counted,
     head_from_label,
     in_markdown,
+    listed,
+    percent,
     short_number,
 )
 
@@ -119,17 +121,19 @@ def _by_largest_score(heads: Sequence[Head], scores: pd.DataFrame) -> list[Head]
 
 
 def figure_3_in_words(
-    passed: Mapping[str, Sequence[Head]], shown: Mapping[str, Sequence[Head]]
+    passed: Mapping[str, Sequence[Head]], shown: Mapping[str, Sequence[Head]], model: str
 ) -> str:
     """How many heads of each kind ever pass the bar, and how many of these the figure names."""
-    lines = []
-    for kind, heads in passed.items():
-        verb = "passes" if len(heads) == 1 else "pass"
-        lines.append(
-            f"{kind_name(kind).lower()}: {counted(len(heads), 'head')} ever {verb} the bar, "
-            f"{len(shown[kind])} of them shown in a circuit"
-        )
-    return "; ".join(lines) + "."
+    of_kind = [f"{len(heads)} {_one_or_more(kind, len(heads))}" for kind, heads in passed.items()]
+    named = sum(map(len, shown.values()))
+    return (
+        f"At some checkpoint {in_markdown(model)} has {listed(of_kind)}; {named} of these stand in "
+        "colour, since they were in a circuit."
+    )
+
+
+def _one_or_more(kind: str, number: int) -> str:
+    return HEADS[kind].removesuffix("s") if number == 1 else HEADS[kind]
 
 
 # ---- who keeps, who loses
@@ -152,6 +156,36 @@ def fate_counts(fates_table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame
     return counts.rename_axis(None, axis=1).rename_axis("heads of all models")
 
 
+def answer(fates_table: pd.DataFrame, kinds: Sequence[str], checkpoints: int) -> str:
+    """The chapter's answer: which kinds keep their function to the end, and which lose it."""
+    if checkpoints < 2:
+        return "**One checkpoint does not tell whether heads keep their function.**"
+    keep, lose, mixed = [], [], []
+    for kind in kinds:
+        of_kind = fates_table.loc[fates_table["kind"] == kind, "fate"]
+        n, kept, lost = len(of_kind), (of_kind == "keeps it").sum(), (of_kind == "loses it").sum()
+        if not n:
+            continue
+        if 2 * kept > n:
+            keep.append(f"{HEADS[kind]} ({kept} of {n})")
+        elif 2 * lost > n:
+            lose.append(f"{HEADS[kind]} ({lost} of {n})")
+        else:
+            mixed.append(HEADS[kind])
+    clauses = []
+    if keep:
+        clauses.append(f"{listed(keep)} keep their function to the end")
+    if lose:
+        clauses.append(
+            f"most {listed(lose)} lose it" if keep else f"most {listed(lose)} lose theirs"
+        )
+    if mixed:
+        clauses.append(f"{listed(mixed)} do neither as a rule")
+    if not clauses:
+        return "**No head passes the bar of a kind, so there is no function to keep.**"
+    return f"**{capitalised('; '.join(clauses))}.**"
+
+
 def largest_losses(fates_table: pd.DataFrame) -> pd.DataFrame:
     """Heads that lose their function, the largest fall first."""
     lost = fates_table[fates_table["fate"] == "loses it"]
@@ -163,25 +197,44 @@ def losses_in_words(heads: Sequence[HeadScores], fates_table: pd.DataFrame, most
     """The largest losses, a line each, and whether another head gains meanwhile."""
     losses = largest_losses(fates_table)
     if losses.empty:
-        return "**No head that passed a bar falls below half of its largest score by the end.**"
+        return "No head that passed a bar falls below half of its largest score by the end."
+    heirs = [_who_gains(heads, loss) for _, loss in losses.iterrows()]
     lines = [
         f"{in_markdown(loss['model'])}, head {loss['head']}, {kind_name(loss['kind']).lower()}: "
-        f"{loss['largest']:.2f} after {short_number(loss['at'])} tokens, "
-        f"{loss['final']:.2f} at the end; {_who_gains(heads, loss)}."
-        for _, loss in losses.head(most).iterrows()
+        f"from {loss['largest']:.2f} after {short_number(loss['at'])} tokens to "
+        f"{loss['final']:.2f} at the end; {heir or 'no other head gains as much as 0.1'}."
+        for (_, loss), heir in zip(losses.iterrows(), heirs, strict=True)
     ]
-    return "**The largest losses**, and whether another head gains meanwhile:\n\n" + bullets(lines)
+    taken_over = sum(heir is not None for heir in heirs)
+    return (
+        f"{counted(len(losses), 'head')} lose their function. **In {taken_over} of these cases "
+        f"another head gains in the meantime.** The largest losses:\n\n{bullets(lines[:most])}"
+    )
 
 
-def _who_gains(heads: Sequence[HeadScores], loss: pd.Series) -> str:
+def _who_gains(heads: Sequence[HeadScores], loss: pd.Series) -> str | None:
     scores = trajectories(heads, loss["model"], loss["kind"])
     since = scores[scores.index >= loss["at"]]
     first, last = since.iloc[0], since.iloc[-1]
     gains = (last - first).drop(head_from_label(loss["head"]))
     if not gains.max() > 0.1:
-        return "no other head gains as much as 0.1 in that time"
+        return None
     layer, number = heir = gains.idxmax()
     return f"meanwhile {layer}.{number} goes from {first[heir]:.2f} to {last[heir]:.2f}"
+
+
+def head_to_try(fates_table: pd.DataFrame) -> str:
+    """Which head to look at in the browser: the one that loses most, if there is one."""
+    losses = largest_losses(fates_table)
+    if losses.empty:
+        return "No head loses its function here."
+    loss = losses.iloc[0]
+    kind = _one_or_more(loss["kind"], 1)
+    article = "an " if kind[0] in "aeiou" else "a "
+    return (
+        f"Head {loss['head']} of {in_markdown(loss['model'])} is {article}{kind} after "
+        f"{short_number(loss['at'])} tokens. What is it at the end?"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,14 +255,12 @@ class HeadThenAndNow:
         for when, pattern in self.patterns.items():
             from_end = pattern[-1]
             word = self.words[int(from_end.argmax())].strip()
-            looks.append(
-                f"after {when}, most at “{in_markdown(word)}” ({float(from_end.max()):.0%})"
-            )
-        which = "which loses most" if self.loses else "which ends highest"
+            share = percent(float(from_end.max()))
+            looks.append(f"at “{in_markdown(word)}” after {when} ({share})")
+        which = "loses most" if self.loses else "ends highest"
         return (
-            f"Where head {self.label} of {in_markdown(self.model)} looks, {which} "
-            f"({kind_name(self.kind).lower()}), on one prompt of {TASK_TITLES[SERVES[self.kind]]}. "
-            f"From END: {'; '.join(looks)}."
+            f"Head {self.label} of {in_markdown(self.model)}, which {which} "
+            f"({kind_name(self.kind).lower()}), looks from END most {listed(looks)}."
         )
 
 

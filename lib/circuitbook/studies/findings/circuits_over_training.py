@@ -8,11 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from circuitbook.recipes import get_recipe
-from circuitbook.studies.chapter import Chapter
 from circuitbook.studies.circuit_tables import edge_history, table
-from circuitbook.studies.circuits import CircuitResult, measure_circuits
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, in_markdown, short_number
+from circuitbook.studies.circuits import CircuitResult
+from circuitbook.wording import (
+    TASK_SHORT,
+    TASK_TITLES,
+    counted,
+    in_markdown,
+    percent,
+    short_number,
+)
 
 EARLY = 0.4  # of the tokens seen in training: what counts as early
 
@@ -22,16 +27,17 @@ def searches_in_words(circuits: Sequence[CircuitResult]) -> str:
     idle = sum(result.circuit.not_done for result in circuits)
     gaps = np.abs([result.relative_gap for result in circuits if result.circuit.found])
     failed = len(circuits) - len(gaps) - idle
-    text = (
-        f"{len(gaps)} of {len(circuits)} searches found a circuit; in {idle} the model does not do "
-        f"the task yet, and in {failed} it does, but no circuit keeps 80 %."
-    )
+    text = f"{len(gaps)} of {len(circuits)} searches found a circuit"
+    if idle:
+        text += f"; in {idle} the model does not do the task yet"
+    if failed:
+        text += f"; in {failed} it does, but no circuit keeps 80%"
     if len(gaps):
         text += (
-            f" The completeness gap is {np.median(gaps):.2%} of the change in the median "
-            f"and {gaps.max():.1%} at worst."
+            f". The completeness gap is {percent(np.median(gaps), 1)} of the change in the median "
+            f"and {percent(gaps.max(), 1)} at worst"
         )
-    return text
+    return text + "."
 
 
 # ---- sizes
@@ -58,28 +64,93 @@ def sizes_at_the_end(
     return grid.rename_axis(None, axis=1)
 
 
+def answer(
+    with_circuit: pd.DataFrame, stay: pd.DataFrame, tasks: Sequence[str], models: Sequence[str]
+) -> str:
+    """The chapter's answer: do circuits grow or shrink, and do their edges settle?
+
+    with_circuit: rows of `circuit_tables.table`; stay: as from `survival`; both of all models.
+    """
+    here = with_circuit[with_circuit["task"].isin(tasks) & with_circuit["model"].isin(models)]
+    if here.empty:
+        return "**No checkpoint has a circuit yet.**"
+    edges = f"{int(here['edges'].min())} to {int(here['edges'].max())} edges"
+    changes = size_changes(here)
+    if not changes:
+        return f"**The circuits have {edges}.** One checkpoint does not tell whether they grow."
+    grown, shrunk = sum(ratio > 1.25 for ratio in changes), sum(ratio < 0.8 for ratio in changes)
+    most = 0.75 * len(changes)
+    if grown >= most:
+        rule = "Circuits grow"
+    elif shrunk >= most:
+        rule = "Circuits shrink"
+    elif len(changes) - grown - shrunk >= most:
+        rule = "Circuits keep their size"
+    else:
+        rule = "Circuits neither grow nor shrink as a rule"
+    return (
+        f"**{rule}, {_edges_settle(stay)}.** Of {counted(len(changes), 'circuit')} (a task in a "
+        f"size of model), {grown} grow by more than a quarter from the first checkpoint that has "
+        f"one to the last, and {shrunk} shrink as much; they have {edges}."
+    )
+
+
+def first_and_last_in_words(circuits: Sequence[CircuitResult], model: str, task: str) -> str:
+    """With how many edges the circuit of one model and task begins, and ends."""
+    mine = [result for result in circuits if (result.model, result.task) == (model, task)]
+    found = [result for result in mine if result.circuit.found]
+    which = f"The {TASK_SHORT[task]} circuit of {in_markdown(model)}"
+    if not found:
+        return f"There is no {TASK_SHORT[task]} circuit of {in_markdown(model)} yet."
+    begins, ends = (
+        f"{counted(result.circuit.n_edges, 'edge')} at {short_number(result.tokens_seen)} tokens"
+        for result in (found[0], found[-1])
+    )
+    if len(found) == 1:
+        return f"{which} has {begins}."
+    return f"{which} begins with {begins} and ends with {ends}."
+
+
+def size_changes(with_circuit: pd.DataFrame) -> list[float]:
+    """Edges of the last circuit over those of the first, of each task and model that has two."""
+    groups = with_circuit.sort_values("step").groupby(["task", "model"])["edges"]
+    ratios = (groups.last() / groups.first())[groups.size() > 1]
+    return [float(ratio) for ratio in ratios]
+
+
+def _edges_settle(stay: pd.DataFrame) -> str:
+    early, late = early_and_late(stay, "jaccard")
+    if np.isnan(early) or np.isnan(late):
+        return "and too few checkpoints have one to say whether edges stay"
+    shares = f"neighbouring checkpoints share {percent(early)} of them early in training"
+    if late > early + 0.05:
+        return f"but their edges settle: {shares} and {percent(late)} later"
+    if late < early - 0.05:
+        return f"and their edges change more and more: {shares} and {percent(late)} later"
+    return f"and their edges change as much late as early: {shares}, {percent(late)} later"
+
+
+def early_and_late(stay: pd.DataFrame, column: str) -> tuple[float, float]:
+    """The mean of a column of `survival` in the first two fifths of training, and after."""
+    is_early = stay["tokens_seen"] <= EARLY * stay["tokens_seen"].max()
+    return float(stay.loc[is_early, column].mean()), float(stay.loc[~is_early, column].mean())
+
+
 def size_ranges_in_words(
     with_circuit: pd.DataFrame, tasks: Sequence[str], models: Sequence[str]
 ) -> str:
-    """By which factor circuits of one model change in size during its training, by task."""
-    ranges, any_change = [], False
-    for task in tasks:
-        here = (with_circuit["task"] == task) & with_circuit["model"].isin(models)
-        edges = with_circuit[here].groupby("model")["edges"]
-        factors = edges.max() / edges.min()
-        if len(factors):
-            ranges.append(f"{TASK_SHORT[task]} {factors.min():.1f} to {factors.max():.1f}")
-            any_change = any_change or factors.max() > 1
-    if not ranges:
+    """By which factor circuits of one model change in size during its training."""
+    here = with_circuit[with_circuit["task"].isin(tasks) & with_circuit["model"].isin(models)]
+    if here.empty:
         return "No checkpoint has a circuit yet."
-    text = "Largest over smallest circuit of one model during its training, by task: "
-    text += "; ".join(ranges) + "."
-    if any_change:
-        text += (
-            " So the size of a circuit is no constant of a model, "
-            "and a single checkpoint's number says little."
-        )
-    return text
+    edges = here.groupby(["task", "model"])["edges"]
+    factors = edges.max() / edges.min()
+    task, model = factors.idxmax()
+    return (
+        f"Within one training run the largest circuit has {factors.median():.1f} times the edges "
+        f"of the smallest in the median, and {factors.max():.1f} times at most "
+        f"({TASK_SHORT[task]} in {in_markdown(model)})."
+    )
 
 
 # ---- edges
@@ -89,18 +160,12 @@ def survival_in_words(stay: pd.DataFrame, steps: Mapping[str, Sequence[int]]) ->
     """Do edges stay? Early and late in training; stay: as from `survival`, steps: of each model."""
     if stay["jaccard"].isna().all():
         return "No model has a circuit at two checkpoints: there is nothing to compare."
-    is_early = stay["tokens_seen"] <= EARLY * stay["tokens_seen"].max()
-    early, late = stay[is_early], stay[~is_early]
+    early, late = (percent(share) for share in early_and_late(stay, "of_last"))
     factors = neighbour_factors(steps)
     return (
-        "Over all tasks and models the mean similarity with the checkpoint before is "
-        f"{early['jaccard'].mean():.2f} in the first two fifths of training and "
-        f"{late['jaccard'].mean():.2f} after. Of the edges of the last circuit, "
-        f"{early['of_last'].mean():.0%} are there in the early circuits and "
-        f"{late['of_last'].mean():.0%} in the late ones (the last one itself included). "
-        f"Neighbouring checkpoints are a factor of {min(factors):.1f} to {max(factors):.1f} apart "
-        "in tokens, and part of what changes is noise of the search: "
-        "the chapter on turnover tells them apart."
+        f"Of the edges of the last circuit, {early} are there in the circuits of the first two "
+        f"fifths of training, and {late} in the later ones, the last one included. Neighbouring "
+        f"checkpoints are a factor of {min(factors):.1f} to {max(factors):.1f} apart in tokens."
     )
 
 
@@ -147,71 +212,10 @@ def history_in_words(shown: EdgesOverTraining | None, most: int = 40) -> str:
     if shown is None:
         return "No checkpoint has a circuit yet."
     always = int(shown.history.all(axis=1).sum())
-    longest = f" (the {most} that stay longest)" if len(shown.history) > most else ""
+    longest = f" (shown: the {most} that stay longest)" if len(shown.history) > most else ""
     return (
-        f"Every edge that was ever in the {TASK_SHORT[shown.task]} circuit of "
-        f"{in_markdown(shown.model)}"
-        f"{longest}, in the order in which they come in: {always} of "
-        f"{len(shown.history)} are there at every checkpoint that has a circuit."
-    )
-
-
-# ---- recipes
-
-
-def tables_by_recipe(
-    chapter: Chapter,
-    models: Sequence[str],
-    tasks: Sequence[str],
-    steps: Mapping[str, Sequence[int]],
-) -> dict[str, pd.DataFrame]:
-    """{recipe: `circuit_tables.table`} by the chapter's recipe and by the other one."""
-    others = [name for name in ("paper", "robust") if name != chapter.recipe.name]
-    tables = {}
-    for recipe in (chapter.recipe, get_recipe(others[0])):
-        measured = measure_circuits(
-            chapter.suite, models, tasks, chapter.store, recipe, steps, **chapter.device
-        )
-        tables[recipe.name] = table(measured)
-    return tables
-
-
-def sizes_by_recipe(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Edges and faithfulness by two recipes side by side; "none" where there is no circuit.
-
-    tables: as from `tables_by_recipe`, with one checkpoint of each model.
-    """
-    ours, theirs = (
-        numbers[["model", "task", "edges", "faithfulness"]].rename(
-            columns={name: f"{name}, {recipe}" for name in ("edges", "faithfulness")}
-        )
-        for recipe, numbers in tables.items()
-    )
-    both = ours.merge(theirs, on=["model", "task"])
-    columns = [f"{name}, {recipe}" for name in ("edges", "faithfulness") for recipe in tables]
-    shown = both[columns].astype(object).map(_number_or_none)
-    shown.insert(0, "task", both["task"].map(TASK_SHORT))
-    shown.insert(1, "model", both["model"])
-    return shown
-
-
-def _number_or_none(value: float) -> str:
-    """Whole numbers as they are, shares with three digits."""
-    if pd.isna(value):
-        return "none"
-    return f"{value:g}" if value >= 2 or value == int(value) else f"{value:.3f}"
-
-
-def ratio_in_words(tables: Mapping[str, pd.DataFrame]) -> str:
-    """How many times the edges the second recipe's circuits have; tables: see `sizes_by_recipe`."""
-    (one, ours), (other, theirs) = tables.items()
-    edges = ours.merge(theirs, on=["model", "task"], suffixes=("", " other"))
-    ratio = (edges["edges other"] / edges["edges"]).dropna()
-    if ratio.empty:
-        return "No task has a circuit by both recipes."
-    return (
-        f"The {other} recipe's circuit has {ratio.min():.2f} to {ratio.max():.2f} times the edges "
-        f"of the {one} one, {ratio.median():.2f} in the median."
+        f"Of {len(shown.history)} edges that were ever in the {TASK_SHORT[shown.task]} circuit of "
+        f"{in_markdown(shown.model)}, {always} are there at every checkpoint that has one{longest}."
     )
 
 
@@ -250,13 +254,13 @@ def fresh_prompts_in_words(held_out: pd.DataFrame, threshold: float) -> str:
     below = int((tested["high"] < threshold).sum())
     expected = 0.025 * len(tested)
     worst = tested.loc[tested["held_out"].idxmin()]
+    lie = "circuit lies" if below == 1 else "circuits lie"
     return (
-        f"Where they were found, {counted(len(tested), 'circuit')} keep "
-        f"{tested['found_on'].mean():.1%} on average; on as many fresh prompts "
-        f"{tested['held_out'].mean():.1%}. "
-        f"{below} of them lie beyond doubt below {threshold:.0%} there; about {expected:.0f} would "
-        "by chance if all kept just that. "
-        f"The least is {worst['held_out']:.0%}: {TASK_SHORT[worst['task']]} in "
+        f"On fresh prompts {counted(len(tested), 'circuit')} keep "
+        f"{percent(tested['held_out'].mean())} on average, and "
+        f"{percent(tested['found_on'].mean())} where they were found. {below} {lie} beyond doubt "
+        f"below {percent(threshold)}; about {expected:.0f} would by chance if all kept just that. "
+        f"The least is {percent(worst['held_out'])}: {TASK_SHORT[worst['task']]} in "
         f"{in_markdown(worst['model'])} at {short_number(worst['tokens_seen'])} tokens."
     )
 

@@ -1,24 +1,17 @@
-"""When kinds of heads form: before or after the abilities they serve? (Tigges et al. 2024, 3.2)"""
+"""Which heads stand for each kind, how recipes score them, and which kinds did not appear."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from circuitbook.heads.names import Head
-from circuitbook.stats import Emergence
-from circuitbook.studies.abilities import compare_onsets, emergences
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.findings.kinds import is_measured, kind_name
-from circuitbook.studies.formation import BARS, SERVES, Lead, figure_2_head, formation, lead
+from circuitbook.studies.formation import BARS, figure_2_head
 from circuitbook.studies.head_scores import TITLES, HeadScores
-from circuitbook.studies.runs import but_smallest
-from circuitbook.suites.names import base_model
-from circuitbook.wording import TASK_TITLES, bullets, counted, head_label, in_markdown, short_number
+from circuitbook.wording import bullets, counted, head_label, in_markdown, short_number
 
 # ---- the scores of Figure 2
 
@@ -59,6 +52,17 @@ def highest_scores(scores: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     }
 
 
+def in_circuits_in_words(
+    chosen: Mapping[tuple[str, str], Head], scores: pd.DataFrame, models: Sequence[str]
+) -> str:
+    """In how many cases the circuit had a head of the kind; chosen: see `figure_2_heads`."""
+    measured = [kind for kind in BARS if is_measured(scores, kind)]
+    return (
+        f"In {len(chosen)} of {len(measured) * len(models)} cases (a kind in a model) "
+        "a head of the kind was ever in the circuit of its task."
+    )
+
+
 def strongest_heads(
     last: pd.DataFrame, models: Sequence[str], chosen: Mapping[tuple[str, str], Head]
 ) -> pd.DataFrame:
@@ -84,104 +88,7 @@ def _strongest(part: pd.DataFrame, kind: str, chosen: Head | None) -> str:
     return f"{head_label((best['layer'], best['head']))}: {best[kind]:.2f} ({in_circuit})"
 
 
-# ---- heads and abilities
-
-
-@dataclass(frozen=True)
-class HeadAndAbility:
-    """When heads of a kind form in a model, and when it can do what they serve."""
-
-    kind: str
-    model: str
-    head: Emergence
-    ability: Emergence
-
-    @property
-    def lead(self) -> Lead:
-        """Which of the two comes first."""
-        return lead(self.head, self.ability)
-
-
-def date_heads_and_abilities(
-    heads: Sequence[HeadScores], answers: pd.DataFrame, models: Sequence[str], share: float = 0.5
-) -> list[HeadAndAbility]:
-    """Every kind in every model: heads at `share` of their largest score, abilities at half."""
-    dates = []
-    for kind in BARS:
-        abilities = emergences(answers, SERVES[kind], 0.5)
-        for model in models:
-            head = formation(heads, model, kind, share)
-            dates.append(HeadAndAbility(kind, model, head, abilities[model]))
-    return dates
-
-
-def dates_table(dates: Sequence[HeadAndAbility]) -> pd.DataFrame:
-    """Tokens at half of the head and of the ability, and which comes first, by kind and model."""
-    rows = [
-        {
-            "kind": kind_name(pair.kind),
-            "model": pair.model,
-            "head": _tokens(pair.head),
-            "ability": _tokens(pair.ability),
-            "ratio": _ratio(pair.lead),
-            "the head is": pair.lead.answer,
-        }
-        for pair in dates
-    ]
-    return pd.DataFrame(rows).set_index(["kind", "model"])
-
-
-def _tokens(emergence: Emergence) -> str:
-    return short_number(emergence.tokens) if len(emergence.samples) else "none"
-
-
-def _ratio(comparison: Lead) -> str:
-    if np.isnan(comparison.ratio):
-        return ""
-    return f"{comparison.ratio:.2f} [{comparison.low:.2f}, {comparison.high:.2f}]"
-
-
-def order_in_words(dates: Sequence[HeadAndAbility], main: Sequence[str]) -> str:
-    """Does the head come first, and after the same number of tokens at every size? A line per kind.
-
-    main: the models that are compared with one another, one of each size.
-    """
-    lines = []
-    for kind in dict.fromkeys(pair.kind for pair in dates):
-        of_kind = [pair for pair in dates if pair.kind == kind]
-        lines.append(_order_of_kind(kind, of_kind) + _spread_of_kind(of_kind, main))
-    return bullets(lines)
-
-
-def _order_of_kind(kind: str, dates: Sequence[HeadAndAbility]) -> str:
-    answers = Counter(pair.lead.answer for pair in dates)
-    words = {
-        "before": "before the ability",
-        "after": "after it",
-        "can't tell": "can't tell",
-    }
-    counts = [f"{answers[answer]} {text}" for answer, text in words.items() if answers[answer]]
-    line = f"**{kind_name(kind)}** and {TASK_TITLES[SERVES[kind]]}: "
-    line += ", ".join(counts) or "nothing to compare"
-    without = len(dates) - sum(answers[answer] for answer in words)
-    if without:
-        line += f"; in {counted(without, 'model')} there is no such head, or no ability"
-    return line + "."
-
-
-def _spread_of_kind(dates: Sequence[HeadAndAbility], main: Sequence[str]) -> str:
-    onsets = {pair.model: pair.head for pair in dates}
-    groups: dict[str, list[str]] = {}
-    for model in onsets:
-        groups.setdefault(base_model(model), []).append(model)
-    sizes = compare_onsets(onsets, sizes=but_smallest(main), seeds=list(groups.values()))
-    if np.isnan(sizes.ratio):
-        return ""
-    which = ", without the smallest" if len(main) > 2 else ""
-    return (
-        f" Slowest over quickest size{which}: {sizes.ratio:.2f} [{sizes.low:.2f}, "
-        f"{sizes.high:.2f}]; within a factor of two: {sizes.answer}."
-    )
+# ---- every head of a kind
 
 
 def passing_in_words(scored: pd.DataFrame, bar: float, model: str) -> str:
@@ -234,11 +141,17 @@ def _compare_scores(both: pd.DataFrame, kind: str, models: Sequence[str]) -> dic
     }
 
 
-def disagreement_in_words(compared: pd.DataFrame, models: Sequence[str], recipes: str) -> str:
-    """In which score two recipes, named as in "robust against paper", differ most."""
-    worst = compared.loc[compared["mean difference"].idxmax(), "score"]
-    compared_heads = f"Over all heads of {counted(len(models), 'model')}, {recipes}."
-    return f"{compared_heads} The recipes differ most in: {worst}."
+def disagreement_in_words(compared: pd.DataFrame, models: Sequence[str]) -> str:
+    """In which score two recipes differ most, and by how much; compared: of `compare_recipes`."""
+    worst = compared.loc[compared["mean difference"].idxmax()]
+    heads = f"all heads of {counted(len(models), 'model')}"
+    if worst["mean difference"] == 0:
+        return f"Over {heads} the two recipes give the same scores."
+    name = str(worst["score"])
+    return (
+        f"Over {heads} the recipes differ most in {name[:1].lower()}{name[1:]}: by "
+        f"{worst['mean difference']:.2f} on average and {worst['largest']:.2f} at most."
+    )
 
 
 def missing_in_words(scores: pd.DataFrame, models: Sequence[str]) -> str:
@@ -252,11 +165,14 @@ def missing_in_words(scores: pd.DataFrame, models: Sequence[str]) -> str:
             continue
         scored = scores.dropna(subset=[kind])
         best = scored.loc[scored.groupby("model")[kind].idxmax()].set_index("model")
-        short_of_it = [
-            _largest(row, kind) for _, row in best.reindex(models).iterrows() if row[kind] < bar
-        ]
-        if short_of_it:
-            lines.append(f"**{kind_name(kind)}** (bar {bar:g}): never in {', '.join(short_of_it)}.")
+        short_of_it = [row for _, row in best.reindex(models).iterrows() if row[kind] < bar]
+        name = f"**{kind_name(kind)}** (bar {bar:g})"
+        if len(short_of_it) == len(models) > 1:
+            largest = max(short_of_it, key=lambda row: row[kind])
+            lines.append(f"{name}: in no model; the nearest is {_largest(largest, kind)}.")
+        elif short_of_it:
+            never = ", ".join(_largest(row, kind) for row in short_of_it)
+            lines.append(f"{name}: never in {never}.")
     return bullets(lines) or "Every kind of head appears in every model."
 
 

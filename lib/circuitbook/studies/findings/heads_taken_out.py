@@ -13,7 +13,7 @@ from circuitbook.studies.findings.kinds import best_heads, kind_name
 from circuitbook.studies.formation import of_model
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.self_repair import CARRIES, Repaired
-from circuitbook.wording import head_label, head_labels, in_markdown
+from circuitbook.wording import counted, head_label, head_labels, in_markdown, listed, percent
 
 MEASURES = ("before", "expected", "after")
 
@@ -45,18 +45,27 @@ def swaps_in_words(swaps: pd.DataFrame, min_metric: float = 1.0) -> str:
     if able.empty:
         return "No target does IOI already: there is nothing to compare."
     able = able.assign(change=able["metric"] - able["own"])
-    texts = []
+    texts, means = [], {}
     for group, part in able.groupby("group", sort=False):
         from_next = part.sort_values("source").groupby("target")["change"].first()
         from_last = part.loc[part["source"] == part["source"].max(), "change"]
+        means[group] = from_last.mean()
         texts.append(
-            f"{group}: from the next checkpoint {from_next.mean():+.2f} on average, "
-            f"from the last {from_last.mean():+.2f}"
+            f"{group} {_signed(from_next.mean())} from the next checkpoint and "
+            f"{_signed(from_last.mean())} from the last"
         )
+    first, *_ = means.values()
+    helps = "help" if first > 0.1 else "harm" if first < -0.1 else "neither help nor harm"
     return (
-        "Blue: the later heads help; red: they harm. Into models that do IOI already "
-        f"(logit difference above 1): {'; '.join(texts)}."
+        f"Later carriers {helps} models that do IOI already: the logit difference changes by, "
+        f"on average, {'; '.join(texts)}."
     )
+
+
+def _signed(value: float) -> str:
+    """Two digits with a sign, and no sign before nothing."""
+    rounded = round(value, 2) + 0.0
+    return f"{rounded:+.2f}" if rounded else "0.00"
 
 
 # ---- self-repair on IOI
@@ -103,24 +112,25 @@ def repair_in_words(numbers: pd.DataFrame, reacting: pd.Series, model: str, how:
         )
     end = numbers.iloc[-1]
     written, lost = end["before"] - end["expected"], end["before"] - end["after"]
+    out = {"zero": "silenced", "resample": "given the corrupted prompt's output"}.get(how, how)
     return (
-        f"At the last checkpoint, taking out {end['heads']} ({how}): "
-        f"before {end['before']:.2f}, expected {end['expected']:.2f}, after {end['after']:.2f}. "
-        f"The heads themselves wrote {written:.2f}; {lost:.2f} is lost: "
-        f"**{_verdict(written, lost)}**. The other heads' direct effects change by "
-        f"{reacting.sum():+.2f} together."
+        f"**{_verdict(written, lost)}:** with {_heads(end['heads'])} of {in_markdown(model)} "
+        f"{out}, the logit difference falls by {lost:.2f}; directly written were {written:.2f}. "
+        f"The direct effects of all other heads change by {_signed(reacting.sum())} together."
     )
+
+
+def _heads(labels: str) -> str:
+    return f"heads {labels}" if "," in labels else f"head {labels}"
 
 
 def _verdict(written: float, lost: float) -> str:
     """Within a tenth of what the heads wrote, nobody reacts."""
     if lost < 0.9 * written:
-        return "the rest of the model makes up for part of it"
+        return "The rest of the model makes up for part of it"
     if lost > 1.1 * written:
-        return (
-            "more is lost than these heads wrote themselves: what comes after them had built on it"
-        )
-    return "nobody reacts"
+        return "Nothing is made up for; more is lost than these heads wrote"
+    return "Nobody reacts"
 
 
 # ---- self-repair on text
@@ -140,15 +150,16 @@ def text_repair_in_words(repaired: Sequence[Repaired]) -> str:
     if not repaired:
         return "No text was given (parameter TEXT), so this was not measured."
     at = repaired[-1]
-    share = repaired_share(at)
-    meaning = "summed over heads"
-    if share < 0:
-        meaning = "a negative share means that more is lost in all than directly"
+    share, heads = repaired_share(at), len(at.text["total"])
     below = int((at.text["total"] < at.text["direct"]).sum())
+    what = (
+        f"{percent(share)} of what is lost directly is repaired"
+        if share >= 0
+        else f"{percent(-share)} more is lost in all than directly"
+    )
     return (
-        f"At the last checkpoint {share:.0%} of the direct loss is repaired over all heads of "
-        f"{in_markdown(at.model)} ({meaning}); {below} of {len(at.text['total'])} heads lie below "
-        "the diagonal."
+        f"Summed over all heads of {in_markdown(at.model)}, {what} at the last checkpoint; "
+        f"{below} of {heads} heads lie below the diagonal."
     )
 
 
@@ -189,18 +200,48 @@ def parts_in_words(on_ioi: pd.DataFrame, on_text: pd.DataFrame) -> str:
         if table.empty:
             continue
         end = table.iloc[-1]
-        parts = ", ".join(f"{title} {end[title]:+.0%}" for title in PARTS.values())
+        parts = ", ".join(f"{title} {_signed_percent(end[title])}" for title in PARTS.values())
         sign = 1 if end["all"] > 0 else -1
         largest = max(PARTS.values(), key=lambda title: sign * end[title])
         if end["all"] > 0:
-            what = f"{end['all']:.0%} of what is lost directly is made up for"
+            what = f"{percent(end['all'])} of what is lost directly is made up for"
         else:
-            what = f"nothing is made up for: {-end['all']:.0%} more is lost than directly"
-        told.append(f"On {where}, **{what}**, most of it by {largest} ({parts}).")
-    return " ".join(told) or "Nothing was taken out, so that nothing is made up for."
+            what = f"nothing is made up for: {percent(-end['all'])} more is lost than directly"
+        told.append(f"On {where}, {what}, most of it by {largest} ({parts})")
+    return f"{'. '.join(told)}." if told else "Nothing was taken out, so nothing is made up for."
+
+
+def _signed_percent(share: float) -> str:
+    """In whole percent with a sign, and no sign before nothing."""
+    rounded = round(share, 2) + 0.0
+    return f"{rounded:+.0%}" if rounded else "0%"
+
+
+def repair_caption(on_ioi: pd.DataFrame) -> str:
+    """At how many checkpoints more is lost, or less; on_ioi: see `repair_parts`."""
+    more, less = (on_ioi["all"] < -0.1).sum(), (on_ioi["all"] > 0.1).sum()
+    return (
+        f"*At {more} of {counted(len(on_ioi), 'checkpoint')} more is lost than these heads wrote, "
+        f"at {less} less.* Left: the logit difference before, expected and after. Right: the heads "
+        "whose direct effects change most, at the last checkpoint."
+    )
 
 
 # ---- seeds
+
+
+def seeds_in_words(heads: Sequence[HeadScores], seeds: Sequence[str]) -> str:
+    """Of the heads that carry IOI at the end of each seed, how many look at the subject."""
+    said = []
+    for model in seeds:
+        last = of_model(heads, model)[-1].table()
+        carrying = last[last["direct"] < -CARRIES]
+        at_subject = (carrying["to_S1"] + carrying["to_S2"] > carrying["to_IO"]).sum()
+        said.append(f"{at_subject} of {len(carrying)} in {in_markdown(model)}")
+    return (
+        "Of the heads that carry IOI at the end, so many look at the subject rather than at the "
+        f"indirect object: {listed(said)}."
+    )
 
 
 def heads_of_seeds(heads: Sequence[HeadScores], seeds: Sequence[str]) -> pd.DataFrame:

@@ -6,13 +6,28 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from circuitbook.heads.names import Head
 from circuitbook.recipes import HeadSettings
 from circuitbook.studies.findings.kinds import heads_in, score_table
 from circuitbook.studies.head_scores import HeadScores
 from circuitbook.studies.self_repair import CARRIES
-from circuitbook.wording import bullets, head_label, in_markdown, short_number
+from circuitbook.wording import (
+    counted,
+    head_label,
+    in_markdown,
+    listed,
+    percent,
+    short_number,
+)
 
 # ---- direct effects
+
+
+def doing_ioi(heads: Sequence[HeadScores], last: pd.DataFrame) -> pd.DataFrame:
+    """Of `last`, a row per head at the last checkpoint, the rows of models that do IOI there."""
+    able = {(at.model, at.step) for at in heads if at.does_ioi}
+    rows = [place in able for place in zip(last["model"], last["step"], strict=True)]
+    return last[rows]
 
 
 def carrying_heads(last: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
@@ -54,20 +69,60 @@ def role(row: pd.Series) -> str:
     return "look elsewhere"
 
 
-def carriers_in_words(carrying: pd.DataFrame, models: Sequence[str]) -> str:
-    """How much of the effect heads of each role make, a line per model."""
-    lines = []
-    for model in models:
-        part = carrying[carrying["model"] == model]
-        roles = pd.Series([role(row) for _, row in part.iterrows()], part.index, dtype=str)
-        effects = part["direct"].groupby(roles).sum().sort_values()
-        shares = [
-            f"{-effect:.0%} of the effect by heads that {what}" for what, effect in effects.items()
-        ]
-        lines.append(
-            f"**{in_markdown(model)}**: {'; '.join(shares) or 'no head makes 5 % of the effect'}."
-        )
-    return bullets(lines)
+def role_shares(carrying: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """The share of the effect that carriers of each role make: a row per model, a column per role.
+
+    Shares may add up to more than 1, since other heads work against these.
+    """
+    roles = pd.Series([role(row) for _, row in carrying.iterrows()], carrying.index, dtype=str)
+    shares = (-carrying["direct"]).groupby([carrying["model"], roles]).sum().unstack(fill_value=0.0)
+    return shares.reindex(models, fill_value=0.0)
+
+
+def who_carries(carrying: pd.DataFrame, models: Sequence[str]) -> str:
+    """Heads of which role carry most of the answer to the logits, and in how many models."""
+    shares = role_shares(carrying, models)
+    able = shares[shares.sum(axis=1) > 0]
+    if able.empty:
+        return f"No head carries as much as {percent(CARRIES)} of IOI to the logits in any model."
+    said = []
+    for leading, of_role in able.groupby(able.idxmax(axis=1)):
+        shares_here = sorted(of_role[leading])
+        span = " to ".join(dict.fromkeys(percent(shares_here[end]) for end in (0, -1)))
+        few = len(of_role) < len(able) / 2
+        runs = f"{len(of_role)} of {counted(len(able), 'run')}"
+        where = in_markdown(*of_role.index) if few else runs
+        said.append((-len(of_role), f"in {where} by heads that {leading} ({span} of the effect)"))
+    return f"Most of the answer is carried {'; '.join(text for _, text in sorted(said))}."
+
+
+def looks_in_words(scores: pd.DataFrame, heads: Sequence[Head]) -> str:
+    """Where these heads of one model look from END, over all prompts; `scores`: a row per head."""
+    said = []
+    for layer, head in heads:
+        row = scores[(scores["layer"] == layer) & (scores["head"] == head)].iloc[0]
+        at = {"IO": row["to_IO"], "the subject": row["to_S1"] + row["to_S2"]}
+        place = max(at, key=lambda name: at[name])
+        said.append(f"{head_label((layer, head))} looks at {place} ({percent(at[place])})")
+    return f"From END, {listed(said)}."
+
+
+def copiers_in_words(last: pd.DataFrame, model: str, bar: float = 0.9) -> str:
+    """How much of IOI the heads of a model carry whose copy score is at least `bar`."""
+    part = last[last["model"] == model]
+    if part.empty:
+        return f"At its last checkpoint {in_markdown(model)} does not do IOI."
+    copiers, share = part[part["copy"] >= bar], -part.loc[part["copy"] >= bar, "direct"].sum()
+    if copiers.empty:
+        return f"No head of {in_markdown(model)} has a copy score of {bar:g} or more."
+    which = "head has" if len(copiers) == 1 else "heads have"
+    text = (
+        f"In {in_markdown(model)}, {len(copiers)} {which} a copy score of {bar:g} or more, "
+        f"and together {percent(share)} of the direct effect"
+    )
+    if share < 0.1:
+        return f"{text}: **a score is not a role**."
+    return f"{text}: **there the score does tell the role**." if share > 0.5 else f"{text}."
 
 
 # ---- S-inhibition
@@ -95,35 +150,24 @@ def s_inhibition_in_words(
     movers = able[able["mover"]]
     if movers.empty:
         return (
-            "No head of any checkpoint that does IOI is a name mover that helps, "
-            "so there is nothing to inhibit."
+            "**There is nothing to inhibit:** no head of any checkpoint that does IOI is a name "
+            "mover that helps."
         )
     with_movers = [model for model in models if model in set(movers["model"])]
     turned = able[["s_inhibition_IO", "s_inhibition_S1"]].abs().max()
+    where = _checkpoints(inhibiting) if len(inhibiting) else 0
+    found = f"**At {where} of {counted(_checkpoints(movers), 'checkpoint')} with name movers**"
     return (
-        f"Name movers (copy score above {settings.copy_bar:g}, direct effect helping by more than "
-        f"{settings.direct_bar:.0%}) exist at {_checkpoints(movers)} of the {_checkpoints(able)} "
-        f"checkpoints that do IOI, in {in_markdown(*with_movers)}. "
-        f"{_how_many_inhibit(inhibiting)}. The largest change of the movers' attention by any "
-        f"head: {turned['s_inhibition_IO']:.0%} to IO, {turned['s_inhibition_S1']:.0%} to S1 "
-        f"(of what it is without)."
+        f"{found} a head passes the test with at least 1% of the logit difference. Name movers "
+        f"(copy score above {settings.copy_bar:g}, direct effect above "
+        f"{percent(settings.direct_bar)}) exist in {in_markdown(*with_movers)}; no head changes "
+        f"their attention to IO by more than {percent(turned['s_inhibition_IO'])} of what it is, "
+        f"or that to S1 by more than {percent(turned['s_inhibition_S1'])}."
     )
 
 
 def _checkpoints(scores: pd.DataFrame) -> int:
     return scores.groupby(["model", "step"]).ngroups
-
-
-def _how_many_inhibit(inhibiting: pd.DataFrame) -> str:
-    if inhibiting.empty:
-        return (
-            "No head passes the test of S-inhibition with as much as 1 % of the logit difference "
-            "at any checkpoint"
-        )
-    return (
-        "Heads that pass the test of S-inhibition with at least 1 % of the logit difference: "
-        f"{len(inhibiting)} in {_checkpoints(inhibiting)} checkpoints"
-    )
 
 
 def s_inhibition_table(inhibiting: pd.DataFrame, largest: int = 8) -> pd.DataFrame:

@@ -8,6 +8,15 @@ import pandas as pd
 
 from circuitbook.heads.names import Head
 from circuitbook.studies.head_scores import TITLES, HeadScores
+from circuitbook.wording import head_label, in_markdown, listed
+
+# several of a kind, in a sentence
+HEADS = {
+    "successor": "successor heads",
+    "induction": "induction heads",
+    "copy_suppression": "copy-suppression heads",
+    "copy": "name movers",
+}
 
 
 def kind_name(kind: str) -> str:
@@ -40,6 +49,17 @@ def best_heads(scores: pd.DataFrame, kinds: Sequence[str]) -> list[Head]:
     """The head with the highest score of each kind, each head once; `scores` has a row per head."""
     best = scores.loc[[scores[kind].idxmax() for kind in kinds]]
     return list(dict.fromkeys(heads_in(best)))
+
+
+def best_in_words(scores: pd.DataFrame, kinds: Sequence[str]) -> str:
+    """The head with the highest score of each kind, with it; `scores` has a row per head."""
+    best = [scores.loc[scores[kind].idxmax()] for kind in kinds]
+    said = [
+        f"{kind_name(kind).lower()} {head_label((row['layer'], row['head']))} ({row[kind]:.2f})"
+        for kind, row in zip(kinds, best, strict=True)
+    ]
+    model = in_markdown(best[0]["model"])
+    return f"The strongest heads of {model}, with their scores: {listed(said)}."
 
 
 # as the head browser names them

@@ -104,11 +104,14 @@ def _what_they_do(value: float, low: float, high: float) -> str:
 
 
 def balance_in_words(balanced: pd.DataFrame) -> str:
-    """In how many cases heads balance, move together, or one can't tell."""
+    """In how many cases heads balance, move together, or we can't tell."""
     if balanced.empty:
         return "No kind has two heads at four checkpoints after formation."
-    counts = []
-    for answer, number in balanced["they"].value_counts().items():
-        who = "one can't tell" if answer == "can't tell" else f"they {answer}"
-        counts.append(f"{number} where {who}")
-    return f"Of {len(balanced)} cases: {', '.join(counts)}."
+    they = balanced["they"].value_counts()
+    cases = f"{len(balanced)} cases (a kind in a model)" if len(balanced) > 1 else "one case"
+    said = f"**In {they.get('balance', 0)} of {cases} heads balance each other**"
+    if together := they.get("move together", 0):
+        said += f"; in {together} they rise and fall together"
+    if unsure := they.get("can't tell", 0):
+        said += f"; in {unsure} we can't tell"
+    return f"{said}."

@@ -97,11 +97,15 @@ def answer(
     if order.empty:
         return f"**None of the tasks is learned by the last checkpoint of {in_markdown(*sizes)}.**"
     first, last = order.index[0], order.index[-1]
-    when = f"{TASK_TITLES[first]} is learned first, after {short_number(order[first])} tokens"
-    if first != last:
-        when += f", and {TASK_TITLES[last]} last, after {short_number(order[last])}"
+    if order[first] == order[last]:
+        learned = listed(TASK_TITLES[task] for task in order.index)
+        are = "is" if len(order) == 1 else "are"
+        when = f"{learned} {are} learned after {short_number(order[first])} tokens"
     else:
-        when = when.replace(" first", "")
+        when = (
+            f"{TASK_TITLES[first]} is learned first, after {short_number(order[first])} tokens, "
+            f"and {TASK_TITLES[last]} last, after {short_number(order[last])}"
+        )
     if len(sizes) == 1:
         return f"**{when}.** That is {in_markdown(*sizes)}, the only size measured here."
     titles: dict[str, list[str]] = {"yes": [], "no": [], "can't tell": []}
@@ -165,7 +169,7 @@ def trends_in_words(half: Onsets, tasks: Sequence[str], groups: Groups) -> str:
     trends = {task: trend_with_size(half[task], groups[ALL_SIZES], seeds) for task in tasks}
     told = [task for task in tasks if trends[task]]
     if not told:
-        return ""
+        return "No task has dates at three sizes, so there is no trend to see."
     said = []
     for trend in ("earlier", "later"):
         names = [TASK_TITLES[task] for task in told if trends[task] == trend]
@@ -179,21 +183,21 @@ def trends_in_words(half: Onsets, tasks: Sequence[str], groups: Groups) -> str:
 
 
 def sizes_and_seeds(comparisons: Comparisons, groups: Groups, tasks: Sequence[str]) -> str:
-    """Do sizes differ more than the seeds of one size? Empty where there are no seeds.
+    """Do sizes differ more than the seeds of one size?
 
     Compared are the groups without the smallest size and of the first size with seeds, which
     should be as many models: of more models, slowest and quickest lie further apart.
     """
     seeds = next((group for group in groups if group.startswith(SEEDS)), None)
     if seeds is None:
-        return ""
+        return "This suite has no seeds of one size to compare."
     ratios = {
         task: (comparisons[task, BUT_SMALLEST].ratio, comparisons[task, seeds].ratio)
         for task in tasks
     }
     ratios = {task: pair for task, pair in ratios.items() if not np.isnan(pair).any()}
     if not ratios:
-        return ""
+        return "No task has dates at two sizes and in two seeds: there is nothing to compare."
     of_sizes, of_seeds = zip(*ratios.values(), strict=True)
     further = sum(seed >= size for size, seed in ratios.values())
     as_much = 2 * further >= len(ratios)

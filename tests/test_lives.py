@@ -5,6 +5,7 @@ import pytest
 from histories import GRAPH, result
 
 from circuitbook.figures.lives import births_and_deaths
+from circuitbook.studies.findings.lives import all_lives_in_words, lives_in_words, lives_of
 from circuitbook.studies.lives import NEVER, lives, summary
 
 A, B, C = "input->m0", "m0->logits", "m1->logits"
@@ -33,6 +34,7 @@ def test_births_deaths_and_shares_by_hand():
     assert one.table.set_index("edge").loc[C, "draws"] == 0.5
     told = summary(one)
     assert told["ever"] == 2.5 and told["founders"] == 0.25 and told["returned"] == 0
+    assert told["always"] == 0.25  # A, of two edges, in the second draw
     assert told["visitors"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert (told["founders_low"], told["founders_high"]) == (0, 0.5)
 
@@ -81,6 +83,19 @@ def test_one_checkpoint_and_no_resampled_prompts_tell_no_history():
     assert lives([result(1, [A], [[A]])]) == []
     assert lives([result(1, [A]), result(2, [A])]) == []
     assert lives([]) == []
+
+
+def test_what_is_said_goes_with_the_histories():
+    (one,) = lives(history())
+    said = lives_in_words(one)
+    assert "Of the 2 edges that are ever in the IOI circuit of m, 25% are in it at every" in said
+    assert "42% [33%, 50%] at one alone" in said
+    stays = lives([result(step, [A, B], [[A, B], [A, B]], model="n") for step in (1, 2)])
+    assert "100% are in it at every checkpoint, and 0% [0%, 0%]" in lives_in_words(stays[0])
+    both = all_lives_in_words([one, *stays], ["m", "n"])
+    assert "Over all 2 circuits" in both and "from 25% to 100% (median 62%)" in both
+    assert all_lives_in_words([one, *stays], ["m"]) == ""
+    assert lives_of([one, *stays], "n", "ioi") is stays[0] and lives_of([one], "n", "ioi") is None
 
 
 def test_the_figure_shows_the_longest_lives_and_what_comes_and_goes():

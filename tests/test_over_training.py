@@ -14,7 +14,7 @@ from circuitbook import load_suite
 from circuitbook.circuits.circuit import Circuit
 from circuitbook.circuits.evaluation import patch_each
 from circuitbook.circuits.similarity import jaccard
-from circuitbook.figures.circuits import circuit_diagram, edges_over_training, score_matrix
+from circuitbook.figures.circuits import circuit_diagram, score_matrix
 from circuitbook.heads.attention import patterns_on
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.store.disk import Store
@@ -132,10 +132,6 @@ def test_pictures_show_what_is_there():
     values = np.where(GRAPH.mask, 1.0, 0.0)
     fig = score_matrix(values, GRAPH, "score")
     assert np.ma.count(fig.axes[0].images[0].get_array()) == GRAPH.n_edges
-    plt.close(fig)
-    history = edge_history(circuits(["input->m0"], ["input->m0", "m0->logits"]), "m", "ioi")
-    fig = edges_over_training(history, most=1)
-    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["input → m0"]
     plt.close(fig)
 
 

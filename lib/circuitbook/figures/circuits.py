@@ -1,10 +1,9 @@
-"""Pictures of scores and circuits: score matrix, the circuit in layers, edges over training."""
+"""Pictures of scores and circuits: the score matrix, the circuit in layers."""
 
 from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +13,6 @@ from circuitbook.circuits.circuit import Circuit
 from circuitbook.figures.panels import subplots
 from circuitbook.figures.views import INPUTS
 from circuitbook.model.graph import Graph
-from circuitbook.wording import short_number
 
 Places = dict[str, tuple[float, float]]  # of nodes
 
@@ -156,31 +154,3 @@ def _node_label(node: str) -> str:
     if node in ("input", "logits"):
         return node
     return node[1:].replace(".h", ".") if node[0] == "a" else f"MLP {node[1:]}"
-
-
-def edges_over_training(history: pd.DataFrame, most: int = 40) -> Figure:
-    """Which edges are in the circuit at which checkpoint: the longest-lived `most`, a row each.
-
-    history: bool [edge, tokens seen], see `studies.circuit_tables.edge_history`.
-    """
-    longest = history.sum(axis=1).sort_values(ascending=False, kind="stable").index[:most]
-    shown = history.loc[history.index.isin(longest)]
-    fig, ax = subplots(figsize=(8.4, 0.6 + 0.19 * len(shown)))
-    ax.imshow(
-        np.where(shown.to_numpy(), 1.0, np.nan),
-        aspect="auto",
-        cmap="viridis",
-        vmin=0,
-        vmax=1.6,
-        interpolation="nearest",
-    )
-    names = [name.replace("->", " → ") for name in shown.index]
-    ax.set_yticks(range(len(shown)), names, fontsize=7.5)
-    ax.set_xticks(range(shown.shape[1]), [short_number(t) for t in shown.columns], fontsize=8)
-    ax.set_xticks(np.arange(-0.5, shown.shape[1]), minor=True)
-    ax.set_yticks(np.arange(-0.5, len(shown)), minor=True)
-    ax.grid(False)
-    ax.grid(which="minor", color="#e4e4e4", linewidth=0.6)
-    ax.tick_params(which="minor", length=0)
-    ax.set_xlabel("tokens seen")
-    return fig

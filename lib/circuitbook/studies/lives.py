@@ -121,8 +121,8 @@ def summary(one: Lives) -> dict[str, float]:
     """What the histories say together: means over the draws, each with _low and _high of 95%.
 
     ever: edges that are in at any checkpoint; founders: in from the first to the last without a
-    gap, as a share of the last circuit; visitors: in at a single checkpoint, as a share of `ever`;
-    returned: out and in again, as a share of `ever`.
+    gap, as a share of the last circuit; always: the same as a share of `ever`; visitors: in at a
+    single checkpoint, as a share of `ever`; returned: out and in again, as a share of `ever`.
     """
     present = one.present
     ever = present.any(2).sum(1)
@@ -130,6 +130,7 @@ def summary(one: Lives) -> dict[str, float]:
     shares = {
         "ever": ever.astype(float),
         "founders": present.all(2).sum(1) / present[:, :, -1].sum(1),
+        "always": present.all(2).sum(1) / ever,
         "visitors": (present.sum(2) == 1).sum(1) / ever,
         "returned": (spells > 1).sum(1) / ever,
     }

@@ -28,7 +28,7 @@ def against_yardstick(table: pd.DataFrame) -> pd.DataFrame:
     table: of `measure_methods`. Columns: method; places; cmd, the mean difference of the
     circuit-model distance (above 0: further from the model); size, the factor between the circuits'
     numbers of edges (geometric mean, above 1: larger); each with _low and _high, over the places
-    drawn with replacement, so wide that all of them together are right in 95% of cases (Bonferroni).
+    drawn with replacement; all of them together are right in 95% of cases (Bonferroni).
     """
     wide = {
         name: table.pivot(index=["model", "task"], columns="method", values=name)

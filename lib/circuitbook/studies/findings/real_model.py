@@ -58,8 +58,8 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
         fresh = not np.isnan(row["held_out"])
         kept = percent(row["held_out"] if fresh else row["found_on"])
         parts.append(
-            f"Its circuit is {row['edges']:,} of {row['edges'] / row['share']:,.0f} edges and keeps "
-            f"{kept} of the behaviour{' on fresh prompts' if fresh else ''}."
+            f"Its circuit is {row['edges']:,} of {row['edges'] / row['share']:,.0f} edges and "
+            f"keeps {kept} of the behaviour{' on fresh prompts' if fresh else ''}."
         )
     return " ".join(parts)
 

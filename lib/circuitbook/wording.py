@@ -5,15 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-TASK_TITLES = {
-    "ioi": "Indirect Object Identification",
-    "gendered_pronoun": "Gendered Pronoun",
-    "greater_than": "Greater-Than",
-    "sva": "Subject-Verb Agreement",
-    "repetition": "Repeated random words",
-}
+
+class Titles(dict[str, str]):
+    """Titles of tasks by name. One's own task, which is not listed, is called as its name is read.
+
+    >>> Titles(ioi="IOI")["next_day"]
+    'Next day'
+    """
+
+    def __missing__(self, name: str) -> str:
+        return name.replace("_", " ").capitalize()
+
+
+TASK_TITLES = Titles(
+    {
+        "ioi": "Indirect Object Identification",
+        "gendered_pronoun": "Gendered Pronoun",
+        "greater_than": "Greater-Than",
+        "sva": "Subject-Verb Agreement",
+        "repetition": "Repeated random words",
+    }
+)
 # where there is little room, as in tables
-TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"}
+TASK_SHORT = Titles(TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"})
 
 
 def short_number(value: float, _tick: int | None = None) -> str:
@@ -66,13 +80,32 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def percent(value: float) -> str:
-    """A share in whole percent, without a minus before nothing.
+def capitalised(text: str) -> str:
+    """With a capital first letter, and all else as it is.
 
-    >>> percent(0.376), percent(-0.001)
-    ('38%', '0%')
+    >>> capitalised("we can't tell of IOI")
+    "We can't tell of IOI"
     """
-    return f"{round(value, 2) + 0.0:.0%}"
+    return text[:1].upper() + text[1:]
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """A share in percent, with no space before the sign and no minus before nothing.
+
+    >>> percent(0.376), percent(-0.001), percent(0.0158, 1)
+    ('38%', '0%', '1.6%')
+    """
+    return f"{round(value, digits + 2) + 0.0:.{digits}%}"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names as one says them in a sentence.
+
+    >>> listed(["IOI"]), listed(["IOI", "SVA"]), listed(["IOI", "SVA", "Pronoun"])
+    ('IOI', 'IOI and SVA', 'IOI, SVA and Pronoun')
+    """
+    *before, last = [str(name) for name in names] or [""]
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def in_markdown(*names: object) -> str:

@@ -1,6 +1,6 @@
 """The scripts that interactive views draw with: shared by the site, none from another host.
 
-Our own are ES modules in `js/`, small enough to read and to lint. A browser gets each view's
+They are ES modules in `js/`, small enough to read and to lint. A browser gets each view's
 modules joined into one plain script, without their comments and indentation: a page opened from
 disk may not load modules, an output in a notebook has no files beside it, and a bundler would ask
 every reader for Node.
@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
 from circuitbook.paths import PACKAGE
 
@@ -99,26 +98,15 @@ def stylesheet(name: str) -> str:
     return _stripped(_text(name), name)
 
 
-def _circuitsvis() -> str:
-    return (files("circuitsvis") / "dist" / "cdn" / "iife.js").read_text(encoding="utf8")
-
-
-def _plotly() -> str:
-    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf8")
-
-
 @dataclass(frozen=True)
 class Script:
     """A script file: its text, and the name that it puts into the page's globals."""
 
     read: Callable[[], str]
     global_name: str
-    ours: bool = True
 
 
 _SCRIPTS = {
-    "circuitsvis.js": Script(_circuitsvis, "CircuitsVis", ours=False),
-    "plotly.js": Script(_plotly, "Plotly", ours=False),
     "attention-heads.js": Script(lambda: joined("attention-heads.js"), "AttentionHeads"),
     "circuit-explorer.js": Script(lambda: joined("explorer.js"), "CircuitExplorer"),
     "lab-engine.js": Script(lambda: callable_as("LabEngine", "engine.js"), "LabEngine"),
@@ -136,13 +124,5 @@ def global_name(file: str) -> str:
 
 
 def brought(file: str) -> str:
-    """The script as a view brings it in its own script element, where there is no _static.
-
-    A library declares its name with `var`, which in some notebooks is a function's own: so it is
-    put into the globals.
-    """
-    script = _SCRIPTS[file]
-    text = script.read().replace("</script", "<\\/script")
-    if script.ours:
-        return text
-    return f"{text};\nwindow.{script.global_name} = {script.global_name};\n"
+    """The script as a view brings it in its own script element, where there is no _static."""
+    return _SCRIPTS[file].read().replace("</script", "<\\/script")

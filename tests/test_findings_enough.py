@@ -152,7 +152,7 @@ def test_the_table_counts_yes_open_and_no():
     assert table.loc[("IOI", "naming the answer"), other] == "0.00 to 0.10; 0 / 0 / 2"
     assert table.loc[("IOI", "the distribution"), other] == "0.10 to 0.30; 0 / 0 / 2"
     assert table.loc[("IOI", "the distribution"), "mean"] == ""
-    assert "but for SVA, which has no such prompts left" in words.enough_caption(TWO)
+    assert "except for SVA, which has no such prompts left" in words.enough_caption(TWO)
     assert words.enough_caption(TWO.iloc[:4]).endswith("were not found on.")
 
 

@@ -253,9 +253,7 @@ def test_the_readers_of_each_task_are_told_in_a_line():
         ],
         columns=columns,
     )
-    line = (
-        "readers do 80% of it on average (as many random heads: 50%)."
-    )
+    line = "readers do 80% of it on average (as many random heads: 50%)."
     assert reader_sentences(
         shares, summary, ["sva", "gendered_pronoun", "greater_than"]
     ).splitlines()[2:] == [

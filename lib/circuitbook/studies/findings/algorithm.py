@@ -65,9 +65,7 @@ def answer(suite: str, head_classes: Sequence[HeadClasses], summary: pd.DataFram
     if not compared:
         return f"**There is no second place to put a circuit to in {in_markdown(suite)}.**"
     words = "; ".join(HEADLINES[move][works(row)] for move, row in compared)
-    numbers = "; ".join(
-        f"{PLACED[move]} keeps {percent(row['mean'])}" for move, row in compared
-    )
+    numbers = "; ".join(f"{PLACED[move]} keeps {percent(row['mean'])}" for move, row in compared)
     return (
         f"**{words[0].upper()}{words[1:]}.** On average, {numbers} of the behaviour "
         f"({in_markdown(suite)}, {counted(able, 'checkpoint')} with IOI)."

@@ -62,8 +62,8 @@ def answer(trials: Sequence[Trial]) -> str:
     return (
         f"**{said}.** {complete} of {counted(len(verdicts), 'circuit')} are complete, {lacking} "
         f"are not, and of {len(verdicts) - complete - lacking} we can't tell; "
-        f"{int((~spare).sum())} have no edge too many. As many random edges keep {percent(np.median(random))} of the "
-        "behaviour."
+        f"{int((~spare).sum())} have no edge too many. As many random edges keep "
+        f"{percent(np.median(random))} of the behaviour."
     )
 
 

@@ -32,10 +32,10 @@ def how_measured(record: dict, fits: Sequence[Fit]) -> str:
     worst = max(fits, key=lambda part: abs(math.log(part.off)))
     return (
         f"*Predicted from the smaller sizes, the largest one that was measured ({largest}) comes "
-        f"out at {min(part.off for part in fits):.2f} to {max(part.off for part in fits):.2f} times "
-        f"what it took; {worst.part} is the worst. Measured on {record['date']} on {where}, torch "
-        f"{record['versions']['torch']}, {record['rows'][0]['dtype']}. Plain forward passes of "
-        f"{largest} reach {rate(record) / 1e9:.0f} GFLOP/s.*"
+        f"out at {min(part.off for part in fits):.2f} to {max(part.off for part in fits):.2f} "
+        f"times what it took; {worst.part} is the worst. Measured on {record['date']} on {where}, "
+        f"torch {record['versions']['torch']}, {record['rows'][0]['dtype']}. Plain forward passes "
+        f"of {largest} reach {rate(record) / 1e9:.0f} GFLOP/s.*"
     )
 
 

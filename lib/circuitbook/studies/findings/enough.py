@@ -100,7 +100,7 @@ def enough_caption(enough: pd.DataFrame) -> str:
         return text + " All on prompts that the circuits were not found on."
     names = in_markdown(*(TASK_SHORT.get(task, task) for task in found_on))
     return (
-        text + " On prompts that the circuits were not found on, but for "
+        text + " On prompts that the circuits were not found on, except for "
         f"{names}, which has no such prompts left."
     )
 

@@ -164,6 +164,5 @@ def classed_elsewhere(classes: HeadClasses, circuits: Sequence[CircuitResult], t
     return (
         f"Of the {counted(len(rows), 'head')} in IOI's classes, {len(shared)} "
         f"{'is' if len(shared) == 1 else 'are'} in the circuit of {TASK_TITLES[task]}, which has "
-        f"{counted(len(there), 'head')}"
-        + (f": {', '.join(listed)}." if listed else ".")
+        f"{counted(len(there), 'head')}" + (f": {', '.join(listed)}." if listed else ".")
     )

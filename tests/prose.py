@@ -27,7 +27,7 @@ STUMBLES = {  # what to write instead
     r"\b(cannot|can't|can not) be told\b": "can't be decided",
     r"\b(is|are|was|were|be) asked of\b": "is tested on",
     r"\bof which .{0,20}\bis asked\b": "must be",
-    r"\b[Ww]hoever\b": "if you, those who, anyone who",
+    r"(?i)\bwhoever\b": "if you, those who, anyone who",
     r"(?<![Nn]o )\bone (can|cannot|can't|must|needs?|knows?|sees?|has to)\b": "you, we",
     r"\b(thereof|whereof|whereby|hereby|hitherto)\b": "of it, by which",
     r"\bbut for\b": "except for",

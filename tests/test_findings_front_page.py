@@ -47,7 +47,11 @@ def test_a_part_is_small_or_not():
     assert small.startswith("**A small part of a model") and "2 circuits" in small
     assert "has 4% of the model's connections (from 2% to 5%)" in small  # 1, 2 of 42
     large = front_page.how_large_a_part([last(20)])
-    assert large.startswith("**More than a small part") and "1 circuit " in large and "48%" in large
+    assert (
+        large.startswith("**More than a small part")
+        and "1 circuit " in large
+        and "has 48% of the model's connections." in large
+    )
     assert "No model has a circuit" in front_page.how_large_a_part([last(0)])
 
 
@@ -64,7 +68,12 @@ def moved(source: str, kept: float, own: float = 0.9, null: float = 0.3) -> list
 
 @pytest.mark.parametrize(
     ("kept", "words"),
-    [([0.88], "works"), ([0.88, 0.8], "mostly works"), ([0.6], "works in part"), ([0.3], "fails")],
+    [
+        ([0.88], "works"),
+        ([1.0, 0.99, 0.98, 0.97, 0.96, 0.3], "mostly works"),
+        ([0.6], "works in part"),
+        ([0.3], "fails"),
+    ],
 )
 def test_a_circuit_lasts_or_fails(kept, words):
     rows = [row for number in kept for row in moved("a", number)]
@@ -88,8 +97,8 @@ def test_a_circuit_in_another_seed_is_the_other_half():
 @pytest.mark.parametrize(
     ("here", "there", "said"),
     [
-        ("holds", None, "at every size.** Each has all"),
-        ("does not hold", "holds", "Not every size here has all"),
+        ("holds", None, "at every size.** Each has every"),
+        ("does not hold", "holds", "Not every size here has every"),
         ("does not hold", "does not hold", "a real language model lacks some."),
         ("can't tell", "can't tell", "of a real language model we can't say."),
     ],

@@ -312,7 +312,7 @@ def test_all_heads_and_mlps_from_the_other_sentence_make_it_the_other_sentence(p
     page.open({"switched": ",".join(f"{node}:other" for node in nodes)})
     own, other, switched = numbers(page.text(".lb-status"))
     assert switched == pytest.approx(other, abs=6e-3) and abs(own - other) > 5
-    assert "100 % of the way" in page.text(".lb-status")
+    assert "100% of the way" in page.text(".lb-status")
 
 
 @pytest.mark.browser
@@ -448,3 +448,15 @@ def test_it_fits_a_phone_and_every_control_is_reached_by_keyboard(page):
     assert page.browser.run("return document.documentElement.scrollWidth") <= 390
     for check in (STICKS_OUT, UNREACHABLE, HARD_TO_READ):
         assert page.browser.run(check) == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious(page, faults, width):
+    page.open(start=False, width=width)
+    assert faults("article") == []
+    page.open({"node": "a1.h2", "switched": "a0.h1:zero"}, width=width)
+    page.type("text", "Mar")
+    field = page.browser.run("return document.querySelector('[name=text]').id")
+    assert page.browser.run(SWITCHED) == 1 and page.browser.run(OFFERED, field)
+    assert faults("article") == []

@@ -1,6 +1,7 @@
 """The chapters' sources: stored clean, with parameters, and in the table of contents."""
 
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def test_every_notebook_is_a_chapter():
     assert all((ROOT / f"{c}.md").exists() or (ROOT / f"{c}.ipynb").exists() for c in chapters)
 
 
+def test_next_leads_to_the_next_page():
+    """From the front page's first chapter to the appendix, as the table of contents has it."""
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    pages = [c["file"] for p in parts if p.get("numbered") for c in p["chapters"]]
+    for page, after in itertools.pairwise(pages):
+        path = ROOT / f"{page}.ipynb"
+        text = path.read_text("utf8") if path.exists() else (ROOT / f"{page}.md").read_text("utf8")
+        found = re.findall(r"\*\*Next:\*\*.*?\{doc\}`(?:[^`<]*<)?/([^`>]+)", text)
+        assert found == [after] or page in LAST, page
+
+
+LAST = ("notebooks/speed",)  # then come the records
 PAGES = [
     path
     for path in (ROOT / "README.md", *sorted((ROOT / "book").glob("*.md")), *NOTEBOOKS)

@@ -4,6 +4,7 @@ can be read in the dark.
 They look at _build/html as it is; where there is none, or no browser, they are skipped and say so.
 """
 
+import re
 from pathlib import Path
 
 import browsing
@@ -67,6 +68,23 @@ def test_text_stands_out_from_its_ground(browser, top, page, dark):
     theme = browser.run("return document.documentElement.dataset.theme")
     assert theme == ("dark" if dark else "light")
     assert browser.run(HARD_TO_READ) == []
+
+
+@every_page
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_fault(browser, faults, top, page, width):
+    browser.open(f"{top}/{page}", width)
+    browser.run(UNFOLD)
+    browser.wait()
+    assert faults(impacts=("minor", "moderate", "serious", "critical")) == []
+
+
+def test_the_readme_says_in_short_what_the_front_page_says(browser, top):
+    browser.open(f"{top}/book/index.html")
+    bold = "return [...document.querySelectorAll('#what-we-found li strong')].map(b => b.innerText)"
+    readme = (browsing.ROOT / "README.md").read_text(encoding="utf8")
+    said = re.findall(r"^\d\. (.*)$", readme, re.MULTILINE)
+    assert len(said) == 5 and [text.replace("’", "'") for text in browser.run(bold)] == said
 
 
 def test_views_draw_themselves_from_a_file_too(browser):

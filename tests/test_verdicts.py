@@ -7,6 +7,7 @@ import pytest
 from circuitbook.figures.verdicts import verdict_tables
 from circuitbook.stats import Verdict
 
+TOP = '<!DOCTYPE html><link rel="icon" href="data:,"><body>'
 SHOWN = """return [...document.querySelectorAll("tr[data-verdict]")]
   .filter(row => row.checkVisibility()).map(row => row.querySelector("strong").textContent)"""
 PRESSED = """return [...document.querySelectorAll(".filter [aria-pressed=true]")]
@@ -20,9 +21,9 @@ def address(tmp_path):
     claims["group"] = [*["one"] * 4, *["two"] * 8]
     claims = claims.assign(asked=True, sure="Sure.", chapter="a", figure="fig-a")
     claims["details"] = [{"Its bound": "2"}] * 12
-    page = f"<!DOCTYPE html><body>{verdict_tables(claims).data}"
+    page = f"{TOP}{verdict_tables(claims).data}"
     (tmp_path / "page.html").write_text(page, encoding="utf8")
-    few = f"<!DOCTYPE html><body>{verdict_tables(claims[:3]).data}"
+    few = f"{TOP}{verdict_tables(claims[:3]).data}"
     (tmp_path / "few.html").write_text(few, encoding="utf8")
     with browsing.served(tmp_path) as top:
         yield top

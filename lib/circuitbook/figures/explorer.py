@@ -21,6 +21,7 @@ from circuitbook.figures.style import TASK_TITLES
 from circuitbook.figures.views import INPUTS, place_of, script_json, view
 from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
+from circuitbook.wording import CLASS_DOES
 
 BUDGET = 2_000_000  # bytes of one view's data: a page stays below 3 MB
 SMALLEST_END = 60  # the slider of sizes goes at least so far, in edges
@@ -39,7 +40,8 @@ def circuit_explorer(
     most: int = 200,
     compact: str = "",
 ) -> HTML:
-    """Circuits as layers: choose model and task, drag through training and sizes, click a node.
+    """Circuits as layers: choose model and task, drag through training and sizes, click a node,
+    compare with another checkpoint or with another model of as many layers and heads.
 
     name     keeps apart the views of a page in its address
     start    model and task that are shown first, at their last checkpoint; else those of the last
@@ -79,6 +81,7 @@ def circuit_explorer(
             "start": [model, task],
             "inputs": INPUTS,
             "classes": CLASS_COLOURS if roles else {},
+            "does": CLASS_DOES if roles else {},
             "compact": compact,
             "data": data,
         }

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 from circuitbook.paths import PACKAGE
 
@@ -98,15 +99,21 @@ def stylesheet(name: str) -> str:
     return _stripped(_text(name), name)
 
 
+def _circuitsvis() -> str:
+    return (files("circuitsvis") / "dist" / "cdn" / "iife.js").read_text(encoding="utf8")
+
+
 @dataclass(frozen=True)
 class Script:
     """A script file: its text, and the name that it puts into the page's globals."""
 
     read: Callable[[], str]
     global_name: str
+    ours: bool = True
 
 
 _SCRIPTS = {
+    "circuitsvis.js": Script(_circuitsvis, "CircuitsVis", ours=False),
     "attention-heads.js": Script(lambda: joined("attention-heads.js"), "AttentionHeads"),
     "circuit-explorer.js": Script(lambda: joined("explorer.js"), "CircuitExplorer"),
     "lab-engine.js": Script(lambda: callable_as("LabEngine", "engine.js"), "LabEngine"),
@@ -124,5 +131,13 @@ def global_name(file: str) -> str:
 
 
 def brought(file: str) -> str:
-    """The script as a view brings it in its own script element, where there is no _static."""
-    return _SCRIPTS[file].read().replace("</script", "<\\/script")
+    """The script as a view brings it in its own script element, where there is no _static.
+
+    A library declares its name with `var`, which in some notebooks is a function's own: so it is
+    put into the globals.
+    """
+    script = _SCRIPTS[file]
+    text = script.read().replace("</script", "<\\/script")
+    if script.ours:
+        return text
+    return f"{text};\nwindow.{script.global_name} = {script.global_name};\n"

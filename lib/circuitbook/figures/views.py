@@ -46,6 +46,7 @@ def view(
     data: str,
     scripts: Sequence[str],
     *,
+    later: Sequence[str] = (),
     style: str = "",
     instead: str = "",
 ) -> HTML:
@@ -56,11 +57,14 @@ def view(
     data      JSON for the script (see `script_json`)
     scripts   names in SCRIPTS, the view's own last. In the book (CIRCUITBOOK_PAGES) they are the
               site's; anywhere else, as in Colab, the view brings them
+    later     others that the view asks the site for when it needs them; anywhere else it brings
+              them, too
     style     CSS of the view
     instead   HTML that a page shows without scripts, after a sentence that says so
     """
     names = [global_name(file) for file in scripts]
-    own = [] if os.environ.get("CIRCUITBOOK_PAGES") else [brought(file) for file in scripts]
+    in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
+    own = [] if in_the_book else [brought(file) for file in (*later, *scripts)]
     sheet = f"<style>{style}</style>" if style else ""
     return HTML(
         f'<div id="{escaped(place)}" class="light-card" role="group" '
@@ -92,7 +96,7 @@ def script_json(value: object) -> str:
 
 
 def attention_heads(tokens: list[str], patterns: torch.Tensor, names: list[str]) -> HTML:
-    """Attention patterns: small maps to choose from, the chosen one large and in words.
+    """Attention patterns: circuitsvis' maps, and in words what a chosen head looks at.
 
     tokens: the prompt's, one for each query and key; patterns: [head, query, key]; names: one for
     each head.
@@ -116,6 +120,7 @@ def attention_heads(tokens: list[str], patterns: torch.Tensor, names: list[str])
         f"Attention patterns of heads {', '.join(names)}",
         script_json(data),
         ("attention-heads.js",),
+        later=("circuitsvis.js",),
         style=stylesheet("heads.css"),
     )
 

@@ -66,7 +66,7 @@ function nodeElements(node, { x, y, w, h }) {
   const title = svg("title");
   const shape = svg("path", { class: "shape" });
   const text = svg("text", { y: 4 }, nodeLabel(node));
-  const mark = svg("text", { class: "mark", x: w + 3, y: 6 - h });
+  const mark = svg("text", { class: "mark", x: w, y: 5 - h });
   const attributes = {
     class: "node",
     transform: `translate(${x} ${y})`,

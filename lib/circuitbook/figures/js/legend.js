@@ -5,12 +5,11 @@ import { html, svg } from "./dom.js";
 import { MARKS } from "./drawing.js";
 import { circle, classShape, edgeSample, pale } from "./shapes.js";
 
-const WIDTH = "width: score, on one scale for all checkpoints";
 const PORTS = { q: ", at a head's left", k: ", in its middle", v: ", at its right", "": "" };
 
 /** compared: see `compare`; null if nothing is. */
 export function drawLegend(view, compared) {
-  const { parts, data, state, inputs, classes, compact, drawing } = view;
+  const { parts, data, state, inputs, classes, does, compact, drawing } = view;
   const words = compared?.words ?? null;
   if (drawing.legend === words) return; // as it stands
   drawing.legend = words;
@@ -21,7 +20,9 @@ export function drawLegend(view, compared) {
   const heads = Object.entries(classes)
     .map(([name, colour], i) => ({ name, colour, i }))
     .filter(({ i }) => used.has(i))
-    .map(({ name, colour, i }) => item(nodeSample(classShape(i), pale(colour)), name));
+    .map(({ name, colour, i }) =>
+      item(nodeSample(classShape(i), pale(colour)), `${name}: ${does[name]}`),
+    );
   if (used.size) heads.push(item(nodeSample(circle(22), "#fff"), "head in no class"));
   const edges = words ? fateItems(words) : edgeItems(inputs);
   parts.legend.replaceChildren(...(compact ? [] : edges), ...heads);
@@ -33,7 +34,7 @@ function edgeItems(inputs) {
       item(edgeSample(colour, false), text + PORTS[kind]),
     ),
     item(edgeSample("#333", true), "negative score: it harms"),
-    html("li", {}, WIDTH),
+    html("li", {}, "width: score, on one scale for all checkpoints"),
   ];
 }
 
@@ -42,7 +43,7 @@ function fateItems(words) {
   const nodes = Object.entries(MARKS).map(([fate, mark]) =>
     item(html("b", { class: `cx-${fate}` }, mark), `node ${words[fate]}`),
   );
-  return [...edges, ...nodes, html("li", {}, WIDTH)];
+  return [...edges, ...nodes, html("li", {}, "width: score, on one scale for both circuits")];
 }
 
 /** A piece of an edge that is gained, lost or kept. */

@@ -14,7 +14,7 @@ from circuitbook.stats import Verdict
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.claims.evidence import Evidence
 from circuitbook.studies.enough import last_circuits
-from circuitbook.studies.findings.algorithm import NEARLY, NO_BETTER, ioi_row
+from circuitbook.studies.findings.algorithm import ioi_row, works
 from circuitbook.studies.findings.enough import verdict as is_enough
 from circuitbook.studies.transfer import transfer_summary
 from circuitbook.wording import counted, percent
@@ -26,6 +26,8 @@ PLAIN = {  # what the tasks ask, for those who do not know their names
     "greater_than": "choosing a later year",
     "sva": "making the verb agree",
 }
+
+WORKS = {"well": "works", "mostly": "mostly works", "in part": "works in part", "not": "fails"}
 
 
 def found(
@@ -85,12 +87,12 @@ def how_large_a_part(circuits: Sequence[CircuitResult]) -> str:
     ]
     if not shares:
         return "**How much of a model does a task take?** No model has a circuit at the end."
-    middle = float(np.median(shares))
+    middle, ends = float(np.median(shares)), between(shares)
     bold = "A small part" if middle < SMALL else "More than a small part"
     return (
         f"**{bold} of a model does a task.** At the end of training, the median of "
         f"{counted(len(shares), 'circuit')} that keep 80% of a task has {percent(middle)} of the "
-        f"model's connections (from {between(shares)})."
+        f"model's connections{f' (from {ends})' if ' to ' in ends else ''}."
     )
 
 
@@ -100,13 +102,13 @@ def how_long_it_lasts(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -
     run, seed = (ioi_row(summary, "circuit", place) for place in ("same run", "other seed"))
     said, kept = [], []
     if run is not None:
-        said.append(f"A circuit {_works(run)} at other times of its training")
+        said.append(f"A circuit {WORKS[works(run)]} at other times of its training")
         kept.append(
             f"{percent(run['mean'])} of the ability at other checkpoints of its run, where their "
             f"own circuits keep {percent(run['own'])}"
         )
     if seed is not None:
-        said.append(f"{'it' if said else 'A circuit'} {_works(seed)} in another seed")
+        said.append(f"{'it' if said else 'A circuit'} {WORKS[works(seed)]} in another seed")
         kept.append(
             f"{percent(seed['mean'])} in a model of the same size from another seed, whose own "
             f"circuit keeps {percent(seed['own'])}"
@@ -119,16 +121,10 @@ def how_long_it_lasts(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -
     )
 
 
-def _works(row: pd.Series) -> str:
-    if row["mean"] >= NEARLY * row["own"]:
-        return "works" if row["lowest"] >= NEARLY * row["own"] else "mostly works"
-    return "fails" if row["mean"] <= row["null"] + NO_BETTER else "works in part"
-
-
 def which_algorithm(claims: pd.DataFrame, real: pd.DataFrame | None) -> str:
     """Whether the heads of the paper's IOI algorithm are there, here and in a real model."""
     here, there = (_verdict(table, "heads exist") for table in (claims, real))
-    heads = f"all kinds of heads that the paper finds {PLAIN['ioi']}"
+    heads = f"every kind of head that the paper finds {PLAIN['ioi']}"
     if here is Verdict.HOLDS:
         text = f"**The paper's algorithm is there at every size.** Each has {heads}"
     elif here is Verdict.FAILS:

@@ -81,7 +81,7 @@ def line_said_twice(chapter: Chapter, there: InPage, last: pd.DataFrame) -> LabC
         example=example,
         shown=("text", "other", "right", "bars", "tiles"),
         question=(
-            "A line of random words is said twice, but for its last word. Head "
+            "A line of random words is said twice, the second time without its last word. Head "
             f"{head_label(head)} has the highest induction score of {in_markdown(name)}. **Switch "
             f"it off: what is left of the probability of “{in_markdown(example.right)}”? And which "
             "head of an earlier layer is missed as much?**"

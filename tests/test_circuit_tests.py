@@ -151,7 +151,20 @@ def test_a_circuit_is_complete_or_not_or_we_cannot_tell():
     assert table["M less K"].tolist() == pytest.approx([0.5, 0.7], abs=0.02)
     assert table["model"].tolist() == ["m", "m"]
     said = findings.completeness_in_words([complete, lacks, lacks, unsure])
-    assert "1 of 4 circuits stay within 20% for every K that was tried; 2 do not; of 1" in said
+    assert said.startswith(
+        "*1 of 4 circuits stay within 20% of the model for every $K$ that was tried; 2 do not; of 1"
+    )
+    answer = findings.answer([complete, lacks, lacks, unsure])
+    assert answer.startswith("**Not quite: only some of these circuits are complete.** 1 of 4")
+    assert "2 are not, and of 1 we can't tell" in answer
+    assert findings.answer([complete]).startswith(
+        "**Yes: these circuits are complete, with no edge too many.** 1 of 1 circuit"
+    )
+    assert findings.answer([lacks]).startswith("**No: none of these circuits is shown to be")
+    single = complete.single.copy()
+    single[1] = complete.circuit
+    spare = findings.answer([trial(single=single)])
+    assert "complete, and some have edges too many.**" in spare and "0 have no edge" in spare
 
 
 def test_an_edge_matters_or_not_or_we_cannot_tell():
@@ -171,7 +184,7 @@ def test_an_edge_matters_or_not_or_we_cannot_tell():
         [2, 1, 1, 0]
     ]
     assert "0 of 1 circuit have no edge that fails" in findings.minimality_in_words([some])
-    assert "100% change at least 1%" in findings.minimality_in_words([trial()])
+    assert "100% change at least 1% of the behaviour**" in findings.minimality_in_words([trial()])
 
 
 def test_an_edge_that_does_less_than_random_ones_is_superfluous():
@@ -211,7 +224,7 @@ def test_equivalence_is_shown_by_the_interval_alone():
 
 def test_floors_are_told_as_measured():
     said = findings.floors_in_words([trial(), trial(complement=np.full(N, 0.3))])
-    assert "keep 0.00 in the median of 6 draws; 0% of them keep more than 0.10" in said
+    assert "keep 0% in the median of 6 draws; 0% of the draws keep more than a tenth" in said
     assert "in 1 case a tenth or more is left" in said
     assert "50% with 10%" in said
     assert "for 2 of 2" in said and "Rewired" not in said
@@ -231,6 +244,7 @@ def test_few_or_no_prompts_are_said_and_not_tested():
     assert findings.left_out_in_words([trial()]).endswith("fresh prompts.")
     for say in (findings.completeness_in_words, findings.minimality_in_words):
         assert say([few]) == findings.NO_PROMPTS
+    assert findings.answer([few]) == f"**{findings.NO_PROMPTS}**"
     assert hypotheses.hypotheses_in_words([]) == findings.NO_PROMPTS
     none = np.empty(0)
     nothing = trial(

@@ -107,8 +107,9 @@ def costed(**changes):
 def test_how_the_cost_was_measured():
     text = cost.how_measured(costed(), fit(record(factor=2)))
     assert "on 2026-01-02 on a CPU, one core, torch 2.9, float32" in text
-    assert "the largest one that was measured (160m) comes out at 0.50 to 0.50 times" in text
-    assert text.endswith("Plain forward passes of 160m reach 12 GFLOP/s.")
+    assert text.startswith("*Predicted from the smaller sizes, the largest one that was measured")
+    assert "(160m) comes out at 0.50 to 0.50 times" in text
+    assert text.endswith("Plain forward passes of 160m reach 12 GFLOP/s.*")
     on_gpu = costed(machine={"cpu": "a CPU", "gpu": "a GPU"})
     assert "on 2026-01-02 on a GPU, torch" in cost.how_measured(on_gpu, fit(record()))
 

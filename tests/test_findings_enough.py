@@ -78,6 +78,7 @@ def test_where_no_model_does_the_task_the_page_says_so(chapter):
     for text in (
         words.enough_sentence(untrained.enough),
         words.enough_caption(untrained.enough),
+        words.inputs_sentence(untrained.enough),
         words.same_edges(alike),
     ):
         assert text == words.NO_CIRCUIT
@@ -151,19 +152,20 @@ def test_the_table_counts_yes_open_and_no():
     assert table.loc[("IOI", "naming the answer"), other] == "0.00 to 0.10; 0 / 0 / 2"
     assert table.loc[("IOI", "the distribution"), other] == "0.10 to 0.30; 0 / 0 / 2"
     assert table.loc[("IOI", "the distribution"), "mean"] == ""
-    assert "but for SVA, which has no such prompts left" in words.enough_caption(TWO)
+    assert "except for SVA, which has no such prompts left" in words.enough_caption(TWO)
     assert words.enough_caption(TWO.iloc[:4]).endswith("were not found on.")
 
 
 def test_the_sentence_has_the_tasks_that_fail():
     assert words.enough_sentence(TWO) == (
-        "By the usual measure, swap ablation and the metric's difference, the 2 circuits of the "
-        "last checkpoints keep 85% in the median. When absent edges carry abc instead, 2 of the 2 "
-        "IOI circuits no longer name the answer as the model does: it is first on 0.00 to 0.10 of "
-        "the prompts (the model: 1.00), and 70 to 90 % of the divergence are left. 1 of 2 have no "
-        "edge into a query, 2 none into a key, 1 neither: these say what is moved, not why there, "
-        "and leave where heads look to the ablation."
+        "**A circuit can keep the difference between two answers and not be enough to give the "
+        "answer:** with abc on the other edges, 2 of 2 IOI circuits no longer name the answer (on "
+        "0% to 10% of the prompts; the model on 100%). By the usual measure, the 2 circuits of the "
+        "last checkpoints keep 85% in the median."
     )
+    good = words.enough_sentence(TWO.assign(top1=0.95, top1_low=0.9, top1_high=1.0))
+    assert good.startswith("**A circuit that keeps the difference between right and wrong answers")
+    assert words.inputs_sentence(TWO).startswith("**1 of 2 circuits have no edge into a query or")
     inputs = words.inputs_table(TWO).iloc[0]
     assert (inputs["into queries"], inputs["into keys"], inputs["with neither"]) == (
         "0 to 3",
@@ -193,8 +195,8 @@ def test_same_edges_are_told_by_the_order_and_not_by_the_size():
         columns=FOUND_COLUMNS,
     )
     first, second, third, _, why = words.same_edges(alike).split("\n")
-    assert "about the same first edges" in first and "2.0 times as many edges" in first
-    assert "other edges than other prompts would bring" in second and "0.30" in second
+    assert "about the same first edges" in first and "2.0 times as many of them" in first
+    assert "other edges, beyond what other prompts change" in second and "30%" in second
     assert third.endswith("no circuit is found.") and why.startswith("Where no circuit is found")
     table = words.found_table(alike)
     assert table["edges"].tolist() == ["20", "20", "none"]
@@ -207,8 +209,8 @@ def test_what_the_search_by_both_gives_up():
         row(ablation="swap", under="both", keeps=0.3),
     )
     said = words.trade_sentence(TWO, found)
-    assert "on 50% of the prompts (0% for" in said and "leave 20% of the divergence (90%)" in said
-    assert "keep 20% of the difference between the two names (60%)" in said
+    assert "on 50% of the prompts (this book's on" in said
+    assert "but keep 20% of the difference between the two names (this book's 60%)" in said
     table = words.does_table(TWO, found)
     assert table["searched by"].tolist()[:2] == ["swap, metric (this book's)", "abc, KL"]
     assert_close(table["distribution, other"].iloc[1], 0.8, rounds=4)

@@ -214,14 +214,14 @@ def test_the_example_shows_the_heads_of_the_last_checkpoint(tmp_path):
 
     most = int(attentions[1][0, 2, -1].argmax())  # head 1.2 is the one that finds the subject
     assert example.places[most] == "S2"
-    expected = f"1.2 (name mover) looks most at “{example.tokens[most].strip()}”, which is S2 ("
-    assert f"In mini-xs, from END, {expected}" in example_sentence(example)
+    expected = f"1.2 at “{example.tokens[most].strip()}” (S2)"
+    assert f"Heads look most from END {expected}; from S2 0.1 at" in example_sentence(example)
     informs = dataclasses.replace(
         example, titles=[title.replace("name mover", "induction") for title in example.titles]
     )
     s2 = next(position for position, place in example.places.items() if place == "S2")
     looked_at = int(example.patterns[0][s2].argmax())
-    assert example.tokens[looked_at].strip() in example_sentence(informs).split("from S2, ")[1]
+    assert example.tokens[looked_at].strip() in example_sentence(informs).split("from S2 ")[1]
     assert "No head is in any class" in example_sentence(None)
 
 

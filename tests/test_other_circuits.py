@@ -116,9 +116,11 @@ def test_whether_a_circuit_is_the_only_one():
     assert table["pruned pass"].tolist() == [1, 1, 0]
     assert table["alike"].tolist() == pytest.approx([1, 1 / 3, 0])
     said = findings.others_in_words([alone, two, neither], 0.8)
-    assert "none of the first one's edges exists in 1 of 3" in said
+    assert "none of the first one's edges exists** in 1 of 3" in said
     assert "2 of 4 circuits still keep 80%, the first one in 2 of 3" in said
-    assert "in 1 of 3; in 1 no circuit at all does" in said
+    assert "on fresh prompts in 1 of 3 cases; in 1 no circuit does" in said
+    caption = findings.others_caption([alone, two, neither], 0.8)
+    assert caption.startswith("*2 of 5 other circuits share less than 50% of their edges with")
     assert "No search found a circuit without" in findings.others_in_words([alone], 0.8)
     assert "No circuit was found beside" in findings.others_in_words([others(n=2)], 0.8)
 
@@ -129,8 +131,8 @@ def test_what_other_methods_find():
     assert table["jaccard"].tolist() == [1, 0]
     said = findings.methods_in_words([others()])
     assert said.startswith("- **every edge patched** (1 circuit): 1.00 times as many edges")
-    assert "Jaccard 0.00 with it, where EAP-IG on other prompts has 1.00" in said
-    assert "keeps 0.50, EAP-IG 0.90" in said and "ACDC" not in said
+    assert "on the same prompts (Jaccard 0%)" in said
+    assert "keeps 50%, EAP-IG 90%" in said and "ACDC" not in said
     assert "No graph here is small enough" in findings.methods_in_words([others(methods={})])
     fig = others_panels([others(pruned=[(OTHER, 0.7)])], 0.8)
     assert [line.get_ydata()[0] for line in fig.axes[0].lines[:2]] == [0.9, 0.7]

@@ -116,10 +116,10 @@ def test_what_is_said_of_held_out_prompts():
         ("greater_than", 9, 0.001, 0.8, np.nan, np.nan, np.nan),
     )
     assert four_circuits.circuits_sentence(table, 0.8) == (
-        "2 of 3 circuits take at most 5% of the edges. Each was cut off where it keeps 80% on its "
-        "own prompts. SVA beyond doubt fall below it on other prompts; the lowest is SVA with 50%."
+        "2 of 3 circuits have at most 5% of the edges. On fresh prompts SVA falls beyond doubt "
+        "below 80%; the lowest is SVA with 50%."
     )
-    assert "None falls below it beyond doubt" in four_circuits.circuits_sentence(table[:1], 0.8)
+    assert "none falls beyond doubt below 80%" in four_circuits.circuits_sentence(table[:1], 0.8)
     assert four_circuits.circuits_sentence(table[2:], 0.8).endswith("5% of the edges.")
     shown = four_circuits.circuits_table(table)
     assert shown["edges"].tolist() == ["3,000", "90", "9"]
@@ -188,13 +188,16 @@ def test_what_two_circuits_share():
     shown = four_circuits.sharing_shown(sharing).iloc[0]
     assert shown["tasks"] == "IOI and SVA" and shown["of the smaller set"] == "100%"
     said = four_circuits.sharing_sentence(sharing)
-    assert said.startswith(
-        "There are two circuits, IOI and SVA (0.12; 100% of the heads). Of random"
+    assert said == (
+        "**Two circuits share most of the smaller one's heads: 100% on average**; as many random "
+        "heads would share 75%. Edges in common: IOI and SVA (12%)."
     )
+    apart = four_circuits.sharing_sentence(sharing.assign(heads=0.2))
+    assert apart.startswith("**Two circuits share less than half of the smaller one's heads: 20%")
     more = pd.concat([sharing, sharing.assign(tasks=[("ioi", "greater_than")], edges=0.05)])
     said = four_circuits.sharing_sentence(more)
-    assert said.startswith(
-        "IOI and SVA (0.12; 100% of the heads) share most of their edges, IOI and"
+    assert said.endswith(
+        "IOI and SVA (12%) have the most edges in common, IOI and Greater-Than (5%) the fewest."
     )
     none = four_circuits.sharing_table([result("ioi", IOI), result("sva", [], "not done")])
     assert none.empty and "no two circuits" in four_circuits.sharing_sentence(none)
@@ -210,7 +213,7 @@ def test_classes_at_work_in_another_task():
     classes = head_classes([-0.5, -0.1, 0.0, -0.2], {"name mover": [0, 3], "S-inhibition": [0]})
     circuits = [result("ioi", IOI), result("sva", SVA)]
     assert four_circuits.classed_elsewhere(classes, circuits, "sva") == (
-        "Of the 2 heads in IOI's classes, 1 are in the circuit of Subject-Verb Agreement, which "
+        "Of the 2 heads in IOI's classes, 1 is in the circuit of Subject-Verb Agreement, which "
         "has 1 head: 0.0 (name mover, S-inhibition)."
     )
     assert four_circuits.classed_elsewhere(classes, circuits, "greater_than") == (
@@ -229,11 +232,10 @@ def test_the_answer_names_what_is_there_and_what_is_missing():
     said = real_model.answer(CLASSED, shares, held_out(("ioi", 1200, 0.002, 0.81, 0.75, 0.7, 0.8)))
     assert said.startswith(
         "**m has part of the paper's IOI algorithm: no induction or duplicate-token heads.** Its "
-        "heads that answer explain 90% ["
+        "heads that answer explain 90% of the direct effect."
     )
     assert said.count("explain") == 1 and said.endswith(
-        "of the direct effect. The circuit is 1,200 of its 600,000 edges and keeps 81% of the "
-        "behaviour, 75% on other prompts."
+        "Its circuit is 1,200 of 600,000 edges and keeps 75% of the behaviour on fresh prompts."
     )
     whole = head_classes(
         [-0.6, -0.1, 0.0, -0.3], {"name mover": [0], "S-inhibition": [1], "induction": [2]}
@@ -255,7 +257,12 @@ def test_stages_beside_random_heads_and_another_model():
     assert row["here"] == row["small"] and row["here"].startswith("90% [")
     assert row["heads"] == "2 of 4" and row["the paper, of Pythia"] == "above 70%"
     assert table["here"].tolist()[1:] == ["none", "none"]
-    assert real_model.bounds_sentence(shares).count("no such heads") == 1
+    said = real_model.share_caption(shares)
+    assert said.startswith("*The classes explain more than the paper's bound in B (70%). There are")
+    assert "no such heads for C (50%) and D (50%) (Figure 4" in said
+    lower = head_classes([-0.1, -0.6, 0.0, -0.1], {"name mover": [0]})
+    said = real_model.share_caption(share_table([lower], draws=50))
+    assert said.startswith("*The classes stay below the paper's bound in B (70%).")
     figure = stage_dots({"here": shares, "small": shares})
     assert [ax.get_title() for ax in figure.axes] == ["B: direct", "C: steering", "D: tertiary"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["here", "small"]
@@ -276,6 +283,15 @@ def test_a_picture_has_the_strongest_of_every_class_first():
     assert leading_rows(classes, 2) == [1, 3]
     assert leading_rows(classes, 3) == [1, 2, 3]
     assert leading_rows(classes, 9) == [0, 1, 2, 3]
+
+
+def test_abilities_in_a_sentence():
+    answers = pd.DataFrame({"task": ["ioi", "ioi", "sva"], "accuracy": [1.0, 0.5, 0.9]})
+    assert real_model.abilities_sentence(answers, ["ioi", "sva"]) == (
+        "The right answer is ahead of the wrong one on 75% (IOI) to 90% (SVA) of the prompts."
+    )
+    alone = real_model.abilities_sentence(answers[:2], ["ioi", "sva"])
+    assert alone.endswith("on 75% (IOI) of the prompts.")
 
 
 def test_kinds_of_prompts_with_little_mass_are_named():
@@ -300,7 +316,7 @@ def test_heads_that_stay_in_their_class():
     assert table.loc["name mover"].tolist() == ["0.0", "1.1 (1 of 2)"]
     assert table.loc["induction"].tolist() == ["none", "0.1 (1 of 2)"]
     assert other_draws.stays_sentence([first, second]) == (
-        "Over 2 draws of prompts, 1 of 4 placements of a head in a class are in every one."
+        "**1 of 4 placements of a head in a class are the same on all 2 draws of prompts.**"
     )
     assert class_members(CLASSED) == {"name mover": [(0, 0), (1, 1)], "S-inhibition": [(0, 1)]}
 
@@ -340,7 +356,11 @@ def test_sizes_on_other_draws():
     assert table["edges on 2 recorded draws"].tolist() == ["750 (300 to 1,200)", "90"]
     assert table["keep"].tolist() == ["80% (70% to 90%)", ""]
     assert list(other_draws.sizes_table(here, [])) == ["task", "edges here", "keeps"]
-    assert "Largest over smallest: IOI 4.0, SVA 1.0." in other_draws.sizes_sentence(here, [draw])
+    said = other_draws.sizes_sentence(here, [draw])
+    assert "the largest is up to 4.0 times the smallest (IOI)" in said
+    same = here[here["task"] == "sva"]
+    alike = Draw(seed=3, members={}, shares=pd.DataFrame(), circuits=same)
+    assert "hardly depends" in other_draws.sizes_sentence(same, [alike])
     assert other_draws.sizes_sentence(here, []) == ""
 
 

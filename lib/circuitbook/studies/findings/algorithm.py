@@ -112,8 +112,9 @@ def claim_caption(shares: pd.DataFrame, stage: str = "direct") -> str:
     answers = [
         verdict(part, CLAIMED[stage]).answer for _, part in of_stage.groupby("model", sort=False)
     ]
+    holds = answers.count(Verdict.HOLDS)
     return (
-        f"*In {answers.count(Verdict.HOLDS)} of {counted(len(answers), 'model')} the classes of stage "
+        f"*In {holds} of {counted(len(answers), 'model')} the classes of stage "
         f"{PANELS[stage]} explain more than {percent(CLAIMED[stage])} at every checkpoint, as the "
         "paper reports of Pythia (its Figure 4 B, C and D, for this suite). Left: the share in the "
         "circuit; middle: its signed sum; right: over all heads. Solid: the classes; dashed: other "

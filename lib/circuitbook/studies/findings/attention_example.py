@@ -90,27 +90,35 @@ def leading_rows(classes: HeadClasses, most: int) -> list[int]:
 
 
 def example_sentence(example: AttentionExample | None) -> str:
-    """At which token each head looks most: from END, or, if it informs, from the second subject."""
+    """At which token each head looks most, as a caption: from END, or, if it informs, from S2."""
     if example is None:
         return "No head is in any class at the last checkpoint: there is no pattern to show."
     end = len(example.tokens) - 1
     s2 = next((position for position, place in example.places.items() if place == "S2"), end)
-    looks: dict[str, list[str]] = {}
+    looks: dict[str, dict[str, list[str]]] = {"END": {}, "S2": {}}
     for title, pattern in zip(example.titles, example.patterns, strict=True):
         informs = any(f"({name})" in title for name in STAGES["tertiary"])
-        looks.setdefault("S2" if informs else "END", []).append(
-            _looks(example, title, pattern[s2 if informs else end])
-        )
-    said = "; ".join(f"from {place}, {'; '.join(parts)}" for place, parts in sorted(looks.items()))
+        position = int(pattern[s2 if informs else end].argmax())
+        at = looks["S2" if informs else "END"]
+        at.setdefault(_place(example, position), []).append(title)
+    said = "; ".join(
+        f"from {place} " + ", ".join(f"{_listed(titles)} at {at}" for at, titles in found.items())
+        for place, found in looks.items()
+        if found
+    )
     return (
-        f"In {in_markdown(example.model)}, {said}. One prompt is an example, not a "
-        "measurement: the shares are over many prompts."
+        f"*One prompt in {in_markdown(example.model)}. Rows are the tokens that look, columns "
+        f"those looked at. Heads look most {said}.*"
     )
 
 
-def _looks(example: AttentionExample, title: str, attention: np.ndarray) -> str:
-    """Where a row of a pattern has its maximum, in words."""
-    position = int(attention.argmax())
-    token = example.tokens[position].strip()
-    place = f", which is {example.places[position]}" if position in example.places else ""
-    return f"{title} looks most at “{in_markdown(token)}”{place} ({attention.max():.0%})"
+def _listed(titles: Sequence[str]) -> str:
+    """Heads without their classes: "2.1, 2.2"."""
+    return ", ".join(title.split(" (")[0] for title in titles)
+
+
+def _place(example: AttentionExample, position: int) -> str:
+    """A position in words: "“Luke” (S2)"."""
+    token = in_markdown(example.tokens[position].strip())
+    place = f" ({example.places[position]})" if position in example.places else ""
+    return f"“{token}”{place}"

@@ -64,16 +64,14 @@ def hypotheses_in_words(trials: Sequence[Trial]) -> str:
     return bullets(
         [
             f"**Equivalence** is rejected for {int(unequal.sum())} of "
-            f"{counted(len(table), 'circuit')} (level {LEVEL:.0%} over all of them): {worse} do "
-            f"worse than the model on too many prompts, {len(rejected) - worse} do better. It is "
-            f"shown, to within {EPSILON:.0%}, for {verdicts.count(Verdict.HOLDS)}. A circuit that "
-            "keeps most of the metric may lose nearly every prompt by a little: this test asks for "
-            "more than the search did.",
+            f"{counted(len(table), 'circuit')}: {worse} do worse than the model on too many "
+            f"prompts, {len(rejected) - worse} do better. It is shown for "
+            f"{verdicts.count(Verdict.HOLDS)}. A circuit that keeps most of the metric may lose "
+            "nearly every prompt by a little: this test asks for more than the search did.",
             f"**Independence** is rejected for {int(dependent.sum())}: there the scores of the "
-            "model without the circuit still tell something of the whole model's, however small "
-            f"they are. For {int(by_prompt.sum())} of these it is rejected of the scores on "
-            "corrupted prompts, too, where no edge is left at all: those prompts are easy or hard "
-            "by themselves, and the test says nothing of the circuit. (Mean dependence, 1 for the "
-            f"same scores: {table['hsic'].mean():.2f}.)",
+            "model without the circuit still tell something about the whole model's. For "
+            f"{int(by_prompt.sum())} of these it is rejected of the scores on corrupted prompts, "
+            "too, where no edge is left at all: those prompts are easy or hard by themselves, and "
+            "the test says nothing about the circuit.",
         ]
     )

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.circuits.hypotheses import (
-    QUANTILE,
     holm,
     superfluous,
 )
@@ -16,10 +15,11 @@ from circuitbook.heads.names import Head
 from circuitbook.stats import Verdict, bootstrap_draws, interval
 from circuitbook.studies.circuit_tests import Trial
 from circuitbook.studies.head_classes import HeadClasses, class_members
-from circuitbook.wording import TASK_SHORT, bullets, counted, in_markdown
+from circuitbook.wording import TASK_SHORT, bullets, counted, in_markdown, percent
 
 FEWEST = 10  # prompts: with fewer nothing is tested
 LEVEL = 0.05
+BAR = 0.2  # of the behaviour: no further apart than that, a circuit is like the model
 MATTERS = 0.01  # an edge matters that changes this share of the behaviour
 UNSURE = "can't tell"
 LABELS = ["model", "task", "edges", "prompts"]
@@ -36,6 +36,35 @@ def classes_by_place(
 def tested(trials: Sequence[Trial]) -> list[Trial]:
     """Those with enough fresh prompts."""
     return [trial for trial in trials if trial.n >= FEWEST]
+
+
+def answer(trials: Sequence[Trial]) -> str:
+    """The chapter's answer: how many circuits are complete, how many have no edge too many, and
+    what as many random edges keep.
+    """
+    some = tested(trials)
+    if not some:
+        return f"**{NO_PROMPTS}**"
+    verdicts = completeness_verdicts(trials)
+    complete, lacking = verdicts.count(Verdict.HOLDS), verdicts.count(Verdict.FAILS)
+    table = minimality_table(trials)
+    spare = (table["do not"] > 0) | (table["superfluous"].fillna(0) > 0)
+    random = np.concatenate([trial.kept(trial.floors["random edges"]) for trial in some])
+    if complete == len(verdicts):
+        said = "Yes: these circuits are complete"
+        said += ", and some have edges too many" if spare.any() else ", with no edge too many"
+    else:
+        said = (
+            "Not quite: only some of these circuits are complete"
+            if complete
+            else "No: none of these circuits is shown to be complete"
+        )
+    return (
+        f"**{said}.** {complete} of {counted(len(verdicts), 'circuit')} are complete, {lacking} "
+        f"are not, and of {len(verdicts) - complete - lacking} we can't tell; "
+        f"{int((~spare).sum())} have no edge too many. As many random edges keep "
+        f"{percent(np.median(random))} of the behaviour."
+    )
 
 
 def left_out_in_words(trials: Sequence[Trial]) -> str:
@@ -91,11 +120,11 @@ def floors_in_words(trials: Sequence[Trial]) -> str:
     random = np.concatenate([trial.kept(trial.floors["random edges"]) for trial in some])
     left = np.array([float(trial.kept(trial.complement)) for trial in some])
     lines = [
-        f"**As many random edges** keep {np.median(random):.2f} in the median of "
-        f"{counted(len(random), 'draw')}; {(random > 0.1).mean():.0%} of them keep more than 0.10, "
-        f"at most {random.max():.2f}.",
-        f"**The complement**, the model without the circuit's edges, keeps {left.min():.2f} to "
-        f"{left.max():.2f}: {_complement(left)}.",
+        f"**As many random edges** keep {percent(np.median(random))} in the median of "
+        f"{counted(len(random), 'draw')}; {percent((random > 0.1).mean())} of the draws keep more "
+        "than a tenth.",
+        f"**The complement**, the model without the circuit's edges, keeps at most "
+        f"{percent(left.max())}: {_complement(left)}.",
         _replaced(some),
         _degrees(some),
     ]
@@ -115,10 +144,11 @@ def _replaced(some: Sequence[Trial]) -> str:
         of_whole = [
             trial.kept(trial.floors[kind]).mean() / trial.kept(trial.circuit) for trial in some
         ]
-        shares.append(f"{np.median(of_whole):.0%} with {kind.removesuffix(' replaced')}")
+        replaced = kind.removesuffix(" replaced").replace(" %", "%")
+        shares.append(f"{percent(np.median(of_whole))} with {replaced}")
     return (
-        "**With some edges replaced** by others between the same nodes, a circuit keeps, of what "
-        f"it kept itself, {', '.join(shares)} (the median over circuits)."
+        "**With some edges replaced** by others between the same nodes, of what a circuit kept "
+        f"there remains {', '.join(shares)} (medians)."
     )
 
 
@@ -128,10 +158,10 @@ def _degrees(some: Sequence[Trial]) -> str:
     told = ""
     if with_others:
         means = [trial.kept(trial.floors["same degrees"]).mean() for trial in with_others]
-        told = f" Rewired circuits keep {min(means):.2f} to {max(means):.2f}."
+        told = f" Rewired circuits keep {percent(min(means))} to {percent(max(means))}."
     return (
-        "**With the same degrees** there is no other circuit, or none that was drawn, for "
-        f"{alone} of {len(some)}: small circuits have few others of their degrees.{told}"
+        f"**With the same degrees** we find no other circuit for {alone} of {len(some)}: small "
+        f"circuits have few others of their degrees.{told}"
     )
 
 
@@ -162,24 +192,29 @@ def completeness_table(trials: Sequence[Trial]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def completeness_in_words(trials: Sequence[Trial], bar: float = 0.2) -> str:
+def completeness_in_words(trials: Sequence[Trial], bar: float = BAR) -> str:
     """How many circuits stay like the model whatever is taken out: to within `bar`, beyond doubt
     over prompts, for every K that was tried."""
     some = [trial for trial in tested(trials) if trial.removed]
     if not some:
         return NO_PROMPTS
-    verdicts = [_stays_like_the_model(trial, bar) for trial in some]
+    verdicts = completeness_verdicts(trials, bar)
     counts = {verdict: verdicts.count(verdict) for verdict in Verdict}
     every = [
         np.abs(np.subtract(*trial.kept(both))) for trial in some for both in trial.removed.values()
     ]
     return (
-        f"Without a set K of its nodes, a circuit lies {np.mean(every):.0%} of the behaviour from "
-        f"the model without the same nodes, on average over {counted(len(every), 'set')}. "
-        f"**{counts[Verdict.HOLDS]} of {counted(len(some), 'circuit')} stay within {bar:.0%} for "
-        f"every K that was tried; {counts[Verdict.FAILS]} do not; of {counts[Verdict.OPEN]} we "
-        "can't tell.** (Each K has its interval over prompts, corrected for the number of K.)"
+        f"*{counts[Verdict.HOLDS]} of {counted(len(some), 'circuit')} stay within {percent(bar)} "
+        f"of the model for every $K$ that was tried; {counts[Verdict.FAILS]} do not; of "
+        f"{counts[Verdict.OPEN]} we can't tell. Each point is a $K$; below the diagonal the model "
+        "does better without $K$ than the circuit does. On average over "
+        f"{counted(len(every), 'set')} they are {percent(np.mean(every))} of the behaviour apart.*"
     )
+
+
+def completeness_verdicts(trials: Sequence[Trial], bar: float = BAR) -> list[Verdict]:
+    """Of each tested circuit, whether it stays like the model, to within `bar`, for every K."""
+    return [_stays_like_the_model(trial, bar) for trial in tested(trials) if trial.removed]
 
 
 def _stays_like_the_model(trial: Trial, bar: float) -> Verdict:
@@ -259,12 +294,9 @@ def minimality_in_words(trials: Sequence[Trial]) -> str:
     idle = int(table["superfluous"].fillna(0).sum())
     without = table[(table["do not"] == 0) & (table["superfluous"].fillna(0) == 0)]
     return (
-        f"Of {counted(edges, 'edge')} in {counted(len(table), 'circuit')}, "
-        f"**{table['matter'].sum() / edges:.0%} change at least {MATTERS:.0%} of the behaviour, "
-        "beyond doubt, in the K that shows them best**; "
-        f"{table['do not'].sum() / edges:.0%} change less, and of "
-        f"{table[UNSURE].sum() / edges:.0%} we can't tell. "
-        f"Against edges added at random, {counted(idle, 'edge')} {'is' if idle == 1 else 'are'} "
-        f"superfluous: that it matters more than {QUANTILE:.0%} of those is rejected. "
-        f"{len(without)} of {counted(len(table), 'circuit')} have no edge that fails either test."
+        f"**Of {counted(edges, 'edge')}, {percent(table['matter'].sum() / edges)} change at least "
+        f"{percent(MATTERS)} of the behaviour**, beyond doubt, in the $K$ that shows them best; "
+        f"{percent(table['do not'].sum() / edges)} change less. Against edges added at random, "
+        f"{idle} {'is' if idle == 1 else 'are'} superfluous. {len(without)} of "
+        f"{counted(len(table), 'circuit')} have no edge that fails either test."
     )

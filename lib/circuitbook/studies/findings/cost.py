@@ -24,17 +24,18 @@ def extrapolation(record: dict) -> float:
 
 
 def how_measured(record: dict, fits: Sequence[Fit]) -> str:
-    """Where the record was made, and how far the fit is off at the largest size measured."""
+    """How far the fit is off at the largest size measured, and where the record was made: a
+    caption.
+    """
     machine, largest = record["machine"], measured_sizes(record)[-1]
     where = machine.get("gpu") or f"{machine['cpu']}, one core"
     worst = max(fits, key=lambda part: abs(math.log(part.off)))
     return (
-        f"Measured on {record['date']} on {where}, torch {record['versions']['torch']}, "
-        f"{record['rows'][0]['dtype']}. Predicted from the smaller sizes, the largest one that was "
-        f"measured ({largest}) comes out at {min(part.off for part in fits):.2f} to "
-        f"{max(part.off for part in fits):.2f} times what it took, depending on the part; "
-        f"{worst.part} is the worst. Plain forward passes of {largest} reach "
-        f"{rate(record) / 1e9:.0f} GFLOP/s."
+        f"*Predicted from the smaller sizes, the largest one that was measured ({largest}) comes "
+        f"out at {min(part.off for part in fits):.2f} to {max(part.off for part in fits):.2f} "
+        f"times what it took; {worst.part} is the worst. Measured on {record['date']} on {where}, "
+        f"torch {record['versions']['torch']}, {record['rows'][0]['dtype']}. Plain forward passes "
+        f"of {largest} reach {rate(record) / 1e9:.0f} GFLOP/s.*"
     )
 
 

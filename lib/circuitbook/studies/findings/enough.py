@@ -8,7 +8,7 @@ import pandas as pd
 
 from circuitbook.circuits.ablations import ABLATIONS
 from circuitbook.stats import Verdict, decide
-from circuitbook.wording import TASK_SHORT, counted, in_markdown
+from circuitbook.wording import TASK_SHORT, counted, in_markdown, percent
 
 BOUND = 0.8  # what the search asks of a circuit; here of every measure
 ALIKE = 0.1  # a Jaccard that is less than this below that of other prompts: about the same edges
@@ -90,33 +90,30 @@ def enough_caption(enough: pd.DataFrame) -> str:
     if enough.empty:
         return NO_CIRCUIT
     text = (
-        "In each cell, the range over the models; then how many of their circuits are enough / "
-        f"can't be told / are not, by 95 % intervals over prompts. *The metric's difference*: "
-        f"faithfulness, of which {BOUND:.0%} is asked. *Naming the answer*: how often a right "
-        f"answer is the first of the whole vocabulary, for {BOUND:.0%} of the model's own share. "
-        "*The distribution*: how much of the divergence from the model that ablating everything "
-        f"makes is gone, of which {BOUND:.0%} is asked, too."
+        "In each cell of the table: the range over the models; then how many of their circuits are "
+        "enough / can't be decided / are not, by 95% intervals over prompts. A circuit is enough "
+        f"if it keeps {BOUND:.0%} of the metric's difference, names the answer on {BOUND:.0%} of "
+        f"the share of prompts on which the model does, or removes {BOUND:.0%} of the divergence."
     )
     found_on = enough.loc[~enough["held_out"].astype(bool), "task"].unique()
     if len(found_on) == 0:
         return text + " All on prompts that the circuits were not found on."
     names = in_markdown(*(TASK_SHORT.get(task, task) for task in found_on))
     return (
-        text + " On prompts that the circuits were not found on, but for "
+        text + " On prompts that the circuits were not found on, except for "
         f"{names}, which has no such prompts left."
     )
 
 
 def enough_sentence(enough: pd.DataFrame) -> str:
-    """The circuits in a few sentences: by swap, by abc, and what reads into queries and keys."""
+    """The chapter's answer: whether circuits that keep the metric's difference name the answer."""
     if enough.empty:
         return NO_CIRCUIT
     sentences = []
     swap = enough[enough["ablation"] == "swap"]
-    sentences.append(
-        f"By the usual measure, swap ablation and the metric's difference, the "
-        f"{counted(len(swap), 'circuit')} of the last checkpoints keep "
-        f"{swap['faithfulness'].median():.0%} in the median."
+    usual = (
+        f"By the usual measure, the {counted(len(swap), 'circuit')} of the last checkpoints keep "
+        f"{percent(swap['faithfulness'].median())} in the median."
     )
     for task, part in enough[enough["ablation"] == "resample"].groupby("task", sort=False):
         said = [verdict(row, "top1") for _, row in part.iterrows()]
@@ -124,19 +121,38 @@ def enough_sentence(enough: pd.DataFrame) -> str:
             continue
         by = "abc" if task == "ioi" else "another prompt"
         sentences.append(
-            f"When absent edges carry {by} instead, {said.count(Verdict.FAILS)} of the "
+            f"with {by} on the other edges, {said.count(Verdict.FAILS)} of "
             f"{counted(len(part), f'{TASK_SHORT.get(str(task), str(task))} circuit')} no longer "
-            f"name the answer as the model does: it is first on {span(part['top1'])} of the "
-            f"prompts (the model: {span(part['model_top1'])}), and "
-            f"{span(100 * part['kl'], 0)} % of the divergence are left."
+            f"name the answer (on {_percent_span(part['top1'])} of the prompts; the model on "
+            f"{_percent_span(part['model_top1'])})"
         )
-    no_query, no_key = swap["queries"] == 0, swap["keys"] == 0
-    sentences.append(
-        f"{no_query.sum()} of {len(swap)} have no edge into a query, {no_key.sum()} none into a "
-        f"key, {(no_query & no_key).sum()} neither: these say what is moved, not why there, and "
-        "leave where heads look to the ablation."
+    if not sentences:
+        return (
+            "**A circuit that keeps the difference between right and wrong answers also names the "
+            f"answer, whatever we put on the other edges.** {usual}"
+        )
+    return (
+        "**A circuit can keep the difference between two answers and not be enough to give the "
+        f"answer:** {'; '.join(sentences)}. {usual}"
     )
-    return " ".join(sentences)
+
+
+def _percent_span(values: Iterable[float]) -> str:
+    """Smallest to largest share, in percent."""
+    low, high = percent(min(values)), percent(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def inputs_sentence(enough: pd.DataFrame) -> str:
+    """How many circuits say where heads look: have edges into a query or a key."""
+    swap = enough[enough["ablation"] == "swap"]
+    if swap.empty:
+        return NO_CIRCUIT
+    neither = int(((swap["queries"] == 0) & (swap["keys"] == 0)).sum())
+    return (
+        f"**{neither} of {counted(len(swap), 'circuit')} have no edge into a query or a key**: "
+        "these say what is moved, not why it is moved there."
+    )
 
 
 def per_circuit(enough: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -209,18 +225,17 @@ def same_edges(alike: pd.DataFrame) -> str:
         if part.empty:
             lines.append(f"- **{UNDER_TITLES[str(under)]}**: no circuit is found.")
             continue
-        jaccard, at_size = part["jaccard"].median(), part["at_size"].median()
-        ceiling = part["ceiling"].median()
+        at_size, ceiling = part["at_size"].median(), part["ceiling"].median()
         order = (
             "about the same first edges"
             if at_size >= ceiling - ALIKE
-            else "other edges than other prompts would bring"
+            else "other edges, beyond what other prompts change"
         )
         size = (part["edges"] / part["own_edges"]).median()
         line = (
-            f"**{UNDER_TITLES[str(under)]}**: {order} (of as many edges, the median Jaccard "
-            f"with this book's circuit is {at_size:.2f}, and {ceiling:.2f} for other prompts); "
-            f"where it stops, {size:.1f} times as many edges (Jaccard {jaccard:.2f})"
+            f"**{UNDER_TITLES[str(under)]}**: {order} (of as many edges, "
+            f"{percent(at_size)} in common, {percent(ceiling)} under other prompts), and "
+            f"{size:.1f} times as many of them"
         )
         lines.append(f"- {line}.")
     text = "\n".join(lines)
@@ -278,8 +293,8 @@ def trade_sentence(enough: pd.DataFrame, found: pd.DataFrame) -> str:
     ours, theirs = means.loc["swap"], means.loc["both"]
     return (
         "Under abc, the IOI circuits found by abc and KL name the answer on "
-        f"{theirs['top1']:.0%} of the prompts ({ours['top1']:.0%} for this book's) and leave "
-        f"{theirs['kl']:.0%} of the divergence ({ours['kl']:.0%}), but keep "
-        f"{theirs['faithfulness']:.0%} of the difference between the two names "
-        f"({ours['faithfulness']:.0%})."
+        f"{percent(theirs['top1'])} of the prompts (this book's on {percent(ours['top1'])}), "
+        f"{'but' if theirs['faithfulness'] < ours['faithfulness'] else 'and'} keep "
+        f"{percent(theirs['faithfulness'])} of the difference between the two names (this book's "
+        f"{percent(ours['faithfulness'])})."
     )

@@ -15,7 +15,7 @@ from circuitbook.model.graph import Graph
 from circuitbook.recipes import PAPER_SHARE
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.head_classes import CLASSES, HeadClasses
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, head_label
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, counted, head_label, percent
 
 
 def circuits_table(held_out: pd.DataFrame) -> pd.DataFrame:
@@ -42,18 +42,20 @@ def circuits_sentence(held_out: pd.DataFrame, threshold: float) -> str:
     tested = held_out.dropna(subset=["held_out"])
     small = int((held_out["share"] <= PAPER_SHARE).sum())
     circuits = counted(len(held_out), "circuit")
-    size = f"{small} of {circuits} take at most {PAPER_SHARE:.0%} of the edges."
+    size = f"{small} of {circuits} have at most {percent(PAPER_SHARE)} of the edges."
     if tested.empty:
         return size
     below = tested[tested["high"] < threshold]
     worst = tested.loc[tested["held_out"].idxmin()]
     if below.empty:
-        verdict_ = "None falls below it beyond doubt"
+        verdict_ = f"none falls beyond doubt below {percent(threshold)}"
     else:
-        verdict_ = f"{', '.join(below['task'].map(TASK_SHORT))} beyond doubt fall below it"
+        named = " and ".join(below["task"].map(TASK_SHORT))
+        verdict_ = f"{named} {'falls' if len(below) == 1 else 'fall'} beyond doubt below "
+        verdict_ += percent(threshold)
     return (
-        f"{size} Each was cut off where it keeps {threshold:.0%} on its own prompts. {verdict_} on "
-        f"other prompts; the lowest is {TASK_SHORT[worst['task']]} with {worst['held_out']:.0%}."
+        f"{size} On fresh prompts {verdict_}; the lowest is {TASK_SHORT[worst['task']]} with "
+        f"{percent(worst['held_out'])}."
     )
 
 
@@ -123,18 +125,18 @@ def sharing_sentence(sharing: pd.DataFrame) -> str:
     least, most = (by_edges.iloc[i] for i in (0, -1))
     ends = [most] if len(by_edges) == 1 else [most, least]
     named = [
-        f"{' and '.join(TASK_SHORT[task] for task in row['tasks'])} ({row['edges']:.2f}; "
-        f"{row['heads']:.0%} of the heads)"
+        f"{' and '.join(TASK_SHORT[task] for task in row['tasks'])} ({percent(row['edges'])})"
         for row in ends
     ]
     if len(named) == 1:
-        what = f"There are two circuits, {named[0]}"
+        what = f"Edges in common: {named[0]}"
     else:
-        what = f"{named[0]} share most of their edges, {named[1]} least"
+        what = f"{named[0]} have the most edges in common, {named[1]} the fewest"
+    heads, chance = sharing["heads"].mean(), sharing["heads_null"].mean()
+    shared = "most" if heads > 0.5 else "less than half"
     return (
-        f"{what}. Of random circuits of these sizes the Jaccard similarity is "
-        f"{sharing['edges_null'].mean():.3f}, and of as many random heads "
-        f"{sharing['heads_null'].mean():.0%} would be shared."
+        f"**Two circuits share {shared} of the smaller one's heads: {percent(heads)} on average**; "
+        f"as many random heads would share {percent(chance)}. {what}."
     )
 
 
@@ -160,7 +162,7 @@ def classed_elsewhere(classes: HeadClasses, circuits: Sequence[CircuitResult], t
         for row in shared
     ]
     return (
-        f"Of the {counted(len(rows), 'head')} in IOI's classes, {len(shared)} are in the circuit "
-        f"of {TASK_TITLES[task]}, which has {counted(len(there), 'head')}"
-        + (f": {', '.join(listed)}." if listed else ".")
+        f"Of the {counted(len(rows), 'head')} in IOI's classes, {len(shared)} "
+        f"{'is' if len(shared) == 1 else 'are'} in the circuit of {TASK_TITLES[task]}, which has "
+        f"{counted(len(there), 'head')}" + (f": {', '.join(listed)}." if listed else ".")
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from circuitbook.circuits.similarity import jaccard
 from circuitbook.studies.findings.circuit_tests import FEWEST, LABELS
 from circuitbook.studies.other_circuits import METHODS, STRANGERS, Others, different
-from circuitbook.wording import TASK_SHORT, bullets, counted
+from circuitbook.wording import TASK_SHORT, bullets, counted, percent
 
 OTHERS_COLUMNS = [*LABELS, "kept", "disjoint", "pruned", "pruned pass", "alike", "different"]
 METHOD_COLUMNS = [*LABELS, "method", "size", "kept", "jaccard", "alike by prompts"]
@@ -56,7 +56,7 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
     none = int((table["different"] == 0).sum())
     if apart:
         disjoint = (
-            f"A circuit with none of the first one's edges exists in {apart} of {len(table)}."
+            f"**A circuit with none of the first one's edges exists** in {apart} of {len(table)}."
         )
     else:
         disjoint = (
@@ -65,15 +65,29 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
     return bullets(
         [
             disjoint,
-            f"Circuits pruned from other orders share {table['alike'].mean():.0%} of their edges "
-            "with one another and with the first one (mean Jaccard). All of them pass on the "
-            "prompts they were pruned on, half of the first one's; on fresh prompts "
+            f"Circuits pruned from other orders share {percent(table['alike'].mean())} of their "
+            "edges with one another and with the first one. On fresh prompts "
             f"{int(table['pruned pass'].sum())} of {counted(pruned, 'circuit')} still keep "
-            f"{threshold:.0%}, the first one in {first} of {len(table)}.",
-            f"**Two or more clearly different circuits** (Jaccard below {STRANGERS:g}) that keep "
-            f"{threshold:.0%} on fresh prompts: in {several} of {len(table)}; in {none} no "
-            "circuit at all does.",
+            f"{percent(threshold)}, the first one in {first} of {len(table)}.",
+            f"**Two or more clearly different circuits** (less than {percent(STRANGERS)} of their "
+            f"edges in common) keep {percent(threshold)} on fresh prompts in {several} of "
+            f"{len(table)} cases; in {none} no circuit does.",
         ]
+    )
+
+
+def others_caption(measured: Sequence[Others], threshold: float) -> str:
+    """How many other circuits are far from the first one and keep the threshold: a caption."""
+    shown = [
+        (jaccard(mask, one.result.circuit.mask), kept)
+        for one in measured
+        for mask, kept in (*one.disjoint, *one.pruned)
+    ]
+    far = sum(alike < STRANGERS and kept >= threshold for alike, kept in shown)
+    return (
+        f"*{far} of {counted(len(shown), 'other circuit')} share less than {percent(STRANGERS)} of "
+        f"their edges with the first one and still keep {percent(threshold)} on fresh prompts: "
+        "those would lie at the top left.*"
     )
 
 
@@ -111,10 +125,9 @@ def methods_in_words(measured: Sequence[Others]) -> str:
         ratio = np.median(of_method["size"] / same["size"])
         lines.append(
             f"**{METHODS[name]}** ({counted(len(of_method), 'circuit')}): "
-            f"{ratio:.2f} times as many edges as EAP-IG on the same prompts (median), Jaccard "
-            f"{of_method['jaccard'].mean():.2f} with it, where EAP-IG on other prompts has "
-            f"{of_method['alike by prompts'].mean():.2f}; on fresh prompts it keeps "
-            f"{of_method['kept'].mean():.2f}, EAP-IG {same['kept'].mean():.2f} (means)."
+            f"{ratio:.2f} times as many edges as EAP-IG on the same prompts (Jaccard "
+            f"{percent(of_method['jaccard'].mean())}); on fresh prompts it keeps "
+            f"{percent(of_method['kept'].mean())}, EAP-IG {percent(same['kept'].mean())}."
         )
     if not lines:
         return "No graph here is small enough for the other methods, or no prompt is held out."

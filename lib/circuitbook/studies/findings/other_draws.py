@@ -20,6 +20,7 @@ from circuitbook.wording import TASK_SHORT, counted, head_label, head_labels
 
 Members = Mapping[str, Sequence[tuple[int, int]]]  # {class: its heads}
 Record = Mapping[str, Any]
+ALIKE = 0.1  # sizes of circuits that differ by less are about the same
 
 
 def recorded(chapter: Chapter) -> Record | None:
@@ -35,7 +36,7 @@ def draws_of(record: Record | None) -> list[Draw]:
 def about_record(record: Record | None) -> str:
     """When, on what and on how many prompts the record was made."""
     if record is None:
-        return "Of this model nothing was recorded: what follows is empty."
+        return "Of this model nothing was recorded."
     date = datetime.date.fromisoformat(record["date"])
     minutes = sum(record["seconds"]) / 60
     prompts = ", ".join(f"{TASK_SHORT[task]} {n}" for task, n in record["prompts"].items())
@@ -99,8 +100,8 @@ def stays_sentence(draws: Sequence[Members]) -> str:
     )
     always = sum(times == len(draws) for times in counts.values())
     return (
-        f"Over {counted(len(draws), 'draw')} of prompts, {always} of {len(counts)} placements of a "
-        "head in a class are in every one."
+        f"**{always} of {len(counts)} placements of a head in a class are the same on all "
+        f"{counted(len(draws), 'draw')} of prompts.**"
     )
 
 
@@ -161,8 +162,11 @@ def sizes_sentence(here: pd.DataFrame, draws: Sequence[Draw]) -> str:
         "edges"
     ]
     ratio = edges.max() / edges.min()
-    listed = ", ".join(f"{TASK_SHORT[task]} {value:.1f}" for task, value in ratio.items())
+    task, most = str(ratio.idxmax()), ratio.max()
+    if most < 1 + ALIKE:
+        return "The size of a circuit hardly depends on the draw of prompts."
     return (
-        "The size of a circuit depends on the draw of prompts. Largest over smallest: "
-        f"{listed}. The size on one draw is not a property of the model alone."
+        f"The size of a circuit depends on the draw of prompts: the largest is up to {most:.1f} "
+        f"times the smallest ({TASK_SHORT[task]}). So the size on one draw is not a property of "
+        "the model alone."
     )

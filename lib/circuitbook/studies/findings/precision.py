@@ -52,7 +52,10 @@ def similarity_changes(compared: Mapping[str, pd.DataFrame]) -> str:
                 f"{len(change)} pairs of checkpoints"
             )
     changes = "; ".join(parts) or "there are no two neighbouring checkpoints with circuits"
-    return f"How the similarity of neighbouring checkpoints changes with the type: {changes}."
+    return (
+        f"*How the similarity of neighbouring checkpoints changes with the type: {changes}. Points "
+        "on the diagonal: no change.*"
+    )
 
 
 def head_errors(

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from circuitbook.stats import Verdict
 from circuitbook.studies.claims.algorithm import NEEDED
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.findings.algorithm import STAGE_TITLES
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
 from circuitbook.suites import Suite
 from circuitbook.tasks import get_task
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels, in_markdown
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels, in_markdown, percent
 
 SHORT_NAMES = {
     "direct": "heads that answer",
@@ -42,8 +43,7 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
     else:
         what = f"has part of the paper's IOI algorithm: no {' and no '.join(missing)}"
     explained = [
-        f"{SHORT_NAMES[stage]} explain {row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}] "
-        f"of {EXPLAINED[stage]}"
+        f"{SHORT_NAMES[stage]} explain {percent(row['share'])} of {EXPLAINED[stage]}"
         for stage in STAGES
         if (row := absolute_share(shares, stage)) is not None
     ]
@@ -55,10 +55,11 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
     ioi = held_out[held_out["task"] == "ioi"]
     if len(ioi):
         row = ioi.iloc[0]
-        kept = "" if np.isnan(row["held_out"]) else f", {row['held_out']:.0%} on other prompts"
+        fresh = not np.isnan(row["held_out"])
+        kept = percent(row["held_out"] if fresh else row["found_on"])
         parts.append(
-            f"The circuit is {row['edges']:,} of its {row['edges'] / row['share']:,.0f} edges and "
-            f"keeps {row['found_on']:.0%} of the behaviour{kept}."
+            f"Its circuit is {row['edges']:,} of {row['edges'] / row['share']:,.0f} edges and "
+            f"keeps {kept} of the behaviour{' on fresh prompts' if fresh else ''}."
         )
     return " ".join(parts)
 
@@ -91,6 +92,17 @@ def abilities_table(answers: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame
             }
         )
     return pd.DataFrame(rows)
+
+
+def abilities_sentence(answers: pd.DataFrame, tasks: Sequence[str]) -> str:
+    """How often the right answers together have more probability than the wrong ones: the task with
+    the lowest accuracy and that with the highest. answers: see `measure_abilities`.
+    """
+    accuracy = answers.groupby("task")["accuracy"].mean()
+    accuracy = accuracy[[task for task in tasks if task in accuracy.index]].sort_values()
+    ends = dict.fromkeys([accuracy.index[0], accuracy.index[-1]])
+    named = " to ".join(f"{percent(accuracy[task])} ({TASK_SHORT[str(task)]})" for task in ends)
+    return f"The right answer is ahead of the wrong one on {named} of the prompts."
 
 
 def next_words_table(words: pd.DataFrame) -> pd.DataFrame:
@@ -127,9 +139,8 @@ def little_mass(answers: pd.DataFrame, task: str = "sva", bar: float = 0.1) -> s
         )
     kinds = ", ".join(f"{kind.replace('_', ' ')} ({value:.0%})" for kind, value in low.items())
     return (
-        f"{TASK_SHORT[task]} is the weakest measurement of the four: after {kinds} the answers "
-        f"together get less than {bar:.0%} of the probability, since much else than a verb may "
-        "follow."
+        f"{TASK_SHORT[task]} is measured on little: after {kinds}, all answers together get less "
+        f"than {percent(bar)} of the probability, since much besides a verb may follow."
     )
 
 
@@ -186,16 +197,31 @@ def with_interval(row: pd.Series | None) -> str:
     return f"{row['share']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
 
 
-def bounds_sentence(shares: pd.DataFrame) -> str:
-    """Which of the paper's three bounds this checkpoint is above, beyond the noise of prompts."""
+def share_caption(shares: pd.DataFrame) -> str:
+    """Which of the paper's three bounds this checkpoint is above, beyond the noise of prompts: a
+    caption, in italics.
+    """
     absolute = shares[shares["form"] == "absolute"]
-    answers: dict[str, list[str]] = {}
+    stages: dict[str, list[str]] = {}
     for stage, panel in PANELS.items():
         decided = verdict(absolute[absolute["stage"] == stage], CLAIMED[stage])
-        said = str(decided.answer) if decided.checkpoints else "no such heads"
-        answers.setdefault(said, []).append(f"{panel} (above {CLAIMED[stage]:.0%})")
-    listed = "; ".join(f"**{said}**: {', '.join(stages)}" for said, stages in answers.items())
-    return f"What the paper says of Pythia at all its checkpoints, asked of this one: {listed}."
+        said = str(decided.answer) if decided.checkpoints else "none"
+        stages.setdefault(said, []).append(f"{panel} ({percent(CLAIMED[stage])})")
+    words = {
+        str(Verdict.HOLDS): "The classes explain more than the paper's bound in {}",
+        str(Verdict.FAILS): "The classes stay below the paper's bound in {}",
+        str(Verdict.OPEN): "We can't tell for {}",
+        "none": "There are no such heads for {}",
+    }
+    found = ". ".join(
+        text.format(" and ".join(stages[said])) for said, text in words.items() if said in stages
+    )
+    return (
+        f"*{found} (Figure 4 B, C and D of the paper, at single checkpoints). Dots: shares of the "
+        "effects of heads in the circuit, with 95% intervals over prompts. Thin grey lines below: "
+        "as many heads drawn at random (95% of the draws). Grey bars: the paper's bound for "
+        "Pythia.*"
+    )
 
 
 def class_table(classes: HeadClasses) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def test_the_measures_are_those_of_each_method_by_itself():
     ("changed", "says", "never"),
     [
         ({"eap": (0.2, 10, 1, 0.9)},
-         ["Take EAP-IG", "EAP leads to", "RelP and GIM can't"], ["still"]),
+         ["Take EAP-IG", "EAP leads to", "We can't tell RelP and GIM"], ["still"]),
         ({"relp": (0.1, 5, 1, 0.9)}, ["RelP finds circuits that are closer"], ["Take"]),
         ({}, ["Take EAP: we can't tell", "EAP-IG 5"], ["surely"]),
         ({"patching": (0.05, 10, 0, 1.0)}, ["Patching every edge comes closer still"], []),

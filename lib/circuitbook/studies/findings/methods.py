@@ -87,8 +87,7 @@ def answer(table: pd.DataFrame) -> str:
         )
     if even and worse:
         parts.append(
-            f"{_names(even)} can't be told from it here, at one gradient a prompt instead of "
-            f"{cost}."
+            f"We can't tell {_names(even)} from it here, at one gradient a prompt instead of {cost}."
         )
     elif even:
         parts.append(f"It takes one gradient a prompt, EAP-IG {cost}.")

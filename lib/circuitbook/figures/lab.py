@@ -7,7 +7,7 @@ weights are files beside the site (`lab_weights`).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +17,8 @@ from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from circuitbook.figures.algorithm import CLASS_COLOURS
+from circuitbook.figures.explorer import Roles, explorer_data
 from circuitbook.figures.lab_weights import (
     file_size,
     key_of,
@@ -28,7 +30,8 @@ from circuitbook.figures.panels import PAGE, TextFigure
 from circuitbook.figures.scripts import stylesheet
 from circuitbook.figures.showing import image_of
 from circuitbook.figures.style import CURVES, tokens_axis
-from circuitbook.figures.views import place_of, script_json, view
+from circuitbook.figures.views import INPUTS, place_of, script_json, view
+from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.lab import Example, Seen, examples, reference
 from circuitbook.suites import Suite
 
@@ -39,11 +42,21 @@ STILL = (
 )
 
 
-def lab(suite: Suite, seen: Seen, *, name: str = "lab", each: int = 4) -> HTML:
+def lab(
+    suite: Suite,
+    seen: Seen,
+    circuits: Sequence[CircuitResult] = (),
+    roles: Roles | None = None,
+    *,
+    name: str = "lab",
+    each: int = 4,
+) -> HTML:
     """The lab over the checkpoints of a suite that lie beside the site.
 
     seen: of the model that it starts with, at its last checkpoint; until the reader starts, and
-    without scripts, the page shows a still of it. name: keeps apart the views of a page in its
+    without scripts, the page shows a still of it. circuits: what the search found, of which the
+    lab's models and checkpoints are kept; without any, there is no circuit to change. roles: the
+    classes of heads, as `circuit_explorer` takes them. name: keeps apart the views of a page in its
     address. each: examples of every task. In a notebook, where there is no site, it brings that
     checkpoint alone. ValueError if the suite has models that the lab cannot run.
     """
@@ -55,12 +68,16 @@ def lab(suite: Suite, seen: Seen, *, name: str = "lab", each: int = 4) -> HTML:
     settings = script_json(
         {
             "name": name,
+            "suite": suite.name,
             "models": {model: _model(suite, model, steps) for model, steps in checkpoints.items()},
             "start": {"model": start, "step": last},
             "words": tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))),
             "special": tokenizer.all_special_tokens,
             "examples": _distinct(examples(tokenizer, each)),
             "reference": reference(tokenizer),
+            "circuits": _circuits(circuits, roles, checkpoints),
+            "inputs": INPUTS,
+            "classes": CLASS_COLOURS if roles else {},
         }
     )
     page = view(
@@ -68,13 +85,23 @@ def lab(suite: Suite, seen: Seen, *, name: str = "lab", each: int = 4) -> HTML:
         "The lab: a model, its sentences and its heads",
         settings,
         ["lab-engine.js", "lab.js"],
-        style=stylesheet("lab.css"),
+        style=stylesheet("explorer.css") + stylesheet("lab.css"),
         instead=image_of(still(seen), STILL),
     )
     if in_the_book:
         return page
     brought = weights_script(suite.checkpoint(start, last).fetch(), key_of(start, last))
     return HTML(f"<script>{brought}</script>{page.data}")
+
+
+def _circuits(
+    circuits: Sequence[CircuitResult],
+    roles: Roles | None,
+    checkpoints: Mapping[str, Sequence[int]],
+) -> dict[str, Any] | None:
+    """Those of the checkpoints that the lab has, as `explorer_data` gives them; None of none."""
+    kept = [found for found in circuits if found.step in checkpoints.get(found.model, ())]
+    return explorer_data(kept, roles) if kept else None
 
 
 def _distinct(found: Sequence[Example]) -> list[dict[str, str]]:

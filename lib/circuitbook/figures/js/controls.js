@@ -1,7 +1,7 @@
 // The parts of the explorer: its menus, sliders and buttons, and the places for all that is drawn
 // and written.
 
-import { html, menu, svg } from "./dom.js";
+import { button, html, menu, svg } from "./dom.js";
 
 /** Fills the place with the parts, and gives those that change. */
 export function buildControls(place, { data, compact }) {
@@ -11,8 +11,8 @@ export function buildControls(place, { data, compact }) {
     task: menu("task", data.tasks),
     training: slider(place, "training", "checkpoint"),
     size: slider(place, "edges", "number of edges"),
-    play: button("play", "Play"),
-    own: button("own", "Own size"),
+    play: button("cx-button", "play", "Play"),
+    own: button("cx-button", "own", "Own size"),
     track: html("div", { class: "cx-track", "aria-hidden": "true" }),
     curve: svg("svg", {
       class: "cx-curve",
@@ -37,10 +37,6 @@ export function buildControls(place, { data, compact }) {
   parts.edgeCount = html("output", { for: parts.size.id });
   place.replaceChildren(arranged(parts, data, compact));
   return parts;
-}
-
-export function button(name, text) {
-  return html("button", { type: "button", class: "cx-button", name }, text);
 }
 
 function slider(place, name, title) {

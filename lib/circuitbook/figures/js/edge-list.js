@@ -1,13 +1,13 @@
 // The list beside the drawing: all edges, or what belongs to the node that is selected.
 
 import { notesOf, rolesOf } from "./circuit-data.js";
-import { button } from "./controls.js";
-import { html } from "./dom.js";
+import { button, html } from "./dom.js";
 import { INPUT_NAMES, nodeLabel, spokenName } from "./graph.js";
 import { edgeSample } from "./shapes.js";
 import { capitalised, signed, twoDigits } from "./words.js";
 
-/** view.select(node) is called when a name is clicked, view.select(null) for all edges. */
+/** view.select(node) is called when a name is clicked, view.select(null) for all edges. Where circuits
+ *  are built, view.building.boxOf(edge) gives a box to check. */
 export function drawList(view, shown) {
   const byScore = shown.slice().sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
   const { list } = view.parts;
@@ -19,14 +19,14 @@ export function drawList(view, shown) {
 
 function edgesByScore(view, edges) {
   if (!edges.length) return [];
-  return section(view, "All edges, by score", edges, (edge) => [edge.from, edge.to]);
+  return listSection(view, "All edges, by score", edges, (edge) => [edge.from, edge.to]);
 }
 
 function edgesOfNode(view, edges) {
   const { node } = view.state;
   const names = Object.keys(view.classes);
   const roles = rolesOf(view, node).map((role) => names[role]);
-  const all = button("none", "Show all");
+  const all = button("cx-button", "none", "Show all");
   all.addEventListener("click", () => {
     view.select(null);
     view.parts.list.focus({ preventScroll: true });
@@ -36,16 +36,16 @@ function edgesOfNode(view, edges) {
   if (view.drawing.inside.has(node)) {
     const into = edges.filter((edge) => edge.to === node);
     const out = edges.filter((edge) => edge.from === node);
-    if (into.length) parts.push(...section(view, "In", into, (edge) => [edge.from]));
-    if (out.length) parts.push(...section(view, "Out", out, (edge) => [edge.to]));
+    if (into.length) parts.push(...listSection(view, "In", into, (edge) => [edge.from]));
+    if (out.length) parts.push(...listSection(view, "Out", out, (edge) => [edge.to]));
   } else parts.push(html("p", {}, "Not in the circuit at this checkpoint and size."));
   return [...parts, ...measured(view, node)];
 }
 
 /** A title and the edges below it; ends(edge): the nodes that are named. */
-function section(view, title, edges, ends) {
+export function listSection(view, title, edges, ends, number = edges.length) {
   const items = edges.map((edge) => listItem(view, edge, ends(edge)));
-  return [html("h4", {}, `${title} (${edges.length})`), html("ul", {}, ...items)];
+  return [html("h4", {}, `${title} (${number})`), html("ul", {}, ...items)];
 }
 
 function listItem(view, edge, ends) {
@@ -58,9 +58,10 @@ function listItem(view, edge, ends) {
   return html(
     "li",
     { "data-edge": edge.name },
+    ...(view.building ? [view.building.boxOf(edge)] : []),
     edgeSample(view.inputs[edge.kind][0], edge.score < 0),
     text,
-    html("span", {}, signed(edge.score)),
+    html("span", {}, edge.score === null ? "" : signed(edge.score)),
   );
 }
 
@@ -69,7 +70,7 @@ function nodeButton(view, node) {
   name.addEventListener("click", () => {
     view.drawing.stop = node;
     view.select(node);
-    view.drawing.nodes.get(node).group.focus({ preventScroll: true });
+    view.drawing.nodes.get(node)?.group.focus({ preventScroll: true }); // it may be in a group
   });
   return name;
 }

@@ -1,7 +1,7 @@
 // The circuit explorer. explorer.py makes its data and says what they mean; here they are drawn,
 // without a library.
 
-import { addressWith, stateInAddress } from "./address.js";
+import { stateInAddress, writeAddress } from "./address.js";
 import { modelOf } from "./circuit-data.js";
 import { buildControls } from "./controls.js";
 import { layOut } from "./layout.js";
@@ -32,7 +32,8 @@ function render(place, settings) {
   let saving = null;
   view.save = () => {
     clearTimeout(saving);
-    if (!view.compact) saving = setTimeout(() => writeAddress(view), REST_MS);
+    if (!view.compact)
+      saving = setTimeout(() => writeAddress(view.name, stateForAddress(view)), REST_MS);
   };
   view.change = (changes) => {
     Object.assign(view.state, changes);
@@ -60,14 +61,6 @@ function freeName(wished) {
 
 function usualState({ data, start: [model, task] }) {
   return { model, task, at: data.models[model].steps.length - 1, size: null, node: null };
-}
-
-function writeAddress(view) {
-  try {
-    history.replaceState(history.state, "", addressWith(view.name, stateForAddress(view)));
-  } catch {
-    // a sandbox without an address
-  }
 }
 
 /** Takes the state from the address; false if it says nothing of this view. What cannot be is left

@@ -1,6 +1,6 @@
 // The parts of the lab: its fields, menus and buttons, and the places for what is drawn and written.
 
-import { html, menu, svg } from "./dom.js";
+import { button, html, menu, svg } from "./dom.js";
 
 const FIELDS = {
   text: "sentence",
@@ -23,9 +23,9 @@ export function buildLab(place, { models, examples, words, still }) {
       name: "training",
       id: id("training"),
     }),
-    start: button("start", ""),
-    rest: button("rest", ""),
-    reset: button("reset", "All on"),
+    start: button("lb-button", "start", ""),
+    rest: button("lb-button", "rest", ""),
+    reset: button("lb-button", "reset", "All on"),
     off: menu("off", { zero: "writes nothing", mean: "writes its mean" }),
     node: menu("node", {}),
     share: html("a", { href: "#", class: "lb-share" }, "Link to this view"),
@@ -37,6 +37,7 @@ export function buildLab(place, { models, examples, words, still }) {
     curveLegend: html("ul", { class: "lb-legend" }),
     tiles: html("div", { class: "lb-tiles", role: "group", "aria-label": "heads and MLPs" }),
     looks: html("div", { class: "lb-looks" }),
+    writes: html("div", { class: "lb-writes" }),
     words: html(
       "datalist",
       { id: id("words") },
@@ -67,10 +68,6 @@ export function buildLab(place, { models, examples, words, still }) {
   }
   place.replaceChildren(arranged(parts));
   return parts;
-}
-
-export function button(name, text) {
-  return html("button", { type: "button", class: "lb-button", name }, text);
 }
 
 /** A menu of examples, grouped by task; "" is the reader's own. */
@@ -117,7 +114,7 @@ function field(parts, name, ...more) {
   return html("div", { class: `lb-field lb-${name}` }, label, parts[name], ...more);
 }
 
-function labelled(text, control) {
+export function labelled(text, control) {
   return html("label", { class: "lb-choice" }, text, control);
 }
 

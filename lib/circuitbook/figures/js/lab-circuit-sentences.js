@@ -1,0 +1,66 @@
+// What the lab says about the circuit, and how well it does on this pair of sentences.
+
+import { compared, nodesOf } from "./building.js";
+import { entryAt } from "./circuit-data.js";
+import { nodeLabel } from "./graph.js";
+import { capitalised, count, percent } from "./words.js";
+
+const NAMED = 4; // nodes that carry nothing, at most
+
+/** kept: {now, found}, faithfulness on this pair; null while it is not known; or {why: there is none}. */
+export function circuitStatus(view, built, kept) {
+  const { now, found, circuit } = built;
+  if (!now.size && !circuit) return `${noCircuit(view)} Put edges in to build one.`;
+  const same = now.size === found.size && compared(now, found).shared === now.size;
+  const own = `${count(now.size, "edge")}, ${count(nodesOf(edgesOf(built, now)).size, "node")}`;
+  const on = kept?.why ? ` ${kept.why}` : "";
+  const dead = deadText(built);
+  if (same) {
+    return `${own}, as the search found them${faithfulness(kept, "now")}.${on}${dead}`;
+  }
+  const yours = `Yours: ${own}${faithfulness(kept, "now")}.`;
+  if (!circuit) return `${yours} ${noCircuit(view)}${on}${dead}`;
+  const { shared, jaccard } = compared(now, found);
+  return (
+    `${yours} The one found: ${count(found.size, "edge")}${faithfulness(kept, "found")}. ` +
+    `Shared: ${count(shared, "edge")}, Jaccard ${jaccard.toFixed(2)}.${on}${dead}`
+  );
+}
+
+function noCircuit(view) {
+  if (!view.state.task) return "No task is chosen, so there is no circuit to start from.";
+  const why = entryAt(view)?.why;
+  return `No circuit was found here: ${why ?? "it was not looked for"}.`;
+}
+
+function faithfulness(kept, which) {
+  if (!kept || kept.why) return "";
+  return `, faithfulness on this pair ${percent(kept[which])}`;
+}
+
+function edgesOf({ all }, ids) {
+  return [...ids].map((id) => all.get(id));
+}
+
+/** Edges and nodes on no path from input to logits. */
+function deadText(built) {
+  const { now, live } = built;
+  if (now.size === live.size) return "";
+  const alive = nodesOf(edgesOf(built, live));
+  const nodes = [...nodesOf(edgesOf(built, now))].filter((node) => !alive.has(node));
+  const named = nodes.slice(0, NAMED).map(nodeLabel).join(", ");
+  const more = nodes.length > NAMED ? ` and ${nodes.length - NAMED} more` : "";
+  const and = nodes.length ? `, with ${named}${more}` : "";
+  const edges = capitalised(count(now.size - live.size, "edge"));
+  const [lie, carry] = now.size - live.size === 1 ? ["lies", "carries"] : ["lie", "carry"];
+  return ` ${edges}${and}, ${lie} on no path from input to logits and ${carry} nothing.`;
+}
+
+/** What stands in the drawing where no edge does. */
+export function emptyMessage(view, { circuit, now }) {
+  if (now.size) return [];
+  if (view.building.base !== "found") return ["Click a node, and put edges in."];
+  if (circuit) return ["All edges are taken out."];
+  const why = entryAt(view)?.why;
+  return view.state.task ? ["No circuit:", why ?? "not measured"] : ["No task is chosen."];
+}

@@ -23,6 +23,7 @@ from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
 
 BUDGET = 2_000_000  # bytes of one view's data: a page stays below 3 MB
+LAB_PAGE = "lab.html"
 SMALLEST_END = 60  # the slider of sizes goes at least so far, in edges
 
 Roles = Mapping[tuple[str, int], Mapping[str, Sequence[str]]]
@@ -38,6 +39,7 @@ def circuit_explorer(
     notes: Notes | None = None,
     most: int = 200,
     compact: str = "",
+    lab: Mapping[str, Sequence[int]] | None = None,
 ) -> HTML:
     """Circuits as layers: choose model and task, drag through training and sizes, click a node.
 
@@ -53,6 +55,8 @@ def circuit_explorer(
     compact  for a front page: the address to which it leads for more. Only the training slider, of
              the model and task in `start`; it plays by itself once it is seen, unless the reader
              asked for less motion
+    lab      {model: steps} that the book's lab has (see `in_the_lab`): the view leads there, with
+             its model, checkpoint, task, size and node. For pages that lie beside the lab's
 
     ValueError if there is no result, none for `start`, or one that comes from no search.
     """
@@ -80,6 +84,7 @@ def circuit_explorer(
             "inputs": INPUTS,
             "classes": CLASS_COLOURS if roles else {},
             "compact": compact,
+            "lab": {"page": LAB_PAGE, "models": lab} if lab else None,
             "data": data,
         }
     )

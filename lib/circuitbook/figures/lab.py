@@ -62,8 +62,7 @@ def lab(
     """
     start = seen.model
     last = suite.steps(start)[-1]
-    in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
-    checkpoints = shipped(suite) if in_the_book else {start: [last]}
+    checkpoints = lab_checkpoints(suite, start)
     tokenizer = suite.checkpoint(start, last).load().tokenizer
     settings = script_json(
         {
@@ -88,10 +87,21 @@ def lab(
         style=stylesheet("explorer.css") + stylesheet("lab.css"),
         instead=image_of(still(seen), STILL),
     )
-    if in_the_book:
+    if os.environ.get("CIRCUITBOOK_PAGES"):
         return page
     brought = weights_script(suite.checkpoint(start, last).fetch(), key_of(start, last))
     return HTML(f"<script>{brought}</script>{page.data}")
+
+
+def lab_checkpoints(suite: Suite, start: str) -> dict[str, tuple[int, ...]]:
+    """What the lab can run, {model: steps}.
+
+    In the book all that lies beside the site; in a notebook the last checkpoint of the model that
+    it starts with.
+    """
+    if not os.environ.get("CIRCUITBOOK_PAGES"):
+        return {start: tuple(suite.steps(start)[-1:])}
+    return {model: tuple(steps) for model, steps in shipped(suite).items()}
 
 
 def _circuits(

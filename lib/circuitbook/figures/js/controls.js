@@ -32,6 +32,7 @@ export function buildControls(place, { data, compact }) {
     canvas: html("div", { class: "cx-drawing" }),
     legend: html("ul", { class: "cx-legend", "aria-label": "legend" }),
     link: html("a", { href: compact || "#" }, compact ? "Take it apart" : "Link to this view"),
+    inLab: html("a", { class: "cx-lab" }, "Open in the lab"),
   };
   parts.moment = html("output", { for: parts.training.id });
   parts.edgeCount = html("output", { for: parts.size.id });
@@ -87,6 +88,6 @@ function arranged(parts, data, compact) {
     parts.status,
     html("div", { class: "cx-both" }, parts.canvas, html("div", { class: "cx-side" }, parts.list)),
     parts.legend,
-    html("div", { class: "cx-link" }, parts.link),
+    html("div", { class: "cx-link" }, parts.link, " ", parts.inLab),
   );
 }

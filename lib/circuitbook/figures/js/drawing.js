@@ -109,7 +109,7 @@ function edgeElements({ drawing, inputs }, edge) {
 }
 
 function drawEdge(edge, { path, title, group }, selected, widest) {
-  const width = 1 + (6 * Math.abs(edge.score)) / widest;
+  const width = edge.flag === "gone" ? 1.5 : 1 + (6 * Math.abs(edge.score)) / widest;
   const touched = selected === null || edge.from === selected || edge.to === selected;
   path.setAttribute("stroke-width", width.toFixed(2));
   path.style.strokeWidth = `${width.toFixed(2)}px`;

@@ -14,7 +14,7 @@ const REST_MS = 150; // the address is written when the hand rests
 /** Draws an explorer into `place`.
  *
  *  settings: {name, start: [model, task], inputs: {kind: [colour, text]}, classes: {name: colour},
- *  data, compact}. compact: for a front page, the address that it leads to: one model and task, no
+ *  data, compact, lab}. lab: {page, models: {name: steps}}, what the lab has, or null. compact: for a front page, the address that it leads to: one model and task, no
  *  sizes, no lists; it plays by itself once it is seen, and leaves the address alone. */
 function render(place, settings) {
   const view = {

@@ -31,9 +31,12 @@ function listsOf(view, { all, now, start }, groups) {
   const members = new Set(membersOf(groups, node));
   const many = members.size > 1;
   const part = (title, chosen, ends) => {
+    if (!chosen.length) return [];
     const n = chosen.filter(({ id }) => now.has(id)).length;
-    const number = `${n} of ${chosen.length}`;
-    return chosen.length ? listSection(view, title, chosen, ends, number) : [];
+    const near = chosen.filter((edge) => edge.score !== null || now.has(edge.id));
+    const far = chosen.filter((edge) => !near.includes(edge));
+    const [heading, items] = listSection(view, title, near, ends, `${n} of ${chosen.length}`);
+    return [heading, items, ...(far.length ? [farther(view, title, far, ends, !near.length)] : [])];
   };
   const both = ({ from, to }) => [from, to];
   const into = edges.filter(({ from, to }) => members.has(to) && !members.has(from));
@@ -44,6 +47,18 @@ function listsOf(view, { all, now, start }, groups) {
     ...part("Out", out, many ? both : ({ to }) => [to]),
     ...part("Within the group", within, both),
   ];
+}
+
+/** Those of no score in the page, folded away. */
+function farther(view, title, edges, ends, open) {
+  const [, items] = listSection(view, title, edges, ends);
+  const text = `${edges.length} more, beyond what the search's list has here`;
+  const made = html("details", { "data-part": title }, html("summary", {}, text), items);
+  made.open = open || view.building.unfolded.has(title);
+  made.addEventListener("toggle", () => {
+    view.building.unfolded[made.open ? "add" : "delete"](title);
+  });
+  return made;
 }
 
 /** Unknown scores come last. */

@@ -10,6 +10,7 @@ export function buildCircuit(place, { tasks }) {
   const id = (name) => `${place.id}-${name}`;
   const parts = {
     task: menu("task", { "": "none", ...tasks }),
+    undo: button("lb-button", "undo", "Undo changes"),
     size: html("input", { type: "range", min: 1, step: 1, name: "size", id: id("size") }),
     sizeText: html("output", { for: id("size") }),
     status: html("p", { class: "lb-circuit-status", role: "status" }),
@@ -57,6 +58,7 @@ function circuitSection(parts) {
       { class: "lb-controls" },
       labelled("task", parts.task),
       html("div", start, "start from", ...Object.values(parts.bases)),
+      parts.undo,
     ),
     html(
       "div",

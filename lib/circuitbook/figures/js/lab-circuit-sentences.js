@@ -3,7 +3,7 @@
 import { compared, nodesOf } from "./building.js";
 import { entryAt } from "./circuit-data.js";
 import { nodeLabel } from "./graph.js";
-import { capitalised, count, percent } from "./words.js";
+import { count, percent } from "./words.js";
 
 const NAMED = 4; // nodes that carry nothing, at most
 
@@ -16,13 +16,13 @@ export function circuitStatus(view, built, kept) {
   const on = kept?.why ? ` ${kept.why}` : "";
   const dead = deadText(built);
   if (same) {
-    return `${own}, as the search found them${faithfulness(kept, "now")}.${on}${dead}`;
+    return `${own}, as the search found them${faithfulness(kept)}.${on}${dead}`;
   }
-  const yours = `Yours: ${own}${faithfulness(kept, "now")}.`;
+  const yours = `Yours: ${own}${faithfulness(kept)}.`;
   if (!circuit) return `${yours} ${noCircuit(view)}${on}${dead}`;
   const { shared, jaccard } = compared(now, found);
   return (
-    `${yours} The one found: ${count(found.size, "edge")}${faithfulness(kept, "found")}. ` +
+    `${yours} The one found: ${count(found.size, "edge")}${kept && !kept.why ? `, ${percent(kept.found)}` : ""}. ` +
     `Shared: ${count(shared, "edge")}, Jaccard ${jaccard.toFixed(2)}.${on}${dead}`
   );
 }
@@ -33,9 +33,8 @@ function noCircuit(view) {
   return `No circuit was found here: ${why ?? "it was not looked for"}.`;
 }
 
-function faithfulness(kept, which) {
-  if (!kept || kept.why) return "";
-  return `, faithfulness on this pair ${percent(kept[which])}`;
+function faithfulness(kept) {
+  return !kept || kept.why ? "" : `, faithfulness on this pair ${percent(kept.now)}`;
 }
 
 function edgesOf({ all }, ids) {
@@ -50,10 +49,11 @@ function deadText(built) {
   const nodes = [...nodesOf(edgesOf(built, now))].filter((node) => !alive.has(node));
   const named = nodes.slice(0, NAMED).map(nodeLabel).join(", ");
   const more = nodes.length > NAMED ? ` and ${nodes.length - NAMED} more` : "";
-  const and = nodes.length ? `, with ${named}${more}` : "";
-  const edges = capitalised(count(now.size - live.size, "edge"));
-  const [lie, carry] = now.size - live.size === 1 ? ["lies", "carries"] : ["lie", "carry"];
-  return ` ${edges}${and}, ${lie} on no path from input to logits and ${carry} nothing.`;
+  const nor = nodes.length ? `; nor ${nodes.length > 1 ? "do" : "does"} ${named}${more}` : "";
+  const dead = now.size - live.size;
+  const [lie, carry] = dead === 1 ? ["lies", "carries"] : ["lie", "carry"];
+  const edges = count(dead, "edge");
+  return ` ${edges} ${lie} on no path from input to logits and ${carry} nothing${nor}.`;
 }
 
 /** What stands in the drawing where no edge does. */

@@ -6,7 +6,6 @@ import { html } from "./dom.js";
 import { drawEdges, drawMessage, drawModel, drawNodes } from "./drawing.js";
 import { isHead, nodeLabel, spokenName } from "./graph.js";
 import { drawEdgeLists, drawGroups } from "./lab-circuit-list.js";
-import { BASES } from "./lab-circuit-parts.js";
 import { circuitStatus, emptyMessage } from "./lab-circuit-sentences.js";
 import { boxesOf, bundled, membersOf } from "./lab-groups.js";
 import { seenNow } from "./lab-state.js";
@@ -63,10 +62,9 @@ function showControls(view) {
   const { base, added, removed, task } = lab.state;
   parts.task.value = task;
   for (const [name, made] of Object.entries(parts.bases)) {
-    const changed = added.size + removed.size > 0;
     made.setAttribute("aria-pressed", name === base);
-    made.textContent = BASES[name] + (name === base && changed ? " (as at first)" : "");
   }
+  parts.undo.disabled = added.size + removed.size === 0;
   const sized = base === "found" && built.circuit;
   parts.size.disabled = !sized;
   parts.size.max = sized ? built.circuit.end : 1;
@@ -116,11 +114,19 @@ function lookedAt({ shown, read }, head, named) {
   const { tokens } = read;
   const last = [...patternOf(head, shown).slice(-tokens.length)];
   const most = last
-    .map((share, i) => ({ share, word: tokens[i].text.trim() }))
+    .map((share, i) => ({ share, word: wordAt(tokens, i) }))
     .sort((a, b) => b.share - a.share)
     .slice(0, LOOKED_AT);
   const words = most.map(({ share, word }) => `${word} ${percent(share)}`).join(", ");
   return `${named ? `${nodeLabel(head)} looks` : "Looks"} from the last word at ${words}.`;
+}
+
+/** The word at a place; of several that are alike, which: "John (2nd)". */
+function wordAt(tokens, place) {
+  const { text } = tokens[place];
+  const alike = tokens.flatMap((token, i) => (token.text === text ? [i] : []));
+  if (alike.length < 2) return text.trim();
+  return `${text.trim()} (${["1st", "2nd", "3rd"][alike.indexOf(place)] ?? "later"})`;
 }
 
 // ------------------------------------------------------------------ how it does

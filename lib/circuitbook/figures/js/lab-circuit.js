@@ -26,7 +26,7 @@ export function circuitPart(lab) {
     steps: circuits.models,
     parts: buildCircuit(lab.place, circuits),
     state: {},
-    building: { groups: [], picking: false, picked: new Set() },
+    building: { groups: [], picking: false, picked: new Set(), unfolded: new Set() },
     drawing: null,
     drawnFor: null,
     decoded: new Map(),
@@ -96,6 +96,7 @@ function listenToCircuit(view) {
       change(view, { base, size: null, ...noChanges() }),
     );
   }
+  parts.undo.addEventListener("click", () => change(view, noChanges()));
   parts.size.addEventListener("input", () => change(view, { size: Number(parts.size.value) }));
   parts.node.addEventListener("change", () => lab.switchTo(lab.state.node, parts.node.value));
   parts.picking.addEventListener("click", () => {

@@ -90,7 +90,7 @@ function circuitSection(parts) {
       { class: "lb-file" },
       parts.download,
       " In Python: ",
-      html("code", {}, "circuitbook.Circuit.load(file)"),
+      html("code", {}, "from circuitbook.circuits.circuit import Circuit; Circuit.load(file)"),
     ),
   );
 }

@@ -15,7 +15,7 @@ const HELP =
   "the circuit, input below and logits on top; " +
   "arrow keys move from node to node, Enter selects one, Escape lets go";
 const FLAGS = { idle: " (on no path)", gone: " (taken out)" };
-const NAME_LENGTH = 10; // letters of a group's name that fit into its box
+const NAME_LENGTH = 9; // letters of a group's name that fit into its box
 
 /** Draws all nodes of the model that is shown, still without edges, and gives what changes later:
  *  nodes: Map of node -> its elements and place; lines: Map of edge number -> elements; inside: Map

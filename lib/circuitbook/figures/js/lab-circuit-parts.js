@@ -33,7 +33,7 @@ export function buildCircuit(place, { tasks }) {
     groups: html("ul", { class: "lb-groups", "aria-label": "groups" }),
     download: button("lb-button", "download", "Download as JSON"),
   };
-  parts.readyMadeLabel = labelled("of a class", parts.readyMade);
+  parts.readyMadeLabel = labelled("or a class of heads", parts.readyMade);
   parts.bases = Object.fromEntries(
     Object.entries(BASES).map(([base, text]) => [base, button("lb-button", base, text)]),
   );
@@ -80,7 +80,7 @@ function circuitSection(parts) {
       { class: "lb-controls lb-grouping" },
       parts.picking,
       parts.picked,
-      labelled("name", parts.groupName),
+      labelled("name of the group", parts.groupName),
       parts.makeGroup,
       parts.readyMadeLabel,
     ),

@@ -71,7 +71,7 @@ function showControls(view) {
   parts.size.value = sized ? sizeShown(view, built.circuit) : 1;
   const first = `the search's first ${sized ? sizeShown(view, built.circuit) : 0}`;
   parts.sizeText.textContent = sized && view.state.size !== null ? first : "";
-  if (sized && view.state.size === null) parts.sizeText.textContent = "as many as the circuit has";
+  if (sized && view.state.size === null) parts.sizeText.textContent = "the circuit's own size";
   parts.picking.setAttribute("aria-pressed", building.picking);
   const names = [...building.picked].map(nodeLabel).join(", ");
   const hint = building.picking ? "Click nodes, or press g on them." : "";

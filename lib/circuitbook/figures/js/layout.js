@@ -32,7 +32,7 @@ export function layOut({ layers, heads }, groups = []) {
   for (const { node, members } of groups) {
     const places = members.map((member) => nodes.get(member));
     for (const member of members) nodes.delete(member);
-    nodes.set(node, { ...middleOf(places), w: 36, h: 17 });
+    nodes.set(node, { ...middleOf(places), w: 32, h: 17 });
   }
   return { nodes, width, height, rowHeight, lines };
 }

@@ -38,7 +38,7 @@ test-fast: $(READY)
 	@$(PY) -m pytest -m "not slow" $(ARGS)
 
 CODE    := lib tests benchmarks book/_ext notebooks
-SCRIPTS := lib/circuitbook/figures/js tests/pages biome.json
+SCRIPTS := lib/circuitbook/figures/js book/_static tests/pages biome.json
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check $(CODE)

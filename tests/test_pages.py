@@ -24,6 +24,7 @@ def script(name: str) -> str:
     return f"{comment}return ({function})()"
 
 
+UNFOLD = "document.querySelectorAll('details.answer').forEach(answer => answer.open = true)"
 STICKS_OUT, HARD_TO_READ = script("sticksOut"), script("hardToRead")
 INVISIBLE, UNREACHABLE = script("invisible"), script("unreachable")
 
@@ -40,6 +41,8 @@ def test_it_loads_alone_without_complaint_and_shows_its_figures(browser, top, pa
     asked, failed = browser.requests()
     assert asked and not failed
     assert [url for url in asked if not url.startswith((f"{top}/", "data:", "blob:"))] == []
+    browser.run(UNFOLD)
+    browser.wait()
     assert browser.complaints() == []
     assert browser.run(INVISIBLE) == []
     assert browser.run(UNREACHABLE) == []
@@ -73,6 +76,8 @@ def test_views_draw_themselves_from_a_file_too(browser):
     assert with_views
     for page in with_views:
         browser.open((browsing.SITE / page).as_uri())
+        browser.run(UNFOLD)
+        browser.wait()
         assert browser.run(INVISIBLE) == []
         assert browser.complaints() == []
 

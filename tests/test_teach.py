@@ -159,6 +159,15 @@ def test_plain_markdown_reads_without_the_book():
         == "**Solution to exercise 3**\n\nSo."
     )
     assert plain_markdown(
+        ":::{prediction} size\nHow many {term}`edges <edge>`?\n- few\n:::\n\nThen.\n\n"
+        ":::{answer} size\nFew.\n:::",
+        {},
+        {},
+    ) == (
+        "**A prediction to make now.** How many edges?\n- few\n\nThen.\n\n"
+        "<details><summary>I have made my guess</summary>\n\nFew.\n\n</details>"
+    )
+    assert plain_markdown(
         "{term}`heads <head>`, {term}`edge`, {cite:t}`tigges2024llm`, {math}`x_1`", {}, {}
     ) == ("heads, edge, Tigges et al. (2024), $x_1$")
     assert (

@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pygments.lexers import JavascriptLexer
+from pygments.token import Comment
 
 from circuitbook.figures import scripts
 from circuitbook.figures.explorer import circuit_explorer
 from circuitbook.figures.scripts import MODULES, SCRIPTS, joined
 from circuitbook.figures.views import attention_heads, head_browser, script_json, view
 
+NOT_OURS = ("circuitsvis.js", "plotly.js")
 NASTY = ("<svg onload=alert(1)>", "<!--<script>", "KINDS", "$x$", "a&lt;b</script>", "__proto__")
 
 
@@ -41,11 +44,48 @@ def data_in(page: str) -> dict:
     "entry",
     ["explorer.js", "head-browser.js", "attention-heads.js", "lab.js", "engine.js", "load-view.js"],
 )
-def test_joined_modules_share_a_scope_without_quarrels(entry):
-    script = joined(entry)
+def test_joined_modules_share_a_scope_without_quarrels(entry, monkeypatch):
+    # with its indentation, which tells what is declared at the top level
+    monkeypatch.setattr(scripts, "_stripped", lambda source, name: source)
+    script = joined.__wrapped__(entry)
     assert not re.search(r"^(import|export)\b", script, re.MULTILINE)
     declared = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", script, re.MULTILINE)
     assert len(declared) == len(set(declared)) and len(declared) > 1 - (entry != "explorer.js")
+
+
+def tokens_of(script: str) -> list[str]:
+    """The script as pygments reads it, without comments and white space."""
+    tokens = JavascriptLexer().get_tokens(script)
+    return [text.strip() for kind, text in tokens if text.strip() and kind not in Comment]
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in NOT_OURS])
+def test_a_script_loses_its_comments_and_nothing_else(name, monkeypatch):
+    joined.cache_clear()
+    script = SCRIPTS[name]()
+    monkeypatch.setattr(scripts, "_stripped", lambda source, name: source)
+    joined.cache_clear()
+    whole = SCRIPTS[name]()
+    joined.cache_clear()
+    assert script.startswith("/*! circuitbook, MIT License */\n")
+    assert tokens_of(whole) == tokens_of(script) and len(script) < 0.9 * len(whole)
+
+
+def test_what_looks_like_a_comment_inside_a_string_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(scripts, "MODULES", tmp_path)
+    kept = [
+        'const a = "x // y";',
+        "const b = `${a} // ${a}`;",
+        "const c = /[/*]+ /.test(a);",
+        "const d = 4 / 2; // as 'a' is",
+    ]
+    comments = ["/** What", " *  it is. */", "// and why", "", "/* one */"]
+    (tmp_path / "a.js").write_text("\n".join(["  const z = 1; // one", *kept, *comments]))
+    wanted = ["const z = 1;", *kept]
+    assert joined.__wrapped__("a.js").splitlines()[3:-1] == wanted
+    (tmp_path / "a.js").write_text("const a = `one\n  two`;\n")
+    with pytest.raises(ValueError, match=r"a\.js: a template may not go on in the next line: con"):
+        joined.__wrapped__("a.js")
 
 
 def test_every_module_is_used_and_small_enough_to_read():
@@ -62,7 +102,7 @@ def test_modules_that_cannot_be_joined_are_refused(tmp_path, monkeypatch):
     (tmp_path / "a.js").write_text('import { b } from "./b.js";\n\nexport const a = b + 1;\n')
     (tmp_path / "b.js").write_text("export const b = 1;\n")
     together = '(() => { "use strict"; const b = 1; const a = b + 1; })();'
-    assert " ".join(joined.__wrapped__("a.js").split()) == together
+    assert " ".join(joined.__wrapped__("a.js").splitlines()[1:]) == together
     (tmp_path / "b.js").write_text('import { a } from "./a.js";\n\nexport const b = a;\n')
     with pytest.raises(ValueError, match=r"import each other: a\.js -> b\.js -> a\.js"):
         joined.__wrapped__("a.js")

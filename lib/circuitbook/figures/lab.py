@@ -77,6 +77,8 @@ def lab(
             "circuits": _circuits(circuits, roles, checkpoints),
             "inputs": INPUTS,
             "classes": CLASS_COLOURS if roles else {},
+            "shown": None,
+            "full": None,
         }
     )
     page = view(

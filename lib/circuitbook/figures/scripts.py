@@ -1,8 +1,9 @@
 """The scripts that interactive views draw with: shared by the site, none from another host.
 
 Our own are ES modules in `js/`, small enough to read and to lint. A browser gets each view's
-modules joined into one plain script: a page opened from disk may not load modules, an output in a
-notebook has no files beside it, and a bundler would ask every reader for Node.
+modules joined into one plain script, without their comments and indentation: a page opened from
+disk may not load modules, an output in a notebook has no files beside it, and a bundler would ask
+every reader for Node.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ MODULES = PACKAGE / "figures" / "js"
 _IMPORT = re.compile(r'^import \{[^{}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function|const)", re.MULTILINE)
 _OTHER = re.compile(r"^(import|export)\b.*", re.MULTILINE)
+_END_OF_LINE_COMMENT = re.compile(r"""\s+// [^"'`/]*$""")  # what a quote ends may be no comment
+_LICENCE = "/*! circuitbook, MIT License */\n"
 
 
 @cache
@@ -28,7 +31,7 @@ def joined(entry: str) -> str:
     Modules may say `import { name, ... } from "./module.js";`, `export function` and `export
     const`. They share one scope: what one declares at its top level no other may declare.
     """
-    return f"({_as_function(entry)})();\n"
+    return f"{_LICENCE}({_as_function(entry)})();\n"
 
 
 def callable_as(name: str, entry: str) -> str:
@@ -36,11 +39,11 @@ def callable_as(name: str, entry: str) -> str:
 
     Its text is what a worker can be made of, where no file can be asked for.
     """
-    return f"globalThis.{name} = {_as_function(entry)};\n"
+    return f"{_LICENCE}globalThis.{name} = {_as_function(entry)};\n"
 
 
 def _as_function(entry: str) -> str:
-    sources = "\n".join(_source(module) for module in _in_order(entry))
+    sources = "".join(map(_source, _in_order(entry)))
     return f'() => {{\n"use strict";\n{sources}}}'
 
 
@@ -65,7 +68,26 @@ def _source(module: str) -> str:
     source = _EXPORT.sub("", _IMPORT.sub("", _text(module)))
     if other := _OTHER.search(source):
         raise ValueError(f"{module} cannot be joined with others: {other[0]}")
-    return source
+    return _stripped(source, module)
+
+
+def _stripped(source: str, name: str) -> str:
+    """Without comments, indentation and empty lines; every other line stays as it is.
+
+    Only what is surely a comment goes: whole lines, and the end of a line where no quote follows.
+    ValueError for a template over several lines, whose indentation counts.
+    """
+    lines = []
+    inside = False  # a comment over several lines
+    for line in map(str.strip, source.splitlines()):
+        inside = inside or line.startswith("/*")
+        if inside:
+            inside = not line.endswith("*/")
+        elif line and not line.startswith("//"):
+            lines.append(_END_OF_LINE_COMMENT.sub("", line))
+    if several := [line for line in lines if line.count("`") % 2]:
+        raise ValueError(f"{name}: a template may not go on in the next line: {several[0]}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _text(module: str) -> str:
@@ -73,8 +95,8 @@ def _text(module: str) -> str:
 
 
 def stylesheet(name: str) -> str:
-    """A style sheet of `js/`."""
-    return _text(name)
+    """A style sheet of `js/`, without comments and indentation."""
+    return _stripped(_text(name), name)
 
 
 def _circuitsvis() -> str:

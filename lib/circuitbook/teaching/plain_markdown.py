@@ -32,12 +32,22 @@ def plain_markdown(text: str, number: Mapping[str, int], titles: Mapping[str, st
         shown = plain_markdown(body, number, titles)
         return f"**Solution to exercise {number[label]}**" + (f"\n\n{shown}" if shown else "")
 
+    def prediction(name: str, options: dict[str, str], body: str) -> str:
+        return f"**A prediction to make now.** {plain_markdown(body, number, titles)}"
+
+    def answer(name: str, options: dict[str, str], body: str) -> str:
+        shown = plain_markdown(body, number, titles)
+        summary = "<summary>I have made my guess</summary>"
+        return f"<details>{summary}\n\n{shown}\n\n</details>"
+
     directives: dict[str, Callable[[str, dict[str, str], str], str]] = {
         "exercise": exercise,
         "solution": solution,
         "solution-start": solution,
         "solution-end": lambda title, options, body: "",
         "math": _equation,
+        "prediction": prediction,
+        "answer": answer,
     }
     lines = text.split("\n")
     parts, end = [], len(lines)  # from the last to the first, each block and what follows it

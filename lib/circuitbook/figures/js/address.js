@@ -10,9 +10,9 @@ export function stateInAddress(name) {
 }
 
 /** The address with this state in place of what it says of the view `name`; what it says of others
- *  stays. */
-export function addressWith(name, state) {
-  const all = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+ *  stays. hash: of another page's address, in place of this page's. */
+export function addressWith(name, state, hash = location.hash) {
+  const all = new URLSearchParams(hash.includes("=") ? hash.slice(1) : "");
   for (const key of [...all.keys()]) {
     if (key.startsWith(`${name}.`)) all.delete(key);
   }

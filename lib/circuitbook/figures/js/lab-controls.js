@@ -9,8 +9,11 @@ const FIELDS = {
   wrong: "rather than",
 };
 
-/** Fills the place with the parts, and gives those that change. */
-export function buildLab(place, { models, examples, words, still }) {
+/** Fills the place with the parts, and gives those that change. shown: names of those that the reader
+ *  sees, of "example model text other right wrong training bars otherBars curve tiles circuit";
+ *  null: all.
+ *  full: address of the page that has all of them, or null. */
+export function buildLab(place, { models, examples, words, still, shown, full }) {
   const names = Object.keys(models);
   const id = (name) => `${place.id}-${name}`;
   const parts = {
@@ -28,7 +31,11 @@ export function buildLab(place, { models, examples, words, still }) {
     reset: button("lb-button", "reset", "All on"),
     off: menu("off", { zero: "writes nothing", mean: "writes its mean" }),
     node: menu("node", {}),
-    share: html("a", { href: "#", class: "lb-share" }, "Link to this view"),
+    share: html(
+      "a",
+      { href: "#", class: "lb-share" },
+      full ? "Open in the full lab" : "Link to this view",
+    ),
     status: html("p", { class: "lb-status", role: "status" }),
     problem: html("p", { class: "lb-problem", role: "alert" }),
     bars: html("div", { class: "lb-bars" }),
@@ -67,6 +74,9 @@ export function buildLab(place, { models, examples, words, still }) {
     });
   }
   place.replaceChildren(arranged(parts));
+  for (const block of place.querySelectorAll("[data-part]")) {
+    block.hidden = shown !== null && !shown.includes(block.dataset.part);
+  }
   return parts;
 }
 
@@ -111,21 +121,27 @@ function sentenceParts(name, id) {
 
 function field(parts, name, ...more) {
   const label = html("label", { for: parts[name].id }, FIELDS[name]);
-  return html("div", { class: `lb-field lb-${name}` }, label, parts[name], ...more);
+  return html(
+    "div",
+    { class: `lb-field lb-${name}`, "data-part": name },
+    label,
+    parts[name],
+    ...more,
+  );
 }
 
-export function labelled(text, control) {
-  return html("label", { class: "lb-choice" }, text, control);
+export function labelled(text, control, part = null) {
+  return html("label", { class: "lb-choice", "data-part": part }, text, control);
 }
 
-function section(title, ...inside) {
-  return html("section", { class: "lb-part" }, html("h2", {}, title), ...inside);
+function section(part, title, ...inside) {
+  return html("section", { class: "lb-part", "data-part": part }, html("h2", {}, title), ...inside);
 }
 
 function arranged(parts) {
   const training = html(
     "div",
-    { class: "lb-line" },
+    { class: "lb-line", "data-part": "training" },
     html("label", { for: parts.training.id }, "training"),
     parts.training,
     parts.moment,
@@ -136,11 +152,12 @@ function arranged(parts) {
     html(
       "div",
       { class: "lb-columns" },
-      section("The next word", parts.bars),
-      section("... of the other sentence", parts.otherBars),
-      section("The answer over training", parts.curve, parts.curveLegend, parts.rest),
+      section("bars", "The next word", parts.bars),
+      section("otherBars", "... of the other sentence", parts.otherBars),
+      section("curve", "The answer over training", parts.curve, parts.curveLegend, parts.rest),
     ),
     section(
+      "tiles",
       "Heads and MLPs",
       html(
         "p",
@@ -165,8 +182,8 @@ function arranged(parts) {
     html(
       "div",
       { class: "lb-controls" },
-      labelled("example", parts.example),
-      labelled("model", parts.model),
+      labelled("example", parts.example, "example"),
+      labelled("model", parts.model, "model"),
     ),
     field(parts, "text", parts.textList, parts.textWords),
     field(parts, "other", parts.otherList, parts.otherWords),

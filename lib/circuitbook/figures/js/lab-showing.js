@@ -152,6 +152,7 @@ export function showTiles(view) {
 // ------------------------------------------------------------------ over training
 
 async function showCurve(view, read, turn) {
+  if (view.shown && !view.shown.includes("curve")) return;
   const { state, models, parts, loader } = view;
   const { steps, tokens, bytes } = models[state.model];
   const there = steps

@@ -12,21 +12,24 @@ import { tokensOf } from "./tokenizer.js";
 const HOW = new Set(["zero", "mean", "other", "frozen"]);
 const FREE = ["text", "other", "right", "wrong"];
 
+/** The state that the page begins with: what `start` tells, {model, step, text, other, right, wrong,
+ *  off, switches, node}, and the first example's texts and task, all on, where it does not. */
 export function usualState({ models, start, examples, circuits }) {
-  const { steps } = models[start.model];
-  const at = Math.max(0, steps.indexOf(start.step));
+  const { step, ...told } = start;
+  const at = Math.max(0, models[start.model].steps.indexOf(step));
+  const [first] = examples;
   return {
-    model: start.model,
-    at,
-    ...textsOf(examples[0]),
+    ...(first ? textsOf(first) : {}),
     off: "zero",
-    switches: {},
     node: null,
-    task: taskOf(examples[0], circuits),
+    task: first ? taskOf(first, circuits) : "",
     base: "found",
     size: null,
     ...noChanges(),
     groups: [],
+    ...told,
+    at,
+    switches: { ...told.switches },
   };
 }
 
@@ -46,12 +49,13 @@ export function taskOf(example, circuits) {
   return tasks.find(([, title]) => title === example.title)?.[0] ?? "";
 }
 
-/** Model and step, and what is not as usual. */
+/** Model and step, and what is not as usual; for another page, which has its own, all that is said. */
 export function stateForAddress(view) {
-  const { state, models } = view;
-  const [own, usual] = [state, usualState(view)].map((one) => textsOfState(one, models));
+  const { state, models, full } = view;
+  const own = textsOfState(state, models);
+  const usual = full ? {} : textsOfState(usualState(view), models);
   const kept = Object.entries(own).filter(
-    ([name, text]) => name === "model" || name === "step" || text !== usual[name],
+    ([name, text]) => name === "model" || name === "step" || text !== (usual[name] ?? ""),
   );
   return Object.fromEntries(kept);
 }
@@ -85,6 +89,7 @@ export function stateFromAddress(view, given) {
   taskFromAddress(state, given, view);
   for (const name of FREE) state[name] = given[name] ?? state[name];
   if (given.off === "mean") state.off = "mean";
+  if (given.switched !== undefined) state.switches = {};
   for (const part of (given.switched ?? "").split(",")) {
     const [node, how] = part.split(":");
     if (inModel(shape, node) && HOW.has(how)) state.switches[node] = how;

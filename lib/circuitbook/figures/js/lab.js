@@ -28,10 +28,11 @@ const ADDRESS_REST_MS = 200; // the address is written when the hand rests
 /** Draws a lab into `place`.
  *
  *  settings: {name, models: {name: {shape, steps, tokens, bytes}}, start: {model, step}, words,
- *  special, examples: [{title, text, other, right, wrong}], reference: [ids], circuits, inputs,
- *  classes}: `circuits` as the explorer's data, or null, and what it draws them with. Nothing is loaded
- *  before the reader says so. before: what the page shows without scripts; its image stays until
- *  then. */
+ *  special, examples: [{title, text, other, right, wrong}], reference: [ids], circuits, inputs, classes:
+ *  `circuits` as the explorer's data, or null, and what it draws them with; shown: the parts that the
+ *  reader sees, null: all (see `buildLab`); full: address of the page with all of them, or null}.
+ *  start may tell more of the state (see `usualState`). Nothing is loaded before the reader says so.
+ *  before: what the page shows without scripts; its still stays until then. */
 function render(place, settings, before) {
   const letters = settings.words.filter((word) => /^ ?[A-Za-z]/.test(word));
   const later = letters.filter((word) => word[0] === " ").map((word) => word.slice(1));
@@ -39,7 +40,7 @@ function render(place, settings, before) {
   const view = {
     ...settings,
     place,
-    parts: buildLab(place, { ...settings, words: later, still: imagesIn(before) }),
+    parts: buildLab(place, { ...settings, words: later, still: stillIn(before) }),
     tokenizer: tokenizerOf(settings.words, settings.special),
     state: usualState(settings),
     begun: false,
@@ -51,7 +52,7 @@ function render(place, settings, before) {
     ask: null,
     circuit: null,
   };
-  if (view.circuits) {
+  if (view.circuits && (!view.shown || view.shown.includes("circuit"))) {
     view.circuit = circuitPart(view);
     view.parts.results.append(view.circuit.parts.section);
   }
@@ -73,16 +74,21 @@ function render(place, settings, before) {
     if (view.circuit) showCircuit(view.circuit);
   };
   view.showShare = () => {
-    view.parts.share.href = addressWith(view.name, stateForAddress(view));
+    const state = stateForAddress(view);
+    view.parts.share.href = view.full
+      ? view.full + addressWith("lab", state, "")
+      : addressWith(view.name, state);
   };
   listen(view, { first, later });
   if (restore(view)) place.scrollIntoView({ block: "start" });
   else show(view);
 }
 
-function imagesIn(elements) {
+/** Its image, or what is marked as the still. */
+function stillIn(elements) {
+  const still = "img, [data-still]";
   return elements.flatMap((element) =>
-    element.matches("img") ? [element] : [...element.querySelectorAll("img")],
+    element.matches(still) ? [element] : [...element.querySelectorAll(still)],
   );
 }
 

@@ -7,6 +7,10 @@ README's picture:
     .venv/bin/python tests/browsing.py algorithm --width 390 --dark
     .venv/bin/python tests/browsing.py book/index --element "article img" \\
         --out book/_static/preview.png
+
+What every page asks for when it is opened, and how much that is:
+
+    .venv/bin/python tests/browsing.py --weigh
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ import argparse
 import base64
 import contextlib
 import functools
+import gzip
 import http.server
 import io
 import json
 import shutil
 import threading
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +80,13 @@ def served(folder: Path) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def weight(urls: list[str], folder: Path) -> tuple[int, int]:
+    """Bytes of what is asked for of a site in `folder`: as they are, and as a server sends them."""
+    paths = {urllib.parse.urlsplit(url).path.lstrip("/") for url in urls if url.startswith("http")}
+    contents = [(folder / urllib.parse.unquote(path)).read_bytes() for path in sorted(paths)]
+    return sum(map(len, contents)), sum(len(gzip.compress(content)) for content in contents)
 
 
 class Browser:
@@ -235,6 +248,7 @@ def main() -> None:
         default=ROOT / "_build/screenshots",
         help="folder, or file (default: _build/screenshots)",
     )
+    parser.add_argument("--weigh", action="store_true", help="a table of bytes and requests")
     args = parser.parse_args()
     if why := missing():
         raise SystemExit(f"error: {why}")
@@ -251,7 +265,16 @@ def main() -> None:
             if args.element:
                 browser.open(f"{top}/{chosen[0]}", widths[-1], args.dark)
                 return browser.picture_of(args.element, args.out)
+            if args.weigh:
+                print("| page | KB | KB, gzipped | requests |\n|---|---|---|---|")
             for page in chosen:
+                if args.weigh:
+                    browser.open(f"{top}/{page}")
+                    urls, _ = browser.requests()
+                    raw, packed = (round(size / 1000) for size in weight(urls, SITE))
+                    asked = sum(url.startswith("http") for url in urls)
+                    print(f"| {page} | {raw} | {packed} | {asked} |", flush=True)
+                    continue
                 for width, dark in [(w, args.dark) for w in widths] + (
                     [] if args.dark else [(max(widths), True)]
                 ):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import os
 import time
 from pathlib import Path
 
+import accessibility
 import pytest
 import torch
 from browsing import Browser, no_browser
@@ -243,3 +245,11 @@ def browser():
     driven = Browser()
     yield driven
     driven.close()
+
+
+@pytest.fixture
+def faults(browser):
+    """`accessibility.faults` of what the browser shows; skips where there is no axe."""
+    if why := accessibility.missing():
+        pytest.skip(why)
+    return functools.partial(accessibility.faults, browser)

@@ -38,7 +38,7 @@ def test_a_caption_says_more_than_the_alt_text(page):
 
 def test_the_check_sees_what_it_is_for():
     figure = (
-        '<figure class="numbered align-default" id="{}">\n<img alt="Curves rise &amp; fall." src="">'
+        '<figure class="numbered align-default" id="{}">\n<img alt="Curves rise &amp; fall.">'
         '<figcaption>\n<p><span class="caption-number">Figure 1 </span><span class="caption-text">'
         '{}</span><a class="headerlink" href="#x">#</a></p></figcaption></figure>'
     )

@@ -232,25 +232,30 @@ OTHERS = [found_of(step=2 + i, seed=7 + i, task="sva") for i in range(3)] + [
 def page(tmp_path, monkeypatch):
     """Address of a page with two explorers that share the script, as in the book."""
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
+    return page_of(tmp_path, two_explorers())
+
+
+def two_explorers() -> dict[str, str]:
     notes = {("m", 4): pd.DataFrame({"copy score": [0.987, np.nan]}, index=[HEAD, "m0"])}
-    views = [
-        circuit_explorer([*CHECKPOINTS, *OTHERS], name="first", start=("m", "ioi")).data,
-        circuit_explorer(
-            CHECKPOINTS, name="second", roles={("m", 4): {HEAD: ["name mover"]}}, notes=notes
-        ).data,
-    ]
-    folder = tmp_path / "notebooks"
+    roles = {("m", 4): {HEAD: ["name mover"]}}
+    return {
+        "first": circuit_explorer([*CHECKPOINTS, *OTHERS], name="first", start=("m", "ioi")).data,
+        "second": circuit_explorer(CHECKPOINTS, name="second", roles=roles, notes=notes).data,
+    }
+
+
+def page_of(top, views: dict[str, str]) -> str:
+    """Address of a page in `top` with these views, each in a section of its name."""
+    folder = top / "notebooks"
     folder.mkdir()
-    (tmp_path / "_static").mkdir()
-    (tmp_path / "_static" / "circuit-explorer.js").write_text(
+    (top / "_static").mkdir()
+    (top / "_static" / "circuit-explorer.js").write_text(
         SCRIPTS["circuit-explorer.js"](), encoding="utf8"
     )
-    body = "".join(
-        f'<section id="{name}">{view}</section>'
-        for name, view in zip(("first", "second"), views, strict=True)
-    )
+    body = "".join(f'<section id="{name}">{view}</section>' for name, view in views.items())
     (folder / "page.html").write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>{body}',
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
+        f"<main><h1>x</h1><h2>y</h2>{body}</main>",
         encoding="utf8",
     )
     return (folder / "page.html").as_uri()
@@ -315,7 +320,7 @@ def test_a_clicked_node_shows_its_edges(browser, page):
     ) == set(last.circuit.edges)
     assert f"{last.circuit.n_edges} edges and {last.circuit.n_nodes} nodes" in status(
         browser
-    ) and f"{100 * last.circuit.faithfulness:.1f} %" in status(browser)
+    ) and f"{100 * last.circuit.faithfulness:.1f}%" in status(browser)
     node = next(
         name
         for name in last.circuit.nodes
@@ -474,7 +479,9 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
         start=("m", "ioi"),
         compact="more.html#classes.model=m",
     ).data
-    data = shown.replace(SCRIPTS["circuit-explorer.js"](), "")
+    data = shown
+    for name in ("circuit-drawing.js", "circuit-explorer.js"):
+        data = data.replace(SCRIPTS[name](), "")
     assert '"ioi"' in data and '"sva"' not in data and '"n":' not in data
     (tmp_path / "page.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
@@ -493,7 +500,7 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
     ):
         time.sleep(0.1)
     assert browser.run(at) == len(CHECKPOINTS) - 1
-    assert f"{CHECKPOINTS[-1].circuit.n_edges} edges of m keep 80 %" in status(browser)
+    assert f"{CHECKPOINTS[-1].circuit.n_edges} edges of m keep 80%" in status(browser)
     link = browser.run(
         "const a = document.querySelector('#first .cx-link a'); "
         "return [a.getAttribute('href'), a.textContent, a.checkVisibility()]"
@@ -504,3 +511,173 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
         and browser.run("return location.hash") == ""
     )
     assert browser.complaints() == []
+
+
+# ------------------------------------------------------------------ two circuits
+
+# as many layers and heads as "m", other checkpoints, another order of edges
+TWIN = [found_of("twin", step, seed=20 + step, size=10) for step in (2, 5)]
+FATES = ("gained", "lost", "kept")
+
+
+@pytest.fixture
+def twins(tmp_path, monkeypatch):
+    """Address of a page with an explorer of models that can be compared."""
+    monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
+    alone = circuit_explorer([found_of("lonely", 1, seed=1)], name="second").data
+    both = circuit_explorer([*CHECKPOINTS, *TWIN, *OTHERS], name="first", start=("m", "ioi"))
+    return page_of(tmp_path, {"first": both.data, "second": alone})
+
+
+def change(browser, name, value):
+    browser.run(
+        "const part = document.querySelector(`#first [name=${arguments[0]}]`); "
+        "part.value = arguments[1]; part.dispatchEvent(new Event('change'))",
+        name,
+        value,
+    )
+
+
+def difference(now: CircuitResult, other: CircuitResult, n: int | None = None):
+    """([gained, lost, kept] edges, [gained, lost] nodes) of two circuits, as sets of names."""
+    here, there = set(expected(now, n)), set(expected(other, n))
+    nodes = [{end for e in edges for end in e.split("<")[0].split("->")} for edges in (here, there)]
+    return [here - there, there - here, here & there], [nodes[0] - nodes[1], nodes[1] - nodes[0]]
+
+
+def grouped(browser) -> dict[str, dict[str, str]]:
+    """The list beside the drawing: {a heading: {edge: its score as written}}"""
+    return browser.run(
+        "return Object.fromEntries([...document.querySelectorAll('#first .cx-list h3')].map(h => ["
+        "h.textContent, Object.fromEntries([...h.nextElementSibling.children].map("
+        "li => [li.dataset.edge, li.lastChild.textContent]))]))"
+    )
+
+
+def marked(browser, kind) -> set[str]:
+    """The nodes of the drawing that are marked as gained or lost."""
+    return set(
+        browser.run(
+            "return [...document.querySelectorAll(`#first .node.${arguments[0]}`)]"
+            ".filter(node => node.querySelector('.mark').textContent !== '')"
+            ".map(node => node.dataset.node)",
+            kind,
+        )
+    )
+
+
+def assert_shows(browser, now, other, n=None, words=("Gained", "Lost", "Kept")):
+    """List, drawing and sentence tell the difference of two circuits."""
+    edges, nodes = difference(now, other, n)
+    headed = {f"{word} ({len(some)})": some for word, some in zip(words, edges, strict=True)}
+    shown = grouped(browser)
+    assert {title: set(some) for title, some in shown.items()} == {
+        title: some for title, some in headed.items() if some
+    }
+    scores = expected(now, n) | {e: s for e, s in expected(other, n).items() if e in edges[1]}
+    listed_scores = {name: score for some in shown.values() for name, score in some.items()}
+    assert {e: float(s.replace("\u2212", "-")) for e, s in listed_scores.items()} == pytest.approx(
+        scores, rel=5e-3
+    )
+    assert in_drawing(browser) == set.union(*edges)
+    drawn = browser.run(
+        "return [...document.querySelectorAll('#first g[data-edge]')].map(g => [g.dataset.edge, "
+        "g.firstChild.getAttribute('stroke'), g.firstChild.getAttribute('stroke-dasharray')])"
+    )
+    fate = {edge: kind for kind, some in zip(FATES, edges, strict=True) for edge in some}
+    colours = {(fate[edge], colour) for edge, colour, _ in drawn}
+    assert len(colours) == len({colour for _, colour in colours}) == sum(map(bool, edges))
+    assert all((dashes == "none") == (fate[edge] == "kept") for edge, _, dashes in drawn)
+    assert [marked(browser, kind) for kind in FATES[:2]] == nodes
+    jaccard = len(edges[2]) / max(1, len(set.union(*edges)))
+    said = re.search(r"Jaccard (\d\.\d\d); (\d+) node", status(browser))
+    assert float(said[1]) == pytest.approx(jaccard, abs=0.0051) and int(said[2]) == len(nodes[0])
+
+
+@pytest.mark.browser
+def test_a_circuit_beside_that_of_another_checkpoint(browser, twins):
+    browser.open(twins)
+    assert browser.run(
+        "return [...document.querySelectorAll('#first [name=against] option')].map(o => o.value)"
+    ) == ["", "m", "twin"]
+    visible = "return document.querySelector(arguments[0]).checkVisibility()"
+    assert not browser.run(visible, "#second [name=against]")
+    assert not browser.run(visible, "#first [name=since]")
+    change(browser, "against", "m")  # from the first circuit on
+    assert browser.run(visible, "#first [name=since]")
+    last, first = CHECKPOINTS[3], CHECKPOINTS[1]
+    assert_shows(browser, last, first)
+    gained, lost, kept = map(len, difference(last, first)[0])
+    sentence = f"Since step 2: {gained} edges gained, {lost} lost, {kept} kept; Jaccard"
+    assert sentence in status(browser) and min(gained, lost, kept) > 0
+    node = min(difference(last, first)[1][1])
+    label = browser.run(
+        "return document.querySelector(`#first [data-node='${arguments[0]}']`)"
+        ".getAttribute('aria-label')",
+        node,
+    )
+    assert ", lost: " in label
+    browser.press("#first [name=since]", "RIGHT")
+    assert_shows(browser, last, CHECKPOINTS[2])
+    browser.press("#first [name=edges]", "LEFT", "LEFT", "LEFT")
+    assert_shows(browser, last, CHECKPOINTS[2], last.circuit.about["size"] - 3)
+    browser.click("#first [name=own]")
+    browser.press("#first [name=training]", "LEFT", "LEFT")  # now the other one is later
+    words = ("Only here", "Only there", "In both")
+    assert_shows(browser, first, CHECKPOINTS[2], words=words)
+    assert "Beside step 3, which is later: " in status(browser)
+    time.sleep(0.4)
+    address = browser.run("return location.href")
+    assert "first.against=3" in address
+    browser.open(address)
+    assert_shows(browser, first, CHECKPOINTS[2], words=words)
+    browser.press("#first [name=since]", "HOME")
+    assert "There is nothing to compare with: no circuit." in status(browser)
+    assert listed(browser) == pytest.approx(expected(first), rel=5e-3)
+    change(browser, "against", "")
+    assert "Since the checkpoint before" not in status(browser)
+    assert "against" not in browser.run("return document.querySelector('#first a').href")
+    assert browser.complaints() == []
+
+
+@pytest.mark.browser
+def test_a_circuit_beside_that_of_another_model(browser, twins):
+    browser.open(twins + "#first.step=4&first.against=twin")
+    words = ("Only here", "Only there", "In both")
+    assert_shows(browser, CHECKPOINTS[3], TWIN[1], words=words)  # 4k tokens are nearer to 5k
+    assert "Beside twin after 5k tokens (step 5): " in status(browser)
+    assert "so the same circuit may be there under other numbers" in status(browser)
+    drag(browser, "#first [name=training]", -0.3)  # of its width: a checkpoint to the left
+    assert_shows(browser, CHECKPOINTS[2], TWIN[0], words=words)
+    head = min(name for name in difference(CHECKPOINTS[2], TWIN[0])[1][1] if name[0] == "a")
+    browser.click(f'#first [data-node="{head}"]')
+    assert set().union(*grouped(browser).values()) == set(expected(TWIN[0], node=head))
+    titles = [title for title in grouped(browser) if not title.startswith("Head ")]
+    assert titles and all(", only there (" in title for title in titles)
+    change(browser, "model", "twin")  # which is not compared with itself
+    assert "Beside" not in status(browser)
+    change(browser, "against", "m")
+    assert "Beside m after 2k tokens (step 2)" in status(browser)
+    change(browser, "model", "n")  # of another shape
+    assert browser.run("return document.querySelector('#first [name=against]').value") == ""
+    browser.open(twins + "#first.model=n&first.against=twin")
+    assert "Beside" not in status(browser) and browser.complaints() == []
+
+
+def drag(browser, css: str, share: float) -> None:
+    """Drags a slider's thumb from its right end by a share of the slider's width."""
+    from selenium.webdriver import ActionChains
+
+    slider = browser.driver.find_element("css selector", css)
+    width = slider.size["width"]
+    mouse = ActionChains(browser.driver)
+    mouse.move_to_element_with_offset(slider, width // 2 - 8, 0).click_and_hold()
+    mouse.move_by_offset(int(share * width), 0).release().perform()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious(browser, faults, twins, width):
+    for state in ("", "step=4&first.against=2", f"step=3&first.against=twin&first.node={HEAD}"):
+        browser.open(f"{twins}#first.{state}", width=width)
+        assert faults(impacts=("moderate", "serious", "critical")) == []

@@ -33,16 +33,23 @@ def scored(values, **known):
     return Circuit(GRAPH, circuit.mask, scores, **known)
 
 
-def test_a_models_first_sentence():
+def test_the_answer_says_how_much_of_the_model_is_enough():
     model = SimpleNamespace(
         checkpoint=SimpleNamespace(model="mini-s"),
         shape=SimpleNamespace(n_layers=3, n_heads=4),
     )
     pairs = type("Pairs", (), {"task": "ioi", "__len__": lambda self: 48})()
-    assert findings.model_and_prompts(model, 1_500_000, pairs) == (
-        "The model here: **mini-s** after 1.5M tokens, 3 layers of 4 heads; "
-        "48 prompts of **Indirect Object Identification**."
+    circuit = scored([1, 1, 1], faithfulness=0.862)
+    assert findings.answer(model, 1_500_000, pairs, circuit) == (
+        "**A circuit is a part of a model that does a task alone, and here a small part is enough: "
+        f"3 of {GRAPH.n_edges} connections** keep 86% of Indirect Object Identification (mini-s "
+        "after 1.5M tokens, 3 layers of 4 heads, 48 prompts)."
     )
+    most = Circuit(GRAPH, GRAPH.mask, faithfulness=0.9)
+    assert "here no small part is enough" in findings.answer(model, 1_500_000, pairs, most)
+    none = Circuit(GRAPH, np.zeros(GRAPH.mask.shape, bool), reason="it cannot do it")
+    said = findings.answer(model, 1_500_000, pairs, none)
+    assert said.startswith("**There is no circuit to show: it cannot do it**") and "`STEP`" in said
 
 
 def test_the_first_pairs_have_their_own_metrics():
@@ -97,8 +104,8 @@ def test_points_needed_reads_the_right_rows():
         columns=["rule", "points", "error"],
     )
     text = findings.points_needed(errors)
-    assert "off by 0.49% with 5 midpoints, 0.12% with 10, and 0.16% with the 30 right" in text
-    assert text.endswith("EAP alone (one left end) is off by 46%.")
+    assert "With 10 midpoints the scores are off by 0.12%" in text
+    assert "30 right ends by 0.16%, and as EAP has them (one left end) by 46%" in text
 
 
 def estimates(values):
@@ -114,16 +121,13 @@ def estimates(values):
     )
 
 
-def test_scores_that_are_proportional_agree_wholly_and_signs_matter_not_for_ranks():
+def test_scores_that_are_proportional_agree_wholly():
     effect = np.zeros(GRAPH.mask.shape)
     effect[GRAPH.mask] = np.arange(GRAPH.n_edges) - 3.0
     text = findings.agreement_with_patching(
         effect, {"EAP": estimates(2 * effect), "EAP-IG": estimates(-effect)}
     )
-    assert text.startswith(
-        "EAP: correlation 1.00, of the ranks of absolute values 1.00; "
-        "EAP-IG: correlation -1.00, of the ranks of absolute values 1.00. "
-    )
+    assert "EAP's is 1.00, EAP-IG's is -1.00." in text
 
 
 def test_the_smallest_circuits_sentence():
@@ -131,14 +135,16 @@ def test_the_smallest_circuits_sentence():
     circuit, mib = scored([1, 1, 1], **known), {"cpr": 0.919, "cmd": 0.08}
     text = findings.smallest_circuit(circuit, circuit, 0.8891, 48, mib)
     assert text == (
-        f"The smallest circuit that keeps 80 % has **3 of {GRAPH.n_edges} edges** and 3 nodes: "
-        "faithfulness 0.862 [0.822, 0.900] (95 % over prompts). On 48 newly drawn prompts it keeps "
-        "0.889. By the ratio it takes 3 edges. MIB's summary of the whole score matrix: CPR 0.919, "
-        "CMD 0.080."
+        "**About as much**: on 48 fresh prompts the circuit keeps 89%, on those of the search 86% "
+        "[82%, 90%] (95% over prompts). By the paper's ratio it takes 3 edges. MIB's summary of "
+        "the score matrix: CPR 0.92, CMD 0.08."
     )
+    assert findings.smallest_circuit(circuit, circuit, 0.5, 48, mib).startswith("**Less**")
+    assert findings.smallest_circuit(circuit, circuit, 0.95, 48, mib).startswith("**More**")
+    assert findings.size_caption(circuit).startswith(f"*3 of {GRAPH.n_edges} edges are enough")
     none = Circuit(GRAPH, np.zeros(GRAPH.mask.shape, bool), reason="none of up to 9 edges")
     text = findings.smallest_circuit(circuit, none, 0.8891, 48, mib)
-    assert "By the ratio: no circuit: none of up to 9 edges. MIB" in text
+    assert "By the paper's ratio there is no circuit: none of up to 9 edges. MIB" in text
 
 
 def test_the_edge_that_matters_least_alone_and_its_partners():
@@ -153,17 +159,17 @@ def test_the_edge_that_matters_least_alone_and_its_partners():
     assert partners["beyond the sum"].tolist() == pytest.approx([2.0, 0.1])
     assert partners["lost together"].tolist() == [-3.0, 0.4]
     assert findings.alone(circuit, a, effect).startswith(
-        "`input->a0.h0<q>`: score -4.00, lost when patched alone -1.00, which is 25% of it: "
+        "`input->a0.h0<q>`: score -4.00, lost when patched alone -1.00, or 25% of it, "
     )
     assert findings.best_partner(circuit, a, effect, partners) == (
-        "The best partner makes up for 67% of what the score has more than the effect alone. "
-        "What the one does hangs on the other."
+        "The best partner accounts for 67% of the difference between the score and the effect "
+        "alone. The two stand in for each other."
     )
     weak = partners[partners["with"] == "a0.h0->logits"]
-    assert "makes up for 3% of" in findings.best_partner(circuit, a, effect, weak)
+    assert "accounts for 3% of" in findings.best_partner(circuit, a, effect, weak)
     assert "no *single* edge stands in for it" in findings.best_partner(circuit, a, effect, weak)
     worse = weak.assign(**{"beyond the sum": -1.0})
-    assert "makes up for 0% of" in findings.best_partner(circuit, a, effect, worse)
+    assert "accounts for 0% of" in findings.best_partner(circuit, a, effect, worse)
 
 
 def test_shared_heads():
@@ -172,11 +178,22 @@ def test_shared_heads():
     assert findings.heads_of(first) == {"a0.h0", "a1.h1"}
     assert findings.shared_heads("ioi", first, "greater_than", second) == (
         "Indirect Object Identification: 3 edges, 2 heads. "
-        "Greater-Than: 3 edges, 1 heads, of which 1 are the same."
+        "Greater-Than: 3 edges, 1 head. Heads in both: 1."
     )
     none = Circuit(GRAPH, np.zeros(GRAPH.mask.shape, bool), reason="it cannot do it")
     text = findings.shared_heads("ioi", first, "greater_than", none)
     assert text.endswith("Greater-Than: no circuit: it cannot do it.")
+
+
+def test_captions_name_what_stands_out():
+    assert findings.node_caption(EFFECT, GRAPH).startswith("*The model needs head 1.0 most: ")
+    mlp = np.where(np.arange(7) == 3, 5.0, EFFECT)
+    assert "needs the MLP of layer 0 most: patched alone, it costs 5.00" in findings.node_caption(
+        mlp, GRAPH
+    )
+    scores = scored([-4.0, 2.0, 0.3]).scores
+    text = findings.score_caption(scores, GRAPH)
+    assert text.startswith(f"*2 of {GRAPH.n_edges} edges have more than a tenth")
 
 
 # ------------------------------------------------------------------ figures

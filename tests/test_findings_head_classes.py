@@ -31,9 +31,11 @@ from circuitbook.studies.findings.attention_example import (
 from circuitbook.studies.findings.head_classes import (
     LETTERS,
     change_sentence,
+    changes_shown,
     compare_recipes,
     final_signals,
     last_of_each,
+    recipes_agree,
     signal_sentence,
     signal_table,
 )
@@ -56,13 +58,13 @@ def test_changes_are_counted_between_checkpoints_with_classes():
         head_classes([0, 0], {"name mover": [1]}, step=8),
     ]
     alone = head_classes([0, 0], {"induction": [0]}, model="alone")
-    sentence = change_sentence([*run, alone])
-    assert (
-        sentence.startswith(LETTERS)
-        and "between two draws at one checkpoint): m 50% (0%)" in sentence
-    )
-    assert "Of 4 placements of a head in a class at a checkpoint, 4 are sure;" in sentence
-    assert change_sentence([alone]) == LETTERS
+    changes = class_changes([*run, alone])
+    sentence = change_sentence(changes, [*run, alone])
+    assert sentence.startswith("*There are too few checkpoints to tell")
+    assert "0 of 4 cells are hatched" in sentence and sentence.endswith(f"{LETTERS}.*")
+    shown = changes_shown(changes).iloc[0].tolist()
+    assert shown == ["m", 2, "50%", "0%", "–"]
+    assert change_sentence(class_changes([alone]), [alone]) == f"*{LETTERS}.*"
     assert {model: one.step for model, one in last_of_each([*run, alone]).items()} == {
         "m": 8,
         "alone": 8,
@@ -89,11 +91,15 @@ def test_what_flickers_is_no_change():
     moved = [flickering(step, {step % 2: 1.0}) for step in (1, 2, 3, 4, 5)]
     row = class_changes(moved, draws=400).iloc[0]
     assert (row["changed"], row["redrawn"], row["low"]) == (1, 0, 1)
-    assert "beyond doubt in m " in change_sentence(moved)
-    said = change_sentence(still)
-    assert "in no model beyond doubt" in said
+    assert changes_shown(class_changes(moved)).iloc[0, -1] == "100% to 100%"
+    assert "beyond what other prompts do, in m (1 of 1 model)" in change_sentence(
+        class_changes(moved), moved
+    )
+    said = change_sentence(class_changes(still), still)
+    assert "no more between checkpoints than between two draws of prompts" in said
     # the head on the edge is in its class by a hair at some of the five, and not at the others
-    assert re.search(r"Of [5-9]|10 placements .*, 5 are sure; the others flicker", said)
+    hatched, cells = map(int, re.search(r"(\d+) of (\d+) cells are hatched", said).groups())
+    assert cells - hatched == 5 and hatched <= 5
 
 
 def test_signals_are_listed_for_s_inhibition_heads_alone():
@@ -116,7 +122,12 @@ def test_signals_are_listed_for_s_inhibition_heads_alone():
         }
     ]
     text = signal_sentence(signals)
-    assert "the largest effect of the place is 0.050, of the person 0.290." in text
+    assert text.startswith("**They say *who* the subject is, not where it stood**")
+    assert text.endswith("effect of the person is 0.290, of the place 0.050.")
+    places = signals.rename(columns={"order": "token", "token": "order"})
+    assert signal_sentence(places).startswith("**They say *where* the subject stood, not who")
+    even = signals.assign(order=0.2)
+    assert signal_sentence(even).startswith("**They say both")
     assert "No head" in signal_sentence(signal_table(run[2:]))
 
 
@@ -131,6 +142,21 @@ def test_two_recipes_stand_side_by_side_at_the_last_checkpoint():
     assert row["classes, ours"] == "name mover: 0.0; S-inhibition: 0.0, 0.1"
     assert row["classes, theirs"] == "none"
     assert row["shares, ours"] == "B 80%, C none, D none" != row["shares, theirs"]
+
+
+def test_recipes_agree_where_they_name_the_same_heads():
+    ours = [
+        head_classes([-0.4, -0.1], {"name mover": [0]}),
+        head_classes([-0.4, -0.1], {}, model="other"),
+    ]
+    both = ("ours", "theirs")
+    assert recipes_agree(ours, ours, both).endswith(
+        "in 2 of 2 models. `theirs` finds 1 head in classes, `ours` 1."
+    )
+    theirs = [ours[0], head_classes([-0.4, -0.1], {"induction": [0, 1]}, model="other")]
+    assert recipes_agree(ours, theirs, both).endswith(
+        "in 1 of 2 models. `theirs` finds 3 heads in classes, `ours` 1."
+    )
 
 
 # ---- a jump
@@ -227,16 +253,13 @@ def test_the_readers_of_each_task_are_told_in_a_line():
         ],
         columns=columns,
     )
-    line = (
-        "readers make 80% to 80% of the heads' direct effect (mean 80%, as many random heads 50%); "
-        "MLPs make 50% of all."
-    )
+    line = "readers do 80% of it on average (as many random heads: 50%)."
     assert reader_sentences(
         shares, summary, ["sva", "gendered_pronoun", "greater_than"]
     ).splitlines()[2:] == [
-        f"- **Subject-Verb Agreement**: {line} A circuit from another checkpoint of the run keeps "
-        "70% (shuffled 20%), from another seed 40%.",
-        f"- **Greater-Than**: {line} A circuit from another seed keeps 30%.",
+        f"- **Subject-Verb Agreement**: {line} A circuit keeps 70% at another checkpoint of its "
+        "run and 40% in another seed.",
+        f"- **Greater-Than**: {line} A circuit keeps 30% in another seed.",
     ]
     assert reader_sentences(shares[:0], summary, ["sva"]) == ""
 
@@ -264,6 +287,8 @@ def test_the_years_are_checked_at_the_last_circuit():
             "of all heads, most at YY": "1.0 (100%)",
         }
     ]
-    assert "seventh position" in year_sentence(check)
+    assert "in 0 of 1 model, all MLPs" in year_sentence(check)
+    raising = check.assign(**{"years after YY over others, of these": "+0.25, +1.00"})
+    assert "in 1 of 1 model, all MLPs" in year_sentence(raising)
     none = year_check([result(16)], [answer_readers(step=8)])
     assert none.empty and year_sentence(none).startswith("No checkpoint")

@@ -84,21 +84,28 @@ def test_the_interval_of_a_correlation_is_said_from_four_models_on():
 
 def test_the_answer():
     text = words.answer("toy", NEAR, GROWTH, models=3)
-    assert "suite toy" in text and "over the 3 sizes" in text
-    assert "shares 50% of the edges with the checkpoint before, of 90% " in text
-    assert (
-        "of 90% that other prompts leave. Random circuits share 10% with as many edges, 15% with "
-        "shuffled heads, 20% with the same degrees. 0 of 2 size correlations are"
-    ) in text
-    assert text.endswith("; with 3 sizes none can be, since the smallest p there is is 0.33.")
-    assert words.answer("toy", NONE, GROWTH, 3).endswith("so there is nothing to compare.")
+    assert "keeps few of its edges: 50%, less than" in text
+    more = words.answer("toy", NEAR.assign(edges=0.6), GROWTH, models=3)
+    assert "keeps most of its edges: 60%, less than" in more
+    assert "less than other prompts alone would leave** (90%)" in text
+    assert "no more than random circuits" not in text  # 20% at most
+    noise = words.answer("toy", NEAR.assign(edges_ceiling=0.52), GROWTH, models=3)
+    assert "as many as other prompts alone would leave** (52%)" in noise
+    chance = words.answer("toy", NEAR.assign(edges_degree=0.5), GROWTH, models=3)
+    assert "and no more than random circuits with busy nodes in the same places" in chance
+    few = words.answer("toy", NEAR.assign(edges=0.3), GROWTH, models=3)
+    assert "keeps few of its edges: 30%" in few
+    assert words.answer("toy", NONE, GROWTH, 3).endswith("so there is nothing to compare.**")
 
 
 def test_what_could_be_beyond_chance_depends_on_the_number_of_models():
-    five = GROWTH.assign(p=[0.02, np.nan])
-    said = "1 of 2 size correlations are beyond chance at 5 %."
+    five = GROWTH.assign(p=[0.02, np.nan], pearson=[0.9, np.nan])
+    said = "Larger models have larger circuits, beyond chance at 5%, in 1 of 2 tasks."
     assert words.beyond_chance(five, 5) == said  # 2 / 5! is 0.017
-    assert "the smallest p there is is 0.083" in words.beyond_chance(five, 4)
+    shrinking = five.assign(pearson=-0.9)
+    assert words.beyond_chance(shrinking, 5).endswith("in 0 of 2 tasks.")
+    assert "can't be decided here" in words.beyond_chance(five, 4)
+    assert "the smallest possible p is 0.083" in words.beyond_chance(five, 4)
     assert words.beyond_chance(five, 2) == "A correlation with size needs three sizes at least."
 
 
@@ -114,27 +121,57 @@ def test_the_table_of_answers():
 
 
 def test_mean_similarities_of_nodes_edges_and_scores():
-    text = words.mean_similarities(NEAR, TASKS)
-    assert "IOI 0.55 (nodes), 0.45 (edges), 0.35 (edges, weighted by score); SVA 0.80" in text
-    assert "Greater-Than" not in text
-    assert words.NO_PAIRS in words.mean_similarities(NONE, TASKS)
+    text = words.mean_similarities(NEAR)
+    assert text.startswith("*Neighbours share 60% of their nodes and 50% of their edges; weighted")
+    assert "by their scores, no more" in text  # 40%
+    heavy = words.mean_similarities(NEAR.assign(weighted=0.9))
+    assert "it is parts with small scores that come and go" in heavy
+    assert words.mean_similarities(NONE) == f"*{words.NO_PAIRS.capitalize()}.*"
+    table = words.similarity_table(NEAR, TASKS)
+    assert table.to_numpy().tolist() == [
+        ["IOI", "0.55", "0.45", "0.35"],
+        ["SVA", "0.80", "0.70", "0.60"],
+    ]
 
 
 def test_where_the_similarity_lies_between_its_bounds():
     draws = pd.DataFrame(
         {"edges": [0.8, 0.6], "expected": [0.9, 0.7], "size": [10, 30], "size_again": [15, 30]}
     )
-    text = words.between_floor_and_ceiling(NEAR, draws, TASKS)
-    assert "on average: IOI 50%, SVA 50%. As a check" in text
-    assert "0.70 of the edges are the same (resampling predicts 0.80)" in text
-    assert "the size differs by 25% on average. Over all" in text  # by a half, and not at all
-    assert text.endswith(
-        "Over all tasks, neighbours share 50%, the ceiling is 90%, and the floors are, the more of "
-        "the circuit they keep: as many edges 10% (50% of the way up); shuffled heads 15% (47% of "
-        "the way up); same degrees 20% (43% of the way up)."
-    )
+    places = NEAR["task"].map({"ioi": 0.4, "sva": 0.7})
+    near = NEAR.assign(normalised_jaccard=places)
+    text = words.between_floor_and_ceiling(near, draws, TASKS)
+    assert "neighbours are at 70% in SVA and 40% in IOI.*" in text
+    assert "70% of the edges are the same (resampling predicts 80%)" in text
+    alone = words.between_floor_and_ceiling(near[near["task"] == "sva"], draws[:0], TASKS)
+    assert alone.endswith("neighbours are at 70% in SVA.*")
+    assert words.floors_table(NEAR).to_numpy().tolist() == [
+        ["as many edges", "10%", "50%"],
+        ["shuffled heads", "15%", "47%"],
+        ["same degrees", "20%", "43%"],
+    ]
     nothing = words.between_floor_and_ceiling(NONE, draws.head(0), TASKS)
-    assert nothing == "No model has circuits at two checkpoints, so there is nothing to compare."
+    assert nothing == f"*{words.NO_PAIRS.capitalize()}.*" and words.floors_table(NONE).empty
+
+
+def test_the_distance_of_checkpoints_is_compared():
+    text = words.spacing_caption(NEAR, APART, 2.0)
+    assert text.startswith(
+        "*Checkpoints further apart are less alike: at 2 times the tokens they share 25% of their "
+        "edges, neighbours 50%."
+    )
+    assert "are no less alike" in words.spacing_caption(NEAR, APART.assign(edges=0.6), 2.0)
+    assert "no two pairs" in words.spacing_caption(NEAR, NONE, 2.0)
+
+
+def test_circuits_on_the_way_to_the_last_one():
+    columns = ["model", "task", "step", "reference", "edges"]
+    rows = [("a", "ioi", step, 8, edges) for step, edges in ((4, 0.6), (1, 0.1), (8, 1.0))]
+    rows += [("b", "ioi", 2, 8, 0.3), ("b", "ioi", 8, 8, 1.0)]
+    text = words.towards_the_last(pd.DataFrame(rows, columns=columns))
+    assert "shares 20% of its edges with the last one, the circuit before the last 45%" in text
+    alone = pd.DataFrame(rows[-1:], columns=columns)
+    assert words.towards_the_last(alone) == f"*{words.NO_PAIRS.capitalize()}.*"
 
 
 def test_spacing_leaves_step_0_out_of_the_ratios():
@@ -146,9 +183,7 @@ def test_spacing_leaves_step_0_out_of_the_ratios():
 def test_published_spacing():
     steps = [("m", "ioi", 0, 10), ("m", "ioi", 10, 30), ("n", "ioi", 100, 110)]
     jaccard = pd.DataFrame(steps, columns=["model", "task", "step", "step_next"])
-    text = words.published_spacing(jaccard)
-    assert "are 10 to 20 steps apart, a ratio of tokens of 1.10 to 3.0" in text
-    assert "In 1 of 2 curves" in text
+    assert "are 10 to 20 steps apart." in words.published_spacing(jaccard)
 
 
 def test_the_task_that_depends_on_the_spacing_most():
@@ -179,7 +214,11 @@ def test_published_circuits_with_the_sizes_and_nodes_of_pythia():
         28e9,
     ]
     assert sized["share"].tolist() == [14 / 56, 9 / (1 + 32 * 33 + 1)]
-    assert circuit_sizes.published_shares(sized).endswith("shrink, from 25% (70m) over 1% (2.8b).")
+    text = circuit_sizes.published_shares(sized)
+    assert "shrink in numbers of nodes, and shrink as a share" in text
+    assert text.endswith("from 25% (70m) to 1% (2.8b).*")
+    grown = circuit_sizes.with_pythia_sizes(table.assign(value=[1, 900]))
+    assert "grow in numbers of nodes, and grow as a share" in circuit_sizes.published_shares(grown)
 
 
 def test_correlations_of_the_suite_stand_above_those_published():
@@ -227,13 +266,20 @@ def test_seeds_against_checkpoints():
         ],
         columns=["task", "what", "where", "mean"],
     )
-    assert seeds.seeds_against_checkpoints(ALIKE, kinds, kept, TASKS).splitlines() == [
-        "- **IOI**: next checkpoint 0.85; another seed 0.30, with heads matched 0.40 "
-        "(random circuits 0.20).",
-        "- **Heads of a kind** (the sets of heads above the bar): name mover next checkpoint 0.75, "
-        "another seed none; induction next checkpoint none, another seed 0.25.",
-        "- **What a circuit of IOI keeps** elsewhere: 90% at another checkpoint of the run, "
-        "30% in another seed.",
+    text = seeds.seeds_against_checkpoints(ALIKE, TASKS)
+    assert text.startswith("*In 1 of 1 task a circuit is more like that of the next checkpoint")
+    assert "30% of the edges in common; with heads matched 40%, which is more than random" in text
+    assert text.endswith("circuits have in 1 of 1 task.*")
+    turned = ALIKE.assign(edges=1 - ALIKE["edges"])
+    said = seeds.seeds_against_checkpoints(turned, TASKS)
+    assert said.startswith("*In 0 of 1 task") and said.endswith("have in 0 of 1 task.*")
+    assert seeds.seeds_table(ALIKE, kept, TASKS).to_numpy().tolist() == [
+        ["IOI", "85%", "30%", "40%", "20%", "90%", "30%"]
+    ]
+    assert seeds.seeds_table(ALIKE, kept.iloc[3:], TASKS).iloc[0, -1] == "–"
+    assert seeds.heads_table(kinds).to_numpy().tolist() == [
+        ["name mover", "75%", "–"],
+        ["induction", "–", "25%"],
     ]
 
 
@@ -269,10 +315,9 @@ def test_what_the_published_series_say():
         }
     )
     text = published_series.what_the_series_say(published("edge_counts"), averages, raw)
-    assert "from 74 to 1377 edges over training (410m, IOI) and from 558 to 1349 (2.8b)" in text
-    assert "mean similarity of 0.25" in text
-    assert "differs by 0.100 there and by 0.150 five pairs on" in text
-    assert "r = 0.97, p = 0.33 (n = 3); pairs" in text
+    assert "has 74 to 1377 edges over training (410m, IOI)" in text
+    assert "differs by 0.10 there" in text
+    assert "not higher beyond chance in larger models (the pronoun task: r = 0.97, p = 0.33" in text
 
 
 # ---- edges

@@ -15,7 +15,8 @@ from circuitbook import evaluate_circuit, get_recipe
 from circuitbook.circuits.circuit import Circuit, circuit_of
 from circuitbook.figures.explorer import circuit_explorer, explorer_data
 from circuitbook.figures.lab import lab, lab_checkpoints
-from circuitbook.figures.lab_weights import in_the_lab, shipped, weights_files
+from circuitbook.figures.lab_cell import checkpoints_in_a_page
+from circuitbook.figures.lab_weights import shipped, weights_files
 from circuitbook.figures.scripts import SCRIPTS
 from circuitbook.figures.views import script_json
 from circuitbook.model.architectures import network_of
@@ -54,7 +55,7 @@ def site(tmp_path_factory, found):
     folder = tmp_path_factory.mktemp("site")
     (folder / "_static" / "lab").mkdir(parents=True)
     (folder / "notebooks").mkdir()
-    for name in ("lab.js", "lab-engine.js"):
+    for name in ("circuit-drawing.js", "circuit-explorer.js", "lab.js", "lab-engine.js"):
         (folder / "_static" / name).write_text(SCRIPTS[name](), encoding="utf8")
     for name, text in weights_files(SUITE, STEPS):
         (folder / "_static" / name).write_text(text, encoding="utf8")
@@ -152,13 +153,12 @@ def test_a_pair_of_the_lab_is_two_prompts_of_as_many_tokens(model):
 
 def test_explorers_know_what_the_lab_has(monkeypatch, found):
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
-    there = in_the_lab(SUITE)
-    assert there == shipped(SUITE) and "mini-s" in there
+    there = checkpoints_in_a_page(SUITE)
     data = data_in(circuit_explorer(found, lab=there).data)
     assert data["lab"] == {"page": "lab.html", "models": there}
     assert data_in(circuit_explorer(found).data)["lab"] is None
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
-    assert in_the_lab(SUITE) == {}
+    assert data_in(circuit_explorer(found, lab=there).data)["lab"] is None
 
 
 # ------------------------------------------------------------------ edges
@@ -414,10 +414,12 @@ def test_the_file_is_a_circuit_that_the_library_loads(page, model, tmp_path):
 
 
 @pytest.mark.browser
-def test_an_explorer_leads_into_the_lab(browser, tmp_path, monkeypatch, found):
+def test_an_explorer_leads_into_the_lab(browser, site, monkeypatch, found):
+    monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = circuit_explorer(found, start=("mini-s", "ioi"), lab={"mini-s": [LAST]}).data
-    (tmp_path / "x.html").write_text(f'<!doctype html><meta charset="utf-8">{page}')
-    browser.open(f"{(tmp_path / 'x.html').as_uri()}#circuits.node=a2.h2&circuits.edges=9")
+    file = site / "notebooks" / "explorer.html"
+    file.write_text(f'<!doctype html><meta charset="utf-8">{page}')
+    browser.open(f"{file.as_uri()}#circuits.node=a2.h2&circuits.edges=9")
     link = "const a = document.querySelector('.cx-lab'); return a.checkVisibility() && a.href"
     where = browser.run(link).partition("lab.html#")[2].split("&")
     assert set(where) == {

@@ -24,6 +24,7 @@ def script(name: str) -> str:
     return f"{comment}return ({function})()"
 
 
+FRONT = "book/index.html"
 UNFOLD = "document.querySelectorAll('details.answer').forEach(answer => answer.open = true)"
 STICKS_OUT, HARD_TO_READ = script("sticksOut"), script("hardToRead")
 INVISIBLE, UNREACHABLE = script("invisible"), script("unreachable")
@@ -46,6 +47,8 @@ def test_it_loads_alone_without_complaint_and_shows_its_figures(browser, top, pa
     assert browser.complaints() == []
     assert browser.run(INVISIBLE) == []
     assert browser.run(UNREACHABLE) == []
+    _, gzipped = browsing.weight(asked, browsing.SITE)
+    assert gzipped < (400_000 if page == FRONT else 1_000_000)
 
 
 @every_page

@@ -37,12 +37,11 @@ from circuitbook.store import Store
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.findings.relabelling import (
     NO_SEEDS,
-    directions,
     everywhere,
     few_pairs,
     gap_table,
     same_circuit,
-    why,
+    three_tests,
 )
 from circuitbook.studies.head_roles import match_roles
 from circuitbook.studies.head_scores import measure_heads
@@ -307,7 +306,7 @@ def test_seeds_that_are_one_model_renumbered_have_the_same_circuit(one_model_thr
         closed = ioi.closed[numbers]
         assert (closed.value, closed.low, closed.high) == pytest.approx((1, 1, 1))
     assert ioi.kept["old"] < 0.7 < ioi.kept["best"] and ioi.verdict is Verdict.HOLDS
-    assert "**stands**: IOI (100% [100%, 100%]" in same_circuit(found)
+    assert "Yes for IOI" in same_circuit(found)
 
 
 def test_what_is_reported_is_the_circuit_under_its_numbers_on_held_out_prompts(one_model_thrice):
@@ -360,7 +359,7 @@ def test_without_seeds_there_is_nothing_to_put_elsewhere(one_model_thrice):
     )
     assert alone == [] == gaps(alone)
     assert same_circuit([]) == everywhere([], "ioi") == NO_SEEDS
-    assert gap_table([]).empty and why([]) == [] and directions([]) == ""
+    assert gap_table([]).empty and three_tests([]).empty
     fig = number_panels([])
     assert "no two seeds" in fig.axes[0].texts[0].get_text()
     plt.close(fig)
@@ -448,7 +447,8 @@ def test_one_pair_of_seeds_says_nothing():
     (gap,) = gaps(results)
     assert gap.pairs == 1 and gap.closed["best"].value == pytest.approx(0.55 / 0.6)
     assert np.isnan(gap.closed["best"].low) and gap.verdict is Verdict.OPEN
-    assert "1 pair of seeds" in few_pairs([gap]) and "[" not in why([gap])[0]
+    assert "1 pair of seeds" in few_pairs([gap])
+    assert not three_tests([gap])["best"].str.contains("\\[").any()
 
 
 def test_sentences_and_the_table_say_what_the_verdicts_are():
@@ -459,9 +459,9 @@ def test_sentences_and_the_table_say_what_the_verdicts_are():
     ]
     found = gaps([*stands, *falls])
     text = same_circuit(found)
-    assert "**stands**: IOI (92% [92%, 92%], at best 92% [92%, 92%])" in text
-    assert "**does not stand**: SVA (0% [0%, 0%], at best 8% [8%, 8%])" in text
-    assert "can't tell" not in text
+    assert "Yes for IOI; no for SVA.**" in text and "can't tell" not in text
+    assert "closes most in IOI, 92% [92%, 92%] of the gap" in text
+    assert "numbers? No for SVA.**" in same_circuit(found[1:])
     table = gap_table(found).set_index("task")
     assert table.loc["IOI", ["old numbers", "best", "target's own"]].tolist() == [
         "20%",
@@ -469,26 +469,12 @@ def test_sentences_and_the_table_say_what_the_verdicts_are():
         "80%",
     ]
     assert table.loc["SVA", ["rewired, best", "same circuit"]].tolist() == ["–", "does not stand"]
-    ioi, sva = why(found)
-    assert "rewired circuits (6 of 6 moves): holds by roles, +65 points [+65, +65]" in ioi
-    assert "No circuit has another wiring" in sva and "does not hold at best, 8%" in sva
-    assert "closes 92% [92%, 92%] of the gap" in everywhere(found, "ioi")
+    tests = three_tests(found).set_index("task")
+    ioi, sva = tests.loc["IOI"], tests.loc["SVA"]
+    assert ioi["by roles"].iloc[1] == "holds, +65 points [+65, +65]"
+    assert sva["best"].tolist()[:2] == ["does not hold, 8% [8%, 8%]", "no circuit can be rewired"]
+    assert "close 92% [92%, 92%] of the gap" in everywhere(found, "ioi")
     assert "does not" in str(Verdict.FAILS)
-
-
-def test_the_directions_that_differ_most_are_named():
-    results = [
-        put("a", "b", best=0.9),
-        put("b", "a", best=0.3),
-        put("a", "b", task="sva", best=0.5),
-        put("b", "a", task="sva", best=0.4),
-        put("b", "a", REWIRED, best=0.99),
-    ]
-    assert (
-        "in IOI: the circuit of a (9 edges) keeps 90% in b under its best numbers, that of b "
-        "(9 edges) 30% in a." in directions(results)
-    )
-    assert directions(results[:1]) == ""
 
 
 def test_the_figure_has_a_row_for_each_move_and_a_mark_for_each_numbers():

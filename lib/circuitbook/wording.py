@@ -66,13 +66,32 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def percent(value: float) -> str:
-    """A share in whole percent, without a minus before nothing.
+def capitalised(text: str) -> str:
+    """With a capital first letter, and all else as it is.
 
-    >>> percent(0.376), percent(-0.001)
-    ('38%', '0%')
+    >>> capitalised("we can't tell of IOI")
+    "We can't tell of IOI"
     """
-    return f"{round(value, 2) + 0.0:.0%}"
+    return text[:1].upper() + text[1:]
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """A share in percent, with no space before the sign and no minus before nothing.
+
+    >>> percent(0.376), percent(-0.001), percent(0.0158, 1)
+    ('38%', '0%', '1.6%')
+    """
+    return f"{round(value, digits + 2) + 0.0:.{digits}%}"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names as one says them in a sentence.
+
+    >>> listed(["IOI"]), listed(["IOI", "SVA"]), listed(["IOI", "SVA", "Pronoun"])
+    ('IOI', 'IOI and SVA', 'IOI, SVA and Pronoun')
+    """
+    *before, last = [str(name) for name in names] or [""]
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def in_markdown(*names: object) -> str:

@@ -28,8 +28,9 @@ def ability_panels(
     labels   {task: y label}
     columns  panels in a row; `panel`: a panel's size in inches
     """
-    fig, axes = panel_grid(len(tasks), min(columns, len(tasks)), panel)
-    for ax, task in zip(axes.flat, tasks, strict=False):
+    columns = min(columns, len(tasks))
+    fig, axes = panel_grid(len(tasks), columns, panel)
+    for place, (ax, task) in enumerate(zip(axes.flat, tasks, strict=False)):
         part = curves[curves["task"] == task]
         ax.axhline(0, color="#888888", linewidth=0.8, zorder=0)
         for name in models:
@@ -37,8 +38,10 @@ def ability_panels(
             has_band = base_model(name) == name and {"low", "high"} <= set(rows)
             curve(ax, rows, value, name, rows if has_band else None)
         tokens_axis(ax, part["tokens_seen"])
+        if place + columns < len(tasks):  # the panel below says it
+            ax.set_xlabel("")
         ax.set_title(TASK_TITLES.get(task, task))
-        ax.set_ylabel(labels[task])
+        ax.set_ylabel(labels[task], fontsize=10 if panel[1] > 2.5 else 8.5)
     handles, names = axes.flat[0].get_legend_handles_labels()
     if len(tasks) < axes.size:  # the empty place is the legend's
         axes.flat[-1].legend(handles, names, loc="center", fontsize=10)

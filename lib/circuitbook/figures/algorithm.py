@@ -232,7 +232,7 @@ def _share_curves(ax: Axes, part: pd.DataFrame, models: Sequence[str]) -> None:
     if part.empty:
         say_inside(ax, "none", y=0.3)
     ax.set_ylim(-0.15, 1.33)
-    ax.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    ax.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
 
 
 def stacked_shares(
@@ -258,7 +258,7 @@ def stacked_shares(
     for ax, (name, rows) in zip(axes[0], of_model.items(), strict=True):
         _stacked_bars(ax, rows, parts)
         ax.set_title(name, fontsize=9)
-    axes[0, 0].set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    axes[0, 0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
     axes[0, 0].set_ylabel(label)
     fig.supxlabel("tokens seen", fontsize=10)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter
 
 from circuitbook.figures.panels import subplots
-from circuitbook.figures.style import MEASURE_LABELS, curve, tokens_axis
+from circuitbook.figures.style import (
+    CURVES,
+    MARKERS,
+    MEASURE_LABELS,
+    curve,
+    log_axis,
+    tokens_axis,
+)
+from circuitbook.studies.abilities import OnsetComparison
 from circuitbook.wording import TASK_SHORT, short_number
 
 # The y axis of each task in its own metric.
@@ -55,6 +64,33 @@ def ours_and_the_papers(
         ax.axhline(0, color="#888888", linewidth=0.8, zorder=0)
         if ax.get_legend_handles_labels()[0]:
             ax.legend(loc="best")
+    return fig
+
+
+def onset_ratios(
+    comparisons: Mapping[tuple[str, str], OnsetComparison], bound: float = 2.0
+) -> plt.Figure:
+    """The slowest date over the quickest of each task, with intervals, a marker per group.
+
+    comparisons: {(task, group): ...}. Left of the line at `bound` they are the same.
+    """
+    tasks, groups = (list(dict.fromkeys(names)) for names in zip(*comparisons, strict=True))
+    fig, ax = subplots(figsize=(8.4, 0.9 + 0.55 * len(tasks)))
+    for i, group in enumerate(groups):
+        for row, task in enumerate(reversed(tasks)):
+            found, height = comparisons[task, group], row + 0.22 * ((len(groups) - 1) / 2 - i)
+            if np.isnan(found.ratio):
+                continue
+            look = {"color": CURVES[i], "marker": MARKERS[i], "linestyle": ""}
+            ax.plot([found.low, min(found.high, 1e3)], [height] * 2, color=CURVES[i], alpha=0.7)
+            ax.plot(found.ratio, height, **look)
+        ax.plot([], [], label=group, color=CURVES[i], marker=MARKERS[i])
+    ax.axvline(bound, color="#555555", linestyle="--", linewidth=1)
+    log_axis(ax.xaxis)
+    ax.set_xlim(left=0.95)
+    ax.set_yticks(range(len(tasks)), [TASK_SHORT[task] for task in reversed(tasks)])
+    ax.set_xlabel("tokens of the slowest over those of the quickest")
+    fig.legend(loc="outside upper center", ncols=3)
     return fig
 
 

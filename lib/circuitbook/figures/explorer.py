@@ -7,6 +7,7 @@ number per edge tells them all: the n at which it enters.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -55,8 +56,8 @@ def circuit_explorer(
     compact  for a front page: the address to which it leads for more. Only the training slider, of
              the model and task in `start`; it plays by itself once it is seen, unless the reader
              asked for less motion
-    lab      {model: steps} that the book's lab has (see `in_the_lab`): the view leads there, with
-             its model, checkpoint, task, size and node. For pages that lie beside the lab's
+    lab      {model: steps} that the lab has (see `checkpoints_in_a_page`): in the book the view
+             leads there, with its model, checkpoint, task, size and node
 
     ValueError if there is no result, none for `start`, or one that comes from no search.
     """
@@ -77,6 +78,7 @@ def circuit_explorer(
     while len(script_json(data)) > BUDGET and most > 10:
         most //= 2
         data = explorer_data(results, roles, notes, most)
+    in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
     settings = script_json(
         {
             "name": name,
@@ -84,7 +86,7 @@ def circuit_explorer(
             "inputs": INPUTS,
             "classes": CLASS_COLOURS if roles else {},
             "compact": compact,
-            "lab": {"page": LAB_PAGE, "models": lab} if lab else None,
+            "lab": {"page": LAB_PAGE, "models": lab} if lab and in_the_book else None,
             "data": data,
         }
     )
@@ -92,7 +94,7 @@ def circuit_explorer(
         place_of("explorer", name, settings),
         "Circuit explorer",
         settings,
-        ["circuit-explorer.js"],
+        ["circuit-drawing.js", "circuit-explorer.js"],
         style=stylesheet("explorer.css"),
     )
 

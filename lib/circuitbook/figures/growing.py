@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import display
+from pandas.io.formats.style import Styler
 
 from circuitbook.figures.panels import subplots
+from circuitbook.figures.tables import styled
 from circuitbook.heads.names import Head
+from circuitbook.model.loaded import Model
 from circuitbook.studies.head_scores import TITLES, HeadScores
-from circuitbook.wording import TASK_TITLES, head_label
+from circuitbook.studies.talking import BEGINNING, NAMES, Said, what_it_says
+from circuitbook.wording import TASK_TITLES, head_label, percent
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#999999"
 ABILITIES = {"ioi": "logit difference", "repetition": "gain (nats)"}
@@ -102,3 +107,30 @@ def circuit_size_over_steps(circuits: pd.DataFrame, steps: int) -> plt.Figure:
     ax.set_ylabel("edges in the circuit")
     ax.legend()
     return fig
+
+
+# ------------------------------------------------------------------ what it says
+
+
+def talking_table() -> Callable[[Model], None]:
+    """Shows a table, empty at first, and gives what adds a checkpoint's row to it: see
+    `what_it_says`."""
+    said: list[Said] = []
+    shown = display(said_table(said), display_id=True)
+
+    def listen(model: Model) -> None:
+        said.append(what_it_says(model))
+        if shown:  # not where nothing is displayed
+            shown.update(said_table(said))
+
+    return listen
+
+
+def said_table(said: Sequence[Said]) -> Styler:
+    """A row for each checkpoint, in the order of training."""
+    rows = [
+        (one.step, one.continuation, ", ".join(f"{name} {percent(p)}" for name, p in one.names))
+        for one in sorted(said, key=lambda one: one.step)
+    ]
+    columns = ["step", f"after “{BEGINNING}”", f"the {NAMES} best names"]
+    return styled(pd.DataFrame(rows, columns=columns)).hide(axis="index")

@@ -16,6 +16,7 @@ import numpy as np
 from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from transformers import PreTrainedTokenizerBase
 
 from circuitbook.figures.algorithm import CLASS_COLOURS
 from circuitbook.figures.explorer import Roles, explorer_data
@@ -60,38 +61,78 @@ def lab(
     address. each: examples of every task. In a notebook, where there is no site, it brings that
     checkpoint alone. ValueError if the suite has models that the lab cannot run.
     """
-    start = seen.model
-    last = suite.steps(start)[-1]
-    checkpoints = lab_checkpoints(suite, start)
-    tokenizer = suite.checkpoint(start, last).load().tokenizer
+    last = suite.steps(seen.model)[-1]
+    tokenizer = suite.checkpoint(seen.model, last).load().tokenizer
+    return lab_view(
+        suite,
+        lab_checkpoints(suite, seen.model),
+        {"model": seen.model, "step": last},
+        name=name,
+        label="The lab: a model, its sentences and its heads",
+        tokenizer=tokenizer,
+        examples=examples(tokenizer, each),
+        circuits=circuits,
+        roles=roles,
+        instead=image_of(still(seen), STILL),
+    )
+
+
+def in_the_book() -> bool:
+    """Whether the page has a site around it, with scripts and weights beside it."""
+    return bool(os.environ.get("CIRCUITBOOK_PAGES"))
+
+
+def lab_view(
+    suite: Suite,
+    checkpoints: Mapping[str, Sequence[int]],
+    start: Mapping[str, Any],
+    *,
+    name: str,
+    label: str,
+    tokenizer: PreTrainedTokenizerBase,
+    instead: str,
+    examples: Sequence[Example] = (),
+    circuits: Sequence[CircuitResult] = (),
+    roles: Roles | None = None,
+    shown: Sequence[str] | None = None,
+    full: str | None = None,
+) -> HTML:
+    """The lab over some checkpoints, {model: steps}, in a state to begin with.
+
+    start: "model" and "step", and more of the state if it is not that of the first example: see
+    `js/lab-state.js`. circuits, roles: see `lab`. shown: the parts that the reader sees, None: all
+    (`js/lab-controls.js`). full: address of a page that has all of them. instead: HTML in its place
+    until it is started.
+    """
     settings = script_json(
         {
             "name": name,
             "suite": suite.name,
             "models": {model: _model(suite, model, steps) for model, steps in checkpoints.items()},
-            "start": {"model": start, "step": last},
+            "start": dict(start),
             "words": tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))),
             "special": tokenizer.all_special_tokens,
-            "examples": _distinct(examples(tokenizer, each)),
+            "examples": _distinct(examples),
             "reference": reference(tokenizer),
             "circuits": _circuits(circuits, roles, checkpoints),
             "inputs": INPUTS,
             "classes": CLASS_COLOURS if roles else {},
-            "shown": None,
-            "full": None,
+            "shown": shown,
+            "full": full,
         }
     )
     page = view(
         place_of("lab", name, settings),
-        "The lab: a model, its sentences and its heads",
+        label,
         settings,
-        ["lab-engine.js", "lab.js"],
-        style=stylesheet("explorer.css") + stylesheet("lab.css"),
-        instead=image_of(still(seen), STILL),
+        ["lab-engine.js", "circuit-drawing.js", "lab.js"],
+        style=(stylesheet("explorer.css") if circuits else "") + stylesheet("lab.css"),
+        instead=instead,
     )
-    if os.environ.get("CIRCUITBOOK_PAGES"):
+    if in_the_book():
         return page
-    brought = weights_script(suite.checkpoint(start, last).fetch(), key_of(start, last))
+    model, step = start["model"], start["step"]
+    brought = weights_script(suite.checkpoint(model, step).fetch(), key_of(model, step))
     return HTML(f"<script>{brought}</script>{page.data}")
 
 
@@ -101,7 +142,7 @@ def lab_checkpoints(suite: Suite, start: str) -> dict[str, tuple[int, ...]]:
     In the book all that lies beside the site; in a notebook the last checkpoint of the model that
     it starts with.
     """
-    if not os.environ.get("CIRCUITBOOK_PAGES"):
+    if not in_the_book():
         return {start: tuple(suite.steps(start)[-1:])}
     return {model: tuple(steps) for model, steps in shipped(suite).items()}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,12 +110,6 @@ def shipped(suite: Suite, budget: int = BUDGET) -> dict[str, list[int]]:
         chosen |= _if_it_fits(model, steps[model][-1:], last[model], left)
         left -= last[model] if model in chosen else 0
     return chosen
-
-
-def in_the_lab(suite: Suite) -> dict[str, list[int]]:
-    """What the book's lab has of a suite, {model: steps}; nothing of any but the mini suite."""
-    in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
-    return shipped(suite) if in_the_book and suite.name == "mini" else {}
 
 
 def _if_it_fits(model: str, steps: Iterable[int], size: int, left: int) -> dict[str, list[int]]:

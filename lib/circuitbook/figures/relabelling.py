@@ -67,4 +67,4 @@ def _panel(ax: Axes, results: Sequence[Relabelled]) -> None:
     ax.set_yticks(range(len(circuits)), names, fontsize=8)
     ax.set_ylim(len(circuits) - 0.4, -0.6)
     ax.set_xlim(RANGE[0] - 0.03, RANGE[1] + 0.03)
-    ax.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+    ax.set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from IPython.display import HTML
 from pandas.io.formats.style import Styler
+
+from circuitbook.figures.views import escaped
 
 
 class TextStyler(Styler):
@@ -32,3 +35,20 @@ class TextStyler(Styler):
 def styled(table: pd.DataFrame) -> TextStyler:
     """A table to be formatted and shown: `table.style`, with names that are never markup."""
     return TextStyler(table)
+
+
+def folded(title: str, *tables: pd.DataFrame | Styler) -> HTML:
+    """Tables behind a line to click: for numbers that back up a sentence or a figure.
+
+    A DataFrame is shown without its index; where every table is empty there is nothing to unfold.
+    """
+    stylers = [
+        styled(table).hide(axis="index") if isinstance(table, pd.DataFrame) else table
+        for table in tables
+    ]
+    inside = "".join(styler.to_html() for styler in stylers if len(styler.index))
+    if not inside:
+        return HTML("")
+    return HTML(
+        f'<details class="folded"><summary>{escaped(title)}</summary>\n{inside}\n</details>'
+    )

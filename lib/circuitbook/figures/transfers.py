@@ -5,12 +5,67 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from circuitbook.figures.algorithm import matrices
 from circuitbook.figures.heads import kind_panels
-from circuitbook.figures.style import TASK_TITLES, short_number
-from circuitbook.studies.transfer import transfer_matrix
+from circuitbook.figures.panels import PAGE, subplots
+from circuitbook.figures.showing import nothing
+from circuitbook.figures.style import CURVES, TASK_TITLES, short_number
+from circuitbook.studies.transfer import WHERE, places_moved, transfer_matrix
+
+RANGE = (-0.2, 1.2)  # what is beyond is drawn at its ends
+MOVED = {"circuit": "circuit", "classes": "pattern of classes"}
+PLACES = {
+    "same run": "at another checkpoint",
+    "other seed": "in another seed",
+    "other size": "in another size",
+}
+
+
+def kept_elsewhere(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -> Figure:
+    """What IOI circuits and patterns of classes keep elsewhere: a row for each move, a dot for each
+    pair and a larger one for the mean, beside the mean of the targets' own and of shuffled heads.
+
+    transfers: see `transfer`; seeds: groups of models that differ by their seeds alone.
+    """
+    found = {
+        what: dict(list(places_moved(transfers, "ioi", what, seeds).groupby("where")))
+        for what in MOVED
+    }
+    rows = [(what, where) for what in MOVED for where in WHERE if where in found[what]]
+    if not rows:
+        return nothing("there is no second place to put a circuit to")
+    fig, ax = subplots(figsize=(PAGE, 1.3 + 0.38 * len(rows)))
+    for row, (what, where) in enumerate(rows):
+        pairs, colour = found[what][where], CURVES[list(MOVED).index(what)]
+        kept = np.clip(pairs["faithfulness"], *RANGE)
+        spread = row + 0.22 * np.linspace(-1, 1, len(pairs) + 2)[1:-1]
+        ax.plot(kept, spread, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
+        for label, marker, shade, value in (
+            ("mean over pairs (each a small dot)", "o", colour, kept.mean()),
+            ("the target's own", "|", "#000000", pairs["own"].mean()),
+            ("with shuffled heads", "x", "#666666", pairs["null"].mean()),
+        ):
+            ax.plot(
+                value,
+                row,
+                marker,
+                color=shade,
+                markersize={"|": 17, "o": 9}.get(marker, 6),
+                markeredgewidth={"|": 2}.get(marker, 1.5),
+                label=label if row == 0 else None,
+            )
+    ax.set_yticks(range(len(rows)), [f"{MOVED[what]}, {PLACES[where]}" for what, where in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlim(RANGE[0] - 0.02, RANGE[1] + 0.02)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="%"))
+    ax.set_xlabel("faithfulness on fresh prompts")
+    fig.legend(loc="outside upper center", ncols=3)
+    return fig
 
 
 def run_matrices(transfers: pd.DataFrame, models: Sequence[str]) -> plt.Figure:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from circuitbook.figures.panels import (
     PAGE,
@@ -24,6 +25,36 @@ from circuitbook.studies.seeds import COMPARED
 from circuitbook.wording import short_number
 
 TASK_MARKERS = "osD^"
+
+
+def similarity_and_bounds(table: pd.DataFrame, tasks: Sequence[str]) -> Figure:
+    """A row per task: mean similarity of edges at neighbouring checkpoints, between the ceiling and
+    the floors. table: see `studies.turnover`.
+    """
+    mean = table.groupby("task").mean(numeric_only=True)
+    rows = [task for task in tasks if task in mean.index]
+    if not rows:
+        return nothing("no model has circuits at two checkpoints")
+    mean = mean.loc[rows]
+    fig, ax = subplots(figsize=(PAGE, 1.3 + 0.42 * len(rows)))
+    place = np.arange(len(rows))
+    ax.hlines(place, mean["edges_floor"], mean["edges_ceiling"], color="#cccccc", zorder=1)
+    for column, label, marker, colour, size in (
+        ("edges", "the checkpoint before", "o", CURVES[0], 9),
+        ("edges_ceiling", "ceiling: other prompts", "|", "#000000", 16),
+        ("edges_degree", "floor: same degrees", "x", CURVES[1], 7),
+        ("edges_heads", "floor: shuffled heads", "+", CURVES[2], 8),
+        ("edges_floor", "floor: as many edges", "v", "#666666", 6),
+    ):
+        style = {"linestyle": "", "color": colour, "markersize": size, "label": label}
+        ax.plot(mean[column], place, marker=marker, markeredgewidth=1.8, **style)
+    ax.set_yticks(place, [TASK_SHORT[task] for task in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlim(-0.02, 1.02)
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="%"))
+    ax.set_xlabel("edges in common (Jaccard similarity)")
+    fig.legend(loc="outside upper center", ncols=3)
+    return fig
 
 
 def between_bounds(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from IPython.display import HTML
 
-from circuitbook.figures.scripts import SCRIPTS, brought, global_name, joined
+from circuitbook.figures.scripts import SCRIPTS, brought, global_name, joined, stylesheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ def script_json(value: object) -> str:
 
 
 def attention_heads(tokens: list[str], patterns: torch.Tensor, names: list[str]) -> HTML:
-    """circuitsvis' view of attention patterns: small maps to choose from, the chosen one large.
+    """Attention patterns: small maps to choose from, the chosen one large and in words.
 
     tokens: the prompt's, one for each query and key; patterns: [head, query, key]; names: one for
     each head.
@@ -115,7 +115,8 @@ def attention_heads(tokens: list[str], patterns: torch.Tensor, names: list[str])
         place_of("attention", tokens, names, patterns.sum().item()),
         f"Attention patterns of heads {', '.join(names)}",
         script_json(data),
-        ("circuitsvis.js", "attention-heads.js"),
+        ("attention-heads.js",),
+        style=stylesheet("heads.css"),
     )
 
 
@@ -138,7 +139,8 @@ def head_browser(
         place_of("heads", sorted(tables), list(kinds), start),
         "Scores of one head over training",
         script_json(data),
-        ("plotly.js", "head-browser.js"),
+        ("head-browser.js",),
+        style=stylesheet("heads.css"),
     )
 
 

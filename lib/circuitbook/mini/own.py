@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,8 +21,10 @@ import numpy as np
 import torch
 
 from circuitbook.mini.train import TOKENS_PER_STEP, Plan, some_document, train
+from circuitbook.model.loaded import Model
 from circuitbook.store.files import write_atomically
 from circuitbook.suites.finding import load_suite
+from circuitbook.suites.sources import finished_steps
 from circuitbook.suites.suite import Suite
 
 CHECKPOINTS = 10  # saved along the way, beside step 0
@@ -71,18 +73,34 @@ def name_of(plan: Plan) -> str:
 
 
 def grow(
-    plan: Plan, folder: str | Path, *, device: str = "cpu", progress: bool = True
+    plan: Plan,
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    progress: bool = True,
+    listener: Callable[[Model], None] = lambda model: None,
 ) -> tuple[Suite, str]:
     """Trains `plan` in `folder` and gives (the folder as a suite, the model's name). Stopped, the
     next call goes on.
 
-    One thread: the result depends on how many there are.
+    One thread: the result depends on how many there are. listener: is given every checkpoint once,
+    loaded, as soon as it is there.
     """
     folder, name = Path(os.path.expanduser(folder)), name_of(plan)
+    heard: set[int] = set()
+
+    def hear(step: int) -> None:
+        if step not in heard:
+            heard.add(step)
+            listener(load_suite(str(folder)).checkpoint(name, step).load())
+
+    if (folder / name).is_dir():
+        for step in finished_steps(folder / name):
+            hear(step)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(name, plan, folder, folder / ".state", device=device, progress=progress)
+        train(name, plan, folder, folder / ".state", device=device, progress=progress, saved=hear)
     finally:
         torch.set_num_threads(threads)
     write_atomically(

@@ -218,13 +218,14 @@ def train(
     *,
     device: str = "cpu",
     progress: bool = True,
+    saved: Callable[[int], None] = lambda step: None,
 ) -> Path:
     """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json`
     beside them.
 
     The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on
     from there. The result does not depend on interruptions. Set `torch.set_num_threads` before: it
-    is part of what makes runs equal.
+    is part of what makes runs equal. saved: is told each step whose checkpoint has been written.
     """
     folder, state_file = Path(out) / name, Path(state_dir) / f"{name}.pt"
     if (folder / "losses.json").exists() and (folder / f"step{plan.steps}").exists():
@@ -269,6 +270,7 @@ def train(
                 step == start and step > 0 and (folder / f"step{step}").exists()
             ):
                 save_checkpoint(model, folder / f"step{step}")
+                saved(step)
             if step % SAVE_EVERY == 0 and step > start:
                 save_state(step)
             if step == plan.steps:

@@ -16,8 +16,11 @@ from circuitbook.publishing.children import run
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.execute import duration
 from circuitbook.publishing.fingerprints import contents, package_contents
+from circuitbook.publishing.icons import keep_used_icons
 from circuitbook.publishing.links import check_site, listed
+from circuitbook.publishing.previews import add_previews
 from circuitbook.publishing.publish import finish
+from circuitbook.publishing.roles import mend_roles
 from circuitbook.publishing.terminal import say
 from circuitbook.store.provenance import versions
 
@@ -40,6 +43,9 @@ def build_site(out: Path) -> Path:
     work = Path(tempfile.mkdtemp(prefix="site-", dir=out))
     built = _built_by_jupyter_book(out, work)
     finish(built, (out / "src/_config.yml").read_text(encoding="utf8"))
+    keep_used_icons(built)
+    mend_roles(built)
+    add_previews(built)
     if faults := check_site(built):
         raise BuildError(
             f"the site has links that lead nowhere, or images without a text:\n  {listed(faults)}"

@@ -49,7 +49,7 @@ def examples(tokenizer: PreTrainedTokenizerBase, each: int = 4) -> list[Example]
     found = [FIRST]
     for name in TASKS:
         pairs = get_task(name).prompts(tokenizer, each)
-        found += [_example(tokenizer, pairs, i) for i in range(len(pairs))]
+        found += [example_of(tokenizer, pairs, i) for i in range(len(pairs))]
     return found
 
 
@@ -67,7 +67,8 @@ def _row(tokens: torch.Tensor, pairs: PromptPairs, i: int) -> list[int]:
     return row
 
 
-def _example(tokenizer: PreTrainedTokenizerBase, pairs: PromptPairs, i: int) -> Example:
+def example_of(tokenizer: PreTrainedTokenizerBase, pairs: PromptPairs, i: int) -> Example:
+    """A prompt pair, without padding."""
     text, other = (
         str(tokenizer.decode(_row(tokens, pairs, i))) for tokens in (pairs.clean, pairs.corrupted)
     )

@@ -62,8 +62,3 @@ export function compared(a, b) {
   const either = a.size + b.size - shared;
   return { shared, jaccard: either ? shared / either : 0 };
 }
-
-/** Nodes at the ends of some edges. */
-export function nodesOf(edges) {
-  return new Set(edges.flatMap(({ from, to }) => [from, to]));
-}

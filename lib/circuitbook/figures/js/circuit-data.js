@@ -1,8 +1,8 @@
 // What is asked of the data: explorer_data and circuit_data in explorer.py say what they mean.
 //
-// A view is {data, state, ...}; its state {model, task, at, size, node}: `at` is the place of the
-// checkpoint among the model's, `size` a number of edges or null for the circuit's own, `node` the
-// one that is selected or null.
+// A view is {data, state, ...}; its state {model, task, at, size, node, against}: `at` is the place
+// of the checkpoint among the model's, `size` a number of edges or null for the circuit's own,
+// `node` the one that is selected or null, `against` what it is compared with: see comparing.js.
 
 import { decodeEdge } from "./graph.js";
 import { clamp, shortNumber } from "./words.js";
@@ -44,6 +44,17 @@ export function sizeShown({ state }, circuit) {
 export function edgesShown(view, circuit) {
   const size = sizeShown(view, circuit);
   return circuit.edges.filter((edge) => edge.enters <= size);
+}
+
+/** The nodes at which some edges begin and end. */
+export function nodesOf(edges) {
+  return new Set([...edges].flatMap(({ from, to }) => [from, to]));
+}
+
+/** The place of the checkpoint of `other` that has seen as many tokens as that of `model` at `at`. */
+export function sameMoment(model, other, at) {
+  const apart = other.tokens.map((tokens) => Math.abs(tokens - model.tokens[at]));
+  return apart.indexOf(Math.min(...apart));
 }
 
 /** The classes of a node, as numbers. */

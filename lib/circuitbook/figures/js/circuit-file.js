@@ -1,6 +1,6 @@
 // A circuit as a file: what `Circuit.load` of circuits/circuit.py reads, and EAP-IG and MIB.
 
-import { nodesOf } from "./building.js";
+import { nodesOf } from "./circuit-data.js";
 
 /** shape: of the model; built: see `builtCircuit`; numbers: {faithfulness, clean, corrupted} on the
  *  pair, null where there are none; about: what the library needs to evaluate it there. Scores are

@@ -9,7 +9,9 @@ export function buildControls(place, { data, compact }) {
   const parts = {
     model: menu("model", Object.fromEntries(models.map((name) => [name, name]))),
     task: menu("task", data.tasks),
+    against: menu("against", {}),
     training: slider(place, "training", "checkpoint"),
+    since: slider(place, "since", "checkpoint to compare with"),
     size: slider(place, "edges", "number of edges"),
     play: button("cx-button", "play", "Play"),
     own: button("cx-button", "own", "Own size"),
@@ -35,6 +37,7 @@ export function buildControls(place, { data, compact }) {
     inLab: html("a", { class: "cx-lab" }, "Open in the lab"),
   };
   parts.moment = html("output", { for: parts.training.id });
+  parts.sinceMoment = html("output", { for: parts.since.id });
   parts.edgeCount = html("output", { for: parts.size.id });
   place.replaceChildren(arranged(parts, data, compact));
   return parts;
@@ -61,6 +64,7 @@ function arranged(parts, data, compact) {
     task.hidden = true;
     task.style.display = "none";
   }
+  parts.againstLabel = html("label", { class: "cx-choice" }, "compare with", parts.against);
   const training = html(
     "div",
     { class: "cx-line" },
@@ -70,6 +74,14 @@ function arranged(parts, data, compact) {
     parts.track,
     html("span"),
     parts.moment,
+  );
+  parts.sinceLine = html(
+    "div",
+    { class: "cx-line" },
+    html("label", { for: parts.since.id }, "beside"),
+    parts.since,
+    html("span"),
+    parts.sinceMoment,
   );
   const sizes = html(
     "div",
@@ -84,7 +96,16 @@ function arranged(parts, data, compact) {
   return html(
     "div",
     { class: compact ? "cx cx-compact" : "cx" },
-    html("div", { class: "cx-controls" }, model, task, training, sizes),
+    html(
+      "div",
+      { class: "cx-controls" },
+      model,
+      task,
+      parts.againstLabel,
+      training,
+      parts.sinceLine,
+      sizes,
+    ),
     parts.status,
     html("div", { class: "cx-both" }, parts.canvas, html("div", { class: "cx-side" }, parts.list)),
     parts.legend,

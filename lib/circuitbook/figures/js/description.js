@@ -1,18 +1,33 @@
 // The sentences above the drawing.
 
-import { circuitAt, edgesShown, entryAt, momentOf, sizeShown } from "./circuit-data.js";
-import { capitalised, count, percent } from "./words.js";
+import {
+  circuitAt,
+  edgesShown,
+  entryAt,
+  modelOf,
+  momentOf,
+  nodesOf,
+  sizeShown,
+} from "./circuit-data.js";
+import { otherView } from "./comparing.js";
+import { capitalised, count, percent, twoDigits } from "./words.js";
 
-export function describe(view, circuit, shown) {
+const NUMBERS =
+  "Each model numbers its heads in its own way, so the same circuit may be there under other " +
+  "numbers; the chapter on the algorithm looks for it.";
+
+/** compared: see `compare`; null if nothing is. */
+export function describe(view, circuit, shown, compared = null) {
   const { state, data, compact } = view;
   const task = data.tasks[state.task];
   if (compact) return describeBriefly(state.model, task, circuit, shown);
   const where = `${state.model}, ${task}, after ${momentOf(view)}: `;
   if (!circuit) return where + whyNone(entryAt(view));
+  const other = otherView(view);
   return [
     where + whichCircuit(view, circuit, shown),
     ownSize(view, circuit),
-    sinceTheCheckpointBefore(view, shown),
+    other ? beside(view, other, compared) : sinceTheCheckpointBefore(view, shown),
   ].join("");
 }
 
@@ -28,7 +43,7 @@ function whyNone(entry) {
 
 function whichCircuit(view, circuit, shown) {
   const size = sizeShown(view, circuit);
-  const nodes = count(view.drawing.inside.size, "node");
+  const nodes = count(nodesOf(shown).size, "node");
   const kept = faithfulness(circuit, shown.length);
   if (size === circuit.size) {
     const edges = count(shown.length, "edge");
@@ -72,4 +87,26 @@ function sinceTheCheckpointBefore(view, shown) {
   }
   const came = count(shown.length - kept, "edge");
   return ` Since the checkpoint before, ${came} came and ${old.size - kept} went.`;
+}
+
+/** What is gained, lost and kept beside the circuit of the other view. */
+function beside(view, other, compared) {
+  const sameModel = other.state.model === view.state.model;
+  const name = sameModel ? `step ${modelOf(other).steps[other.state.at]}` : other.state.model;
+  if (!compared) return ` There is nothing to compare with: ${whyNone(entryAt(other))}`;
+  const { gained, lost, kept } = compared.counts;
+  const jaccard = `Jaccard ${twoDigits(compared.jaccard)}`;
+  const nodes = nodesInWords(compared);
+  if (compared.earlier) {
+    const changes = `${count(gained, "edge")} gained, ${lost} lost, ${kept} kept`;
+    return ` Since ${name}: ${changes}; ${jaccard}${nodes}.`;
+  }
+  const changes = `${count(kept, "edge")} in both, ${gained} only here, ${lost} only there`;
+  const where = sameModel ? `${name}, which is later` : `${name} after ${momentOf(other)}`;
+  const numbers = sameModel ? "" : ` ${NUMBERS}`;
+  return ` Beside ${where}: ${changes}; ${jaccard}${nodes}.${numbers}`;
+}
+
+function nodesInWords({ came, went, words }) {
+  return `; ${count(came.size, "node")} ${words.gained}, ${went.size} ${words.lost}`;
 }

@@ -5,6 +5,7 @@
 // reached, and an edge may have a `flag`: "idle" (it carries nothing) or "gone" (taken out).
 
 import { largestScore, modelOf, rolesOf } from "./circuit-data.js";
+import { FATE_STYLES } from "./comparing.js";
 import { svg } from "./dom.js";
 import { INPUT_NAMES, isHead, nodeLabel, spokenName } from "./graph.js";
 import { layOut, MARGIN, route } from "./layout.js";
@@ -16,6 +17,9 @@ const HELP =
   "arrow keys move from node to node, Enter selects one, Escape lets go";
 const FLAGS = { idle: " (on no path)", gone: " (taken out)" };
 const NAME_LENGTH = 9; // letters of a group's name that fit into its box
+
+/** On nodes that only one of two circuits has. */
+export const MARKS = { gained: "+", lost: "\u2212" };
 
 /** Draws all nodes of the model that is shown, still without edges, and gives what changes later:
  *  nodes: Map of node -> its elements and place; lines: Map of edge number -> elements; inside: Map
@@ -65,24 +69,27 @@ function layerLines({ lines, width, rowHeight }) {
   });
 }
 
-function nodeElements(node, { x, y }) {
+function nodeElements(node, { x, y, w, h }) {
   const title = svg("title");
   const shape = svg("path", { class: "shape" });
   const name = nodeLabel(node);
   const short = name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH - 1)}\u2026` : name;
   const text = svg("text", { y: 4 }, short);
+  const mark = svg("text", { class: "mark", x: w + 3, y: 6 - h });
   const attributes = {
     class: "node",
     transform: `translate(${x} ${y})`,
     "data-node": node,
     role: "button",
   };
-  return { title, shape, text, group: svg("g", attributes, title, shape, text) };
+  return { title, shape, text, mark, group: svg("g", attributes, title, shape, text, mark) };
 }
 
-export function drawEdges(view, shown) {
+/** shown: edges, the first in order on top; with a `fate` if they are compared with those of the
+ *  view `other`. */
+export function drawEdges(view, shown, other = view) {
   const { lines, edges } = view.drawing;
-  const widest = largestScore(view);
+  const widest = Math.max(largestScore(view), largestScore(other));
   const stay = new Set(shown.map((edge) => edge.id));
   for (const [id, line] of lines) {
     if (stay.has(id)) continue;
@@ -95,39 +102,46 @@ export function drawEdges(view, shown) {
   const groups = shown.map((edge) => lines.get(edge.id).group);
   edges.append(...groups.reverse()); // the first in order on top
   if (!view.stillness.matches) edges.getBoundingClientRect(); // so that new ones grow from nothing
-  for (const edge of shown) drawEdge(edge, lines.get(edge.id), view.state.node, widest);
+  for (const edge of shown) drawEdge(view, edge, lines.get(edge.id), widest);
 }
 
 /** The elements of an edge, still of no width. */
-function edgeElements({ drawing, inputs }, edge) {
+function edgeElements({ drawing }, edge) {
   const d = route(drawing.nodes.get(edge.from), drawing.nodes.get(edge.to), edge.kind);
-  const [colour] = inputs[edge.kind];
   const title = svg("title");
-  const path = svg("path", { class: "edge", d, stroke: colour, "stroke-width": 0 });
+  const path = svg("path", { class: "edge", d, "stroke-width": 0 });
   const hit = svg("path", { class: "hit", d }, title); // wider than the line, for the pointer
   return { path, title, group: svg("g", { "data-edge": edge.name }, path, hit) };
 }
 
-function drawEdge(edge, { path, title, group }, selected, widest) {
+function drawEdge({ inputs, state }, edge, { path, title, group }, widest) {
   const width = edge.flag === "gone" ? 1.5 : 1 + (6 * Math.abs(edge.score)) / widest;
-  const touched = selected === null || edge.from === selected || edge.to === selected;
+  const touched = state.node === null || edge.from === state.node || edge.to === state.node;
+  const [colour, dashes] = FATE_STYLES[edge.fate] ?? [inputs[edge.kind][0], dashesOfSign];
+  path.setAttribute("stroke", colour);
   path.setAttribute("stroke-width", width.toFixed(2));
   path.style.strokeWidth = `${width.toFixed(2)}px`;
-  path.setAttribute("stroke-dasharray", edge.score < 0 ? `${4 + width} ${2 + width}` : "none");
-  const dim = touched ? "" : "dim";
-  group.setAttribute("class", edge.flag ? `${edge.flag} ${dim}` : dim);
+  path.setAttribute("stroke-dasharray", dashes(width, edge.score));
+  const classes = [edge.flag, touched ? null : "dim"];
+  group.setAttribute("class", classes.filter(Boolean).join(" "));
   title.textContent = edgeTitle(edge);
 }
 
-/** A bundle has `n` edges; its score is their sum. */
-function edgeTitle({ from, to, kind, score, flag, n = 1 }) {
-  const input = kind && ` (${INPUT_NAMES[kind]})`;
-  const number = score === null ? "" : `: ${signed(score)}`;
-  const many = n > 1 ? `, ${n} edges` : "";
-  return `${nodeLabel(from)} \u2192 ${nodeLabel(to)}${input}${number}${many}${FLAGS[flag] ?? ""}`;
+function dashesOfSign(width, score) {
+  return score < 0 ? `${4 + width} ${2 + width}` : "none";
 }
 
-export function drawNodes(view, shown) {
+/** A bundle has `n` edges; its score is their sum. */
+function edgeTitle({ from, to, kind, score, fate, before, flag, n = 1 }) {
+  const input = kind && ` (${INPUT_NAMES[kind]})`;
+  const number = score === null ? "" : `: ${signed(score)}`;
+  const other = fate === "kept" ? `, there ${signed(before)}` : "";
+  const more = (n > 1 ? `, ${n} edges` : "") + (FLAGS[flag] ?? "");
+  return `${nodeLabel(from)} \u2192 ${nodeLabel(to)}${input}${number}${other}${more}`;
+}
+
+/** compared: see `compare`; null if nothing is. */
+export function drawNodes(view, shown, compared = null) {
   const { drawing, state } = view;
   const neighbours = new Set([state.node]);
   drawing.inside = new Map();
@@ -142,8 +156,14 @@ export function drawNodes(view, shown) {
   if (!drawing.reached.includes(drawing.stop)) drawing.stop = firstStop(drawing, state.node);
   for (const [node, elements] of drawing.nodes) {
     const dim = state.node !== null && !neighbours.has(node);
-    drawNode(view, node, elements, dim);
+    drawNode(view, node, elements, dim, compared && fateOf(node, compared));
   }
+}
+
+/** "gained" or "lost", and the word for it, of a node that only one of two circuits has. */
+function fateOf(node, { came, went, words }) {
+  if (came.has(node)) return ["gained", words.gained];
+  return went.has(node) ? ["lost", words.lost] : null;
 }
 
 function tally(inside, node) {
@@ -156,14 +176,17 @@ function firstStop({ reached, nodes }, selected) {
   return [...nodes.keys()].find((node) => reached.includes(node)) ?? null;
 }
 
-function drawNode(view, node, { group, shape, text, title, w, h }, dim) {
+function drawNode(view, node, { group, shape, text, title, mark, w, h }, dim, fate) {
   const { drawing, state, classes } = view;
   const edges = drawing.inside.get(node);
   const roles = rolesOf(view, node);
   const names = Object.keys(classes);
-  const described = [spokenName(node), ...roles.map((role) => names[role])].join(", ");
+  const spoken = [spokenName(node), ...roles.map((role) => names[role])];
+  const described = [...spoken, ...(fate ? [fate[1]] : [])].join(", ");
   const more = view.building?.flagsOf(node) ?? {};
   const flags = { ghost: !edges, selected: node === state.node, dim, ...more };
+  if (fate) flags[fate[0]] = true;
+  mark.textContent = fate ? MARKS[fate[0]] : "";
   const outline = outlineOf(node, edges, roles, w, h);
   group.setAttribute(
     "class",

@@ -2,7 +2,8 @@
 // without a library.
 
 import { stateInAddress, writeAddress } from "./address.js";
-import { modelOf } from "./circuit-data.js";
+import { modelOf, sameMoment } from "./circuit-data.js";
+import { firstCircuit, modelsLike } from "./comparing.js";
 import { buildControls } from "./controls.js";
 import { layOut } from "./layout.js";
 import { player } from "./playing.js";
@@ -60,7 +61,8 @@ function freeName(wished) {
 }
 
 function usualState({ data, start: [model, task] }) {
-  return { model, task, at: data.models[model].steps.length - 1, size: null, node: null };
+  const at = data.models[model].steps.length - 1;
+  return { model, task, at, size: null, node: null, against: null };
 }
 
 /** Takes the state from the address; false if it says nothing of this view. What cannot be is left
@@ -82,22 +84,38 @@ function restore(view) {
   if (/^[1-9]\d*$/.test(given.edges ?? "")) state.size = Number(given.edges);
   if (layOut(model).nodes.has(given.node)) state.node = given.node;
   view.state = state;
+  state.against = againstIn(view, given.against);
   show(view);
   return true;
 }
 
-/** Another model, at the checkpoint that has seen as many tokens; the node stays selected if that
- *  model has it. */
+/** What the circuit is compared with, from the text of an address: a model like this one, or a step
+ *  of its own. */
+function againstIn(view, text = "") {
+  if (modelsLike(view).includes(text)) return text;
+  const at = text === "" ? -1 : modelOf(view).steps.indexOf(Number(text));
+  return at < 0 ? null : at;
+}
+
+/** Another model, at the checkpoint that has seen as many tokens. The node stays selected if that
+ *  model has it, and what it is compared with stays if it can. */
 function changeModel(view, name) {
-  const seen = modelOf(view).tokens[view.state.at];
-  const model = view.data.models[name];
-  const apart = model.tokens.map((tokens) => Math.abs(tokens - seen));
-  const { node } = view.state;
+  const { node, at, against } = view.state;
+  const [before, model] = [modelOf(view), view.data.models[name]];
+  const like = modelsLike({ ...view, state: { ...view.state, model: name } });
+  const moved = typeof against === "number" ? sameMoment(before, model, against) : against;
   view.change({
     model: name,
-    at: apart.indexOf(Math.min(...apart)),
+    at: sameMoment(before, model, at),
     node: layOut(model).nodes.has(node) ? node : null,
+    against: typeof moved === "number" || like.includes(moved) ? moved : null,
   });
+}
+
+/** value: of the menu, "" for nothing and the model's own name for its other checkpoints. */
+function changeAgainst(view, value) {
+  const own = value === view.state.model;
+  view.change({ against: own ? firstCircuit(view) : value || null });
 }
 
 function listen(view) {
@@ -111,6 +129,8 @@ function listen(view) {
     view.player.pause();
     view.change({ at: Number(parts.training.value) });
   });
+  parts.against.addEventListener("change", () => changeAgainst(view, parts.against.value));
+  parts.since.addEventListener("input", () => view.change({ against: Number(parts.since.value) }));
   parts.size.addEventListener("input", () => view.change({ size: Number(parts.size.value) }));
   parts.own.addEventListener("click", () => {
     view.change({ size: null });

@@ -1,7 +1,7 @@
 // What the lab says about the circuit, and how well it does on this pair of sentences.
 
-import { compared, nodesOf } from "./building.js";
-import { entryAt } from "./circuit-data.js";
+import { compared } from "./building.js";
+import { entryAt, nodesOf } from "./circuit-data.js";
 import { nodeLabel } from "./graph.js";
 import { count, percent } from "./words.js";
 

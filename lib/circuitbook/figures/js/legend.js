@@ -1,11 +1,19 @@
 // The legend: how edges are drawn, and the classes of heads that the model has at any checkpoint.
 
+import { FATE_STYLES } from "./comparing.js";
 import { html, svg } from "./dom.js";
+import { MARKS } from "./drawing.js";
 import { circle, classShape, edgeSample, pale } from "./shapes.js";
 
+const WIDTH = "width: score, on one scale for all checkpoints";
 const PORTS = { q: ", at a head's left", k: ", in its middle", v: ", at its right", "": "" };
 
-export function drawLegend({ parts, data, state, inputs, classes, compact }) {
+/** compared: see `compare`; null if nothing is. */
+export function drawLegend(view, compared) {
+  const { parts, data, state, inputs, classes, compact, drawing } = view;
+  const words = compared?.words ?? null;
+  if (drawing.legend === words) return; // as it stands
+  drawing.legend = words;
   const checkpoints = data.roles?.[state.model] ?? [];
   const used = new Set(
     checkpoints.flatMap((nodes) => Object.values(nodes).map(([first]) => first)),
@@ -15,7 +23,8 @@ export function drawLegend({ parts, data, state, inputs, classes, compact }) {
     .filter(({ i }) => used.has(i))
     .map(({ name, colour, i }) => item(nodeSample(classShape(i), pale(colour)), name));
   if (used.size) heads.push(item(nodeSample(circle(22), "#fff"), "head in no class"));
-  parts.legend.replaceChildren(...(compact ? [] : edgeItems(inputs)), ...heads);
+  const edges = words ? fateItems(words) : edgeItems(inputs);
+  parts.legend.replaceChildren(...(compact ? [] : edges), ...heads);
 }
 
 function edgeItems(inputs) {
@@ -24,8 +33,22 @@ function edgeItems(inputs) {
       item(edgeSample(colour, false), text + PORTS[kind]),
     ),
     item(edgeSample("#333", true), "negative score: it harms"),
-    html("li", {}, "width: score, on one scale for all checkpoints"),
+    html("li", {}, WIDTH),
   ];
+}
+
+function fateItems(words) {
+  const edges = Object.entries(words).map(([fate, word]) => item(fateSample(fate), `edge ${word}`));
+  const nodes = Object.entries(MARKS).map(([fate, mark]) =>
+    item(html("b", { class: `cx-${fate}` }, mark), `node ${words[fate]}`),
+  );
+  return [...edges, ...nodes, html("li", {}, WIDTH)];
+}
+
+/** A piece of an edge that is gained, lost or kept. */
+export function fateSample(fate) {
+  const [colour, dashes] = FATE_STYLES[fate];
+  return edgeSample(colour, false, dashes(3));
 }
 
 function item(picture, text) {

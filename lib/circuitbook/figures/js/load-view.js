@@ -3,8 +3,7 @@
 // view has brought its own, just before.
 //
 // A view is an empty element and, right after it, its data as JSON: <script type="application/json"
-// data-view="HeadBrowser" data-scripts="plotly.js head-browser.js" data-globals="Plotly
-// HeadBrowser">
+// data-view="HeadBrowser" data-scripts="lab-engine.js lab.js" data-globals="LabEngine Lab">
 
 import { request } from "./static-files.js";
 

@@ -50,8 +50,7 @@ export function pale(colour) {
 }
 
 /** A piece of an edge, for lists and the legend. */
-export function edgeSample(colour, negative) {
-  const dashes = negative ? "6 4" : null;
+export function edgeSample(colour, negative, dashes = negative ? "6 4" : null) {
   return svg(
     "svg",
     { viewBox: "0 0 26 12", width: 26, height: 12, "aria-hidden": "true" },

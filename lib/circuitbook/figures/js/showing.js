@@ -2,6 +2,7 @@
 
 import { addressWith } from "./address.js";
 import { circuitAt, edgesShown, entryAt, modelOf, momentOf, sizeShown } from "./circuit-data.js";
+import { compare, modelsLike } from "./comparing.js";
 import { drawCurve } from "./curve.js";
 import { describe } from "./description.js";
 import { html } from "./dom.js";
@@ -13,18 +14,21 @@ import { count } from "./words.js";
 export function show(view) {
   if (view.drawing?.model !== view.state.model) {
     view.drawing = drawModel(view);
-    drawLegend(view);
+    showChoices(view);
   }
   const circuit = circuitAt(view);
   const shown = circuit ? edgesShown(view, circuit) : [];
-  drawEdges(view, shown);
-  drawNodes(view, shown);
+  const compared = compare(view, circuit, shown);
+  drawEdges(view, compared?.edges ?? shown, compared?.other);
+  drawNodes(view, compared?.edges ?? shown, compared);
+  drawLegend(view, compared);
   drawMessage(view, messageFor(view, circuit, shown));
   showTraining(view, circuit);
   showSize(view, circuit, shown);
   drawCurve(view, circuit);
-  drawList(view, shown);
-  view.parts.status.textContent = describe(view, circuit, shown);
+  showComparison(view, compared);
+  drawList(view, shown, compared);
+  view.parts.status.textContent = describe(view, circuit, shown, compared);
   if (!view.compact) view.parts.link.href = addressWith(view.name, stateForAddress(view));
   showLab(view);
 }
@@ -43,10 +47,13 @@ function showLab(view) {
 
 /** The state as it stands in an address: only what is not as usual. */
 export function stateForAddress(view) {
-  const { model, task, at, size, node } = view.state;
+  const { model, task, at, size, node, against } = view.state;
   const kept = { model, task, step: modelOf(view).steps[at] };
   if (size !== null) kept.edges = size;
   if (node !== null) kept.node = node;
+  if (against !== null) {
+    kept.against = typeof against === "number" ? modelOf(view).steps[against] : against;
+  }
   return kept;
 }
 
@@ -55,6 +62,30 @@ function messageFor(view, circuit, shown) {
   if (shown.length) return [];
   const edges = count(sizeShown(view, circuit), "edge");
   return [`None of the first ${edges} lies on a path from input to logits.`];
+}
+
+/** What this model can be compared with. */
+function showChoices(view) {
+  const { parts, state } = view;
+  const choices = [["", "nothing"]];
+  if (modelOf(view).steps.length > 1) choices.push([state.model, "another checkpoint"]);
+  for (const name of modelsLike(view)) choices.push([name, `${name}, after as many tokens`]);
+  parts.against.replaceChildren(...choices.map(([value, text]) => html("option", { value }, text)));
+  parts.againstLabel.hidden = choices.length < 2;
+}
+
+function showComparison(view, compared) {
+  const { parts, state } = view;
+  const own = typeof state.against === "number";
+  parts.against.value = own ? state.model : (state.against ?? "");
+  parts.sinceLine.hidden = !own;
+  view.place.firstChild.classList.toggle("cx-comparing", state.against !== null);
+  if (!own) return;
+  const moment = momentOf(view, state.against);
+  parts.since.max = modelOf(view).steps.length - 1;
+  parts.since.value = state.against;
+  parts.since.setAttribute("aria-valuetext", moment + (compared ? "" : ", nothing to compare"));
+  parts.sinceMoment.textContent = moment;
 }
 
 function showTraining(view, circuit) {

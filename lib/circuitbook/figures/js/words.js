@@ -25,9 +25,9 @@ export function twoDigits(value) {
   return value.toFixed(2).replace("-", MINUS);
 }
 
-/** percent(0.8) -> "80 %" */
+/** percent(0.8) -> "80%" */
 export function percent(share) {
-  return `${(100 * share).toFixed(1).replace(/\.0$/, "").replace("-", MINUS)} %`;
+  return `${(100 * share).toFixed(1).replace(/\.0$/, "").replace("-", MINUS)}%`;
 }
 
 /** count(1, "edge") -> "1 edge" */

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from circuitbook.model.loaded import Model
 from circuitbook.stats import Emergence
-from circuitbook.studies.abilities import (
-    OnsetComparison,
-    compare_onsets,
-    emergences,
-    summarise,
-)
+from circuitbook.studies.abilities import emergences, summarise
 from circuitbook.studies.chapter import Chapter
-from circuitbook.studies.runs import but_smallest
-from circuitbook.suites.names import base_model
 from circuitbook.tasks.registry import get_task
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, in_markdown, short_number
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, in_markdown, listed, short_number
 
 Onsets = Mapping[str, Mapping[str, Emergence]]  # {task: {model: when its ability forms}}
-Groups = Mapping[str, Sequence[str]]  # {what they are: models}
-Comparisons = Mapping[tuple[str, str], OnsetComparison]  # {(task, group): how far apart they are}
-
-ALL_SIZES = "all sizes"
-BUT_SMALLEST = "without the smallest"  # as the paper has it
-SEEDS = "seeds of "
 MEASURES = ("accuracy", "rank_zero", "logit_difference", "probability_difference", "answer_mass")
 
 
@@ -88,28 +74,25 @@ def order_of_tasks(half: Onsets, models: Sequence[str]) -> pd.Series:
 
 
 def what_forms_when(half: Onsets, models: Sequence[str]) -> str:
-    """In which order the tasks' abilities form in `models`, and which do not, in any model."""
-    paragraphs = []
+    """In which order the tasks' abilities form in `models`: a sentence."""
     order = order_of_tasks(half, models)
-    if len(order):
-        formed = "; ".join(
-            f"{TASK_TITLES[task]} ({short_number(tokens)} tokens)" for task, tokens in order.items()
-        )
-        paragraphs.append(
-            "Half of the final value is reached, by the median over sizes, in this order: "
-            f"{formed}."
-        )
+    if order.empty:
+        return "No task is learned by the last checkpoint."
+    formed = listed(
+        f"{TASK_TITLES[task]} ({short_number(tokens)} tokens)" for task, tokens in order.items()
+    )
+    return f"Half of the final score is there, in the median over sizes, in this order: {formed}."
+
+
+def what_is_not_learned(half: Onsets) -> str:
+    """Which models have not learned which tasks by the last checkpoint; empty if there are none."""
     missing = [
         f"{TASK_TITLES[task]} in {in_markdown(name)} (final score {onset.final:.2f})"
         for task, by_model in half.items()
         for name, onset in by_model.items()
         if not _has_ability(onset)
     ]
-    if missing:
-        paragraphs.append(f"**What did not emerge:** {'; '.join(missing)}.")
-    else:
-        paragraphs.append("Every ability is there at the end, in every model.")
-    return "\n\n".join(paragraphs)
+    return f"**Not learned by the last checkpoint:** {'; '.join(missing)}." if missing else ""
 
 
 def with_interval(onset: Emergence) -> str:
@@ -121,14 +104,14 @@ def with_interval(onset: Emergence) -> str:
 
 
 def onset_table(half: Onsets, most: Onsets, tasks: Sequence[str]) -> pd.DataFrame:
-    """The final score of each task and model, and the tokens to half and to 90 % of it."""
+    """The final score of each task and model, and the tokens to half and to 90% of it."""
     rows = [
         {
             "task": TASK_SHORT[task],
             "model": name,
             "final score": f"{onset.final:.2f}",
             "half of it after": with_interval(onset),
-            "90 % of it after": with_interval(most[task][name]),
+            "90% of it after": with_interval(most[task][name]),
         }
         for task in tasks
         for name, onset in half[task].items()
@@ -148,98 +131,17 @@ def dates(onsets: Mapping[str, Emergence], abilities: Mapping[str, Emergence]) -
     return dated
 
 
-# ------------------------------------------------------------------ the same at every size?
+# ------------------------------------------------------------------ beside the paper's
 
 
-def groups_to_compare(models: Sequence[str], main: Sequence[str]) -> dict[str, list[str]]:
-    """All sizes but the smallest (`main`, small to large), all, and the seeds of each size."""
-    groups = {BUT_SMALLEST: list(but_smallest(main)), ALL_SIZES: list(main)}
-    runs: dict[str, list[str]] = {}
-    for name in models:
-        runs.setdefault(base_model(name), []).append(name)
-    for size, names in runs.items():
-        if len(names) > 1:
-            groups[f"{SEEDS}{size}"] = names
-    return groups
-
-
-def compare_groups(
-    half: Onsets, groups: Groups, tasks: Sequence[str]
-) -> dict[tuple[str, str], OnsetComparison]:
-    """How far apart the onsets within each group are, for each task.
-
-    Of sizes, the intervals resample the seeds, too, where there are some.
-    """
-    seeds = [names for group, names in groups.items() if group.startswith(SEEDS)]
-    return {
-        (task, group): compare_onsets(
-            half[task], sizes=names, seeds=() if group.startswith(SEEDS) else seeds
-        )
-        for task in tasks
-        for group, names in groups.items()
-    }
-
-
-def comparison_table(comparisons: Comparisons) -> pd.DataFrame:
-    """Slowest over quickest of each task and group with its interval, and: is it the same?"""
-    rows = []
-    for (task, group), compared in comparisons.items():
-        ratio = ""
-        if not np.isnan(compared.ratio):
-            ratio = f"{compared.ratio:.2f}  [{compared.low:.2f}, {compared.high:.2f}]"
-        rows.append(
-            {
-                "task": TASK_SHORT[task],
-                "models": group,
-                "slowest / quickest": ratio,
-                "the same?": compared.answer,
-            }
-        )
-    return pd.DataFrame(rows).set_index(["task", "models"])
-
-
-def trend_with_size(onsets: Mapping[str, Emergence], sizes: Sequence[str]) -> str:
-    """Whether larger models are earlier: always, or by the rank correlation of tokens and size.
-
-    sizes: models from small to large. Empty where fewer than three of them have the ability,
-    or all at the same time.
-    """
-    tokens = pd.Series([onsets[name].tokens for name in sizes], dtype=float).dropna()
-    if len(tokens) < 3 or tokens.nunique() == 1:
-        return ""
-    if (tokens.diff().dropna() < 0).all():
-        return "Larger models are always earlier."
-    correlation = tokens.corr(tokens.index.to_series(), method="spearman")
-    if correlation < -0.3:
-        return "Larger models tend to be earlier."
-    if correlation > 0.3:
-        return "Larger models tend to be later."
-    return "There is no trend with size."
-
-
-def same_at_every_size(
-    comparisons: Comparisons, half: Onsets, tasks: Sequence[str], sizes: Sequence[str]
-) -> str:
-    """The paper's claim, answered for each task. sizes: models from small to large."""
-    lines = []
-    for task in tasks:
-        compared, every = comparisons[task, BUT_SMALLEST], comparisons[task, ALL_SIZES]
-        line = f"- **{TASK_TITLES[task]}**: {compared.answer}{_ratio(compared)}"
-        if len(sizes) > 2:
-            line += f"; with the smallest {every.answer}{_ratio(every)}"
-        lines.append(f"{line}. {trend_with_size(half[task], sizes)}".rstrip())
-    leaving_out = " (the smallest left out, as in the paper)" if len(sizes) > 2 else ""
-    return (
-        f"**The paper's claim, in this suite.** Is the number of tokens the same at every size"
-        f"{leaving_out}, within a factor of two?\n\n" + "\n".join(lines)
-    )
-
-
-def _ratio(compared: OnsetComparison) -> str:
-    """ " (ratio 1.30, interval 1.00 to 1.75)", or nothing where there is none."""
-    if np.isnan(compared.ratio):
-        return ""
-    return f" (ratio {compared.ratio:.2f}, interval {compared.low:.2f} to {compared.high:.2f})"
+def tokens_beside_the_papers(curves: pd.DataFrame, paper: pd.DataFrame) -> str:
+    """How many times the tokens of ours the paper's models see; columns tokens_seen."""
+    times = paper["tokens_seen"].max() / max(curves["tokens_seen"].max(), 1)
+    if times >= 2:
+        return f"The paper's models see {times:,.0f} times as many tokens as ours."
+    if times <= 0.5:
+        return f"Our models see {1 / times:,.0f} times as many tokens as the paper's."
+    return "The paper's models see about as many tokens as ours."
 
 
 # ------------------------------------------------------------------ other ways to score
@@ -250,6 +152,32 @@ def by_measure(answers: pd.DataFrame, tasks: Sequence[str]) -> dict[str, pd.Data
     of_tasks = answers[answers["task"].isin(tasks)]
     of_tasks = of_tasks.assign(rank_zero=(of_tasks["rank"] == 0).astype(float))
     return {measure: summarise(of_tasks, measure) for measure in MEASURES}
+
+
+def kind_before_answer(answers: pd.DataFrame, half: Onsets, models: Sequence[str]) -> str:
+    """Does a model learn what kind of word comes next before it learns which one?
+
+    half: of the tasks' own scores. Compared are the tokens at half of the final answer mass and at
+    half of the final score, in each of `models` that has both.
+    """
+    first = [
+        mass[name].tokens < onset.tokens
+        for task, by_model in half.items()
+        for mass in [emergences(answers, task, 0.5, value="answer_mass")]
+        for name, onset in by_model.items()
+        if name in models and _has_ability(onset) and _has_ability(mass[name])
+    ]
+    if not first:
+        return "No model has learned a task: there is nothing to compare."
+    text = (
+        f"In {sum(first)} of {len(first)} cases (a task in a model) the probability of all answers "
+        "is at half of its final value before the score is"
+    )
+    if sum(first) > 0.75 * len(first):
+        return f"{text}: a model first learns which kind of word comes next, then which word."
+    if sum(first) < 0.25 * len(first):
+        return f"{text}: a model learns the word no later than the kind of word."
+    return f"{text}: neither comes first as a rule."
 
 
 # ------------------------------------------------------------------ a wrong rule
@@ -273,22 +201,26 @@ def agreement_by_attractor(
 def wrong_rule(other_number: pd.DataFrame) -> str:
     """Whether a model ever goes by the nearest noun: the lowest point of these curves.
 
-    `other_number`: agreement past a noun of the other number, as from `summarise`.
+    `other_number`: agreement past a noun of the other number, as from `summarise`. Step 0, where
+    a model knows nothing, does not count.
     """
-    worst = other_number.sort_values("mean").iloc[0]
+    trained = other_number[other_number["tokens_seen"] > 0]
+    if trained.empty:
+        return "No checkpoint after the start of training was measured."
+    worst = trained.sort_values("mean").iloc[0]
     mean, low, high = (_two_digits(worst[column]) for column in ("mean", "low", "high"))
     lowest = (
-        f"The lowest point on the left is {mean} [{low}, {high}], "
-        f"{in_markdown(worst['model'])} after {short_number(worst['tokens_seen'])} tokens."
+        f"the lowest point of the left panel is {mean} [{low}, {high}], "
+        f"in {in_markdown(worst['model'])} after {short_number(worst['tokens_seen'])} tokens"
     )
     if worst["high"] < 0:
         return (
-            f"{lowest} It is below zero: at that time the model agrees with the *nearest* noun, "
-            "and is wrong more often than a coin would be. Then it finds the subject."
+            f"Yes, the wrong rule comes first: {lowest}, which is worse than chance. "
+            "The model then agrees with the nearest noun, and finds the subject later."
         )
     return (
-        f"{lowest} It is not below zero beyond doubt: at these checkpoints there is no phase in "
-        "which a model agrees with the nearest noun."
+        f"No, or it is over before our checkpoints see it: {lowest}, "
+        "which is not worse than chance beyond doubt."
     )
 
 

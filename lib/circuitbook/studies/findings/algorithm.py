@@ -6,12 +6,40 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from circuitbook.stats import Verdict
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, PANELS, HeadClasses
-from circuitbook.wording import counted, in_markdown
+from circuitbook.wording import counted, in_markdown, percent
 
-NEARLY = 0.9  # of what the target's own circuit keeps: "about as well"
+NEARLY = 0.9  # of what the target's own circuit keeps, on average: it works
+MOST = 0.5  # the same of the worst place: it works everywhere
 NO_BETTER = 0.05  # above what shuffled heads keep: "no better"
+
+HEADLINES = {  # (what is moved, where to): what the chapter begins with, by `works`
+    ("circuit", "same run"): {
+        "well": "within a run a circuit goes on working",
+        "mostly": "within a run a circuit mostly goes on working",
+        "in part": "within a run a circuit goes on working only in part",
+        "not": "even within a run a circuit does not go on working",
+    },
+    ("circuit", "other seed"): {
+        "well": "it works in another seed, too",
+        "mostly": "it works in most other seeds",
+        "in part": "in another seed it works only in part",
+        "not": "in another seed it does not work",
+    },
+    ("classes", "other seed"): {
+        "well": "the pattern of its heads' classes works there",
+        "mostly": "the pattern of its heads' classes works in most seeds",
+        "in part": "the pattern of its heads' classes works there in part",
+        "not": "the pattern of its heads' classes does not work there",
+    },
+}
+PLACED = {
+    ("circuit", "same run"): "a circuit put at another checkpoint of its run",
+    ("circuit", "other seed"): "one put into another seed",
+    ("classes", "other seed"): "a pattern of classes put there",
+}
 
 STAGE_TITLES = {
     "direct": "name movers and copy suppression, of the direct effect",
@@ -25,25 +53,22 @@ MOVES = {  # (what is moved, where to): the row of the table
     ("classes", "other seed"): "the same classes, other heads, in another seed",
     ("classes", "other size"): "the same classes, other heads, in another size",
 }
-HEADLINES = {  # those the chapter begins with
-    ("circuit", "same run"): "a circuit from another checkpoint of the same run works",
-    ("circuit", "other seed"): "one from another seed works",
-    ("classes", "other size"): "a pattern of classes from another size works",
-}
 
 
 def answer(suite: str, head_classes: Sequence[HeadClasses], summary: pd.DataFrame) -> str:
-    """The chapter's answer in a sentence, as markdown. `summary`: see `transfer_summary`."""
+    """The chapter's answer, as markdown: in words, then in numbers. `summary`: see
+    `transfer_summary`.
+    """
     able = sum("direct" in classes.patched for classes in head_classes)
-    checkpoints = counted(able, "checkpoint")
-    parts = []
-    for (what, where), beginning in HEADLINES.items():
-        row = ioi_row(summary, what, where)
-        if row is not None:
-            parts.append(f"{beginning} {compared(row)}")
-    conclusion = "; ".join(parts) or "nothing to compare"
+    rows = [ioi_row(summary, *move) for move in HEADLINES]
+    compared = [(move, row) for move, row in zip(HEADLINES, rows, strict=True) if row is not None]
+    if not compared:
+        return f"**There is no second place to put a circuit to in {in_markdown(suite)}.**"
+    words = "; ".join(HEADLINES[move][works(row)] for move, row in compared)
+    numbers = "; ".join(f"{PLACED[move]} keeps {percent(row['mean'])}" for move, row in compared)
     return (
-        f"**The answer of suite {in_markdown(suite)}** ({checkpoints} that do IOI): {conclusion}."
+        f"**{words[0].upper()}{words[1:]}.** On average, {numbers} of the behaviour "
+        f"({in_markdown(suite)}, {counted(able, 'checkpoint')} with IOI)."
     )
 
 
@@ -81,6 +106,22 @@ def claim_at_models(shares: pd.DataFrame, stage: str) -> str:
     )
 
 
+def claim_caption(shares: pd.DataFrame, stage: str = "direct") -> str:
+    """In how many models the paper's claim of a stage holds, as a caption begins: in italics."""
+    of_stage = shares[(shares["stage"] == stage) & (shares["form"] == "absolute")]
+    answers = [
+        verdict(part, CLAIMED[stage]).answer for _, part in of_stage.groupby("model", sort=False)
+    ]
+    return (
+        f"*In {answers.count(Verdict.HOLDS)} of {counted(len(answers), 'model')} the classes of stage "
+        f"{PANELS[stage]} explain more than {percent(CLAIMED[stage])} at every checkpoint, as the "
+        "paper reports of Pythia (its Figure 4 B, C and D, for this suite). Left: the share in the "
+        "circuit; middle: its signed sum; right: over all heads. Solid: the classes; dashed: other "
+        "seeds. Dotted: as many heads drawn at random. Grey bar: the paper's bound. No curve: no "
+        "heads whose inputs the stage patches, or no effect to explain.*"
+    )
+
+
 def ioi_row(summary: pd.DataFrame, what: str, where: str) -> pd.Series | None:
     """The row of `transfer_summary` about IOI and this move; None where there are no such pairs."""
     rows = summary[
@@ -99,10 +140,12 @@ def kept(row: pd.Series | None) -> str:
     )
 
 
-def compared(row: pd.Series) -> str:
-    """The same in words: as well as the target's own, no better than shuffled heads, or between."""
-    if row["mean"] >= NEARLY * row["own"]:
-        return "about as well as its own"
+def works(row: pd.Series) -> str:
+    """How well something works where it was put: "well", "mostly" (well on average, and at worst
+    less than half as well), "in part", or "not" (no better than with shuffled heads).
+    """
     if row["mean"] <= row["null"] + NO_BETTER:
-        return "no better than one with shuffled heads"
-    return "less well than its own, and better than one with shuffled heads"
+        return "not"
+    if row["mean"] < NEARLY * row["own"]:
+        return "in part"
+    return "well" if row["lowest"] >= MOST * row["own"] else "mostly"

@@ -9,7 +9,7 @@ import pandas as pd
 
 from circuitbook.studies.answer_readers import AnswerReaders, year_circuit
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.wording import TASK_TITLES, head_label, short_number
+from circuitbook.wording import TASK_TITLES, counted, head_label, percent, short_number
 
 COLUMNS = ["task", "model", "step", "tokens_seen", "MLPs", "readers", "random", "helping"]
 
@@ -35,19 +35,16 @@ def reader_sentences(shares: pd.DataFrame, summary: pd.DataFrame, tasks: Sequenc
         of_task = shares[shares["task"] == task]
         if of_task.empty:
             continue
-        by_readers = of_task["readers"]
+        readers, random = of_task["readers"].mean(), of_task["random"].mean()
         lines.append(
-            f"- **{TASK_TITLES[task]}**: readers make {by_readers.min():.0%} to "
-            f"{by_readers.max():.0%} of the heads' direct effect (mean {by_readers.mean():.0%}, "
-            f"as many random heads {of_task['random'].mean():.0%}); MLPs make "
-            f"{of_task['MLPs'].mean():.0%} of all.{_kept_elsewhere(summary, task)}"
+            f"- **{TASK_TITLES[task]}**: readers do {percent(readers)} of it on average (as many "
+            f"random heads: {percent(random)}).{_kept_elsewhere(summary, task)}"
         )
     if not lines:
         return ""
     explained = (
-        "*Share of the heads' absolute direct effect that is of readers: heads whose attention "
-        "from END is highest at the digits, the name, or the subject, on more than half of the "
-        "prompts.*"
+        "*How much of the heads' direct effect comes from readers: heads whose attention from END "
+        "is highest at the digits, the name, or the subject on more than half of the prompts.*"
     )
     return explained + "\n\n" + "\n".join(lines)
 
@@ -55,17 +52,12 @@ def reader_sentences(shares: pd.DataFrame, summary: pd.DataFrame, tasks: Sequenc
 def _kept_elsewhere(summary: pd.DataFrame, task: str) -> str:
     """A sentence about circuits put to another checkpoint of the run and to another seed."""
     of_circuits = summary[(summary["task"] == task) & (summary["what"] == "circuit")]
-    by_place = of_circuits.set_index("where")
-    parts = []
-    if "same run" in by_place.index:
-        mean, shuffled = by_place.loc["same run", ["mean", "null"]]
-        parts.append(
-            f"from another checkpoint of the run keeps {mean:.0%} (shuffled {shuffled:.0%})"
-        )
-    if "other seed" in by_place.index:
-        verb = "" if parts else "keeps "
-        parts.append(f"from another seed {verb}{by_place.loc['other seed', 'mean']:.0%}")
-    return f" A circuit {', '.join(parts)}." if parts else ""
+    means = of_circuits.set_index("where")["mean"]
+    places = {"same run": "at another checkpoint of its run", "other seed": "in another seed"}
+    parts = [
+        f"{percent(means[where])} {place}" for where, place in places.items() if where in means
+    ]
+    return f" A circuit keeps {' and '.join(parts)}." if parts else ""
 
 
 # ---- the authors' check of Greater-Than
@@ -106,13 +98,17 @@ def _year_row(result: CircuitResult, readers: AnswerReaders) -> dict[str, str]:
 
 
 def year_sentence(check: pd.DataFrame) -> str:
-    """What the columns of `year_check` mean."""
+    """What `year_check` found, in a sentence."""
     if check.empty:
         return "No checkpoint has a circuit for Greater-Than."
+    raising = sum(
+        all(float(value) > 0 for value in row.split(", ") if value)
+        for row in check["years after YY over others, of these"]
+        if row
+    )
     return (
-        "*The authors' Greater-Than check at the last checkpoint: MLPs with an edge of the circuit "
-        "to the logits, heads with an edge to one of these; the share of prompts on which such a "
-        "head's attention is highest at YY, and on which its output alone is highest for YY or "
-        "YY + 1 among the hundred years.* The authors' code takes the seventh position from the "
-        "end for YY, in every prompt; ours takes YY."
+        f"The authors' check of Greater-Than at the last checkpoint: in {raising} of "
+        f"{counted(len(check), 'model')}, all MLPs of the circuit that write to the logits raise "
+        "the years after $YY$. (The authors' code takes the seventh token from the end for $YY$, "
+        "in every prompt; ours takes $YY$.)"
     )

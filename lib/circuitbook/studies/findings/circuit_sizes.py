@@ -11,7 +11,7 @@ from circuitbook.model.graph import Graph
 from circuitbook.studies.findings.turnover import growth_of
 from circuitbook.studies.size import Correlation, correlation
 from circuitbook.suites.pythia import MISTYPED_PARAMETERS, PYTHIA_PARAMETERS, PYTHIA_SHAPES
-from circuitbook.wording import TASK_SHORT
+from circuitbook.wording import TASK_SHORT, percent
 
 
 def mean_nodes(circuits: pd.DataFrame, sizes: Mapping[str, float]) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def _written(found: Correlation) -> dict[str, str | int]:
         return {"models": found.n}  # too few of them
     return {
         "r": f"{found.pearson:.3f}",
-        "95 %": f"[{found.low:.2f}, {found.high:.2f}]",
+        "95%": f"[{found.low:.2f}, {found.high:.2f}]",
         "p, all pairings": f"{found.p:.3f}",
         "r with log size": f"{found.pearson_log:.3f}",
         "Spearman": f"{found.spearman:.2f}",
@@ -79,11 +79,15 @@ def _written(found: Correlation) -> dict[str, str | int]:
 
 
 def published_shares(published: pd.DataFrame) -> str:
-    """What the table of correlations shows, and what share of a model's nodes the circuits take."""
-    share = published.groupby("model", sort=False)["share"].mean()
-    sizes = (f"{value:.0%} ({name.removeprefix('pythia-')})" for name, value in share.items())
+    """How the published circuits change from the smallest model to the largest, as a caption:
+    their nodes, and the share of the model's nodes that they take.
+    """
+    mean = published.groupby(["size", "model"])[["nodes", "share"]].mean().reset_index("model")
+    first, last = mean.iloc[0], mean.iloc[-1]
+    small, large = (row["model"].removeprefix("pythia-") for row in (first, last))
     return (
-        "Correlations of the mean number of nodes with the number of parameters. Fisher's "
-        "interval; p from all pairings, two-sided. In absolute numbers the published circuits "
-        "grow; as a share of the model's nodes they shrink, from " + " over ".join(sizes) + "."
+        "*Circuit size against model size. The published circuits of Pythia "
+        f"{'grow' if last['nodes'] > first['nodes'] else 'shrink'} in numbers of nodes, and "
+        f"{'shrink' if last['share'] < first['share'] else 'grow'} as a share of the model's: from "
+        f"{percent(first['share'])} ({small}) to {percent(last['share'])} ({large}).*"
     )

@@ -15,20 +15,38 @@ from circuitbook.heads.names import Head
 from circuitbook.model.graph import Graph
 from circuitbook.model.loaded import Model
 from circuitbook.tasks.base import PromptPairs
-from circuitbook.wording import TASK_TITLES, in_markdown, short_number
+from circuitbook.wording import (
+    TASK_TITLES,
+    counted,
+    head_label,
+    in_markdown,
+    percent,
+    short_number,
+)
 
 Edge = tuple[int, int]  # row and column in a graph's mask
+SMALL = 0.25  # of a graph's edges: "a small part"
 
 
 # ------------------------------------------------------------------ model and prompts
 
 
-def model_and_prompts(model: Model, tokens_seen: int, pairs: PromptPairs) -> str:
-    """Which model the chapter looks at, how far it is trained, and which prompts it reads."""
+def answer(model: Model, tokens_seen: int, pairs: PromptPairs, circuit: Circuit) -> str:
+    """The chapter's answer: how much of the model does the task alone; or that nothing does."""
+    where = f"{in_markdown(model.checkpoint.model)} after {short_number(tokens_seen)} tokens"
+    if not circuit.found or circuit.faithfulness is None:
+        return (
+            f"**There is no circuit to show: {circuit.reason}** ({where}; "
+            f"{TASK_TITLES[pairs.task]}). Choose a later `STEP`, or another `TASK`."
+        )
+    share = circuit.n_edges / circuit.graph.n_edges
+    size = "a small part" if share < SMALL else "no small part"
     return (
-        f"The model here: **{in_markdown(model.checkpoint.model)}** after "
-        f"{short_number(tokens_seen)} tokens, {model.shape.n_layers} layers of "
-        f"{model.shape.n_heads} heads; {len(pairs)} prompts of **{TASK_TITLES[pairs.task]}**."
+        f"**A circuit is a part of a model that does a task alone, and here {size} is enough: "
+        f"{circuit.n_edges} of {circuit.graph.n_edges} connections** keep "
+        f"{percent(circuit.faithfulness)} of {TASK_TITLES[pairs.task]} ({where}, "
+        f"{counted(model.shape.n_layers, 'layer')} of {counted(model.shape.n_heads, 'head')}, "
+        f"{counted(len(pairs), 'prompt')})."
     )
 
 
@@ -58,6 +76,31 @@ def by_layer(effect: np.ndarray, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     heads = np.array([effect[graph.heads(layer)] for layer in layers])
     mlps = np.array([[effect[graph.source(layer)]] for layer in layers])
     return heads, mlps
+
+
+def node_caption(effect: np.ndarray, graph: Graph) -> str:
+    """Which node matters most, as a caption: in italics. effect [src]: see `by_layer`."""
+    heads, mlps = by_layer(effect, graph)
+    layer, head = np.unravel_index(heads.argmax(), heads.shape)
+    mlp = int(mlps.argmax())
+    if mlps[mlp, 0] > heads[layer, head]:
+        name, lost = f"the MLP of layer {mlp}", mlps[mlp, 0]
+    else:
+        name, lost = f"head {head_label((int(layer), int(head)))}", heads[layer, head]
+    return (
+        f"*The model needs {name} most: patched alone, it costs {lost:.2f} of the metric. Blue: "
+        "the model needs the node. Red: it does better without.*"
+    )
+
+
+def score_caption(values: np.ndarray, graph: Graph) -> str:
+    """How many edges have large scores [src, dst], as a caption: in italics."""
+    size = np.abs(values[graph.mask])
+    large = int((size > size.max() / 10).sum())
+    return (
+        f"*{large} of {len(size)} edges have more than a tenth of the largest score. The colours "
+        "are logarithmic away from zero, so that even small scores show. Blank: no edge.*"
+    )
 
 
 def strongest_heads(effect: np.ndarray, graph: Graph, n: int = 4) -> list[Head]:
@@ -95,16 +138,17 @@ def errors_by_points(
 
 
 def points_needed(errors: pd.DataFrame) -> str:
-    """How far off the scores are with few midpoints, with the paper's points, and as EAP has them.
+    """How far off the scores are with few midpoints, with the paper's points, and as EAP has them:
+    a caption, in italics.
 
     `errors` as from `errors_by_points`, with its default rules and numbers.
     """
     error = errors.set_index(["rule", "points"])["error"]
     return (
-        "**How many points are enough?** Against a reference of 60 midpoints, the whole score "
-        f"matrix is off by {error['midpoint', 5]:.2%} with 5 midpoints, "
-        f"{error['midpoint', 10]:.2%} with 10, and {error['right', 30]:.2%} with the 30 right ends "
-        f"of the paper. EAP alone (one left end) is off by {error['left', 1]:.0%}."
+        f"*With 10 midpoints the scores are off by {error['midpoint', 10]:.2%}, with the paper's "
+        f"30 right ends by {error['right', 30]:.2%}, and as EAP has them (one left end) by "
+        f"{percent(error['left', 1])}: the error of the whole score matrix against 60 midpoints. "
+        "Left: that error. Right: the completeness gap.*"
     )
 
 
@@ -112,21 +156,17 @@ def points_needed(errors: pd.DataFrame) -> str:
 
 
 def agreement_with_patching(effect: np.ndarray, scores: Mapping[str, Scores]) -> str:
-    """How well scores, {title: scores}, agree with the effect [src, dst] of patching each edge."""
+    """How well scores, {title: scores}, agree with the effect [src, dst] of patching each edge:
+    a caption, in italics.
+    """
     parts = []
     for title, estimated in scores.items():
         mask = estimated.graph.mask
         patched, estimate = pd.Series(effect[mask]), pd.Series(estimated.values.numpy()[mask])
-        linear = patched.corr(estimate)
-        ranks = patched.abs().corr(estimate.abs(), method="spearman")
-        parts.append(
-            f"{title}: correlation {linear:.2f}, of the ranks of absolute values {ranks:.2f}"
-        )
+        parts.append(f"{title}'s is {patched.corr(estimate):.2f}")
     return (
-        "; ".join(parts)
-        + ". An edge's effect alone is not its share of the whole: a saturated model survives the "
-        "loss of many single edges. EAP-IG spreads the *whole* change over the edges, so its "
-        "scores may be larger."
+        f"*How well do the scores correlate with patching each edge? {', '.join(parts)}. Each "
+        "point is an edge; a perfect estimate lies on the grey diagonal.*"
     )
 
 
@@ -136,22 +176,34 @@ def agreement_with_patching(effect: np.ndarray, scores: Mapping[str, Scores]) ->
 def smallest_circuit(
     circuit: Circuit, by_ratio: Circuit, kept: float, prompts: int, mib: Mapping[str, float]
 ) -> str:
-    """The size of the smallest circuit and what it keeps.
+    """What the smallest circuit keeps on other prompts, and what other measures say.
 
     circuit, by_ratio: found by normalised faithfulness, and by the paper's ratio. kept: its
     normalised faithfulness on `prompts` other prompts. mib: as from `mib_metrics`.
     """
+    before, low, high = (
+        np.nan if value is None else value
+        for value in (circuit.faithfulness, circuit.low, circuit.high)
+    )
+    compared = "less" if kept < low else "more" if kept > high else "about as much"
     ratio = (
-        f"By the ratio it takes {by_ratio.n_edges} edges."
+        f"By the paper's ratio it takes {by_ratio.n_edges} edges."
         if by_ratio.found
-        else f"By the ratio: {by_ratio!r}."
+        else f"By the paper's ratio there is {by_ratio!r}."
     )
     return (
-        f"The smallest circuit that keeps 80 % has **{circuit.n_edges} of {circuit.graph.n_edges} "
-        f"edges** and {circuit.n_nodes} nodes: faithfulness {circuit.faithfulness:.3f} "
-        f"[{circuit.low:.3f}, {circuit.high:.3f}] (95 % over prompts). On {prompts} newly drawn "
-        f"prompts it keeps {kept:.3f}. {ratio} MIB's summary of the whole score matrix: "
-        f"CPR {mib['cpr']:.3f}, CMD {mib['cmd']:.3f}."
+        f"**{compared[0].upper()}{compared[1:]}**: on {prompts} fresh prompts the circuit keeps "
+        f"{percent(kept)}, on those of the search {percent(before)} "
+        f"[{percent(low)}, {percent(high)}] (95% over prompts). {ratio} MIB's "
+        f"summary of the score matrix: CPR {mib['cpr']:.2f}, CMD {mib['cmd']:.2f}."
+    )
+
+
+def size_caption(circuit: Circuit) -> str:
+    """How many edges are enough, as a caption: in italics."""
+    return (
+        f"*{circuit.n_edges} of {circuit.graph.n_edges} edges are enough for 80%. The normalised "
+        "form has a 95% interval over prompts; the ratio is the paper's.*"
     )
 
 
@@ -206,8 +258,8 @@ def alone(circuit: Circuit, edge: Edge, effect: np.ndarray) -> str:
     score, lost = _scores(circuit)[edge], effect[edge]
     return (
         f"`{circuit.graph.edge_name(*edge)}`: score {score:.2f}, lost when patched alone "
-        f"{lost:.2f}, which is {abs(lost) / abs(score):.0%} of it: no edge with a large score has "
-        "less. Patched together with:"
+        f"{lost:.2f}, or {percent(abs(lost) / abs(score))} of it, the least of any edge with a "
+        "large score. Patched together with:"
     )
 
 
@@ -216,15 +268,15 @@ def best_partner(circuit: Circuit, edge: Edge, effect: np.ndarray, partners: pd.
     missing = abs(_scores(circuit)[edge]) - abs(effect[edge])
     share = partners["beyond the sum"].max() / missing
     if share > 0.5:
-        meaning = "What the one does hangs on the other."
+        meaning = "The two stand in for each other."
     else:
         meaning = (
             "So no *single* edge stands in for it: the rest is saturation, or spread over several "
             "edges."
         )
     return (
-        f"The best partner makes up for {max(share, 0):.0%} of what the score has more than the "
-        f"effect alone. {meaning}"
+        f"The best partner accounts for {percent(max(share, 0))} of the difference between the "
+        f"score and the effect alone. {meaning}"
     )
 
 
@@ -238,12 +290,12 @@ def shared_heads(task: str, circuit: Circuit, other_task: str, other: Circuit) -
     first, second = heads_of(circuit), heads_of(other)
     if other.found:
         compared = (
-            f"{other.n_edges} edges, {len(second)} heads, of which {len(first & second)} are the "
-            "same."
+            f"{counted(other.n_edges, 'edge')}, {counted(len(second), 'head')}. Heads in both: "
+            f"{len(first & second)}."
         )
     else:
         compared = f"{other!r}."
     return (
-        f"{TASK_TITLES[task]}: {circuit.n_edges} edges, {len(first)} heads. "
+        f"{TASK_TITLES[task]}: {counted(circuit.n_edges, 'edge')}, {counted(len(first), 'head')}. "
         f"{TASK_TITLES[other_task]}: {compared}"
     )

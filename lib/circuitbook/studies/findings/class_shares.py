@@ -6,7 +6,7 @@ import pandas as pd
 
 from circuitbook.studies.class_shares import FUNCTIONS
 from circuitbook.studies.head_classes import PANELS
-from circuitbook.wording import counted, in_markdown, short_number
+from circuitbook.wording import counted, in_markdown, percent, short_number
 
 WHICH_HEADS = {"absolute": "in the circuit", "all heads": "all heads"}  # form: column of the table
 
@@ -42,13 +42,8 @@ def _share_cells(row: pd.Series) -> tuple[str, str]:
 
 
 def share_sentences(shares: pd.DataFrame) -> str:
-    """What the table leaves out, and what all checkpoints together say."""
-    sentences = [
-        nothing_to_share(shares),
-        against_random_heads(shares),
-        without_classes(shares),
-        jump_sentence(shares),
-    ]
+    """What all checkpoints together say."""
+    sentences = [against_random_heads(shares), without_classes(shares), jump_sentence(shares)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -71,9 +66,9 @@ def against_random_heads(shares: pd.DataFrame) -> str:
     if with_members.empty:
         return ""
     return (
-        "Over all heads, stages and checkpoints that have such heads, the classes explain "
-        f"{with_members['share'].mean():.0%} on average and as many random heads "
-        f"{with_members['null'].mean():.0%}."
+        "Where a stage has heads in its classes, these explain "
+        f"{percent(with_members['share'].mean())} of the effect of all heads on average; as many "
+        f"random heads explain {percent(with_members['null'].mean())}."
     )
 
 
@@ -85,10 +80,7 @@ def without_classes(shares: pd.DataFrame) -> str:
         return ""
     checkpoints = counted(len(unclassed), "checkpoint")
     models = in_markdown(*dict.fromkeys(unclassed["model"]))
-    return (
-        f"At {checkpoints} the model does IOI and no head at all is in a class "
-        f"of stage B ({models})."
-    )
+    return f"At {checkpoints} the model does IOI with no head in a class of stage B ({models})."
 
 
 def largest_jump(shares: pd.DataFrame) -> pd.Series | None:
@@ -107,8 +99,8 @@ def jump_sentence(shares: pd.DataFrame) -> str:
     if jump is None:
         return ""
     return (
-        f"The largest jump of B over all heads between two checkpoints: {jump['change']:.0%}, "
-        f"in {in_markdown(jump['model'])} at {short_number(jump['tokens_seen'])} tokens."
+        f"The share of B jumps most in {in_markdown(jump['model'])} at "
+        f"{short_number(jump['tokens_seen'])} tokens, by {round(100 * jump['change'])} points."
     )
 
 
@@ -130,15 +122,17 @@ def function_sentence(functions: pd.DataFrame) -> str:
     final = functions.loc[by_model["step"].idxmax()].set_index("model")
     change = by_model[at_subject].max() - by_model[at_subject].min()
 
-    def listed(function: str) -> str:
-        return ", ".join(
-            f"{share:.0%} in {in_markdown(model)}" for model, share in final[function].items()
+    ahead = final.index[final[at_subject] > final[at_io]]
+    lowest, highest = final[at_subject].idxmin(), final[at_subject].idxmax()
+    if lowest != highest:
+        spread = (
+            f"{percent(final.loc[lowest, at_subject])} ({in_markdown(lowest)}) "
+            f"to {percent(final.loc[highest, at_subject])} ({in_markdown(highest)})"
         )
-
+    else:
+        spread = percent(final.loc[lowest, at_subject])
     return (
-        f"At the last checkpoint, heads that look at the subject make {listed(at_subject)}; "
-        f"heads that look at the indirect object {listed(at_io)}. "
-        f"Over its checkpoints the first share changes by {change.max():.0%} at most within a run "
-        f"({in_markdown(change.idxmax())}); between the models at the end it differs by "
-        f"{final[at_subject].max() - final[at_subject].min():.0%}."
+        f"*At the end, {len(ahead)} of {counted(len(final), 'model')} suppress the subject more "
+        f"than they copy the indirect object. Heads that look at the subject make {spread} of what "
+        f"helps; within a run this changes by {round(100 * change.max())} points at most.*"
     )

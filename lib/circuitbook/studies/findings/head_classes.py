@@ -7,14 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from circuitbook.studies.class_changes import SURE, class_changes, flickers
+from circuitbook.studies.class_changes import SURE
 from circuitbook.studies.classifying import SIGNALS
 from circuitbook.studies.head_classes import PANELS, HeadClasses, class_members
-from circuitbook.wording import head_label, head_labels, in_markdown, short_number
+from circuitbook.wording import (
+    counted,
+    head_label,
+    head_labels,
+    in_markdown,
+    percent,
+    short_number,
+)
 
 LETTERS = (
-    "*N name mover, C copy suppression, n and c their negatives, S S-inhibition, I induction, "
-    "D duplicate token.*"
+    "N name mover, C copy suppression, n and c their negatives, S S-inhibition, I induction, "
+    "D duplicate token"
 )
 
 
@@ -27,37 +34,45 @@ def last_of_each(head_classes: Sequence[HeadClasses]) -> dict[str, HeadClasses]:
     return last
 
 
-def change_sentence(head_classes: Sequence[HeadClasses]) -> str:
-    """What the letters mean; how often heads enter or leave a class between checkpoints, and how
-    often between two draws of prompts at one checkpoint.
+def change_sentence(changes: pd.DataFrame, head_classes: Sequence[HeadClasses]) -> str:
+    """In which models heads enter or leave a class more often between checkpoints than between two
+    draws of prompts at one checkpoint; what the letters mean. changes: see `class_changes`.
     """
-    changes = class_changes(head_classes)
     if changes.empty:
-        return LETTERS
-    listed = "; ".join(
-        f"{in_markdown(row.model)} {row.changed:.0%} ({row.redrawn:.0%})"
-        for row in changes.itertuples()
-    )
+        return f"*{LETTERS}.*"
     beyond = [row.model for row in changes.itertuples() if row.low > 0]
-    surely = f"beyond doubt in {in_markdown(*beyond)}" if beyond else "in no model beyond doubt"
-    placed = [
-        (one.probability(name) >= SURE)[found]
-        for one in head_classes
-        for name, found in one.classes.items()
-    ]
-    sure, placements = int(sum(part.sum() for part in placed)), sum(map(len, placed))
-    near = sum(
-        int((flickers(one, name) & ~found).sum())
-        for one in head_classes
-        for name, found in one.classes.items()
+    tested = int(changes["low"].notna().sum())
+    if beyond:
+        said = f"in {in_markdown(*beyond)} ({len(beyond)} of {counted(tested, 'model')})"
+        said = f"Training moves heads between classes, beyond what other prompts do, {said}"
+    elif tested:
+        said = "Heads change class no more between checkpoints than between two draws of prompts"
+    else:
+        said = "There are too few checkpoints to tell training from another draw of prompts"
+    placed = np.concatenate(
+        [
+            (one.probability(name) >= SURE)[found]
+            for one in head_classes
+            for name, found in one.classes.items()
+        ]
     )
-    return (
-        f"{LETTERS} How often the sets of heads in the classes differ between one checkpoint and "
-        "the next, each on its own draw of prompts (in brackets: between two draws at one "
-        f"checkpoint): {listed}. The first is larger than the second {surely} (95 % over three "
-        f"pairs of checkpoints or more). Of {placements} placements of a head in a class at a "
-        f"checkpoint, {sure} are sure; the others flicker, and so do {near} that are in their "
-        "class on fewer than half of the resamples."
+    hatched = f"{int((~placed).sum())} of {len(placed)} cells are hatched, since they flicker"
+    return f"*{said}. {hatched}. {LETTERS}.*"
+
+
+def changes_shown(changes: pd.DataFrame) -> pd.DataFrame:
+    """`class_changes` under names for readers."""
+    return pd.DataFrame(
+        {
+            "model": changes["model"],
+            "pairs of checkpoints": changes["pairs"],
+            "classes differ": changes["changed"].map(percent),
+            "between two draws at one checkpoint": changes["redrawn"].map(percent),
+            "difference, 95%": [
+                "–" if np.isnan(low) else f"{percent(low)} to {percent(high)}"
+                for low, high in zip(changes["low"], changes["high"], strict=True)
+            ],
+        }
     )
 
 
@@ -93,11 +108,15 @@ def signal_sentence(signals: pd.DataFrame) -> str:
     if signals.empty:
         return "No head of any checkpoint is S-inhibition by this recipe."
     place, person = signals["order"].abs().max(), signals["token"].abs().max()
+    if person > 2 * place:
+        said = "They say *who* the subject is, not where it stood"
+    elif place > 2 * person:
+        said = "They say *where* the subject stood, not who it is"
+    else:
+        said = "They say both, *who* the subject is and *where* it stood"
     return (
-        "Effects through the queries at END, last checkpoint of each model with such heads. "
-        f"Over all checkpoints the largest effect of the place is {place:.3f}, of the person "
-        f"{person:.3f}. The authors' own rule asks for the place alone, with a threshold of "
-        "exactly zero."
+        f"**{said}**: over all checkpoints the largest effect of the person is {person:.3f}, of "
+        f"the place {place:.3f}."
     )
 
 
@@ -123,6 +142,21 @@ def compare_recipes(
             }
             for other in theirs
         ]
+    )
+
+
+def recipes_agree(
+    ours: Sequence[HeadClasses], theirs: Sequence[HeadClasses], names: tuple[str, str]
+) -> str:
+    """In how many models both recipes put the same heads into the same classes, in a sentence."""
+    last = last_of_each(ours)
+    same = [one for one in theirs if class_members(one) == class_members(last[one.model])]
+    found = [sum(map(len, class_members(one).values())) for one in theirs]
+    return (
+        f"Both recipes put the same heads into the same classes in {len(same)} of "
+        f"{counted(len(theirs), 'model')}. `{names[1]}` finds {counted(sum(found), 'head')} in "
+        f"classes, `{names[0]}` "
+        f"{sum(sum(map(len, class_members(last[one.model]).values())) for one in theirs)}."
     )
 
 

@@ -30,7 +30,7 @@ def split_series(jaccard: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def what_the_series_say(
     edge_counts: pd.DataFrame, averages: pd.DataFrame, raw: pd.DataFrame
 ) -> str:
-    """What the series say of sizes, of where an average begins, and of larger models.
+    """What the series say of sizes, of where an average begins, and of larger models: a caption.
 
     averages, raw: from `split_series`; edge_counts: `published("edge_counts")`.
     """
@@ -39,13 +39,12 @@ def what_the_series_say(
     apart = (late["ours"] - late["late"]).abs()
     pronoun = averages[averages["task"] == "gendered_pronoun"].groupby("model")["value"].mean()
     sizes = [PYTHIA_PARAMETERS[model.removeprefix("pythia-")] for model in pronoun.index]
+    found = correlation(sizes, pronoun)
+    larger = "higher" if found.p < 0.05 and found.pearson > 0 else "not higher beyond chance"
     return (
-        f"Published sizes of one model's circuit range from {edges.loc['pythia-410m', 'min']} to "
-        f"{edges.loc['pythia-410m', 'max']} edges over training (410m, IOI) and from "
-        f"{edges.loc['pythia-2.8b', 'min']} to {edges.loc['pythia-2.8b', 'max']} (2.8b). The raw "
-        f"series of 1.4b (SVA) has a mean similarity of {raw['value'].mean():.2f}; begun at step "
-        f"1,000 instead of before, its average differs by {apart.iloc[0]:.3f} there and by "
-        f"{apart.iloc[5]:.3f} five pairs on. Is similarity higher in larger models? Mean of "
-        f"the printed averages for the pronoun task against size, {len(pronoun)} models: "
-        f"{correlation_text(correlation(sizes, pronoun))}; pairs are not equally spaced."
+        "*What the authors printed. One model's circuit has "
+        f"{edges.loc['pythia-410m', 'min']} to {edges.loc['pythia-410m', 'max']} edges over "
+        f"training (410m, IOI). Similarity is {larger} in larger models (the pronoun task: "
+        f"{correlation_text(found)}). Begun at step 1,000 instead of before, the moving average of "
+        f"the raw series (1.4b, SVA) differs by {apart.iloc[0]:.2f} there.*"
     )

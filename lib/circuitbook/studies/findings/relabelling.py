@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from circuitbook.stats import Verdict
-from circuitbook.studies.relabelling import CIRCUIT, OTHER_TASK, REWIRED, Relabelled
+from circuitbook.studies.relabelling import OTHER_TASK, REWIRED
 from circuitbook.studies.seed_gaps import CHOSEN, Gap
-from circuitbook.wording import TASK_SHORT, counted, in_markdown, percent
+from circuitbook.wording import TASK_SHORT, counted, percent
 
 NO_SEEDS = "There are no two seeds of one size with circuits of the same task."
 STANDS = {
@@ -19,66 +19,69 @@ STANDS = {
     Verdict.OPEN: "can't tell",
 }
 TESTS = {
-    "most": "More than half of the gap closes",
-    REWIRED: "More is kept than of rewired circuits",
-    OTHER_TASK: "More is kept than of other tasks' circuits",
+    "most": "more than half of the gap closes",
+    REWIRED: "more is kept than of rewired circuits",
+    OTHER_TASK: "more is kept than of other tasks' circuits",
 }
 
 
 def same_circuit(found: Sequence[Gap]) -> str:
-    """The finding in a sentence: for which tasks it stands, for which not, with the shares."""
+    """The finding in a sentence: for which tasks it stands, for which it does not."""
     if not found:
         return NO_SEEDS
+    words = {Verdict.HOLDS: "yes for", Verdict.FAILS: "no for", Verdict.OPEN: "we can't tell for"}
     parts = []
-    for verdict, word in STANDS.items():
-        of_verdict = [
-            f"{TASK_SHORT.get(gap.task, gap.task)} ({gap.closed['roles']}, at best "
-            f"{gap.closed['best']})"
-            for gap in found
-            if gap.verdict is verdict
-        ]
-        if of_verdict:
-            parts.append(f"**{word}**: {'; '.join(of_verdict)}")
+    for verdict, word in words.items():
+        tasks = [TASK_SHORT.get(gap.task, gap.task) for gap in found if gap.verdict is verdict]
+        if tasks:
+            parts.append(f"{word} {' and '.join(tasks)}")
+    said = "; ".join(parts)
     return (
-        "*Another seed's circuit is the same circuit under other numbers of heads.* "
-        + ". ".join(parts)
-        + ". In brackets: the share of the gap to the target's own circuit that closes if heads "
-        "are matched by their measured roles, and under the best numbers that a search finds; 95 % "
-        "over pairs of seeds and prompts."
+        "**Is another seed's circuit the same one under other numbers? "
+        f"{said[0].upper()}{said[1:]}.** {closed_most(found)}"
     )
 
 
-def why(found: Sequence[Gap]) -> list[str]:
-    """For each task, what the three tests say of the numbers by roles and of the best ones."""
-    return [f"**{TASK_SHORT.get(gap.task, gap.task)}.** {_tests(gap)}." for gap in found]
+def closed_most(found: Sequence[Gap]) -> str:
+    """For which task the roles of heads close most of the gap, and how much."""
+    measured = [gap for gap in found if not np.isnan(gap.closed["roles"].value)]
+    if not measured:
+        return ""
+    most = max(measured, key=lambda gap: gap.closed["roles"].value)
+    return (
+        f"Matching heads by their roles closes most in {TASK_SHORT.get(most.task, most.task)}, "
+        f"{most.closed['roles']} of the gap (95% over pairs of seeds and prompts)."
+    )
 
 
-def _tests(gap: Gap) -> str:
-    by_roles, best = (gap.tests(numbers) for numbers in CHOSEN)
-    said = []
-    for test, title in TESTS.items():
-        if test == REWIRED and not gap.rewirable:
-            said.append("No circuit has another wiring with the same degrees to compare with")
-            continue
-        found = (
-            [str(gap.closed[numbers]) for numbers in CHOSEN]
-            if test == "most"
-            else [gap.over[test, numbers].points for numbers in CHOSEN]
-        )
-        of_moves = f" ({gap.rewirable} of {gap.moves} moves)" if test == REWIRED else ""
-        said.append(
-            f"{title}{of_moves}: {by_roles[test]} by roles, {found[0]}; "
-            f"{best[test]} at best, {found[1]}"
-        )
-    return ". ".join(said)
+def three_tests(found: Sequence[Gap]) -> pd.DataFrame:
+    """A row for each task and test, in words: what the numbers by roles and the best ones give."""
+    rows = []
+    for gap in found:
+        verdicts = {numbers: gap.tests(numbers) for numbers in CHOSEN}
+        for test, title in TESTS.items():
+            row = {"task": TASK_SHORT.get(gap.task, gap.task), "test": title}
+            for numbers in CHOSEN:
+                if test == "most":
+                    size = str(gap.closed[numbers])
+                elif test == REWIRED and not gap.rewirable:
+                    row[numbers] = "no circuit can be rewired"
+                    continue
+                else:
+                    size = gap.over[test, numbers].points
+                row[numbers] = f"{verdicts[numbers][test]}, {size}"
+            if test == REWIRED and 0 < gap.rewirable < gap.moves:
+                row["test"] += f" ({gap.rewirable} of {gap.moves} moves)"
+            rows.append(row)
+    return pd.DataFrame(rows).rename(columns={"roles": "by roles"})
 
 
 def few_pairs(found: Sequence[Gap]) -> str:
     """On how many pairs all this rests."""
     most = max((gap.pairs for gap in found), default=0)
     return (
-        f"All this rests on {counted(most, 'pair')} of seeds, so that an interval reaches about "
-        "from the lowest pair to the highest."
+        f"All this rests on {counted(most, 'pair')} of seeds: an interval reaches about from the "
+        "lowest pair to the highest."
     )
 
 
@@ -90,29 +93,7 @@ def everywhere(found: Sequence[Gap], task: str) -> str:
     closed = of_task[0].closed["best"]
     return (
         f"Over all pairs of seeds ({of_task[0].pairs}), in both directions and on prompts that the "
-        f"search has not seen, the best order closes {closed} of the gap."
-    )
-
-
-def directions(results: Sequence[Relabelled]) -> str:
-    """The pair of circuits whose two directions differ most under the best numbers."""
-    kept = {
-        (one.task, one.source, one.target): (float(one.kept("best")[0]), one.edges)
-        for one in results
-        if one.what == CIRCUIT
-    }
-    both = [(move, (move[0], move[2], move[1])) for move in kept]
-    both = [(there, back) for there, back in both if back in kept and kept[there] > kept[back]]
-    if not both:
-        return ""
-    there, back = max(both, key=lambda two: kept[two[0]][0] - kept[two[1]][0])
-    task, source, target = there
-    (kept_there, edges_there), (kept_back, edges_back) = kept[there], kept[back]
-    a, b = in_markdown(source), in_markdown(target)
-    return (
-        f"The directions of a pair can differ. Most they do in {TASK_SHORT.get(task, task)}: the "
-        f"circuit of {a} ({edges_there} edges) keeps {percent(kept_there)} in {b} under its best "
-        f"numbers, that of {b} ({edges_back} edges) {percent(kept_back)} in {a}."
+        f"search has not seen, the best numbers close {closed} of the gap."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from circuitbook.studies.resampling import SCRUBS
-from circuitbook.wording import counted
+from circuitbook.wording import counted, percent
 
 
 def final_scrub_table(scrubs: pd.DataFrame) -> pd.DataFrame:
@@ -40,10 +40,8 @@ def scrub_sentence(scrubs: pd.DataFrame) -> str:
     random = swapped.loc[swapped["scrub"] == "heads", "random"].mean()
     checkpoints = counted(len(scrubs[["model", "step"]].drop_duplicates()), "checkpoint")
     return (
-        "*What is left of the behaviour at the last checkpoint (0 %: as if all was resampled; "
-        "100 %: the full model), with 95 % intervals over prompts. Resampled from prompts with "
-        "subject and object swapped; in the last columns from prompts with other names.* "
-        f"Over all {checkpoints} with such heads: the classes alone keep "
-        f"{left['heads']:.0%}, as many random heads {random:.0%}; in their roles alone "
-        f"{left['roles']:.0%}; without them {left['without']:.0%} is left."
+        f"**The classes alone keep {percent(left['heads'])} of the behaviour, as many random heads "
+        f"{percent(random)}** (the mean over {checkpoints} with heads in classes). Only in their "
+        f"roles, they keep {percent(left['roles'])}; all other heads together keep "
+        f"{percent(left['without'])}."
     )

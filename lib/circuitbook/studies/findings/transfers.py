@@ -10,29 +10,25 @@ import pandas as pd
 from circuitbook.circuits.faithfulness import faithfulness
 from circuitbook.studies.chapter import Chapter
 from circuitbook.studies.circuits import CircuitResult
-from circuitbook.studies.findings.algorithm import ioi_row, kept
+from circuitbook.studies.findings.algorithm import ioi_row
 from circuitbook.studies.masks import measure_masks
 from circuitbook.studies.measurement import Measurer
 from circuitbook.studies.transfer import transfer_matrix
-from circuitbook.wording import in_markdown, percent
+from circuitbook.wording import counted, in_markdown, percent
 
 ENOUGH = 0.8  # of what a model's own pattern keeps: the other pattern works, too
 
 
 def same_circuit_sentence(summary: pd.DataFrame) -> str:
-    """What a circuit keeps at another checkpoint and in another seed: see `transfer_summary`."""
-    same_run, other_seed = (
-        ioi_row(summary, "circuit", where) for where in ("same run", "other seed")
+    """What a circuit keeps at another checkpoint of its run: see `transfer_summary`."""
+    row = ioi_row(summary, "circuit", "same run")
+    if row is None:
+        return "No run has a circuit at two checkpoints."
+    return (
+        f"*Within a run, a circuit from another checkpoint keeps {percent(row['mean'])} on average "
+        f"and {percent(row['lowest'])} at worst. Rows: where it was found; columns: where it is "
+        "tried. The diagonal has each checkpoint's own circuit.*"
     )
-    sentences = []
-    if same_run is not None:
-        sentences.append(f"In the same run, a circuit from another checkpoint {kept(same_run)}.")
-    if other_seed is not None:
-        sentences.append(f"In another seed of the same size it {kept(other_seed)}.")
-    if not sentences:
-        return "There is no other checkpoint or seed with a circuit."
-    shuffled = "*Shuffled*: the target's own circuit with the heads of each layer shuffled."
-    return " ".join([*sentences, shuffled])
 
 
 def ioi_summary(summary: pd.DataFrame) -> pd.DataFrame:
@@ -43,25 +39,49 @@ def ioi_summary(summary: pd.DataFrame) -> pd.DataFrame:
     return named.rename(columns={"own": "target's own", "null": "shuffled"})
 
 
-def who_runs_the_same(transfers: pd.DataFrame) -> str:
-    """For each model with a pattern of classes: the models whose patterns work there, too."""
+def patterns_elsewhere(transfers: pd.DataFrame) -> pd.DataFrame:
+    """What each model keeps with the other models' patterns of classes: a row per model with a
+    pattern of its own that keeps something.
+
+    Columns: model, own, others (how many patterns), work (names of those that keep at least
+    `ENOUGH` of what the own one does), worst (the name of the one that keeps least), keeps.
+    """
     patterns = transfer_matrix(transfers, "ioi", "classes")  # rows: found in; columns: put to
-    lines = []
+    rows = []
     for target in patterns.columns:
         own, others = patterns.loc[target, target], patterns[target].drop(target).dropna()
         if others.empty or np.isnan(own):
             continue
-        works = others[others >= ENOUGH * own]
-        line = (
-            f"- In **{in_markdown(target)}** (own pattern {own:.0%}) the patterns of "
-            f"{in_markdown(*works.index) or 'no other model'} keep at least four fifths of that"
-        )
-        if len(works) < len(others):
-            line += f"; least does that of {in_markdown(others.idxmin())} ({others.min():.0%})"
-        lines.append(f"{line}.")
-    if not lines:
+        works = list(others.index[others >= ENOUGH * own])
+        rows.append((target, own, len(others), works, others.idxmin(), others.min()))
+    return pd.DataFrame(rows, columns=["model", "own", "others", "work", "worst", "keeps"])
+
+
+def who_runs_the_same(patterns: pd.DataFrame) -> str:
+    """How many models' patterns of classes work in another: see `patterns_elsewhere`."""
+    if patterns.empty:
         return "There are no two models with classes to compare."
-    return "**Who runs the same algorithm?**\n\n" + "\n".join(lines)
+    pairs, work = int(patterns["others"].sum()), sum(map(len, patterns["work"]))
+    return (
+        f"*Of {counted(pairs, 'pattern')} of classes put to another model, {work} keep at least "
+        "four fifths of what the model's own pattern does there. Left: the circuit itself, edge by "
+        "edge. Right: its pattern of classes.*"
+    )
+
+
+def patterns_shown(patterns: pd.DataFrame) -> pd.DataFrame:
+    """`patterns_elsewhere` under names for readers."""
+    return pd.DataFrame(
+        {
+            "in": patterns["model"],
+            "its own pattern keeps": patterns["own"].map(percent),
+            "as good (four fifths)": [", ".join(work) or "none" for work in patterns["work"]],
+            "worst": [
+                f"{model} ({percent(keeps)})"
+                for model, keeps in zip(patterns["worst"], patterns["keeps"], strict=True)
+            ],
+        }
+    )
 
 
 def kept_by(chapter: Chapter, target: CircuitResult, masks: Sequence[np.ndarray]) -> np.ndarray:
@@ -125,19 +145,18 @@ def names_sentence(
     if own <= as_found:
         return f"{sentences[0]}. There is no gap to close."
     sentences.append(
-        f"Of the gap to its own, {percent((best - as_found) / (own - as_found))} closes"
+        f"So new numbers close {percent((best - as_found) / (own - as_found))} of the gap"
     )
     if rewired:
         kept = float(np.mean(rewired))
         closed = (kept - as_found) / (own - as_found)
-        said = f"A rewired circuit, which is another one, keeps {percent(kept)} in its best order"
+        said = f"A rewired circuit keeps {percent(kept)} in its own best order"
         if kept > as_found:
             sentences.append(
-                f"{said}. That closes {percent(closed)}, which the search finds without the right "
-                "edges: what closes is not all names"
+                f"{said}: with the wrong edges, the search still closes {percent(closed)}"
             )
         else:
-            sentences.append(f"{said}: the search alone closes nothing")
+            sentences.append(f"{said}: with the wrong edges, the search closes nothing")
     else:
-        sentences.append("It has no other wiring with the same degrees to compare that with")
+        sentences.append("The circuit cannot be rewired, so we can't say how much is the search")
     return ". ".join([*sentences, ""]).strip()

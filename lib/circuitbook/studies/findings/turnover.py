@@ -10,8 +10,9 @@ import pandas as pd
 
 from circuitbook.studies.size import Correlation, correlation
 from circuitbook.studies.turnover import FLOORS
-from circuitbook.wording import TASK_SHORT, in_markdown
+from circuitbook.wording import TASK_SHORT, counted, in_markdown, percent
 
+AS_MUCH = 0.03  # of all edges: no more than that apart is "as many"
 NO_PAIRS = "no model has circuits at two checkpoints, so there is nothing to compare"
 
 # `neighbours` below: what `turnover` gives for checkpoints and the one before;
@@ -34,27 +35,23 @@ def growth_of(growth: pd.DataFrame, task: str) -> Correlation | None:
 
 def answer(suite: str, neighbours: pd.DataFrame, growth: pd.DataFrame, models: int) -> str:
     """The chapter's answer. models: how many sizes the correlations are over."""
-    over_sizes = f"; correlations over the {models} sizes" if models >= 3 else ""
-    head = (
-        f"**The answer of suite {in_markdown(suite)}** (Jaccard similarity of edges, means over "
-        f"models and checkpoints{over_sizes}): "
-    )
     if neighbours.empty:
-        return f"{head}{NO_PAIRS}."
+        return f"**In {in_markdown(suite)}, {NO_PAIRS}.**"
     mean = neighbours.mean(numeric_only=True)
-    shares = (
-        f"a circuit shares {mean['edges']:.0%} of the edges with the checkpoint before, of "
-        f"{mean['edges_ceiling']:.0%} that other prompts leave. Random circuits share "
-        f"{_floors(mean)}. "
+    share, ceiling = mean["edges"], mean["edges_ceiling"]
+    floor = max(mean[f"edges_{kind}"] for kind in FLOORS)
+    most = "most" if share > 0.5 else "few"
+    real = (
+        "less than other prompts alone would leave"
+        if share < ceiling - AS_MUCH
+        else "as many as other prompts alone would leave"
     )
-    return head + shares + beyond_chance(growth, models)
-
-
-def _floors(mean: pd.Series) -> str:
-    """ "5% with as many edges, 37% with shuffled heads, 66% with the same degrees" """
-    return ", ".join(
-        f"{mean[f'edges_{kind}']:.0%} with {'the ' if kind == 'degree' else ''}{words}"
-        for kind, words in FLOORS.items()
+    if share < floor + AS_MUCH:
+        real += ", and no more than random circuits with busy nodes in the same places"
+    return (
+        f"**From one checkpoint to the next, a circuit keeps {most} of its edges: "
+        f"{percent(share)}, {real}** ({percent(ceiling)}). {beyond_chance(growth, models)} "
+        f"({in_markdown(suite)}; Jaccard similarity, means over models, tasks and checkpoints.)"
     )
 
 
@@ -62,14 +59,18 @@ def beyond_chance(growth: pd.DataFrame, models: int) -> str:
     """How many correlations with model size are beyond chance, and whether any could be."""
     if models < 3:
         return "A correlation with size needs three sizes at least."
-    significant = int((growth["p"] < 0.05).sum())
-    text = f"{significant} of {len(growth)} size correlations are beyond chance at 5 %"
+    significant = int(((growth["p"] < 0.05) & (growth["pearson"] > 0)).sum())
     smallest_p = 2 / math.factorial(models)
     if smallest_p >= 0.05:
-        text += (
-            f"; with {models} sizes none can be, since the smallest p there is is {smallest_p:.2g}"
+        return (
+            f"Whether larger models have larger circuits can't be decided here: with {models} "
+            f"sizes no correlation can be beyond chance (the smallest possible p is "
+            f"{smallest_p:.2g})."
         )
-    return f"{text}."
+    return (
+        f"Larger models have larger circuits, beyond chance at 5%, in {significant} of "
+        f"{counted(len(growth), 'task')}."
+    )
 
 
 def answer_table(
@@ -120,21 +121,30 @@ def steadiness(pairs: pd.DataFrame, sizes: Mapping[str, float]) -> Correlation:
 # ---- Figure 5
 
 
-def mean_similarities(neighbours: pd.DataFrame, tasks: Sequence[str]) -> str:
-    """What Figure 5 averages: similarity of nodes, of edges, and of edges by their scores."""
+def mean_similarities(neighbours: pd.DataFrame) -> str:
+    """What Figure 5 averages, as a caption: similarity of nodes, of edges, and by their scores."""
+    if neighbours.empty:
+        return f"*{NO_PAIRS.capitalize()}.*"
+    nodes, edges, weighted = neighbours[["nodes", "edges", "weighted"]].mean()
+    if weighted > edges:
+        scores = "weighted by their scores, more: it is parts with small scores that come and go"
+    else:
+        scores = "weighted by their scores, no more"
+    return (
+        f"*Neighbours share {percent(nodes)} of their nodes and {percent(edges)} of their edges; "
+        f"{scores} (Figure 5 of the paper, for this suite; the authors' code compares edges, their "
+        "caption speaks of nodes).*"
+    )
+
+
+def similarity_table(neighbours: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
+    """A row per task: mean similarity with the checkpoint before of nodes, of edges, and of edges
+    weighted by score (scores made to sum to one, sum of minima over sum of maxima).
+    """
     kinds = {"nodes": "nodes", "edges": "edges", "weighted": "edges, weighted by score"}
     mean = neighbours.groupby("task")[list(kinds)].mean()
-    lines = []
-    for task in (task for task in tasks if task in mean.index):
-        numbers = (f"{mean.loc[task, kind]:.2f} ({what})" for kind, what in kinds.items())
-        lines.append(f"{TASK_SHORT[task]} {', '.join(numbers)}")
-    return (
-        "*Figure 5 of the paper, for this suite (nodes; the authors' code computes edges, the "
-        "caption speaks of nodes).* Mean similarity with the checkpoint before: "
-        f"{'; '.join(lines) or NO_PAIRS}. Weighted: scores made to sum to one, sum of minima over "
-        "sum of maxima. It is the parts with small scores that come and go wherever the weighted "
-        "similarity is higher."
-    )
+    shown = mean.reindex([task for task in tasks if task in mean.index]).rename(columns=kinds)
+    return shown.map("{:.2f}".format).rename(index=TASK_SHORT).reset_index()
 
 
 # ---- ceiling and floor
@@ -143,41 +153,47 @@ def mean_similarities(neighbours: pd.DataFrame, tasks: Sequence[str]) -> str:
 def between_floor_and_ceiling(
     neighbours: pd.DataFrame, draws: pd.DataFrame, tasks: Sequence[str]
 ) -> str:
-    """Where the similarity lies between its bounds. draws: as from `two_draws`."""
-    if neighbours.empty and draws.empty:
-        return f"{NO_PAIRS.capitalize()}."
+    """Where the similarity lies between its bounds: a caption, then a check. draws: as from
+    `two_draws`.
+    """
     left = neighbours.groupby("task")["normalised_jaccard"].mean()
-    places = [f"{TASK_SHORT[task]} {left[task]:.0%}" for task in tasks if task in left.index]
-    sentences = [
-        "Where the similarity lies between floor (0 %) and ceiling (100 %), on average: "
-        f"{', '.join(places) or NO_PAIRS}."
-    ]
-    if len(draws):
-        larger, smaller = (draws[["size", "size_again"]].agg(end, axis=1) for end in ("max", "min"))
-        sentences.append(
-            "As a check, the whole search again on another draw of prompts, at the last checkpoint "
-            f"of every model: {draws['edges'].mean():.2f} of the edges are the same (resampling "
-            f"predicts {draws['expected'].mean():.2f}), and the size differs by "
-            f"{(larger / smaller - 1).mean():.0%} on average."
+    left = left[[task for task in tasks if task in left.index]].sort_values()
+    if left.empty:
+        said = f"*{NO_PAIRS.capitalize()}.*"
+    else:
+        least, most = left.index[0], left.index[-1]
+        between = f" and {percent(left[least])} in {TASK_SHORT[least]}" if least != most else ""
+        said = (
+            "*On the way from the lowest floor (0%) to the ceiling (100%), neighbours are at "
+            f"{percent(left[most])} in {TASK_SHORT[most]}{between}"
+            f"{'; other tasks lie between' if len(left) > 2 else ''}.*"
         )
-    if len(neighbours):
-        sentences.append(_above_each_floor(neighbours))
-    return " ".join(sentences)
+    if draws.empty:
+        return said
+    return (
+        f"{said}\n\nAs a check, we search again on another draw of prompts at the last checkpoint "
+        f"of every model: {percent(draws['edges'].mean())} of the edges are the same (resampling "
+        f"predicts {percent(draws['expected'].mean())})."
+    )
 
 
-def _above_each_floor(neighbours: pd.DataFrame) -> str:
-    """How far up from each floor to the ceiling the mean similarity is."""
+def floors_table(neighbours: pd.DataFrame) -> pd.DataFrame:
+    """Each floor over all tasks, and how far up from it to the ceiling the mean similarity is."""
+    if neighbours.empty:
+        return pd.DataFrame(columns=["floor", "share of edges", "on the way to the ceiling"])
     mean = neighbours.mean(numeric_only=True)
-    ways = []
+    rows = []
     for kind, words in FLOORS.items():
         floor, room = mean[f"edges_{kind}"], mean["edges_ceiling"] - mean[f"edges_{kind}"]
-        up = f"{(mean['edges'] - floor) / room:.0%} of the way up" if room > 0 else "above it"
-        ways.append(f"{words} {floor:.0%} ({up})")
-    return (
-        f"Over all tasks, neighbours share {mean['edges']:.0%}, the ceiling is "
-        f"{mean['edges_ceiling']:.0%}, and the floors are, the more of the circuit they keep: "
-        f"{'; '.join(ways)}."
-    )
+        up = percent((mean["edges"] - floor) / room) if room > 0 else "above it"
+        rows.append(
+            {
+                "floor": words,
+                "share of edges": percent(floor),
+                "on the way to the ceiling": up,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 # ---- spacing
@@ -204,16 +220,40 @@ def spacing_table(
     return pd.DataFrame(rows)
 
 
+def spacing_caption(neighbours: pd.DataFrame, spaced: pd.DataFrame, ratio: float) -> str:
+    """Whether checkpoints further apart are less alike, as a caption."""
+    near, apart = neighbours["edges"].mean(), spaced["edges"].mean()
+    if np.isnan(near) or np.isnan(apart):
+        return "*There are no two pairs of checkpoints at different distances.*"
+    compared = "less alike" if apart < near - AS_MUCH else "no less alike"
+    return (
+        f"*Checkpoints further apart are {compared}: at {ratio:g} times the tokens they share "
+        f"{percent(apart)} of their edges, neighbours {percent(near)}. Each dot: the mean over "
+        "pairs of a model's checkpoints.*"
+    )
+
+
 def published_spacing(jaccard: pd.DataFrame) -> str:
     """How far apart neighbours are in the paper's printed series, `published("jaccard")`."""
-    curve = [jaccard["model"], jaccard["task"]]
-    ratios = jaccard["step_next"] / jaccard["step"].replace(0, np.nan)
-    gaps = (jaccard["step_next"] - jaccard["step"]).groupby(curve).agg(["min", "max"])
+    gaps = jaccard["step_next"] - jaccard["step"]
     return (
-        f"Neighbours in the paper's printed tables are {gaps['min'].min():,.0f} to "
-        f"{gaps['max'].max():,.0f} steps apart, a ratio of tokens of {ratios.min():.2f} to "
-        f"{ratios.max():.1f}. In {(gaps['max'] > gaps['min']).sum()} of {len(gaps)} curves the "
-        "distance changes along the curve."
+        f"In the paper's printed tables, neighbours are {gaps.min():,.0f} to {gaps.max():,.0f} "
+        "steps apart."
+    )
+
+
+def towards_the_last(reference: pd.DataFrame) -> str:
+    """How much the first circuits of runs share with the last ones, and those before the last, as
+    a caption. reference: see `to_reference`.
+    """
+    before = reference[reference["step"] < reference["reference"]].sort_values("step")
+    runs = before.groupby(["model", "task"])["edges"]
+    if before.empty:
+        return f"*{NO_PAIRS.capitalize()}.*"
+    return (
+        f"*The first circuit of a run shares {percent(runs.first().mean())} of its edges with the "
+        f"last one, the circuit before the last {percent(runs.last().mean())} (means over tasks "
+        "and models).*"
     )
 
 

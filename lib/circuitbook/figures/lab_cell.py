@@ -1,0 +1,71 @@
+"""The lab at the point of a chapter: a question, some of its parts, and a folded answer."""
+
+from __future__ import annotations
+
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+
+from circuitbook.figures.lab import in_the_book, lab_view
+from circuitbook.figures.lab_weights import shipped
+from circuitbook.figures.tables import styled
+from circuitbook.figures.views import escaped
+from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
+from circuitbook.studies.findings.lab_cell import InPage, LabCell
+from circuitbook.suites import Suite, load_suite
+
+FULL = "lab.html"  # as the chapters' pages, which lie beside it, find it
+NOTHING = (
+    "There is nothing to try here: the lab runs checkpoints of the mini suite, and none of this "
+    "run's shows it. The whole lab is in {doc}`/notebooks/lab`."
+)
+
+
+def checkpoints_in_a_page(suite: Suite) -> InPage:
+    """The checkpoints that the lab can run, {model: steps}, small to large; {} for a suite whose
+    weights do not lie beside the site."""
+    if suite.name != "mini" or suite.source != load_suite("mini").source:
+        return {}
+    return shipped(suite)
+
+
+def try_it(suite: Suite, cell: LabCell | None) -> None:
+    """Shows the question, the lab, and folded below what you should have seen; without a cell, a
+    sentence that says so."""
+    if cell is None:
+        display(Markdown(NOTHING))
+        return
+    display(Markdown(cell.question))
+    display(lab_cell(suite, cell))
+    display(Markdown("*The lab, set up for this question: a model at work in this page.*"))
+    display(answer(cell))
+
+
+def lab_cell(suite: Suite, cell: LabCell) -> HTML:
+    """The lab with some of its parts, in the state in which the cell begins."""
+    model, step = cell.model, cell.step
+    texts = {name: getattr(cell.example, name) for name in ("text", "other", "right", "wrong")}
+    state = texts | {"switches": dict(cell.switches), "node": cell.node}
+    return lab_view(
+        suite,
+        {model: shipped(suite)[model] if in_the_book() else [step]},
+        {"model": model, "step": step} | state,
+        name=cell.name,
+        label=f"The lab with {model}: {', '.join(cell.shown)}",
+        tokenizer=read_tokenizer(find_tokenizer(suite.checkpoint(model, step).fetch())),
+        instead=f"<p data-still>{escaped(cell.still)}</p>",
+        shown=cell.shown,
+        full=FULL if in_the_book() else None,
+    )
+
+
+def answer(cell: LabCell) -> HTML:
+    """What you should have seen, folded."""
+    return HTML(folded("What you should have seen", cell.table, cell.seen))
+
+
+def folded(title: str, table: pd.DataFrame, text: str) -> str:
+    """A table and a sentence, as HTML that opens when its title is pressed."""
+    return (
+        f"<details><summary>{escaped(title)}</summary>"
+        f"{styled(table).hide(axis='index').to_html()}<p>{escaped(text)}</p></details>"
+    )

@@ -121,7 +121,7 @@ def kept(model, edges, about=ABOUT):
 
 
 def percents(text):
-    return [float(x.replace("\u2212", "-")) for x in re.findall(r"(\u2212?[\d.]+) %", text)]
+    return [float(x.replace("\u2212", "-")) for x in re.findall(r"(\u2212?[\d.]+) ?%", text)]
 
 
 # ------------------------------------------------------------------ its data

@@ -49,11 +49,18 @@ export function taskOf(example, circuits) {
   return tasks.find(([, title]) => title === example.title)?.[0] ?? "";
 }
 
-/** Model and step, and what is not as usual; for another page, which has its own, all that is said. */
+/** Model and step, and what is not as usual here. */
 export function stateForAddress(view) {
-  const { state, models, full } = view;
+  return statedBeside(view, textsOfState(usualState(view), view.models));
+}
+
+/** The same for another page, which has its own usual state. */
+export function stateForOtherPage(view) {
+  return statedBeside(view, {});
+}
+
+function statedBeside({ state, models }, usual) {
   const own = textsOfState(state, models);
-  const usual = full ? {} : textsOfState(usualState(view), models);
   const kept = Object.entries(own).filter(
     ([name, text]) => name === "model" || name === "step" || text !== (usual[name] ?? ""),
   );

@@ -13,6 +13,7 @@ import {
   nextHow,
   noChanges,
   stateForAddress,
+  stateForOtherPage,
   stateFromAddress,
   switched,
   taskOf,
@@ -74,10 +75,9 @@ function render(place, settings, before) {
     if (view.circuit) showCircuit(view.circuit);
   };
   view.showShare = () => {
-    const state = stateForAddress(view);
     view.parts.share.href = view.full
-      ? view.full + addressWith("lab", state, "")
-      : addressWith(view.name, state);
+      ? view.full + addressWith("lab", stateForOtherPage(view), "")
+      : addressWith(view.name, stateForAddress(view));
   };
   listen(view, { first, later });
   if (restore(view)) place.scrollIntoView({ block: "start" });

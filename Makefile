@@ -1,6 +1,6 @@
 # make book    the whole book: environment, chapters executed, site in _build/html
 # make test    every test; make test-fast leaves out the slow ones
-# make lint    layout and faults of the code (ruff, biome), types (mypy), who imports whom (import-linter), spelling (codespell)
+# make lint    layout and faults of the code (ruff, biome), types (mypy), who imports whom (import-linter), spelling (codespell), prose (proselint)
 # make format  lays out the Python code as make lint wants it
 # make serve   the site on http://localhost:8000
 # make lab     JupyterLab on the notebooks (installed the first time)
@@ -49,6 +49,7 @@ lint: $(READY)
 	  elif command -v npx >/dev/null; then npx --yes @biomejs/biome@2.3.11 ci --error-on-warnings $(SCRIPTS); \
 	  else echo "JavaScript is not looked at: there is no biome for this machine on the package index, and no npx"; fi
 	@$(VENV)/bin/codespell README.md CONTRIBUTING.md CHANGELOG.md book lib notebooks tests benchmarks
+	@$(PY) tests/prose.py
 
 format: $(READY)
 	@$(VENV)/bin/ruff check --fix $(CODE)

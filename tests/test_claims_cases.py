@@ -1,10 +1,15 @@
 """Every claim of the table, on evidence where its verdict must be yes, no, and can't tell."""
 
+from pathlib import Path
+
+import nbformat
 import pytest
 from claims_by_hand import CASES
 
 from circuitbook.stats import Verdict
-from circuitbook.studies.claims.table import CLAIMS
+from circuitbook.studies.claims.table import CLAIMS, GROUPS, PYTHIA
+
+ROOT = Path(__file__).resolve().parents[1]
 
 EXPECTED = {"yes": Verdict.HOLDS, "no": Verdict.FAILS, "open": Verdict.OPEN}
 
@@ -23,3 +28,11 @@ def test_every_claim_is_recorded_once_and_wholly():
     for claim in CLAIMS:
         told = (claim.claim, claim.words, claim.source, claim.statistic, claim.null, claim.bound)
         assert all(told), claim.key
+        assert claim.group in GROUPS and (claim.group == PYTHIA) == claim.about_pythia
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.key)
+def test_the_figure_that_tests_a_claim_is_in_its_chapter(claim):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{claim.chapter}.ipynb", as_version=4)
+    tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+    assert f"figure:{claim.figure}" in tags

@@ -15,6 +15,7 @@ from circuitbook.publishing.build import chapters_of, stage
 from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.links import check_site
 from circuitbook.publishing.site import build_site
+from circuitbook.teaching.numbers import exercise_numbers
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +33,11 @@ def with_outputs(notebook, **outputs):
     return notebook
 
 
-def site_of(root, front="# A Small Book\n", **notebooks):
-    """A site made of executed copies, without executing them."""
+def site_of(root, front="# A Small Book\n", toc=None, prose=None, **notebooks):
+    """A site made of executed copies, without executing them.
+
+    toc: the whole _toc.yml; prose: {name of a page in book/: its text}.
+    """
     book_of(root, **notebooks)
     shutil.copy(REPOSITORY / "_config.yml", root)
     shutil.copy(REPOSITORY / "book/references.bib", root / "book")
@@ -42,8 +46,11 @@ def site_of(root, front="# A Small Book\n", **notebooks):
     (root / "book/index.md").write_text(front)
     chapters = "".join(f"      - file: notebooks/{name}\n" for name in notebooks)
     (root / "_toc.yml").write_text(
-        f"format: jb-book\nroot: book/index\nparts:\n  - numbered: 1\n    chapters:\n{chapters}"
+        toc
+        or f"format: jb-book\nroot: book/index\nparts:\n  - numbered: 1\n    chapters:\n{chapters}"
     )
+    for name, text in (prose or {}).items():
+        (root / f"book/{name}.md").write_text(text)
     for name, notebook in notebooks.items():
         target = root / f"_build/src/notebooks/{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,3 +175,49 @@ def test_buttons_lead_to_the_notebook_on_this_branch(tmp_path):
     assert "There is no such page" in lost and 'href="/book/notebooks/one.html"' in lost
     asked = re.findall(r'<(?:a|link|script|img)\b[^>]* (?:href|src)="([^"#]+)', lost)
     assert len(asked) > 10 and all(link.startswith(("/book/", "https://")) for link in asked)
+
+
+def test_exercises_have_the_books_numbers(tmp_path):
+    """Chapters count on through numbered parts; a part without numbers counts no chapter."""
+
+    def chapter(name, *titles):
+        asked = "".join(
+            f"\n\n:::{{exercise}} {title}\n:label: {name}-{i}\n\nDo it.\n:::"
+            for i, title in enumerate(titles)
+        )
+        return notebook_of(f"# % # {name}{asked}", "1 + 1")
+
+    made = {
+        "one": chapter("one", "A", "B"),
+        "two": chapter("two"),
+        "three": chapter("three", "C"),
+        "four": chapter("four", "D"),
+        "five": chapter("five", "E", "F"),
+    }
+    toc = """format: jb-book
+root: book/index
+parts:
+  - numbered: 1
+    chapters:
+      - file: notebooks/two
+      - file: notebooks/one
+  - chapters:
+      - file: notebooks/four
+  - numbered: 1
+    chapters:
+      - file: book/prose
+      - file: notebooks/five
+      - file: notebooks/three
+"""
+    site = site_of(tmp_path, toc=toc, prose={"prose": "# Prose\n"}, **made)
+    shown = {}
+    for name in made:
+        page = (site / f"notebooks/{name}.html").read_text()
+        found = re.findall(r'class="caption-number">Exercise ([\d.]+) </span> \((\w)\)', page)
+        shown |= {title: number for number, title in found}
+    numbers = exercise_numbers(tmp_path, {f"notebooks/{name}": nb for name, nb in made.items()})
+    titles = dict(
+        zip(["one-0", "one-1", "three-0", "four-0", "five-0", "five-1"], "ABCDEF", strict=True)
+    )
+    assert {titles[label]: number for label, number in numbers.items()} == shown
+    assert shown["A"] == "2.1" and shown["C"] == "5.1" and len(shown) == 6

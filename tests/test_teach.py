@@ -2,6 +2,9 @@
 runs."""
 
 import re
+import shutil
+import subprocess
+import types
 from pathlib import Path
 
 import nbformat
@@ -9,15 +12,18 @@ import pytest
 
 from circuitbook.__main__ import main
 from circuitbook.publishing.execute import execute_notebook
-from circuitbook.teaching import exercises
+from circuitbook.teaching import exercises, lab
 from circuitbook.teaching.checking import Feedback
 from circuitbook.teaching.course import (
+    CHECKED,
     LEFT_OUT,
-    labels_of,
     make_versions,
+    switched_off,
     tags_of,
     version_of,
 )
+from circuitbook.teaching.exercises.common import CHECKS
+from circuitbook.teaching.numbers import labels_of
 from circuitbook.teaching.plain_markdown import plain_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,7 +95,7 @@ def test_no_line_of_a_solution_or_note_is_in_the_student_version(versions, name)
 def test_unsolved_stubs_say_so_and_raise_nothing(name):
     stubs = [
         cell.source
-        for cell in version_of(source_of(name), ("solution", "instructor")).cells
+        for cell in version_of(source_of(name), "student").cells
         if "exercise" in tags_of(cell)
     ]
     assert stubs
@@ -150,12 +156,12 @@ def test_plain_markdown_reads_without_the_book():
         ":::{exercise} Two ways\n:label: a-b\n\nSee {doc}`/notebooks/circuits`, "
         "{doc}`there </notebooks/circuits>`, {doc}`/book/index`.\n:::"
     )
-    assert plain_markdown(text, {"a-b": 3}, titles) == (
+    assert plain_markdown(text, {"a-b": "3"}, titles) == (
         "### Exercise 3: Two ways\n\n"
         "See [What is a circuit?](circuits.ipynb), [there](circuits.ipynb), index."
     )
     assert (
-        plain_markdown(":::{solution} a-b\n:class: dropdown\n\nSo.\n:::", {"a-b": 3}, {})
+        plain_markdown(":::{solution} a-b\n:class: dropdown\n\nSo.\n:::", {"a-b": "3"}, {})
         == "**Solution to exercise 3**\n\nSo."
     )
     assert plain_markdown(
@@ -184,20 +190,20 @@ def test_plain_markdown_leaves_code_as_it_is_and_reads_directives_in_directives(
         text.replace(":::{solution} a\n", "").replace(":::\n", "") for text in (inside, plain)
     )
     asked = f":::{{exercise}} A\n:label: a\n\n{inside}\n:::\n\nAfter."
-    assert plain_markdown(asked, {"a": 7}, {}) == f"### Exercise 7: A\n\n{plain}\n\n\nAfter."
+    assert plain_markdown(asked, {"a": "7"}, {}) == f"### Exercise 7: A\n\n{plain}\n\n\nAfter."
 
 
-def test_exercises_have_the_numbers_that_the_book_gives_them(versions):
-    """sphinx-exercise counts through the whole book, in the order of its table of contents."""
-    expected = 0
+def test_exercises_are_numbered_by_chapter(versions):
+    """As the book does, whatever the order of the chapters is: test_site compares with a built
+    one."""
+    shown = {}
     for name in CHAPTERS:
         text = (versions[0] / "student" / f"{name}.ipynb").read_text()
-        numbers = list(map(int, re.findall(r"### Exercise (\d+): ", text)))
-        assert (
-            numbers == list(range(expected + 1, expected + 1 + len(labels_of(source_of(name)))))
-            and numbers
-        )
-        expected = numbers[-1]
+        shown[name] = re.findall(r"### Exercise (\d+)\.(\d+): ", text)
+        count = len(labels_of(source_of(name)))
+        assert [int(i) for _, i in shown[name]] == list(range(1, count + 1)) and count
+        assert len({chapter for chapter, _ in shown[name]}) == 1
+    assert len({numbers[0][0] for numbers in shown.values()}) == len(CHAPTERS)
 
 
 def test_nothing_that_only_the_book_understands_is_left(versions):
@@ -244,3 +250,151 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
     ):
         main(["teach", "--root", str(tmp_path), "--out", str(tmp_path)])
     assert LEFT_OUT["instructor"] == ()
+
+
+def cells_of(versions, version, name):
+    return nbformat.read(versions[0] / version / f"{name}.ipynb", as_version=4).cells
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_plumbing_is_folded_in_jupyter_and_colab(versions, name):
+    """What the book folds is folded; parameters, stubs, and what the text is about are not."""
+    folded = [
+        cell
+        for cell in cells_of(versions, "student", name)
+        if cell.cell_type == "code" and cell.metadata.get("jupyter", {}).get("source_hidden")
+    ]
+    assert len(folded) > 3 and all(cell.metadata.get("cellView") == "form" for cell in folded)
+    for cell in cells_of(versions, "student", name):
+        if cell in folded:
+            assert {"hide-input", "remove-cell"} & set(tags_of(cell))
+            assert not {"parameters", "exercise", "slow"} & set(tags_of(cell))
+        else:
+            assert "cellView" not in cell.metadata
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_stubs_fit_a_narrow_window(versions, name):
+    for cell in cells_of(versions, "student", name):
+        if "exercise" in tags_of(cell):
+            assert all(len(line) < 80 for line in cell.source.splitlines()), cell.source
+
+
+def test_slow_cells_are_off_for_students_and_nothing_else_needs_them(versions):
+    student, instructor = (cells_of(versions, v, "circuits") for v in ("student", "instructor"))
+    slow = [cell.source for cell in student if "slow" in tags_of(cell)]
+    assert len(slow) == 2 and all(source.startswith("RUN = False  # ") for source in slow)
+    assert not any("RUN = False" in cell.source for cell in instructor)
+    for source in slow:
+        compile(source, "cell", "exec")
+        assigned = set(re.findall(r"^    (?:    )?(\w+) = ", source, re.MULTILINE)) - {"alt"}
+        others = "\n".join(
+            cell.source for cell in student if cell.cell_type == "code" and cell.source not in slow
+        )
+        assert assigned and not any(re.search(rf"\b{name}\b", others) for name in assigned)
+
+
+def test_a_switched_off_cell_does_nothing_until_it_is_switched_on(capsys):
+    source = switched_off("seen.append(1)\nx = len(\n    seen\n)\n\nmax(\n    x,\n    5,\n)")
+    space = {"seen": [], "display": print}
+    exec(source, space)
+    assert space["seen"] == [] and "set RUN = True" in capsys.readouterr().out
+    exec(source.replace("RUN = False", "RUN = True"), space)
+    assert space["seen"] == [1] and capsys.readouterr().out == "5\n"
+    with pytest.raises(ValueError, match="string over several lines"):
+        switched_off('x = """a\nb"""')
+
+
+def test_what_checks_tell_is_for_instructors_alone(versions):
+    """No mistake is named in any notebook that students get, nor on the page for teachers."""
+    page = (ROOT / "book/teaching.md").read_text()
+    students = "\n".join(
+        cell.source for name in CHAPTERS for cell in cells_of(versions, "student", name)
+    )
+    told = {
+        name: "\n".join(cell.source for cell in cells_of(versions, "instructor", name))
+        for name in CHAPTERS
+    }
+    for name in CHAPTERS:
+        for cell in cells_of(versions, "student", name):
+            for check in CHECKED.findall(cell.source) if cell.cell_type == "code" else ():
+                for mistake in CHECKS[check].mistakes:
+                    begins = mistake.says.split(":")[0]
+                    assert begins not in students and begins not in page
+                    assert re.sub(r"([\\`*_<>$|~])", r"\\\1", mistake.says) in told[name]
+
+
+def test_a_notebook_installs_the_library_from_the_checkouts_origin(tmp_path):
+    """Whose fork it is, its origin says; an address that is given comes first; no origin, no
+    installation."""
+    for folder in ("notebooks", "book"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "_toc.yml", tmp_path)
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+
+    def first(**options):
+        make_versions(tmp_path, tmp_path / "out", ["circuits"], **options)
+        cells = nbformat.read(tmp_path / "out/student/circuits.ipynb", as_version=4).cells
+        return next(cell.source for cell in cells if cell.cell_type == "code")
+
+    assert first() == "import circuitbook"
+    subprocess.run(
+        [*git, "remote", "add", "origin", "git@github.com:some-fork/circuits.git"], check=True
+    )
+    assert 'REPOSITORY = "https://github.com/some-fork/circuits"' in first()
+    assert 'REPOSITORY = "file:///a.whl"' in first(address="file:///a.whl")
+    assert main(["colab", "--notebooks", str(tmp_path / "notebooks")]) == 0
+    assert "github.com/some-fork/circuits" in (tmp_path / "notebooks/lab.ipynb").read_text()
+    subprocess.run([*git, "remote", "remove", "origin"], check=True)
+    with pytest.raises(SystemExit, match="error: git's origin is not on GitHub, so an address"):
+        main(["colab", "--notebooks", str(tmp_path / "notebooks")])
+
+
+# ------------------------------------------------------------------ the lab
+
+
+def test_the_lab_opens_the_course_and_writes_over_nothing(tmp_path, monkeypatch):
+    """JupyterLab is started on the student versions, with this clone's models and store."""
+    for folder in ("notebooks", "book"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "_toc.yml", tmp_path)
+    started = []
+
+    def run(command, env):
+        started.append((command, env))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(lab, "subprocess", types.SimpleNamespace(run=run))
+    monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="error: JupyterLab is not installed: `pip install jup"):
+        main(["lab"])
+    assert not (tmp_path / "course").exists()
+    monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: object())
+    for variable in ("CIRCUITBOOK_MODELS", "CIRCUITBOOK_STORE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert main(["lab"]) == 0
+    student = tmp_path / "course/student"
+    (student / "circuits.ipynb").write_text("mine")
+    assert main(["lab", "--no-browser"]) == 0 and main(["lab", "notebooks"]) == 0
+    assert (student / "circuits.ipynb").read_text() == "mine"
+    (one, environment), (two, _), (three, _) = started
+    assert one[1:] == ["-m", "jupyterlab", f"--ServerApp.root_dir={student}"]
+    assert two == [*one, "--no-browser"]
+    assert three[-1] == f"--ServerApp.root_dir={tmp_path / 'notebooks'}"
+    assert environment["CIRCUITBOOK_MODELS"] == str(tmp_path / "models")
+    assert environment["CIRCUITBOOK_STORE"] == str(tmp_path / ".store")
+    with pytest.raises(SystemExit, match="error: there is no folder .*nowhere"):
+        main(["lab", "nowhere"])
+    with pytest.raises(SystemExit, match="is no clone of the book: the notebooks come with its"):
+        main(["lab", "--root", str(tmp_path / "course")])
+
+
+def test_a_missing_package_is_one_line(monkeypatch):
+    def missing(argv):
+        raise ModuleNotFoundError("No module named 'papermill'", name="papermill")
+
+    monkeypatch.setattr("circuitbook.__main__.parser", lambda: missing(None))
+    with pytest.raises(SystemExit, match=r"error: papermill is not installed; .*\[course\]"):
+        main(["lab"])

@@ -1,12 +1,9 @@
-"""Two tables of the page for teachers, made when the site is: what takes how long, and what
-learners get wrong.
+"""A table of the page for teachers, made when the site is: what takes how long.
 
     ```{chapter-times}
     ```
-    ```{typical-mistakes}
-    ```
 
-Times are those of the executed copies; mistakes are the ones that the exercises' checks know.
+Times are those of the executed copies.
 """
 
 import json
@@ -52,20 +49,6 @@ class ChapterTimes(Table):
                 yield f"| {{doc}}`/notebooks/{path.stem}` | {asked or ''} | {wait} | {anew} |"
 
 
-class TypicalMistakes(Table):
-    """What each check tells by name."""
-
-    def lines(self) -> Iterator[str]:
-        from circuitbook.teaching.exercises.common import CHECKS
-
-        for name, check in CHECKS.items():
-            yield f"**{check.title}** (`check_{name}`)"
-            yield ""
-            for mistake in check.mistakes:
-                yield "- " + re.sub(r"([\\`*_<>$|~])", r"\\\1", mistake.says)
-            yield ""
-
-
 def chapters(source: Path) -> list[Path]:
     """The notebooks in the order of the table of contents."""
     named = re.findall(r"file: (notebooks/\S+)", (source / "_toc.yml").read_text(encoding="utf8"))
@@ -79,5 +62,4 @@ def short_duration(seconds: float) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("chapter-times", ChapterTimes)
-    app.add_directive("typical-mistakes", TypicalMistakes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,5 +1,5 @@
 """`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it,
-sweep over checkpoints, make course versions."""
+sweep over checkpoints, make course versions, open them, give marks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from circuitbook.failures import failure
 
 def colab_command(args: argparse.Namespace) -> None:
     from circuitbook.publishing.colab import write_first_cells
+    from circuitbook.publishing.publish import repository
 
-    changed = write_first_cells(args.notebooks, args.address)
-    what = "only import the library" if args.address is None else f"install from {args.address}"
+    address = None if args.remove else args.address or repository(args.notebooks.absolute().parent)
+    if not args.remove and address is None:
+        raise ValueError(
+            "git's origin is not on GitHub, so an address to install from is needed, such as "
+            "https://github.com/<owner>/<name>"
+        )
+    changed = write_first_cells(args.notebooks, address)
+    what = "only import the library" if address is None else f"install from {address}"
     print(
         f"{len(changed)} notebooks in {args.notebooks} now {what}"
         if changed
@@ -41,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     from circuitbook.publishing.pdf import add_pdf_arguments, pdf_from_arguments
     from circuitbook.sweep.command import add_sweep_arguments, sweep_from_arguments
     from circuitbook.teaching.course import add_teach_arguments, teach_from_arguments
+    from circuitbook.teaching.grading import add_grade_arguments, grade_from_arguments
+    from circuitbook.teaching.lab import add_lab_arguments, lab_from_arguments
 
     top = argparse.ArgumentParser(prog="python -m circuitbook", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
@@ -59,14 +68,14 @@ def parser() -> argparse.ArgumentParser:
         help="let the notebooks' first cells install the library from an address",
         description="Write into every notebook's first cell where Colab installs the library from.",
     )
-    source = colab.add_mutually_exclusive_group(required=True)
-    source.add_argument("address", nargs="?", help="such as https://github.com/<owner>/<name>")
+    source = colab.add_mutually_exclusive_group()
     source.add_argument(
-        "--remove",
-        dest="address",
-        action="store_const",
-        const=None,
-        help="leave the import alone, as in the repository",
+        "address",
+        nargs="?",
+        help="such as https://github.com/<owner>/<name> (default: git's origin, if on GitHub)",
+    )
+    source.add_argument(
+        "--remove", action="store_true", help="leave the import alone, as in the repository"
     )
     colab.add_argument(
         "--notebooks", type=Path, default=Path("notebooks"), help="their folder (%(default)s)"
@@ -115,6 +124,21 @@ def parser() -> argparse.ArgumentParser:
     )
     add_teach_arguments(teach)
     teach.set_defaults(run=teach_from_arguments)
+    lab = commands.add_parser(
+        "lab",
+        help="open the course's notebooks in JupyterLab",
+        description="They are written to course/student the first time, and are yours from then.",
+    )
+    add_lab_arguments(lab)
+    lab.set_defaults(run=lab_from_arguments)
+    grade = commands.add_parser(
+        "grade",
+        help="execute students' notebooks and write down what their checks say",
+        description="It executes what students wrote: run it in a container, without a network. "
+        "Stopped, the same command goes on.",
+    )
+    add_grade_arguments(grade)
+    grade.set_defaults(run=grade_from_arguments)
     return top
 
 
@@ -130,6 +154,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("circuitbook"):
+            raise  # a bug
+        raise SystemExit(
+            f"error: {error.name} is not installed; in a clone of the book, "
+            '`pip install -e ".[course]"` installs what the commands need'
+        ) from None
     except BrokenPipeError:  # who read the output has left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

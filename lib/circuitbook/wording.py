@@ -5,15 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-TASK_TITLES = {
-    "ioi": "Indirect Object Identification",
-    "gendered_pronoun": "Gendered Pronoun",
-    "greater_than": "Greater-Than",
-    "sva": "Subject-Verb Agreement",
-    "repetition": "Repeated random words",
-}
+
+class Titles(dict[str, str]):
+    """Titles of tasks by name. One's own task, which is not listed, is called as its name is read.
+
+    >>> Titles(ioi="IOI")["next_day"]
+    'Next day'
+    """
+
+    def __missing__(self, name: str) -> str:
+        return name.replace("_", " ").capitalize()
+
+
+TASK_TITLES = Titles(
+    {
+        "ioi": "Indirect Object Identification",
+        "gendered_pronoun": "Gendered Pronoun",
+        "greater_than": "Greater-Than",
+        "sva": "Subject-Verb Agreement",
+        "repetition": "Repeated random words",
+    }
+)
 # where there is little room, as in tables
-TASK_SHORT = TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"}
+TASK_SHORT = Titles(TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"})
 
 
 def short_number(value: float, _tick: int | None = None) -> str:

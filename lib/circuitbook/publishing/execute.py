@@ -107,8 +107,8 @@ def execute_notebook(
     are left out; notes for instructors always are, by default.
 
     The copy's last cell says how long it took and on what; the cells with parameters have their
-    code folded. Errors: BuildError with the failing cell's error in one line. KeyboardInterrupt on
-    Ctrl-C.
+    code folded. Errors: BuildError with the failing cell's error in one line, or for a solution
+    that its check does not call right. KeyboardInterrupt on Ctrl-C.
     """
     root, target = Path(root or Path.cwd()).resolve(), Path(target).resolve()
     partial = Path(partial or target.with_suffix(".partial.ipynb")).resolve()
@@ -159,6 +159,7 @@ def execute_notebook(
                 f"{source}: its Python process could not be started ({why}); its output: {log}"
             ) from error
         seconds = time.perf_counter() - begun
+    _refuse_wrong_solutions(source, executed, partial)
     executed.metadata.pop("papermill", None)  # holds paths of this machine
     for cell in executed.cells:
         cell.metadata.pop("papermill", None)
@@ -231,6 +232,20 @@ def _literal(value: ast.expr | None) -> object:
 
 def _tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
+
+
+def _refuse_wrong_solutions(source: Path, executed: NotebookNode, partial: Path) -> None:
+    """BuildError if a solution's check says anything but "Right": see `circuitbook.teaching`."""
+    for cell in executed.cells:
+        if cell.cell_type != "code" or "solution" not in _tags(cell):
+            continue
+        for output in cell.outputs:
+            said = output.get("data", {}).get("text/plain", "")
+            if re.match("Not (right|solved) yet: ", said):
+                raise BuildError(
+                    f"{source.name}: a published solution fails its check, which says {said!r}\n"
+                    f"  executed so far: {partial}"
+                )
 
 
 def _fold_parameters(cell: NotebookNode, injected: bool) -> None:

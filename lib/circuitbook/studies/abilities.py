@@ -173,7 +173,12 @@ def emergences(
     A model whose final value of the task's own metric is not beyond doubt above `MIN_METRIC` has no
     ability to date.
     """
-    options["min_value"] = MIN_METRIC.get(task, 0.0) if value == "metric" else 0.0
+    if value != "metric":
+        options["min_value"] = 0.0
+    elif task in MIN_METRIC:
+        options["min_value"] = MIN_METRIC[task]
+    else:  # one's own
+        options["min_value"] = TASKS[task].min_metric if task in TASKS else 0.0
     onsets: dict[str, Emergence] = {}
     for model, part in answers[answers["task"] == task].groupby("model", sort=False):
         table = part.pivot(index="tokens_seen", columns="prompt", values=value).sort_index()

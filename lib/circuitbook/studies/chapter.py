@@ -37,6 +37,8 @@ from circuitbook.studies.transfer import transfer
 from circuitbook.suites import Suite
 from circuitbook.suites.names import base_model
 
+OWN_PROMPTS = 24  # of a task of one's own, whose list is short: half for the search, half fresh
+
 
 @dataclass(frozen=True, eq=False)
 class Chapter:
@@ -242,8 +244,8 @@ def open_chapter(
     """Checks a notebook's parameters (see `select`) and opens its store.
 
     prompts: how many, {task: how many}, or "few" (see `Recipe.shortened`), in place of the recipe's
-    numbers. prepend_bos: see `Suite`. needs: tasks that the chapter is about. ValueError in one
-    line for a parameter that is wrong.
+    numbers; a task of one's own has OWN_PROMPTS. prepend_bos: see `Suite`. needs: tasks that the
+    chapter is about. ValueError in one line for a parameter that is wrong.
     """
     for name, value in (("STORE", store), ("TEXT", text)):
         if not isinstance(value, (str, os.PathLike, type(None))):
@@ -255,6 +257,8 @@ def open_chapter(
         if task not in chosen.tasks:
             raise ValueError(f"TASKS must name {task!r}, which this chapter is about")
     settings = get_recipe(recipe)
+    if own := [task for task in chosen.tasks if task not in settings.prompts]:
+        settings = settings.with_prompts(dict.fromkeys(own, OWN_PROMPTS))
     if prompts == "few":
         settings = settings.shortened()
     elif prompts is not None:

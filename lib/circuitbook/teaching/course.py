@@ -1,33 +1,66 @@
 """Student and instructor versions of the chapters, from one source.
 
-Three tags say what a cell is: `exercise` (a stub and its check), `solution`, and `instructor`
-(notes, which never show in the book). The student version leaves out the last two, the instructor
-version keeps all; neither has outputs. What only the book can show (directives, roles) becomes
-plain Markdown, so that both read well in Jupyter and Colab.
+Tags say what a cell is: `exercise` (a stub and its check), `solution`, `instructor` (notes, which
+never show in the book), and `slow` (the plan of the course does without it). The student version
+leaves out solutions and notes, and has slow cells switched off; the instructor version has all of
+it, the quiz with its answers, and what each check knows to say. Neither has outputs. What only the
+book can show (directives, roles) becomes plain Markdown, and cells that the book folds are folded,
+so that both read well in Jupyter and Colab.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
 from circuitbook.publishing.build import chapters_of
+from circuitbook.publishing.colab import IMPORT, first_cell
+from circuitbook.publishing.publish import repository
 from circuitbook.store.files import write_atomically
+from circuitbook.teaching.exercises import CHECKS
+from circuitbook.teaching.numbers import exercise_numbers, labels_of, markdown_of
 from circuitbook.teaching.plain_markdown import plain_markdown
+from circuitbook.teaching.quiz import Question, quiz_as_markdown, quiz_of
+from circuitbook.wording import bullets
 
 LEFT_OUT = {"student": ("solution", "instructor"), "instructor": ()}  # {version: tags of cells}
+METADATA = "circuitbook"  # in a version's metadata: what it was made of
+CHECKED = re.compile(r"\bexercises\.check_(\w+)\(")
+LAST = "**Next:**"  # begins a chapter's last cell
 
 
-def make_versions(root: Path, out: Path, names: Sequence[str] | None = None) -> list[Path]:
+@dataclass(frozen=True)
+class Book:
+    """What a version takes from the rest of the book."""
+
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Of the notebooks, by name, for links."""
+    number: Mapping[str, str] = field(default_factory=dict)
+    """Of the exercises, by label."""
+    quizzes: Mapping[str, Sequence[Question]] = field(default_factory=dict)
+    """By the chapter's name."""
+    address: str | None = None
+    """Where Colab installs the library from."""
+
+
+def make_versions(
+    root: Path, out: Path, names: Sequence[str] | None = None, address: str | None = None
+) -> list[Path]:
     """Writes `out`/student/NAME.ipynb and `out`/instructor/NAME.ipynb of the notebooks in `root`
-    that have exercises, or of those that are named. ValueError if one of these has none, or does
-    not exist."""
+    that have exercises, or of those that are named.
+
+    address: where their first cell installs the library from if it is missing; by default the
+    checkout's origin, if that is on GitHub. ValueError if a notebook that is named has no
+    exercises, or does not exist.
+    """
     sources = {
         path.stem: nbformat.read(path, as_version=4)
         for path in sorted((root / "notebooks").glob("*.ipynb"))
@@ -37,74 +70,146 @@ def make_versions(root: Path, out: Path, names: Sequence[str] | None = None) -> 
             f"there are no notebooks in {root / 'notebooks'}: "
             "run this in the book's folder, or pass --root"
         )
+    chapters = {chapter: sources[Path(chapter).name] for chapter in chapters_of(root)}
     with_exercises = [
-        name
-        for name, notebook in sources.items()
-        if re.search(r"^## Exercises", _text(notebook), re.MULTILINE)
+        Path(chapter).name
+        for chapter, notebook in chapters.items()
+        if re.search(r"^## Exercises", markdown_of(notebook), re.MULTILINE)
     ]
     for name in names or ():
         if name not in with_exercises:
             raise ValueError(
                 f"{name!r} is not a notebook with exercises; there are: {', '.join(with_exercises)}"
             )
-    titles = {name: title_of(notebook) for name, notebook in sources.items()}
-    order = [Path(chapter).name for chapter in chapters_of(root)]
-    # the book numbers its exercises from the first chapter to the last
-    labels = [label for name in order for label in labels_of(sources[name])]
-    number = {label: i for i, label in enumerate(labels, 1)}
+    book = Book(
+        titles={name: title_of(notebook) for name, notebook in sources.items()},
+        number=exercise_numbers(root, chapters),
+        quizzes={Path(chapter).name: quiz_of(root, chapter) for chapter in chapters},
+        address=address or repository(root),
+    )
     written = []
-    for version, left_out in LEFT_OUT.items():
-        for name in names or [name for name in order if name in with_exercises]:
+    for version in LEFT_OUT:
+        for name in names or with_exercises:
             target = Path(out) / version / f"{name}.ipynb"
-            made = version_of(sources[name], left_out, titles=titles, number=number)
+            made = version_of(sources[name], version, book, name)
             write_atomically(target, (nbformat.writes(made) + "\n").encode())
             written.append(target)
     return written
 
 
 def version_of(
-    notebook: NotebookNode,
-    left_out: Sequence[str] = (),
-    *,
-    titles: dict[str, str] | None = None,
-    number: dict[str, int] | None = None,
+    notebook: NotebookNode, version: str, book: Book | None = None, name: str = ""
 ) -> NotebookNode:
-    """A copy without the cells that have a tag in `left_out`, without outputs, in plain Markdown.
+    """The chapter `name` as its "student" or "instructor" version.
 
-    titles: of the notebooks, for links. number: of the exercises, by label; by default they are
-    counted from 1.
+    Without a book its exercises are numbered from 1.
     """
+    book = book or Book()
+    number = {label: str(i) for i, label in enumerate(labels_of(notebook), 1)} | dict(book.number)
     made = copy.deepcopy(notebook)
-    number = number or {label: i for i, label in enumerate(labels_of(notebook), 1)}
+    made.metadata[METADATA] = {
+        "version": version,
+        "chapter": name,
+        "exercises": _exercises_in(made, number),
+    }
+    left_out = LEFT_OUT[version]
     made.cells = [cell for cell in made.cells if not set(left_out) & set(tags_of(cell))]
+    cells = []
     for cell in made.cells:
         if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-            cell.metadata.pop("mystnb", None)
+            _prepare_code(cell, version, book.address)
         else:
-            cell.source = plain_markdown(cell.source, number, titles or {})
-    made.cells = [cell for cell in made.cells if cell.source.strip()]
+            cell.source = plain_markdown(cell.source, number, book.titles)
+        cells.append(cell)
+        if version == "instructor" and "exercise" in tags_of(cell):
+            cells += [_told_by(check) for check in CHECKED.findall(cell.source)]
+    made.cells = [cell for cell in cells if cell.source.strip()]
+    if questions := book.quizzes.get(name):
+        text = quiz_as_markdown(questions, answers=version == "instructor")
+        at = len(made.cells) - made.cells[-1].source.startswith(LAST)
+        made.cells.insert(at, nbformat.v4.new_markdown_cell(text, id="quiz"))
     return made
 
 
-def labels_of(notebook: NotebookNode) -> list[str]:
-    """The labels of its exercises, in order."""
-    return re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", _text(notebook), re.MULTILINE)
+def _exercises_in(notebook: NotebookNode, number: Mapping[str, str]) -> list[dict[str, str]]:
+    """[{"exercise": its number, "check": its name}, ...], in the notebook's order: for marks."""
+    found: list[dict[str, str]] = []
+    label = ""
+    for cell in notebook.cells:
+        if labels := re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", cell.source, re.MULTILINE):
+            label = labels[-1]
+        if "exercise" in tags_of(cell):
+            checks = CHECKED.findall(cell.source)
+            found += [{"exercise": number[label], "check": check} for check in checks]
+    return found
+
+
+def _prepare_code(cell: NotebookNode, version: str, address: str | None) -> None:
+    """Without outputs; folded where the book folds it, but for parameters; the first cell with its
+    installation; switched off where it is slow."""
+    cell.outputs, cell.execution_count = [], None
+    cell.metadata.pop("mystnb", None)
+    if cell.source == IMPORT:
+        cell.source = first_cell(address)
+    tags = set(tags_of(cell))
+    if "slow" in tags and version == "student":
+        cell.source = switched_off(cell.source)
+    elif tags & {"hide-input", "remove-cell", "remove-input"} and "parameters" not in tags:
+        cell.metadata["jupyter"] = cell.metadata.get("jupyter", {}) | {"source_hidden": True}
+        cell.metadata["cellView"] = "form"  # the same in Colab
+
+
+def switched_off(source: str) -> str:
+    """The same code behind a switch, which is off.
+
+    >>> print(switched_off("x = slow()\\nx + 1"))
+    RUN = False  # True: run this cell, too; it is slow, and the plan does without it
+    if RUN:
+        x = slow()
+        display(x + 1)
+    else:
+        print("Left out: set RUN = True in this cell, and run it.")
+    """
+    tree, lines = ast.parse(source), source.splitlines()
+    strings = (node for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr)))
+    if any(node.end_lineno != node.lineno and '"""' in source for node in strings):
+        raise ValueError("a slow cell cannot have a string over several lines: it is indented")
+    last = tree.body[-1]
+    if isinstance(last, ast.Expr) and not source.endswith(";"):  # a cell shows its last value
+        shown = lines[last.lineno - 1 :]
+        if not re.match(r"(display|show|print)\(", shown[0]):
+            lines[last.lineno - 1 :] = ("display(" + "\n".join(shown) + ")").splitlines()
+    return "\n".join(
+        [
+            "RUN = False  # True: run this cell, too; it is slow, and the plan does without it",
+            "if RUN:",
+            *(f"    {line}" if line.strip() else "" for line in lines),
+            "else:",
+            '    print("Left out: set RUN = True in this cell, and run it.")',
+        ]
+    )
+
+
+def _told_by(check: str) -> NotebookNode:
+    """For instructors: the mistakes that a check tells by name."""
+    says = bullets(
+        re.sub(r"([\\`*_<>$|~])", r"\\\1", mistake.says) for mistake in CHECKS[check].mistakes
+    )
+    text = f"**For instructors.** What `check_{check}` tells by name:\n\n{says}"
+    return nbformat.v4.new_markdown_cell(
+        text, id=f"told-{check}".replace("_", "-")[:64], metadata={"tags": ["instructor"]}
+    )
 
 
 def title_of(notebook: NotebookNode) -> str:
     """Its first heading; "" where there is none."""
-    heading = re.search(r"^# (.+)$", _text(notebook), re.MULTILINE)
+    heading = re.search(r"^# (.+)$", markdown_of(notebook), re.MULTILINE)
     return heading[1] if heading else ""
 
 
 def tags_of(cell: NotebookNode) -> list[str]:
     """The cell's tags, in order."""
     return cell.metadata.get("tags", [])
-
-
-def _text(notebook: NotebookNode) -> str:
-    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
 # ------------------------------------------------------------------ command line
@@ -124,11 +229,19 @@ def add_teach_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root", type=Path, default=Path(), help="the book's folder (default: the current one)"
     )
+    parser.add_argument(
+        "--address",
+        help="where Colab installs the library from (default: git's origin, if it is on GitHub)",
+    )
 
 
 def teach_from_arguments(args: argparse.Namespace) -> None:
     """Writes the versions and says where they are."""
-    written = make_versions(args.root, args.out, args.notebooks)
+    written = make_versions(args.root, args.out, args.notebooks, args.address)
     for version in LEFT_OUT:
-        names = [path.stem for path in written if path.parent.name == version]
-        print(f"{args.out / version}: {', '.join(names)}")
+        names = _names(path for path in written if path.parent.name == version)
+        print(f"{args.out / version}: {names}")
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return ", ".join(path.stem for path in paths)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 
-def plain_markdown(text: str, number: Mapping[str, int], titles: Mapping[str, str]) -> str:
+def plain_markdown(text: str, number: Mapping[str, str], titles: Mapping[str, str]) -> str:
     """Markdown without directives and roles.
 
     number: of the exercises, by label. titles: of the notebooks, by name, for links.

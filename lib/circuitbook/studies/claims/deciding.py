@@ -96,6 +96,21 @@ class Answer:
         return Verdict.HOLDS
 
     @property
+    def doubt(self) -> str:
+        """Why it can't be decided, as a clause; "" where it can, or where there are no parts."""
+        if not self.parts or self.verdict is not Verdict.OPEN:
+            return ""
+        if self.missing:
+            return f"nothing can be said of {self.missing}"
+        if any(part.smallest_p > 1 - LEVEL for part in self.parts):
+            return "so few sizes cannot show a trend beyond chance"
+        open_parts = sum(part.verdict(LEVEL) is not Verdict.HOLDS for part in self.parts)
+        if len(self.parts) == 1:
+            return "the interval reaches across the bound"
+        reach = "reaches" if open_parts == 1 else "reach"
+        return f"{open_parts} of {len(self.parts)} intervals {reach} across the bound"
+
+    @property
     def p(self) -> float:
         """The smaller p of the claim and of its opposite; nan without parts."""
         if not self.parts:

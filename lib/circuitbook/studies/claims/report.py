@@ -14,10 +14,10 @@ NEEDS_CHECKPOINTS = "needs checkpoints"
 def report(evidence: Evidence) -> pd.DataFrame:
     """A row per claim, in the order of the paper.
 
-    Columns: those of `Claim` but for how it is asked; asked (whether the evidence says anything),
-    interval (the parts with 95 % intervals), measured (what else), verdict, p, and corrected: the
-    verdict that stands when all that are asked are asked at once. Of a suite with a single
-    checkpoint of each model most cannot be told.
+    Columns: those of `Claim` but for how it is tested; asked (whether the evidence says anything),
+    interval (the parts with 95% intervals), measured (what else), verdict, doubt (why it is open),
+    p, and corrected: the verdict that stands when all that are asked are asked at once. A suite
+    with a single checkpoint of each model can answer few of them.
     """
     answers = [
         claim.test(evidence)
@@ -36,12 +36,15 @@ def report(evidence: Evidence) -> pd.DataFrame:
                 "statistic": claim.statistic,
                 "null": claim.null,
                 "bound": claim.bound,
-                "chapter": f"/notebooks/{claim.chapter}",
+                "group": claim.group,
+                "chapter": claim.chapter,
+                "figure": claim.figure,
                 "about_pythia": claim.about_pythia,
                 "asked": bool(answer.parts),
                 "interval": answer.shown,
                 "measured": answer.measured,
                 "verdict": str(answer.verdict),
+                "doubt": answer.doubt,
                 "p": answer.p,
                 "corrected": str(stands),
             }

@@ -26,6 +26,14 @@ from circuitbook.studies.claims.stability import larger, logit_difference, stead
 from circuitbook.studies.head_scores import TITLES
 from circuitbook.wording import TASK_SHORT
 
+GROUPS = FORMATION, AFTER, ALGORITHM, CIRCUITS, PYTHIA = (
+    "When abilities and heads form",
+    "What changes afterwards",
+    "The algorithm for IOI",
+    "Circuits and their size",
+    "Pythia's own numbers",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
@@ -42,8 +50,12 @@ class Claim:
     null: str
     """What is to be excluded: the statistic's side of the bound on which the claim is wrong."""
     bound: str
+    group: str
+    """Among which claims the report lists it: one of `GROUPS`."""
     chapter: str
-    """The page whose figure tests it."""
+    """The page whose figure tests it,"""
+    figure: str
+    """and that figure's tag there."""
     test: Test
     at_one_checkpoint: bool = False
     """Whether a single checkpoint of each model can answer it."""
@@ -71,12 +83,14 @@ _ALIKE: dict[str, Any] = {
 _GROWS: dict[str, Any] = {
     "null": "no correlation; Fisher's z for so few sizes, and p not below that of all pairings",
     "bound": "above 0",
+    "group": CIRCUITS,
 }
 _MOVED: dict[str, Any] = {
     "statistic": "mean faithfulness over the mean of the target's own circuit; and, in the lowest "
     "tenth of pairs, the way up to it from shuffled heads",
     "null": "less than nearly all; no better than half way from shuffled heads",
-    "bound": "above 90 %; above 50 % (ours)",
+    "bound": "above 90%; above 50% (ours)",
+    "group": ALGORITHM,
     "chapter": "algorithm",
 }
 _TASKS = ("ioi", "gendered_pronoun", "greater_than", "sva")
@@ -86,13 +100,14 @@ def _abilities() -> list[Claim]:
     return [
         Claim(
             key=f"ability {task}",
-            claim=f"{TASK_SHORT[task]}: the ability appears after similar numbers of tokens at "
-            "every size",
+            claim=f"{TASK_SHORT[task]} is learned at a similar time at every size",
             words=_EMERGE,
             source="abstract; section 3.1, Figure 1",
             statistic="tokens to half of the final score, slowest over quickest size, without the "
             "smallest",
+            group=FORMATION,
             chapter="abilities",
+            figure="abilities",
             test=ability(task),
             **_ALIKE,
         )
@@ -104,13 +119,14 @@ def _components() -> list[Claim]:
     return [
         Claim(
             key=f"component {kind}",
-            claim=f"{TITLES[kind].split(' (')[0]} heads form after similar numbers of tokens at "
-            "every size",
+            claim=f"{TITLES[kind].split(' (')[0]} heads form at a similar time at every size",
             words=_EMERGE,
             source="abstract; section 3.2, Figure 2",
             statistic="tokens to half of the largest score, slowest over quickest size, without "
             "the smallest",
+            group=FORMATION,
             chapter="components",
+            figure="strongest-heads",
             test=component(kind),
             **_ALIKE,
         )
@@ -134,7 +150,9 @@ def _dates() -> list[Claim]:
             statistic="tokens to half of the largest score, of each size",
             null="outside of that",
             bound=f"{first / 1e9:g} to {last / 1e9:g} billion",
+            group=PYTHIA,
             chapter="components",
+            figure="strongest-heads",
             test=tokens_of(kind, first, last),
             about_pythia=True,
         )
@@ -143,10 +161,10 @@ def _dates() -> list[Claim]:
 
 
 _SHARES = {
-    "direct": ("Name movers and copy suppression explain more than 70 % of the direct effect", "B"),
-    "steering": ("S-inhibition explains more than 50 % of what steers them", "C"),
+    "direct": ("Name movers and copy suppression explain more than 70% of the direct effect", "B"),
+    "steering": ("S-inhibition explains more than 50% of what steers them", "C"),
     "tertiary": (
-        "Induction and duplicate-token heads explain more than 50 % of what informs those",
+        "Induction and duplicate-token heads explain more than 50% of what informs those",
         "D",
     ),
 }
@@ -162,8 +180,10 @@ def _shares() -> list[Claim]:
             statistic="share of the stage's absolute effects, of every run and checkpoint from the "
             "first that has the stage; 0 in a run without it",
             null="the share is below",
-            bound="70 %" if stage == "direct" else "50 %",
+            bound="70%" if stage == "direct" else "50%",
+            group=ALGORITHM,
             chapter="algorithm",
+            figure="shares",
             test=SHARES[stage],
             at_one_checkpoint=True,
         )
@@ -175,12 +195,13 @@ def _growing() -> list[Claim]:
     return [
         Claim(
             key=f"larger {task}",
-            claim=f"{TASK_SHORT[task]}: the circuit grows with the model",
+            claim=f"{TASK_SHORT[task]}: larger models have larger circuits",
             words=_SIZE,
             source="abstract; section 4.3",
             statistic="correlation of the mean number of nodes with the number of parameters, "
             "without the smallest",
             chapter="stability",
+            figure="model-sizes",
             test=larger(task),
             **_GROWS,
         )
@@ -205,8 +226,10 @@ def _printed() -> list[Claim]:
             source="authors' notebook",
             statistic="mean logit difference at these steps",
             null="further off than that",
-            bound="within 15 % (ours)",
+            bound="within 15% (ours)",
+            group=PYTHIA,
             chapter="abilities",
+            figure="abilities",
             test=logit_difference(model, expected),
             about_pythia=True,
         )
@@ -218,29 +241,32 @@ CLAIMS: tuple[Claim, ...] = (
     *_abilities(),
     Claim(
         key="learning speed",
-        claim="Learning does not go on getting faster with size: the largest models are like the "
-        "second smallest",
+        claim="Larger models do not learn IOI faster, from the second smallest on",
         words="the IOI curves of the largest models look like that of the second smallest: larger "
         "models do not go on learning faster",
         source="section 3.1, Figure 1",
         statistic="tokens to half of IOI, second smallest over largest size",
         null="a factor of two or more, either way",
         bound="1/2 to 2 (ours)",
+        group=FORMATION,
         chapter="abilities",
+        figure="abilities",
         test=learning_speed,
     ),
     *_components(),
     *_dates(),
     Claim(
         key="successors fade",
-        claim="Successor heads are weaker later",
+        claim="Successor heads weaken later in training",
         words="successor heads form early, and are weaker later in training",
         source="section 3.2, Figure 2",
         statistic="the strongest head's mean score in the later half of the checkpoints since it "
         "formed, over that in the earlier half, of each size",
         null="as strong as before: a largest score would be too large by chance, two means are not",
-        bound="below 90 % (ours)",
+        bound="below 90% (ours)",
+        group=AFTER,
         chapter="after-formation",
+        figure="head-lines",
         test=successors_fade,
     ),
     Claim(
@@ -252,21 +278,25 @@ CLAIMS: tuple[Claim, ...] = (
         "size",
         null="no effect, or a harmful one",
         bound="above 0",
+        group=ALGORITHM,
         chapter="algorithm",
+        figure="shares",
         test=suppression_helps,
         at_one_checkpoint=True,
     ),
     Claim(
         key="small circuits",
-        claim="At most 5 % of the edges keep 80 % of a task",
-        words="circuits that keep at least 80 % of the performance are found among at most 5 % of "
+        claim="At most 5% of the edges keep 80% of a task",
+        words="circuits that keep at least 80% of the performance are found among at most 5% of "
         "the edges",
         source="section 2",
         statistic="share of the edges that suffices in nine of ten searches (tasks, checkpoints), "
         "of each size",
         null="more are needed, also on other prompts",
-        bound="below 5 %",
+        bound="below 5%",
+        group=CIRCUITS,
         chapter="circuits-over-training",
+        figure="circuit-sizes",
         test=small_circuits,
         at_one_checkpoint=True,
     ),
@@ -279,7 +309,9 @@ CLAIMS: tuple[Claim, ...] = (
         "over the bar, of each size; chosen on half of the items, measured on the other half",
         null="no head is above and later below",
         bound="above 0",
+        group=AFTER,
         chapter="after-formation",
+        figure="head-lines",
         test=heads_change,
     ),
     Claim(
@@ -291,35 +323,39 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="the largest effect of a head of each step at the last checkpoint, of each size; "
         "0 without one",
         null="no such head does anything",
-        bound="above 1 % of the effect (ours)",
+        bound="above 1% of the effect (ours)",
+        group=ALGORITHM,
         chapter="algorithm",
+        figure="shares",
         test=heads_exist,
         at_one_checkpoint=True,
     ),
     *_shares(),
     Claim(
         key="circuit moves",
-        claim="The IOI circuit of one checkpoint works at another of the run",
+        claim="An IOI circuit works at other checkpoints of its run",
         words="ours; what a circuit that stays would do",
         source="after section 4.2",
+        figure="transfers",
         test=moved("circuit", "same run"),
         **_MOVED,
     ),
     Claim(
         key="algorithm moves",
-        claim="The algorithm (the classes, on other heads) of one checkpoint works at another of "
-        "the run",
+        claim="The IOI algorithm works at other checkpoints, on other heads",
         words=_REMAINS,
         source="abstract",
+        figure="transfers",
         test=moved("classes", "same run"),
         **_MOVED,
     ),
     Claim(
         key="algorithm crosses sizes",
-        claim="The algorithm of one size works in another",
+        claim="The algorithm of one size works at another size",
         words='"both these algorithms and the types of components involved therein tend to '
         'replicate across model scale"',
         source="abstract",
+        figure="across-sizes",
         test=moved("classes", "other size"),
         **_MOVED,
     ),
@@ -331,6 +367,7 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="correlation of the mean similarity of neighbouring checkpoints with the number "
         "of parameters, without the smallest",
         chapter="stability",
+        figure="bounds",
         test=steadier,
         **_GROWS,
     ),
@@ -343,8 +380,10 @@ CLAIMS: tuple[Claim, ...] = (
         statistic="deviation of the number of edges about its trend, as a share of it, less what "
         "other prompts do, of each size",
         null="the size changes no more than that",
-        bound="above 20 % (ours)",
+        bound="above 20% (ours)",
+        group=AFTER,
         chapter="circuits-over-training",
+        figure="circuit-sizes",
         test=fluctuates,
     ),
     Claim(
@@ -357,7 +396,9 @@ CLAIMS: tuple[Claim, ...] = (
         "and from 40 billion on below half of that; the smaller, over the bar",
         null="it never had the job, or keeps half of it",
         bound="above 0",
+        group=PYTHIA,
         chapter="after-formation",
+        figure="head-lines",
         test=head_drops,
         about_pythia=True,
     ),

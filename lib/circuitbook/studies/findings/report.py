@@ -1,4 +1,4 @@
-"""What the replication report shows: its summary, its table, and the checkpoints left out."""
+"""What the replication report shows: its summary, its claims, and the checkpoints left out."""
 
 from __future__ import annotations
 
@@ -8,32 +8,47 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from circuitbook.stats import Verdict
 from circuitbook.studies.claims.report import NEEDS_CHECKPOINTS
+from circuitbook.studies.claims.table import GROUPS
 from circuitbook.wording import in_markdown
 
-MARKS = {"holds": "✓ holds", "does not hold": "✗ does not hold", "can't tell": "? can't tell"}
-COUNTED = {"holds": "hold", "does not hold": "do not hold", "can't tell": "cannot be told"}
+COUNTED = {  # (one claim does, several do)
+    str(Verdict.HOLDS): ("holds", "hold"),
+    str(Verdict.FAILS): ("does not hold", "do not hold"),
+    str(Verdict.OPEN): ("can't be decided", "can't be decided"),
+}
 
 
-def summary(claims: pd.DataFrame, suite: str, recipe: str, models: Sequence[str]) -> str:
-    """How many claims hold, and how many of the verdicts stand when all are asked at once, in
-    Markdown; `claims` as from `claims.report.report`.
-    """
+def summary(claims: pd.DataFrame) -> str:
+    """How many claims hold, in Markdown; `claims` as from `claims.report.report`."""
     theirs = int((claims["about_pythia"] & ~claims["asked"]).sum())
-    about = f" ({theirs} of these are about Pythia's own models)" if theirs else ""
-    asked = int(claims["asked"].sum())
+    about = f" {theirs} of the undecided ones are about Pythia's own models." if theirs else ""
+    return (
+        f"**Of the {len(claims)} claims of the paper that we test, {_counts(claims['verdict'])} "
+        f"here.**{about}"
+    )
+
+
+def conditions(claims: pd.DataFrame, suite: str, recipe: str, models: Sequence[str]) -> str:
+    """How many of the verdicts stand when all are tested at once, and what they are about."""
     corrected = claims.loc[claims["asked"], "corrected"]
     return (
-        f"**Suite {in_markdown(suite)}**, recipe {recipe}, models {in_markdown(*models)}: "
-        f"of {len(claims)} claims, {_counts(claims['verdict'])}{about}. {asked} claims have "
-        "evidence for or against them here. Asked all at once (Holm's correction, 5 % for one "
-        f"wrong verdict or more), of these {_counts(corrected)}."
+        f"{len(corrected)} claims have evidence for or against them here. Tested all at once "
+        "(Holm's correction: a chance of 5% at most that any verdict is wrong), of these "
+        f"{_counts(corrected)}. Suite {in_markdown(suite)}, recipe {recipe}; models: "
+        f"{in_markdown(*models)}."
     )
 
 
 def _counts(verdicts: pd.Series) -> str:
     counts = verdicts.value_counts()
-    return ", ".join(f"{counts.get(verdict, 0)} {verb}" for verdict, verb in COUNTED.items())
+    first, second, third = (
+        f"{number} {verbs[number != 1]}"
+        for verdict, verbs in COUNTED.items()
+        for number in [int(counts.get(verdict, 0))]
+    )
+    return f"{first}, {second}, and {third}"
 
 
 def as_html(markdown: str) -> str:
@@ -42,73 +57,75 @@ def as_html(markdown: str) -> str:
     >>> as_html(r"**Suite \<b\>**: a \*\* & b")
     '<p><strong>Suite &lt;b&gt;</strong>: a ** &amp; b</p>'
     """
-    text = html.escape(markdown, quote=False)
+    return f"<p>{inline_html(markdown)}</p>"
+
+
+def inline_html(markdown: str) -> str:
+    """The same within a paragraph."""
+    text = html.escape(markdown, quote=False).replace("'", "’")
     bold = re.sub(r"(?<!\\)\*\*(.+?)(?<!\\)\*\*", r"<strong>\1</strong>", text)
-    return "<p>" + re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold) + "</p>"
+    return re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold)
 
 
-def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """The claims as the report shows them: verdicts with a mark, chapters as links in HTML."""
-    return pd.DataFrame(
-        {
-            "claim": claims["claim"],
-            "statistic": claims["statistic"],
-            "measured [95 %]": claims["interval"].where(claims["asked"], claims["measured"]),
-            "bound": claims["bound"],
-            "here": claims["verdict"].map(MARKS),
-            "asked with all": claims["corrected"].map(MARKS).where(claims["asked"], ""),
-            "tested in": claims["chapter"].map(_link),
-        }
-    )
-
-
-def words_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """Each claim in the paper's words, what must be excluded before we say that it holds, and what
-    was measured besides.
+def how_sure(claim: pd.Series, tested: int) -> str:
+    """How sure a verdict is, in a sentence. claim: a row of `report`; tested: how many have
+    evidence.
     """
-    return pd.DataFrame(
-        {
-            "claim": claims["claim"],
-            "the paper": claims["words"] + " (" + claims["source"] + ")",
-            "to be excluded": claims["null"],
-            "measured besides": claims["measured"].where(claims["asked"], ""),
-        }
-    )
+    if not claim["asked"]:
+        return f"Not tested here: {claim['measured'].split(';')[0]}."
+    if claim["verdict"] == Verdict.OPEN.value:
+        return f"Not sure: {claim['doubt']}."
+    if tested == 1:
+        return "Sure."
+    if claim["corrected"] == claim["verdict"]:
+        return f"Sure, even with all {tested} tested at once."
+    return f"Sure alone, not with all {tested} tested at once."
 
 
-def real_table(real: pd.DataFrame) -> pd.DataFrame:
-    """The claims that a single checkpoint of another model can answer, with its answers."""
-    asked = real[real["measured"] != NEEDS_CHECKPOINTS]
-    gap = (asked["interval"].ne("") & asked["measured"].ne("")).map({True: ". ", False: ""})
-    return pd.DataFrame(
-        {
-            "claim": asked["claim"],
-            "measured [95 %]": asked["interval"] + gap + asked["measured"],
-            "bound": asked["bound"],
-            "verdict": asked["verdict"].map(MARKS),
-        }
-    )
+def listed_claims(claims: pd.DataFrame) -> pd.DataFrame:
+    """What the page lists of each claim, group by group.
+
+    Columns: group, claim, verdict, asked, sure (`how_sure`), chapter, figure (its anchor in the
+    chapter's page), and details, {what: text}.
+    """
+    tested = int(claims["asked"].sum())
+    listed = claims[["group", "claim", "verdict", "asked", "chapter"]].copy()
+    listed["sure"] = [how_sure(row, tested) for _, row in claims.iterrows()]
+    listed["figure"] = "fig-" + claims["figure"]
+    listed["details"] = [_details(row) for _, row in claims.iterrows()]
+    order = {group: place for place, group in enumerate(GROUPS)}
+    return listed.sort_values("group", key=lambda group: group.map(order), kind="stable")
+
+
+def _details(claim: pd.Series) -> dict[str, str]:
+    asked = claim["asked"]
+    details = {
+        "The paper": f"{claim['words']} ({claim['source']})",
+        "The number": claim["statistic"],
+        "Its bound": claim["bound"],
+        "To be excluded": claim["null"],
+        "Measured, with 95% intervals": claim["interval"] if asked else claim["measured"],
+        "Besides": claim["measured"] if asked else "",
+        "With all claims tested at once": claim["corrected"] if asked else "",
+    }
+    return {what: text for what, text in details.items() if text}
+
+
+def answers_of_one_checkpoint(real: pd.DataFrame) -> pd.DataFrame:
+    """The claims that need no checkpoints along training, with the figure of the real model."""
+    answers = real[real["measured"] != NEEDS_CHECKPOINTS]
+    return answers.assign(chapter="real-model", figure="real-shares")
 
 
 def real_summary(real: pd.DataFrame | None, name: str) -> str:
     """How many claims a single checkpoint of another model can answer, and how it answers them."""
     if real is None:
         return f"Of {name} nothing was measured for this edition."
-    asked = real[real["measured"] != NEEDS_CHECKPOINTS]
+    answers = answers_of_one_checkpoint(real)
     return (
-        f"One checkpoint of {name} can answer {len(asked)} of these claims: "
-        f"{_counts(asked['verdict'])}. The others need checkpoints along training."
+        f"One checkpoint of {name} can answer {len(answers)} of these claims: "
+        f"{_counts(answers['verdict'])}. The others need checkpoints along training."
     )
-
-
-def _link(chapter: str) -> str:
-    """A link to a chapter's page.
-
-    >>> _link("/notebooks/after-formation")
-    '<a href="after-formation.html">after formation</a>'
-    """
-    page = chapter.rsplit("/", 1)[1]
-    return f'<a href="{page}.html">{page.replace("-", " ")}</a>'
 
 
 def doubles(checked: pd.DataFrame, left_out: Mapping[str, Mapping[int, int]]) -> pd.DataFrame:

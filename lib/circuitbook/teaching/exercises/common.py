@@ -26,7 +26,7 @@ def _register(
     each: Callable[..., dict[str, int]] | None = None,
 ) -> None:
     """Puts a check among CHECKS; what it is made of, see `Check`."""
-    CHECKS[name] = Check(title, takes, cases, mistakes, read=read, each=each)
+    CHECKS[name] = Check(name, title, takes, cases, mistakes, read=read, each=each)
 
 
 @cache

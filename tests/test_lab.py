@@ -313,7 +313,7 @@ def test_all_heads_and_mlps_from_the_other_sentence_make_it_the_other_sentence(p
     page.open({"switched": ",".join(f"{node}:other" for node in nodes)})
     own, other, switched = numbers(page.text(".lb-status"))
     assert switched == pytest.approx(other, abs=6e-3) and abs(own - other) > 5
-    assert "100 % of the way" in page.text(".lb-status")
+    assert "100% of the way" in page.text(".lb-status")
 
 
 @pytest.mark.browser

@@ -95,15 +95,18 @@ export function stateFromAddress(view, given) {
   state.at = at < 0 ? steps.length - 1 : at;
   taskFromAddress(state, given, view);
   for (const name of FREE) state[name] = given[name] ?? state[name];
-  if (given.off === "mean") state.off = "mean";
-  if (given.switched !== undefined) state.switches = {};
-  for (const part of (given.switched ?? "").split(",")) {
-    const [node, how] = part.split(":");
-    if (inModel(shape, node) && HOW.has(how)) state.switches[node] = how;
-  }
+  if (given.off === "mean" || given.off === "zero") state.off = given.off;
+  if (given.switched !== undefined) state.switches = switchesFromText(given.switched, shape);
   circuitFromAddress(state, given, shape);
-  if (canBeSelected(state, shape, given.node)) state.node = given.node;
+  if (given.node !== undefined) {
+    state.node = canBeSelected(state, shape, given.node) ? given.node : null;
+  }
   return state;
+}
+
+function switchesFromText(text, shape) {
+  const pairs = text.split(",").map((part) => part.split(":"));
+  return Object.fromEntries(pairs.filter(([node, how]) => inModel(shape, node) && HOW.has(how)));
 }
 
 /** A task brings its first example, whose texts the address may change. */

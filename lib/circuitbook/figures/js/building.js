@@ -11,7 +11,7 @@ import { decodeEdge, edgeIds } from "./graph.js";
  *  edges; start, now: Sets of numbers; live: those of `now` that lie on a path from input to logits} */
 export function builtCircuit(view, { base, added, removed }) {
   const circuit = circuitAt(view);
-  const all = allEdges(view, circuit);
+  const all = edgesOfModel(view, circuit);
   const numbers = (edges) => edges.map(({ id }) => id);
   const found = circuit ? circuit.edges.filter(({ enters }) => enters <= circuit.own) : [];
   const starts = {
@@ -27,7 +27,7 @@ export function builtCircuit(view, { base, added, removed }) {
 }
 
 /** All edges of the model; score: null of those that the search's data do not have. */
-function allEdges(view, circuit) {
+function edgesOfModel(view, circuit) {
   const model = modelOf(view);
   const scores = new Map((circuit?.edges ?? []).map(({ id, score }) => [id, score]));
   return new Map(

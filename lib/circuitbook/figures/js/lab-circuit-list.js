@@ -52,7 +52,7 @@ function listsOf(view, { all, now, start }, groups) {
 /** Those of no score in the page, folded away. */
 function farther(view, title, edges, ends, open) {
   const [, items] = listSection(view, title, edges, ends);
-  const text = `${edges.length} more, beyond what the search's list has here`;
+  const text = `${edges.length} more, further down in the search's order`;
   const made = html("details", { "data-part": title }, html("summary", {}, text), items);
   made.open = open || view.building.unfolded.has(title);
   made.addEventListener("toggle", () => {
@@ -84,7 +84,7 @@ export function drawGroups(place, groups, act) {
   place.replaceChildren(
     ...groups.map((group) => {
       const { name, nodes, open } = group;
-      const texts = { select: groupText(group), open: open ? "Close" : "Open", ungroup: "Undo" };
+      const texts = { select: groupText(group), open: open ? "Close" : "Open", ungroup: "Ungroup" };
       const buttons = Object.entries(texts).map(([key, text]) => {
         const made = html("button", { type: "button", name: key }, text);
         if (key !== "select") made.setAttribute("aria-label", `${text} group ${name}`);

@@ -632,7 +632,7 @@ def test_a_circuit_beside_that_of_another_checkpoint(browser, twins):
     browser.open(address)
     assert_shows(browser, first, CHECKPOINTS[2], words=words)
     browser.press("#first [name=since]", "HOME")
-    assert "There is nothing to compare with: no circuit." in status(browser)
+    assert "nothing to compare with at step 1: no circuit. The model does" in status(browser)
     assert listed(browser) == pytest.approx(expected(first), rel=5e-3)
     change(browser, "against", "")
     assert "Since the checkpoint before" not in status(browser)

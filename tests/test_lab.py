@@ -449,3 +449,15 @@ def test_it_fits_a_phone_and_every_control_is_reached_by_keyboard(page):
     assert page.browser.run("return document.documentElement.scrollWidth") <= 390
     for check in (STICKS_OUT, UNREACHABLE, HARD_TO_READ):
         assert page.browser.run(check) == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious(page, faults, width):
+    page.open(start=False, width=width)
+    assert faults("article") == []
+    page.open({"node": "a1.h2", "switched": "a0.h1:zero"}, width=width)
+    page.type("text", "Mar")
+    field = page.browser.run("return document.querySelector('[name=text]').id")
+    assert page.browser.run(SWITCHED) == 1 and page.browser.run(OFFERED, field)
+    assert faults("article") == []

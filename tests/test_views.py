@@ -90,7 +90,8 @@ def test_what_looks_like_a_comment_inside_a_string_stays(tmp_path, monkeypatch):
 
 def test_every_module_is_used_and_small_enough_to_read():
     modules = {file.name: file.read_text() for file in MODULES.glob("*.js")}
-    shipped = "".join(read() for read in SCRIPTS.values()) + joined("load-view.js")
+    inline = ("load-view.js", "verdict-filter.js")
+    shipped = "".join([*(read() for read in SCRIPTS.values()), *map(joined, inline)])
     for name, text in modules.items():
         first = re.search(r"^(?:export )?((?:async )?function \w+)", text, re.MULTILINE)[1]
         assert first in shipped, name
@@ -281,13 +282,13 @@ def test_an_attention_view_says_what_the_chosen_head_looks_at(browser, address_o
     patterns = torch.stack([torch.eye(3), torch.tensor([[1, 0, 0], [1, 0, 0], [0.25, 0, 0.75]])])
     browser.open(address_of(lambda: attention_heads([*NASTY[:2], "c"], patterns, ["0.1", "1.0"])))
     looks = "return document.querySelector('.ah-looks').textContent"
-    assert browser.run(looks) == "From “c”, head 0.1 looks at “c” 100 %."
+    assert browser.run(looks) == "From “c”, head 0.1 looks at “c” 100%."
     browser.press(".ah-tiles button:nth-child(2)", "ENTER")
-    assert browser.run(looks) == f"From “c”, head 1.0 looks at “c” 75 %, “{NASTY[0]}” 25 %."
+    assert browser.run(looks) == f"From “c”, head 1.0 looks at “c” 75%, “{NASTY[0]}” 25%."
     pressed = "return [...document.querySelectorAll('.ah-tiles button')].map(b => b.ariaPressed)"
     assert browser.run(pressed) == ["false", "true"]
     browser.press(".ah-from select", "UP")
-    assert browser.run(looks) == f"From “{NASTY[1]}”, head 1.0 looks at “{NASTY[0]}” 100 %."
+    assert browser.run(looks) == f"From “{NASTY[1]}”, head 1.0 looks at “{NASTY[0]}” 100%."
     dark = (
         "return [...document.querySelectorAll('.ah-map g rect')].map(r => r.getAttribute('fill'))"
     )

@@ -42,7 +42,8 @@ def circuit_explorer(
     compact: str = "",
     lab: Mapping[str, Sequence[int]] | None = None,
 ) -> HTML:
-    """Circuits as layers: choose model and task, drag through training and sizes, click a node.
+    """Circuits as layers: choose model and task, drag through training and sizes, click a node,
+    compare with another checkpoint or with another model of as many layers and heads.
 
     name     keeps apart the views of a page in its address
     start    model and task that are shown first, at their last checkpoint; else those of the last

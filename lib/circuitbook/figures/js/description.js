@@ -93,7 +93,10 @@ function sinceTheCheckpointBefore(view, shown) {
 function beside(view, other, compared) {
   const sameModel = other.state.model === view.state.model;
   const name = sameModel ? `step ${modelOf(other).steps[other.state.at]}` : other.state.model;
-  if (!compared) return ` There is nothing to compare with: ${whyNone(entryAt(other))}`;
+  if (!compared) {
+    const place = sameModel ? `at ${name}` : `in ${name}`;
+    return ` There is nothing to compare with ${place}: ${whyNone(entryAt(other))}`;
+  }
   const { gained, lost, kept } = compared.counts;
   const jaccard = `Jaccard ${twoDigits(compared.jaccard)}`;
   const nodes = nodesInWords(compared);

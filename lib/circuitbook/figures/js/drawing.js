@@ -75,7 +75,7 @@ function nodeElements(node, { x, y, w, h }) {
   const name = nodeLabel(node);
   const short = name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH - 1)}\u2026` : name;
   const text = svg("text", { y: 4 }, short);
-  const mark = svg("text", { class: "mark", x: w + 3, y: 6 - h });
+  const mark = svg("text", { class: "mark", x: w, y: 5 - h });
   const attributes = {
     class: "node",
     transform: `translate(${x} ${y})`,

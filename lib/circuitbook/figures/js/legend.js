@@ -5,7 +5,6 @@ import { html, svg } from "./dom.js";
 import { MARKS } from "./drawing.js";
 import { circle, classShape, edgeSample, pale } from "./shapes.js";
 
-const WIDTH = "width: score, on one scale for all checkpoints";
 const PORTS = { q: ", at a head's left", k: ", in its middle", v: ", at its right", "": "" };
 
 /** compared: see `compare`; null if nothing is. */
@@ -33,7 +32,7 @@ function edgeItems(inputs) {
       item(edgeSample(colour, false), text + PORTS[kind]),
     ),
     item(edgeSample("#333", true), "negative score: it harms"),
-    html("li", {}, WIDTH),
+    html("li", {}, "width: score, on one scale for all checkpoints"),
   ];
 }
 
@@ -42,7 +41,7 @@ function fateItems(words) {
   const nodes = Object.entries(MARKS).map(([fate, mark]) =>
     item(html("b", { class: `cx-${fate}` }, mark), `node ${words[fate]}`),
   );
-  return [...edges, ...nodes, html("li", {}, WIDTH)];
+  return [...edges, ...nodes, html("li", {}, "width: score, on one scale for both circuits")];
 }
 
 /** A piece of an edge that is gained, lost or kept. */

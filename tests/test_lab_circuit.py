@@ -431,7 +431,7 @@ def test_an_explorer_leads_into_the_lab(browser, site, monkeypatch, found):
 
 
 @pytest.mark.browser
-def test_it_fits_a_phone_and_can_be_read_and_reached(page):
+def test_it_fits_a_phone_and_can_be_read_and_reached(page, faults):
     from test_pages import HARD_TO_READ, STICKS_OUT, UNREACHABLE
 
     page.open({"node": "a2.h2", "groups": "movers_12.8", "out": "559"}, width=390)
@@ -439,3 +439,4 @@ def test_it_fits_a_phone_and_can_be_read_and_reached(page):
     assert page.browser.run("return document.documentElement.scrollWidth") <= 390
     for check in (STICKS_OUT, UNREACHABLE, HARD_TO_READ):
         assert page.browser.run(check) == []
+    assert faults("article") == []

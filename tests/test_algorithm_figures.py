@@ -9,6 +9,7 @@ import pytest
 from findings_by_hand import answer_readers, head_classes, head_scores
 
 from circuitbook.circuits.circuit import Circuit
+from circuitbook.figures.algorithm import CLASS_COLOURS, class_strips
 from circuitbook.figures.class_explorer import (
     class_explorer,
     class_notes,
@@ -21,11 +22,23 @@ from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.findings.answer_readers import reader_shares
+from circuitbook.studies.head_classes import CLASSES
+from circuitbook.wording import CLASS_DOES
 
 
 def titles(fig) -> list[str]:
     """Of the matrices in a figure; the book's style puts titles to the left."""
     return [ax.get_title() or ax.get_title(loc="left") for ax in fig.axes if ax.images and ax.texts]
+
+
+def test_every_class_has_plain_words_in_the_legends():
+    assert list(CLASS_DOES) == list(CLASS_COLOURS) and set(CLASS_DOES) == set(CLASSES)
+    at = head_classes([-0.5, 0.1], {"induction": [0], "name mover": [0]})
+    shown = [text.get_text() for text in class_strips([at], ["m"]).legends[0].get_texts()]
+    assert shown == [
+        f"N  name mover: {CLASS_DOES['name mover']}",
+        f"I  induction: {CLASS_DOES['induction']}",
+    ]
 
 
 def test_the_explorer_gets_the_classes_and_numbers_of_each_head():

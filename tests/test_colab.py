@@ -102,8 +102,10 @@ def test_the_command_writes_and_takes_out(sources, capsys):
         f"2 notebooks in {sources} now only import the library",
         "nothing to change",
     ]
-    with pytest.raises(SystemExit, match="2"):  # neither, or both
+    with pytest.raises(SystemExit, match="error: git's origin is not on GitHub, so an address"):
         main(["colab", "--notebooks", str(sources)])
+    with pytest.raises(SystemExit, match="2"):  # both
+        main(["colab", ADDRESS, "--remove", "--notebooks", str(sources)])
 
 
 def test_a_store_on_drive_mounts_it_once_and_needs_no_locks(tmp_path, monkeypatch):

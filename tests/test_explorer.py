@@ -490,6 +490,8 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
         encoding="utf8",
     )
     browser.open((tmp_path / "page.html").as_uri())
+    opening = browser.run("return document.querySelector('#first').textContent")
+    assert "Can't do it yet" in opening and "the task <here>" not in opening
     until, at = (
         time.time() + 30,
         "return Number(document.querySelector('#first [name=training]').value)",

@@ -1,6 +1,7 @@
 """What figures promise: a model looks the same everywhere, and step 0 is on the axis."""
 
-import base64
+import urllib.parse
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import matplotlib
@@ -72,6 +73,8 @@ def test_larger_models_are_darker_so_that_greyscale_tells_them_apart(family):
 def test_a_seed_has_its_models_colour_and_another_line():
     base, seed = model_style("mini-m"), model_style("mini-m-seed2")
     assert base["color"] == seed["color"] and "linestyle" in seed and "marker" not in seed
+    lines = [model_style(f"mini-m-seed{n}")["linestyle"] for n in (2, 3, 4)]
+    assert len(set(lines)) == 3 and seed["linestyle"] == lines[0]
     assert (
         base_model("pythia-160m-data-seed3")
         == base_model("pythia-160m-hiddendropout")
@@ -146,7 +149,8 @@ def test_a_shown_figure_is_an_image_with_its_text(monkeypatch):
     show(fig, 'Curves that "rise"')
     page = seen[0].data
     assert 'alt="Curves that &quot;rise&quot;"' in page and page.startswith("<img")
-    assert b"<svg" in base64.b64decode(page.split("base64,")[1].split('"')[0])
+    drawing = urllib.parse.unquote(page.split("data:image/svg+xml,")[1].split('"')[0])
+    assert drawing.endswith("</svg>") and ET.fromstring(drawing).tag.endswith("}svg")
     assert not plt.get_fignums()
 
 

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from circuitbook.circuits.circuit import Circuit, circuit_of
 from circuitbook.figures.growing import (
@@ -13,6 +14,7 @@ from circuitbook.figures.growing import (
     circuit_size_over_steps,
     heads_over_steps,
     loss_curve,
+    said_table,
 )
 from circuitbook.model.graph import Graph
 from circuitbook.stats import Emergence
@@ -20,6 +22,10 @@ from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.findings import growing
 from circuitbook.studies.findings.own_suite import at_the_last_checkpoints
 from circuitbook.studies.head_scores import HeadScores
+from circuitbook.studies.lab import FIRST
+from circuitbook.studies.talking import BEGINNING, NAMES, WORDS, Said, what_it_says
+from circuitbook.suites import load_suite
+from circuitbook.tasks.lexicon import STORIES
 
 GRAPH = Graph(1, 2)
 
@@ -115,6 +121,37 @@ def test_circuits_at_the_last_checkpoints_of_two_suites():
         "At the last checkpoint here: Subject-Verb Agreement: none in own; Indirect Object "
         f"Identification: none in mini, 2 of {GRAPH.n_edges} edges in own. The example has more"
     )
+
+
+# ---- what it says
+
+
+def test_what_a_model_says_is_greedy_and_its_best_names():
+    """Against transformers' own generation, on a model of the mini suite."""
+    model = load_suite("mini").checkpoint("mini-s", 3906).load()
+    said = what_it_says(model)
+    tokens = torch.tensor([model.tokenizer(BEGINNING)["input_ids"]])
+    whole = model.hf_model.generate(
+        tokens, attention_mask=torch.ones_like(tokens), do_sample=False, max_new_tokens=WORDS
+    )[0]
+    assert (
+        model.tokenizer(" " + said.continuation)["input_ids"] == whole[tokens.shape[1] :].tolist()
+    )
+    logits = model.logits(torch.tensor([model.tokenizer(FIRST.text)["input_ids"]]))[0, -1]
+    best = logits.softmax(-1).topk(562)
+    words = [model.tokenizer.decode([i]).strip() for i in best.indices.tolist()]
+    names = [(word, p) for word, p in zip(words, best.values.tolist(), strict=True)
+             if word in STORIES.people][:NAMES]  # fmt: skip
+    assert [name for name, _ in said.names] == [name for name, _ in names]
+    assert [p for _, p in said.names] == pytest.approx([p for _, p in names])
+    assert said.step == 3906 and said.names[0][0] == "Mary"
+
+
+def test_the_table_of_what_it_says_has_a_row_per_checkpoint_in_order():
+    said = [Said(20, "Mary <b>gave</b>", (("Mary", 0.5), ("John", 0.25))), Said(0, "the", ())]
+    text = said_table(said).to_html()
+    assert text.index(">0</td>") < text.index(">20</td>") and "Mary 50%, John 25%" in text
+    assert "<b>" not in text and BEGINNING in text
 
 
 # ---- pictures

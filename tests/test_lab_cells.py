@@ -358,7 +358,7 @@ def test_a_cell_shows_its_parts_loads_nothing_by_itself_and_starts_in_its_state(
     asked, _ = page.browser.requests()
     assert [one.rpartition("/")[2] for one in asked if "/lab/" in one] == ["mini-xs-3906.js"]
     (at,) = measure_switched(SUITE, "mini-xs", [3906], store, cell.example, [cell.switches])
-    said = page.text(".lb-status")
+    said = page.until(r"(With|ifference|robability).*: .*\d.*of the other sentence .*\d")
     wanted = [at.own, at.other, *([at.switched[0]] if cell.switches else [])]
     if cell.example.wrong:
         assert numbers(said)[: len(wanted)] == near(wanted)

@@ -15,6 +15,7 @@ SOUND = """<!DOCTYPE html>
 <h1 id="here">Title</h1><a href="#here">1</a><a href="other.html#there">2</a><a href="./">3</a>
 <a href="mailto:me@example.org">4</a><a href="https://example.org/page">5</a>
 <img alt="" src="data:image/png;base64,AA"><a href="a%20file.txt">6</a>
+<a href="other.html#lab.model=m&lab.step=3">7</a>
 """
 
 

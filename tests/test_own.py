@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from circuitbook.mini import train as training
 from circuitbook.mini.own import grow, losses, own_plan, sample
 from circuitbook.mini.train import TOKENS_PER_STEP, batch
+from circuitbook.studies.talking import what_it_says
 from circuitbook.suites.finding import load_suite
 from circuitbook.tasks.lexicon import held_out_pair
 from circuitbook.tasks.stories.documents import document
@@ -50,6 +51,31 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, monkeypatc
     assert all(torch.equal(first[key], second[key]) for key in first)
     monkeypatch.setattr(training, "batch", None)  # done: nothing is trained again
     assert grow(SMALL, tmp_path / "whole", progress=False)[1] == name
+
+
+def test_a_listener_hears_every_checkpoint_once_as_soon_as_it_is_there(tmp_path, monkeypatch):
+    heard, read = [], batch
+
+    def listener(model):
+        heard.append((model.checkpoint.step, what_it_says(model)))
+
+    def stops(seed, step, passages=None):
+        if step == 25:
+            raise KeyboardInterrupt
+        return read(seed, step, passages)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "batch", stops)
+        grow(SMALL, tmp_path, progress=False, listener=listener)
+    assert [step for step, _ in heard] == [0, 20]
+    heard.clear()
+    suite, name = grow(SMALL, tmp_path, progress=False, listener=listener)
+    assert [step for step, _ in heard] == [0, 20, 40]
+    live = [said for _, said in heard]
+    assert live == [what_it_says(suite.checkpoint(name, step).load()) for step in (0, 20, 40)]
+    heard.clear()
+    grow(SMALL, tmp_path, progress=False, listener=listener)  # nothing is trained
+    assert [said for _, said in heard] == live and len({one.continuation for one in live}) > 1
 
 
 def test_another_plan_is_another_run_in_the_same_folder(tmp_path):

@@ -69,6 +69,15 @@ def test_text_stands_out_from_its_ground(browser, top, page, dark):
     assert browser.run(HARD_TO_READ) == []
 
 
+@every_page
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_no_fault(browser, faults, top, page, width):
+    browser.open(f"{top}/{page}", width)
+    browser.run(UNFOLD)
+    browser.wait()
+    assert faults(impacts=("minor", "moderate", "serious", "critical")) == []
+
+
 def test_views_draw_themselves_from_a_file_too(browser):
     """No server: as when the folder is opened from a disk."""
     with_views = [

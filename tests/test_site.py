@@ -185,7 +185,7 @@ def test_exercises_have_the_books_numbers(tmp_path):
             f"\n\n:::{{exercise}} {title}\n:label: {name}-{i}\n\nDo it.\n:::"
             for i, title in enumerate(titles)
         )
-        return notebook_of(f"# % # {name}{asked}", "1 + 1")
+        return with_outputs(notebook_of(f"# % # {name}{asked}", "1 + 1"), c0=[])
 
     made = {
         "one": chapter("one", "A", "B"),

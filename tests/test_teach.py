@@ -1,6 +1,7 @@
 """Student and instructor versions: nothing leaks, both are valid, and an unsolved student version
 runs."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -181,6 +182,12 @@ def test_plain_markdown_reads_without_the_book():
     )
 
 
+def test_a_dropdown_folds_in_a_notebook_too():
+    text = ":::{dropdown} How *it* is made\nSee {term}`edge`.\n:::"
+    plain = "<details><summary>How *it* is made</summary>\n\nSee edge.\n\n</details>"
+    assert plain_markdown(text, {}, {}) == plain
+
+
 def test_plain_markdown_leaves_code_as_it_is_and_reads_directives_in_directives():
     code = "```text\n:::{solution} a\n{doc}`/x`\n:::\n```"
     inside = f"See {{term}}`edge`.\n\n```{{math}}\nx\n```\n\n{code}\n\nEnd."
@@ -241,7 +248,7 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
     assert f"{tmp_path / 'student'}: circuits" in capsys.readouterr().out
     with pytest.raises(
         SystemExit,
-        match="error: 'circuit' is not a notebook with exercises; there are: abilities, ",
+        match="error: 'circuit' is not a notebook with exercises; there are: .*abilities, ",
     ):
         main(["teach", "circuit", "--root", str(ROOT), "--out", str(tmp_path)])
     with pytest.raises(
@@ -287,11 +294,21 @@ def test_slow_cells_are_off_for_students_and_nothing_else_needs_them(versions):
     assert not any("RUN = False" in cell.source for cell in instructor)
     for source in slow:
         compile(source, "cell", "exec")
-        assigned = set(re.findall(r"^    (?:    )?(\w+) = ", source, re.MULTILINE)) - {"alt"}
-        others = "\n".join(
-            cell.source for cell in student if cell.cell_type == "code" and cell.source not in slow
+        assigned = names_in(source, ast.Store) - {"alt", "RUN"}
+        others = (
+            names_in(cell.source, ast.Load) - names_in(cell.source, ast.Store)
+            for cell in student
+            if cell.cell_type == "code" and cell.source not in slow
         )
-        assert assigned and not any(re.search(rf"\b{name}\b", others) for name in assigned)
+        assert assigned and not assigned & set().union(*others)
+
+
+def names_in(source, context):
+    """The names that a cell reads (ast.Load) or sets (ast.Store)."""
+    nodes = ast.walk(ast.parse(source))
+    return {
+        node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)
+    }
 
 
 def test_a_switched_off_cell_does_nothing_until_it_is_switched_on(capsys):
@@ -322,6 +339,18 @@ def test_what_checks_tell_is_for_instructors_alone(versions):
                     begins = mistake.says.split(":")[0]
                     assert begins not in students and begins not in page
                     assert re.sub(r"([\\`*_<>$|~])", r"\\\1", mistake.says) in told[name]
+
+
+def test_links_lead_to_notebooks_that_are_there(versions):
+    found, project = 0, versions[0] / "student" / "own-task.ipynb"
+    assert project in versions[1]
+    for path in versions[1]:
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                for target in re.findall(r"\]\(([^)#]+\.ipynb)\)", cell.source):
+                    assert (path.parent / target).exists(), (path.name, target)
+                    found += 1
+    assert found > 20
 
 
 def test_a_notebook_installs_the_library_from_the_checkouts_origin(tmp_path):

@@ -29,6 +29,17 @@ TASK_TITLES = Titles(
 # where there is little room, as in tables
 TASK_SHORT = Titles(TASK_TITLES | {"ioi": "IOI", "gendered_pronoun": "Pronoun", "sva": "SVA"})
 
+# what a head of each class does, for those who meet the field's name for the first time
+CLASS_DOES = {
+    "name mover": "copies the name it looks at",
+    "copy suppression": "lowers a word said before, and helps",
+    "negative name mover": "lowers the name it looks at",
+    "negative copy suppression": "lowers a word said before, and harms",
+    "S-inhibition": "turns others away from the giver",
+    "induction": "looks at what followed the last time",
+    "duplicate token": "looks at the same word before",
+}
+
 
 def short_number(value: float, _tick: int | None = None) -> str:
     """A number of tokens in three digits; also a formatter of axes, which pass a tick's place.

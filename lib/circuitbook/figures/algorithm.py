@@ -18,7 +18,7 @@ from circuitbook.figures.showing import nothing
 from circuitbook.figures.style import curve
 from circuitbook.studies.class_changes import SURE, flickers
 from circuitbook.studies.head_classes import HeadClasses
-from circuitbook.wording import head_label, short_number
+from circuitbook.wording import CLASS_DOES, head_label, short_number
 
 CLASS_COLOURS = {
     "name mover": "#0072b2",
@@ -74,12 +74,12 @@ def class_strips(head_classes: Sequence[HeadClasses], models: Sequence[str]) -> 
     for ax in axes.flat[len(of_model) :]:
         ax.axis("off")
     handles = [
-        _class_cell(0, 0, name, label=f"{CLASS_LETTERS[name]}  {name}")
+        _class_cell(0, 0, name, label=f"{CLASS_LETTERS[name]}  {name}: {CLASS_DOES[name]}")
         for name in CLASS_COLOURS
         if name in seen
     ]
     if handles:
-        fig.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8.5)
+        fig.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8.5)
     fig.supxlabel("tokens seen", fontsize=10)
     return fig
 

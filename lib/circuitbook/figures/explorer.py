@@ -22,6 +22,7 @@ from circuitbook.figures.style import TASK_TITLES
 from circuitbook.figures.views import INPUTS, place_of, script_json, view
 from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
+from circuitbook.wording import CLASS_DOES
 
 BUDGET = 2_000_000  # bytes of one view's data: a page stays below 3 MB
 LAB_PAGE = "lab.html"
@@ -86,6 +87,7 @@ def circuit_explorer(
             "start": [model, task],
             "inputs": INPUTS,
             "classes": CLASS_COLOURS if roles else {},
+            "does": CLASS_DOES if roles else {},
             "compact": compact,
             "lab": {"page": LAB_PAGE, "models": lab} if lab and in_the_book else None,
             "data": data,

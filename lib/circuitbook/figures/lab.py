@@ -35,6 +35,7 @@ from circuitbook.figures.views import INPUTS, place_of, script_json, view
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.lab import Example, Seen, examples, reference
 from circuitbook.suites import Suite
+from circuitbook.wording import CLASS_DOES
 
 STILL = (
     "What the lab shows at its start. Bars: the most probable next words. Curves: the logit "
@@ -117,6 +118,7 @@ def lab_view(
             "circuits": _circuits(circuits, roles, checkpoints),
             "inputs": INPUTS,
             "classes": CLASS_COLOURS if roles else {},
+            "does": CLASS_DOES if roles else {},
             "shown": shown,
             "full": full,
         }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
+import urllib.parse
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from circuitbook.figures.panels import subplots
 from circuitbook.figures.views import escaped
+
+READABLE = " /:;=,.-!@?$*()_+~"  # what may stand as it is in an address in double quotes
 
 
 def show(fig: Figure, alt: str, name: str | None = None, *, here: bool = True) -> None:
@@ -33,8 +35,9 @@ def image_of(fig: Figure, alt: str) -> str:
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "circuitbook"}):
         fig.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     plt.close(fig)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{escaped(alt)}" src="data:image/svg+xml;base64,{data}">'
+    drawing = " ".join(buffer.getvalue().decode().split())
+    data = urllib.parse.quote(drawing, safe=READABLE)  # a server compresses it better than base64
+    return f'<img alt="{escaped(alt)}" src="data:image/svg+xml,{data}">'
 
 
 def share(name: str, output: object) -> None:

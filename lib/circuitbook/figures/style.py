@@ -7,6 +7,7 @@ too. Figures have no background of their own: the page gives them white, or a li
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +40,9 @@ PYTHIA = (
 )
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+# of a variant, by its number: seed 2, seed 3, ...
+DASHES = ((4, 2), (9, 2, 1.5, 2), (1.5, 1.5), (9, 2, 1.5, 2, 1.5, 2))
 
 GROUNDS = ("#ffffff", "#f4f3f0")  # the second as in book/_static/custom.css
 
@@ -89,7 +93,8 @@ def use_style() -> None:
 def model_style(name: str, family: tuple[str, ...] | None = None) -> dict[str, Any]:
     """Colour, marker and line of a model, for ``ax.plot(..., **model_style(name))``.
 
-    A variant (another seed, say) has its model's colour, thin and dashed, without markers.
+    A variant (another seed, say) has its model's colour, thin, without markers, in dashes that its
+    number chooses.
     `family`: the models of the figure; if the book does not know all of them, their order there
     decides.
     """
@@ -100,7 +105,9 @@ def model_style(name: str, family: tuple[str, ...] | None = None) -> dict[str, A
     size = rank / max(1, len(order) - 1)
     colour = mpl.colormaps["plasma"](0.58 - 0.56 * size) if order is PYTHIA else SIZES(size)
     if base != name:
-        return {"color": colour, "linestyle": (0, (4, 2)), "linewidth": 1.0, "alpha": 0.8}
+        number = re.search(r"\d+$", name)
+        dashes = DASHES[(int(number[0]) - 2) % len(DASHES) if number else 0]
+        return {"color": colour, "linestyle": (0, dashes), "linewidth": 1.1, "alpha": 0.9}
     return {"color": colour, "marker": MARKERS[rank % len(MARKERS)]}
 
 

@@ -10,6 +10,7 @@ import argparse
 import collections
 import concurrent.futures
 import dataclasses
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -32,6 +33,7 @@ LINKS = {
 
 
 LOADED = {tag for tag in LINKS if tag != "a"}  # what a browser asks for by itself
+STATE_OF_VIEW = re.compile(r"[\w-]+\.[a-z]+=")  # "lab.model=mini-s&...": no anchor, see address.js
 
 
 @dataclasses.dataclass
@@ -135,7 +137,7 @@ def _inside(
         target /= "index.html"
     if not target.is_file():
         return f"there is no {path[:120]}"
-    if anchor in ("", "top") or target not in pages:
+    if anchor in ("", "top") or target not in pages or STATE_OF_VIEW.match(anchor):
         return None
     count = pages[target].ids[anchor]
     if count == 1:

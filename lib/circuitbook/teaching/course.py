@@ -14,7 +14,7 @@ import argparse
 import ast
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,9 @@ class Book:
     """What a version takes from the rest of the book."""
 
     titles: Mapping[str, str] = field(default_factory=dict)
-    """Of the notebooks, by name, for links."""
+    """Of the notebooks, by name."""
+    there: Collection[str] | None = None
+    """Notebooks that a link finds; None: all that have a title."""
     number: Mapping[str, str] = field(default_factory=dict)
     """Of the exercises, by label."""
     quizzes: Mapping[str, Sequence[Question]] = field(default_factory=dict)
@@ -55,7 +57,7 @@ def make_versions(
     root: Path, out: Path, names: Sequence[str] | None = None, address: str | None = None
 ) -> list[Path]:
     """Writes `out`/student/NAME.ipynb and `out`/instructor/NAME.ipynb of the notebooks in `root`
-    that have exercises, or of those that are named.
+    that have exercises or a project, or of those that are named.
 
     address: where their first cell installs the library from if it is missing; by default the
     checkout's origin, if that is on GitHub. ValueError if a notebook that is named has no
@@ -74,7 +76,7 @@ def make_versions(
     with_exercises = [
         Path(chapter).name
         for chapter, notebook in chapters.items()
-        if re.search(r"^## Exercises", markdown_of(notebook), re.MULTILINE)
+        if re.search(r"^## (Exercises|Your project)$", markdown_of(notebook), re.MULTILINE)
     ]
     for name in names or ():
         if name not in with_exercises:
@@ -83,6 +85,7 @@ def make_versions(
             )
     book = Book(
         titles={name: title_of(notebook) for name, notebook in sources.items()},
+        there=with_exercises,
         number=exercise_numbers(root, chapters),
         quizzes={Path(chapter).name: quiz_of(root, chapter) for chapter in chapters},
         address=address or repository(root),
@@ -119,7 +122,7 @@ def version_of(
         if cell.cell_type == "code":
             _prepare_code(cell, version, book.address)
         else:
-            cell.source = plain_markdown(cell.source, number, book.titles)
+            cell.source = plain_markdown(cell.source, number, book.titles, book.there)
         cells.append(cell)
         if version == "instructor" and "exercise" in tags_of(cell):
             cells += [_told_by(check) for check in CHECKED.findall(cell.source)]

@@ -6,7 +6,7 @@ markdown-it-py finds the directives, so what stands in a block of code stays as 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,30 +15,35 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 
-def plain_markdown(text: str, number: Mapping[str, str], titles: Mapping[str, str]) -> str:
+def plain_markdown(
+    text: str,
+    number: Mapping[str, str],
+    titles: Mapping[str, str],
+    there: Collection[str] | None = None,
+) -> str:
     """Markdown without directives and roles.
 
-    number: of the exercises, by label. titles: of the notebooks, by name, for links.
+    number: of the exercises, by label. titles: of the notebooks, by name. there: those that a link
+    finds, by default all of them.
 
     plain_markdown("See {doc}`/notebooks/circuits`.", {}, {"circuits": "What is a circuit?"})
         ->  "See [What is a circuit?](circuits.ipynb)."
     """
 
     def exercise(title: str, options: dict[str, str], body: str) -> str:
-        shown = plain_markdown(body, number, titles)
+        shown = plain_markdown(body, number, titles, there)
         return f"### Exercise {number[options['label']]}: {title}\n\n{shown}\n"
 
     def solution(label: str, options: dict[str, str], body: str) -> str:
-        shown = plain_markdown(body, number, titles)
+        shown = plain_markdown(body, number, titles, there)
         return f"**Solution to exercise {number[label]}**" + (f"\n\n{shown}" if shown else "")
 
     def prediction(name: str, options: dict[str, str], body: str) -> str:
-        return f"**A prediction to make now.** {plain_markdown(body, number, titles)}"
+        return f"**A prediction to make now.** {plain_markdown(body, number, titles, there)}"
 
-    def answer(name: str, options: dict[str, str], body: str) -> str:
-        shown = plain_markdown(body, number, titles)
-        summary = "<summary>I have made my guess</summary>"
-        return f"<details>{summary}\n\n{shown}\n\n</details>"
+    def dropdown(title: str, options: dict[str, str], body: str) -> str:
+        shown = plain_markdown(body, number, titles, there)
+        return f"<details><summary>{title}</summary>\n\n{shown}\n\n</details>"
 
     directives: dict[str, Callable[[str, dict[str, str], str], str]] = {
         "exercise": exercise,
@@ -46,21 +51,22 @@ def plain_markdown(text: str, number: Mapping[str, str], titles: Mapping[str, st
         "solution-start": solution,
         "solution-end": lambda title, options, body: "",
         "math": _equation,
+        "dropdown": dropdown,
         "prediction": prediction,
-        "answer": answer,
+        "answer": lambda name, options, body: dropdown("I have made my guess", options, body),
     }
     lines = text.split("\n")
     parts, end = [], len(lines)  # from the last to the first, each block and what follows it
     for block in reversed([block for block in _parser().parse(text) if _is_fence(block)]):
         first, after = block.map or (0, 0)
-        parts.append(_without_roles(lines[after:end], titles))
+        parts.append(_without_roles(lines[after:end], titles, there))
         named = re.fullmatch(r"\{([\w-]+)\}\s*(.*?)\s*", block.info)
         if named and named[1] in directives:
             parts.append([directives[named[1]](named[2], *_options(block))])
         else:
             parts.append(lines[first:after])
         end = first
-    parts.append(_without_roles(lines[:end], titles))
+    parts.append(_without_roles(lines[:end], titles, there))
     return "\n".join(line for part in reversed(parts) for line in part).strip("\n")
 
 
@@ -91,7 +97,9 @@ def _equation(title: str, options: dict[str, str], body: str) -> str:
     return f"$$\n{body.strip()}{tag}\n$$"
 
 
-def _without_roles(lines: list[str], titles: Mapping[str, str]) -> list[str]:
+def _without_roles(
+    lines: list[str], titles: Mapping[str, str], there: Collection[str] | None
+) -> list[str]:
     """The lines with {doc}, {term}, {ref}, {eq}, {numref}, {cite:t} and {math} as plain
     Markdown."""
 
@@ -102,7 +110,8 @@ def _without_roles(lines: list[str], titles: Mapping[str, str]) -> list[str]:
         if name == "doc":
             page = target.rsplit("/", 1)[-1]
             shown = shown or titles.get(page, page)
-            return f"[{shown}]({page}.ipynb)" if page in titles else shown
+            found = page in (titles if there is None else there)
+            return f"[{shown}]({page}.ipynb)" if found else shown
         if name == "math":
             return f"${content}$"
         if name == "numref":  # the numbers are the book's

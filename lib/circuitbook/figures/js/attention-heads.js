@@ -96,7 +96,7 @@ function text(token, x, y, { end = false, turn = null }) {
   return svg("text", { ...place, "font-size": 13, fill: "#1b1b1b" }, shown(token));
 }
 
-/** looksAt("1.2", ["A", "b"], [0.25, 0.75], 1) -> "From “b”, head 1.2 looks at “b” 75 %, “A” 25 %." */
+/** looksAt("1.2", ["A", "b"], [0.25, 0.75], 1) -> "From “b”, head 1.2 looks at “b” 75%, “A” 25%." */
 function looksAt(name, tokens, row, from) {
   const most = row
     .slice(0, from + 1)

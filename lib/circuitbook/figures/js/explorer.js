@@ -15,8 +15,9 @@ const REST_MS = 150; // the address is written when the hand rests
 /** Draws an explorer into `place`.
  *
  *  settings: {name, start: [model, task], inputs: {kind: [colour, text]}, classes: {name: colour},
- *  data, compact, lab}. lab: {page, models: {name: steps}}, what the lab has, or null. compact: for a front page, the address that it leads to: one model and task, no
- *  sizes, no lists; it plays by itself once it is seen, and leaves the address alone. */
+ *  does: {class: in plain words}, data, compact, lab}. compact: for a front page, the address that it
+ *  leads to: one model and task, no sizes, no lists; it plays by itself once it is seen, and leaves
+ *  the address alone. lab: {page, models: {name: steps}}, what the lab has, or null. */
 function render(place, settings) {
   const view = {
     ...settings,

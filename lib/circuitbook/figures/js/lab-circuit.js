@@ -13,7 +13,7 @@ import { listenToDrawing } from "./pointing.js";
 
 /** The part, as a view that drawing.js draws. lab: the lab's view, whose state it shares. */
 export function circuitPart(lab) {
-  const { circuits, inputs, classes, models } = lab;
+  const { circuits, inputs, classes, does, models } = lab;
   const shapes = Object.entries(models).map(([name, { shape, ...more }]) => [
     name,
     { ...shape, ...more },
@@ -22,6 +22,7 @@ export function circuitPart(lab) {
     lab,
     inputs,
     classes,
+    does,
     data: { ...circuits, models: Object.fromEntries(shapes) },
     steps: circuits.models,
     parts: buildCircuit(lab.place, circuits),

@@ -9,7 +9,7 @@ const PORTS = { q: ", at a head's left", k: ", in its middle", v: ", at its righ
 
 /** compared: see `compare`; null if nothing is. */
 export function drawLegend(view, compared) {
-  const { parts, data, state, inputs, classes, compact, drawing } = view;
+  const { parts, data, state, inputs, classes, does, compact, drawing } = view;
   const words = compared?.words ?? null;
   if (drawing.legend === words) return; // as it stands
   drawing.legend = words;
@@ -20,7 +20,9 @@ export function drawLegend(view, compared) {
   const heads = Object.entries(classes)
     .map(([name, colour], i) => ({ name, colour, i }))
     .filter(({ i }) => used.has(i))
-    .map(({ name, colour, i }) => item(nodeSample(classShape(i), pale(colour)), name));
+    .map(({ name, colour, i }) =>
+      item(nodeSample(classShape(i), pale(colour)), `${name}: ${does[name]}`),
+    );
   if (used.size) heads.push(item(nodeSample(circle(22), "#fff"), "head in no class"));
   const edges = words ? fateItems(words) : edgeItems(inputs);
   parts.legend.replaceChildren(...(compact ? [] : edges), ...heads);

@@ -58,6 +58,7 @@ export function stateForAddress(view) {
 }
 
 function messageFor(view, circuit, shown) {
+  if (!circuit && view.compact) return ["Can't do it yet"];
   if (!circuit) return ["No circuit:", entryAt(view)?.why ?? "not measured"];
   if (shown.length) return [];
   const edges = count(sizeShown(view, circuit), "edge");

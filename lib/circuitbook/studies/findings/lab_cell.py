@@ -83,11 +83,12 @@ def still_of(at: Switched, model: str, example: Example, switches: Switches | No
     """The most probable next words at the start; `switches`: what is switched, the first set."""
     words = at.next_words("switched" if switches else "own")[:3]
     listed = ", ".join(f"“{word}” ({percent(share)})" for word, share in words)
-    switched = f", with {counts(switches)} switched," if switches else ""
+    tokens = short_number(at.tokens_seen)
+    switched = f" and has {counts(switches)} switched" if switches else ""
     return (
-        f"After “{example.text}” {model}, which has seen {short_number(at.tokens_seen)} tokens,"
-        f"{switched} expects {listed}."
-    ).replace("tokens,,", "tokens,")
+        f"After “{example.text.strip()}” {model}, which has seen {tokens} tokens{switched}, "
+        f"expects {listed}."
+    )
 
 
 def load_others(seen: Sequence[Switched]) -> str:

@@ -89,11 +89,11 @@ def outside_the_circuit(
     chapter: Chapter, there: InPage, model: Model, pairs: PromptPairs, circuit: Circuit
 ) -> LabCell | None:
     """What stays of the first pair's answer if all that a circuit leaves out writes what it writes
-    on the other sentence; None where a page cannot run the checkpoint, or nothing is left out."""
+    on the other sentence; None where a page cannot run the checkpoint, or there is no circuit."""
     name, step = model.checkpoint.model, model.checkpoint.step
     nodes = [node for node in circuit.graph.node_names if node not in ("input", "logits")]
     left_out = {node: "other" for node in nodes if node not in circuit.nodes}
-    if step not in there.get(name, ()) or not left_out:
+    if step not in there.get(name, ()) or not circuit.found or not left_out:
         return None
     kept = [node for node in nodes if node in circuit.nodes]
     sets: list[Switches] = [left_out, *({**left_out, node: "other"} for node in kept)]

@@ -619,7 +619,8 @@ def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
     (src / "book/old.md").write_text("# Old")
     stage(root, src, ["notebooks/one"])
     found = {file.relative_to(src).as_posix() for file in src.rglob("*") if file.is_file()}
-    ours = ("attention-heads", "circuit-explorer", "head-browser", "lab", "lab-engine")
+    ours = {"attention-heads", "head-browser", "lab", "lab-engine"}
+    ours |= {"circuit-drawing", "circuit-explorer"}
     scripts = {f"book/_static/{name}.js" for name in ours}
     assert found == scripts | {
         "_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css",

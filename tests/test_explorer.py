@@ -19,6 +19,7 @@ from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
 
 GRAPH = Graph(3, 2)
+SCRIPTS_OF_IT = ("circuit-drawing.js", "circuit-explorer.js")
 
 
 def found_of(
@@ -175,7 +176,7 @@ def test_a_page_holds_one_script_and_only_as_much_as_it_may(monkeypatch):
     page = circuit_explorer(found).data
     assert (
         page.count("</script") == 2
-        and 'data-scripts="circuit-explorer.js"' in page
+        and 'data-scripts="circuit-drawing.js circuit-explorer.js"' in page
         and "http" not in page
     )
     assert ends(page) == {200} and ends(circuit_explorer(found, most=100).data) == {100}
@@ -185,7 +186,8 @@ def test_a_page_holds_one_script_and_only_as_much_as_it_may(monkeypatch):
     assert len(page) - len(small) > 0.5 * size and ends(small) < {100, 50, 25, 12}
     monkeypatch.delenv("CIRCUITBOOK_PAGES")
     alone = circuit_explorer(found).data
-    assert SCRIPTS["circuit-explorer.js"]() in alone and alone.count("</script") == 2
+    assert all(SCRIPTS[name]() in alone for name in SCRIPTS_OF_IT)
+    assert alone.count("</script") == 2
 
 
 def settings_in(page: str) -> dict:
@@ -249,9 +251,8 @@ def page_of(top, views: dict[str, str]) -> str:
     folder = top / "notebooks"
     folder.mkdir()
     (top / "_static").mkdir()
-    (top / "_static" / "circuit-explorer.js").write_text(
-        SCRIPTS["circuit-explorer.js"](), encoding="utf8"
-    )
+    for name in SCRIPTS_OF_IT:
+        (top / "_static" / name).write_text(SCRIPTS[name](), encoding="utf8")
     body = "".join(f'<section id="{name}">{view}</section>' for name, view in views.items())
     (folder / "page.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'
@@ -479,7 +480,9 @@ def test_a_compact_view_plays_by_itself_and_leads_on(browser, tmp_path):
         start=("m", "ioi"),
         compact="more.html#classes.model=m",
     ).data
-    data = shown.replace(SCRIPTS["circuit-explorer.js"](), "")
+    data = shown
+    for name in SCRIPTS_OF_IT:
+        data = data.replace(SCRIPTS[name](), "")
     assert '"ioi"' in data and '"sva"' not in data and '"n":' not in data
     (tmp_path / "page.html").write_text(
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>x</title>'

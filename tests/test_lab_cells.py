@@ -296,7 +296,7 @@ def site(tmp_path_factory, cells, store):
     folder = tmp_path_factory.mktemp("site")
     (folder / "_static" / "lab").mkdir(parents=True)
     (folder / "notebooks").mkdir()
-    for name in ("lab.js", "lab-engine.js"):
+    for name in ("circuit-drawing.js", "lab.js", "lab-engine.js"):
         (folder / "_static" / name).write_text(SCRIPTS[name](), encoding="utf8")
     for name, text in weights_files(SUITE, {"mini-xs": SUITE.steps("mini-xs")}):
         (folder / "_static" / name).write_text(text, encoding="utf8")
@@ -363,7 +363,7 @@ def test_a_cell_shows_its_parts_loads_nothing_by_itself_and_starts_in_its_state(
     if cell.example.wrong:
         assert numbers(said)[: len(wanted)] == near(wanted)
     else:
-        shares = [float(x) for x in re.findall(r"([\d.]+) %", said)]
+        shares = [float(x) for x in re.findall(r"([\d.]+) ?%", said)]
         assert shares[:2] == pytest.approx([100 * at.own, 100 * at.other], abs=0.06)
     assert page.browser.complaints() == []
 

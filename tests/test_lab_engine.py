@@ -276,6 +276,82 @@ def pattern_of(layer, scale):
     return scores.masked_fill(later, -torch.inf).softmax(-1)
 
 
+# ------------------------------------------------------------------ direct effects
+
+
+@pytest.mark.parametrize("task", ["ioi", "greater_than"])
+def test_direct_effects_are_the_librarys(engine, task):
+    """On the answers, as `ablate` has them before anything is taken out."""
+    model = SUITE.checkpoint("mini-s", 3906).load()
+    engine.load("mini-s", 3906)
+    pairs = get_task(task).prompts(model.tokenizer, 8)
+    wanted = ablate(model, pairs, [(0, 1)], "zero").direct_before
+    answers = list(zip(*answers_of(pairs), strict=True))
+    for layer, head in [(0, 2), (1, 2), (2, 1), (2, 2)]:
+        asked = looks("mini-s-3906", pairs, nodes=[f"a{layer}.h{head}"], what="writes")
+        got = np.array(engine.ask_all(asked, "Array.from(answer)"))
+        on_answers = [
+            row[right].mean() - row[wrong].mean()
+            for row, (right, wrong) in zip(got, answers, strict=True)
+        ]
+        np.testing.assert_allclose(on_answers, wanted[layer, head], atol=1e-4)
+        assert np.abs(on_answers).max() > 0.01
+
+
+def test_what_a_node_writes_is_as_hooks_in_float64_see_it(engine):
+    """Of every word: each module's own output, through the final norm at the run's deviation. All
+    nodes and biases together are the logits."""
+    model = SUITE.checkpoint("mini-s", 3906).load(dtype=torch.float64)
+    engine.load("mini-s", 3906)
+    pairs = get_task("ioi").prompts(model.tokenizer, 4)
+    body, unembed = model.hf_model.base_model, model.hf_model.get_output_embeddings().weight
+    norm, n_heads = body.final_layer_norm, model.hf_model.config.num_attention_heads
+    size = unembed.shape[1] // n_heads
+    seen = {}
+
+    def keep(name, given=False):
+        def hook(module, inputs, out):
+            seen[name] = (inputs[0] if given else out)[0, -1]
+
+        return hook
+
+    handles = [
+        body.embed_in.register_forward_hook(keep("input")),
+        norm.register_forward_hook(keep("last", given=True)),
+    ]
+    for i, layer in enumerate(body.layers):
+        handles.append(layer.attention.dense.register_forward_hook(keep(f"z{i}", given=True)))
+        handles.append(layer.mlp.register_forward_hook(keep(f"m{i}")))
+    for message in looks("mini-s-3906", pairs):
+        logits = model.logits(torch.tensor([message["tokens"]]))[0, -1]
+        written = {name: value for name, value in seen.items() if name[0] in "im"}
+        for i, layer in enumerate(body.layers):
+            z, weight = seen[f"z{i}"], layer.attention.dense.weight
+            for head in range(n_heads):
+                part = slice(head * size, (head + 1) * size)
+                written[f"a{i}.h{head}"] = weight[:, part] @ z[part]
+        sd = (seen["last"].var(unbiased=False) + norm.eps).sqrt()
+
+        def effect(vector, sd=sd):
+            on_words = unembed @ ((vector - vector.mean()) / sd * norm.weight)
+            return (on_words - on_words.mean()).detach().numpy()
+
+        nodes = list(written)
+        asked = [message | {"what": "writes", "nodes": [node]} for node in nodes]
+        asked.append(message | {"what": "writes", "nodes": ["a1.h0", "m2"]})
+        got = np.array(engine.ask_all(asked, "Array.from(answer)"))
+        wanted = np.array([effect(written[node]) for node in nodes])
+        assert (np.abs(wanted).max(1) > 0.01).all()
+        np.testing.assert_allclose(got[:-1], wanted, atol=1e-5)
+        np.testing.assert_allclose(got[-1], effect(written["a1.h0"] + written["m2"]), atol=1e-5)
+        biases = sum(layer.attention.dense.bias for layer in body.layers)
+        of_norm = (unembed @ norm.bias).detach().numpy()
+        whole = got[:-1].sum(0) + effect(biases) + of_norm - of_norm.mean()
+        np.testing.assert_allclose(whole, (logits - logits.mean()).detach().numpy(), atol=1e-4)
+    for handle in handles:
+        handle.remove()
+
+
 # ------------------------------------------------------------------ circuits
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 import numpy as np
@@ -31,10 +31,11 @@ def class_explorer(
     head_scores: Sequence[HeadScores],
     model: str,
     most: int = 200,
+    lab: Mapping[str, Sequence[int]] | None = None,
 ) -> HTML:
     """The IOI circuits; a head's colour and shape say its class, a click lists its numbers.
 
-    model: the one that is shown first, at its last checkpoint. most: see `circuit_explorer`.
+    model: the one that is shown first, at its last checkpoint. most, lab: see `circuit_explorer`.
     """
     return circuit_explorer(
         of_ioi(circuits),
@@ -43,6 +44,7 @@ def class_explorer(
         roles=class_roles(head_classes),
         notes=class_notes(head_classes, head_scores),
         most=most,
+        lab=lab,
     )
 
 

@@ -7,6 +7,7 @@ number per edge tells them all: the n at which it enters.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from circuitbook.studies.circuits import CircuitResult
 from circuitbook.wording import CLASS_DOES
 
 BUDGET = 2_000_000  # bytes of one view's data: a page stays below 3 MB
+LAB_PAGE = "lab.html"
 SMALLEST_END = 60  # the slider of sizes goes at least so far, in edges
 
 Roles = Mapping[tuple[str, int], Mapping[str, Sequence[str]]]
@@ -39,6 +41,7 @@ def circuit_explorer(
     notes: Notes | None = None,
     most: int = 200,
     compact: str = "",
+    lab: Mapping[str, Sequence[int]] | None = None,
 ) -> HTML:
     """Circuits as layers: choose model and task, drag through training and sizes, click a node,
     compare with another checkpoint or with another model of as many layers and heads.
@@ -55,6 +58,8 @@ def circuit_explorer(
     compact  for a front page: the address to which it leads for more. Only the training slider, of
              the model and task in `start`; it plays by itself once it is seen, unless the reader
              asked for less motion
+    lab      {model: steps} that the lab has (see `checkpoints_in_a_page`): in the book the view
+             leads there, with its model, checkpoint, task, size and node
 
     ValueError if there is no result, none for `start`, or one that comes from no search.
     """
@@ -75,6 +80,7 @@ def circuit_explorer(
     while len(script_json(data)) > BUDGET and most > 10:
         most //= 2
         data = explorer_data(results, roles, notes, most)
+    in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
     settings = script_json(
         {
             "name": name,
@@ -83,6 +89,7 @@ def circuit_explorer(
             "classes": CLASS_COLOURS if roles else {},
             "does": CLASS_DOES if roles else {},
             "compact": compact,
+            "lab": {"page": LAB_PAGE, "models": lab} if lab and in_the_book else None,
             "data": data,
         }
     )
@@ -90,7 +97,7 @@ def circuit_explorer(
         place_of("explorer", name, settings),
         "Circuit explorer",
         settings,
-        ["circuit-explorer.js"],
+        ["circuit-drawing.js", "circuit-explorer.js"],
         style=stylesheet("explorer.css"),
     )
 

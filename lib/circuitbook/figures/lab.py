@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from transformers import PreTrainedTokenizerBase
 
+from circuitbook.figures.algorithm import CLASS_COLOURS
+from circuitbook.figures.explorer import Roles, explorer_data
 from circuitbook.figures.lab_weights import (
     file_size,
     key_of,
@@ -29,9 +31,11 @@ from circuitbook.figures.panels import PAGE, TextFigure
 from circuitbook.figures.scripts import stylesheet
 from circuitbook.figures.showing import image_of
 from circuitbook.figures.style import CURVES, tokens_axis
-from circuitbook.figures.views import place_of, script_json, view
+from circuitbook.figures.views import INPUTS, place_of, script_json, view
+from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.lab import Example, Seen, examples, reference
 from circuitbook.suites import Suite
+from circuitbook.wording import CLASS_DOES
 
 STILL = (
     "What the lab shows at its start. Bars: the most probable next words. Curves: the logit "
@@ -40,11 +44,21 @@ STILL = (
 )
 
 
-def lab(suite: Suite, seen: Seen, *, name: str = "lab", each: int = 4) -> HTML:
+def lab(
+    suite: Suite,
+    seen: Seen,
+    circuits: Sequence[CircuitResult] = (),
+    roles: Roles | None = None,
+    *,
+    name: str = "lab",
+    each: int = 4,
+) -> HTML:
     """The lab over the checkpoints of a suite that lie beside the site.
 
     seen: of the model that it starts with, at its last checkpoint; until the reader starts, and
-    without scripts, the page shows a still of it. name: keeps apart the views of a page in its
+    without scripts, the page shows a still of it. circuits: what the search found, of which the
+    lab's models and checkpoints are kept; without any, there is no circuit to change. roles: the
+    classes of heads, as `circuit_explorer` takes them. name: keeps apart the views of a page in its
     address. each: examples of every task. In a notebook, where there is no site, it brings that
     checkpoint alone. ValueError if the suite has models that the lab cannot run.
     """
@@ -52,12 +66,14 @@ def lab(suite: Suite, seen: Seen, *, name: str = "lab", each: int = 4) -> HTML:
     tokenizer = suite.checkpoint(seen.model, last).load().tokenizer
     return lab_view(
         suite,
-        shipped(suite) if in_the_book() else {seen.model: [last]},
+        lab_checkpoints(suite, seen.model),
         {"model": seen.model, "step": last},
         name=name,
         label="The lab: a model, its sentences and its heads",
         tokenizer=tokenizer,
         examples=examples(tokenizer, each),
+        circuits=circuits,
+        roles=roles,
         instead=image_of(still(seen), STILL),
     )
 
@@ -77,24 +93,32 @@ def lab_view(
     tokenizer: PreTrainedTokenizerBase,
     instead: str,
     examples: Sequence[Example] = (),
+    circuits: Sequence[CircuitResult] = (),
+    roles: Roles | None = None,
     shown: Sequence[str] | None = None,
     full: str | None = None,
 ) -> HTML:
     """The lab over some checkpoints, {model: steps}, in a state to begin with.
 
     start: "model" and "step", and more of the state if it is not that of the first example: see
-    `js/lab-state.js`. shown: the parts that the reader sees, None: all (`js/lab-controls.js`).
-    full: address of a page that has all of them. instead: HTML in its place until it is started.
+    `js/lab-state.js`. circuits, roles: see `lab`. shown: the parts that the reader sees, None: all
+    (`js/lab-controls.js`). full: address of a page that has all of them. instead: HTML in its place
+    until it is started.
     """
     settings = script_json(
         {
             "name": name,
+            "suite": suite.name,
             "models": {model: _model(suite, model, steps) for model, steps in checkpoints.items()},
             "start": dict(start),
             "words": tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))),
             "special": tokenizer.all_special_tokens,
             "examples": _distinct(examples),
             "reference": reference(tokenizer),
+            "circuits": _circuits(circuits, roles, checkpoints),
+            "inputs": INPUTS,
+            "classes": CLASS_COLOURS if roles else {},
+            "does": CLASS_DOES if roles else {},
             "shown": shown,
             "full": full,
         }
@@ -103,8 +127,8 @@ def lab_view(
         place_of("lab", name, settings),
         label,
         settings,
-        ["lab-engine.js", "lab.js"],
-        style=stylesheet("lab.css"),
+        ["lab-engine.js", "circuit-drawing.js", "lab.js"],
+        style=(stylesheet("explorer.css") if circuits else "") + stylesheet("lab.css"),
         instead=instead,
     )
     if in_the_book():
@@ -112,6 +136,27 @@ def lab_view(
     model, step = start["model"], start["step"]
     brought = weights_script(suite.checkpoint(model, step).fetch(), key_of(model, step))
     return HTML(f"<script>{brought}</script>{page.data}")
+
+
+def lab_checkpoints(suite: Suite, start: str) -> dict[str, tuple[int, ...]]:
+    """What the lab can run, {model: steps}.
+
+    In the book all that lies beside the site; in a notebook the last checkpoint of the model that
+    it starts with.
+    """
+    if not in_the_book():
+        return {start: tuple(suite.steps(start)[-1:])}
+    return {model: tuple(steps) for model, steps in shipped(suite).items()}
+
+
+def _circuits(
+    circuits: Sequence[CircuitResult],
+    roles: Roles | None,
+    checkpoints: Mapping[str, Sequence[int]],
+) -> dict[str, Any] | None:
+    """Those of the checkpoints that the lab has, as `explorer_data` gives them; None of none."""
+    kept = [found for found in circuits if found.step in checkpoints.get(found.model, ())]
+    return explorer_data(kept, roles) if kept else None
 
 
 def _distinct(found: Sequence[Example]) -> list[dict[str, str]]:

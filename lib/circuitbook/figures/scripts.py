@@ -9,7 +9,7 @@ every reader for Node.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,21 +17,57 @@ from importlib.resources import files
 from circuitbook.paths import PACKAGE
 
 MODULES = PACKAGE / "figures" / "js"
-_IMPORT = re.compile(r'^import \{[^{}]*\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import \{([^{}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function|const)", re.MULTILINE)
+_EXPORTED = re.compile(r"^export (?:(?:async )?function|const) (\w+)", re.MULTILINE)
 _OTHER = re.compile(r"^(import|export)\b.*", re.MULTILINE)
 _END_OF_LINE_COMMENT = re.compile(r"""\s+// [^"'`/]*$""")  # what a quote ends may be no comment
 _LICENCE = "/*! circuitbook, MIT License */\n"
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Modules that several scripts need, as a script of its own that stands before these."""
+
+    name: str
+    """That it puts into the page's globals."""
+    entries: tuple[str, ...]
+    """The modules; all that they import comes with them."""
+
+    @property
+    def modules(self) -> list[str]:
+        """All of them, each after those it needs."""
+        return _in_order(self.entries)
+
+
 @cache
-def joined(entry: str) -> str:
+def joined(entry: str, shared: Shared | None = None) -> str:
     """The module `entry` and all that it imports as one script, each after those it needs.
 
     Modules may say `import { name, ... } from "./module.js";`, `export function` and `export
-    const`. They share one scope: what one declares at its top level no other may declare.
+    const`. They share one scope: what one declares at its top level no other may declare. Those
+    that are `shared` are taken from its script.
     """
-    return f"{_LICENCE}({_as_function(entry)})();\n"
+    if shared is None:
+        return f"{_LICENCE}({_as_function(_in_order([entry]))})();\n"
+    own = [module for module in _in_order([entry]) if module not in shared.modules]
+    imports = [found for module in own for found in _IMPORT.findall(_text(module))]
+    names = {
+        name.strip()
+        for listed, module in imports
+        if module in shared.modules
+        for name in listed.split(",")
+        if name.strip()
+    }
+    given = f"const {{{','.join(sorted(names))}}} = globalThis.{shared.name};\n"
+    return f"{_LICENCE}({_as_function(own, given)})();\n"
+
+
+def shared_script(shared: Shared) -> str:
+    """What `joined` scripts take from it, as the property of the page's globals that it names."""
+    names = [name for module in shared.modules for name in _EXPORTED.findall(_text(module))]
+    body = _as_function(shared.modules, end=f"return {{{','.join(names)}}};\n")
+    return f"{_LICENCE}globalThis.{shared.name} = ({body})();\n"
 
 
 def callable_as(name: str, entry: str) -> str:
@@ -39,27 +75,28 @@ def callable_as(name: str, entry: str) -> str:
 
     Its text is what a worker can be made of, where no file can be asked for.
     """
-    return f"{_LICENCE}globalThis.{name} = {_as_function(entry)};\n"
+    return f"{_LICENCE}globalThis.{name} = {_as_function(_in_order([entry]))};\n"
 
 
-def _as_function(entry: str) -> str:
-    sources = "".join(map(_source, _in_order(entry)))
-    return f'() => {{\n"use strict";\n{sources}}}'
+def _as_function(modules: Sequence[str], begin: str = "", end: str = "") -> str:
+    sources = "".join(map(_source, modules))
+    return f'() => {{\n"use strict";\n{begin}{sources}{end}}}'
 
 
-def _in_order(entry: str) -> list[str]:
-    """Names of the module and of all that it imports, each after those it needs."""
+def _in_order(entries: Sequence[str]) -> list[str]:
+    """Names of the modules and of all that they import, each after those it needs."""
     order: list[str] = []
 
     def visit(module: str, importers: tuple[str, ...]) -> None:
         if module in importers:
             raise ValueError(f"modules import each other: {' -> '.join([*importers, module])}")
         if module not in order:
-            for needed in _IMPORT.findall(_text(module)):
+            for _, needed in _IMPORT.findall(_text(module)):
                 visit(needed, (*importers, module))
             order.append(module)
 
-    visit(entry, ())
+    for entry in entries:
+        visit(entry, ())
     return order
 
 
@@ -112,12 +149,18 @@ class Script:
     ours: bool = True
 
 
+# What the explorer and the lab draw circuits with.
+_DRAWING = Shared(
+    "CircuitDrawing", ("address.js", "drawing.js", "edge-list.js", "legend.js", "pointing.js")
+)
+
 _SCRIPTS = {
     "circuitsvis.js": Script(_circuitsvis, "CircuitsVis", ours=False),
     "attention-heads.js": Script(lambda: joined("attention-heads.js"), "AttentionHeads"),
-    "circuit-explorer.js": Script(lambda: joined("explorer.js"), "CircuitExplorer"),
+    "circuit-drawing.js": Script(lambda: shared_script(_DRAWING), _DRAWING.name),
+    "circuit-explorer.js": Script(lambda: joined("explorer.js", _DRAWING), "CircuitExplorer"),
     "lab-engine.js": Script(lambda: callable_as("LabEngine", "engine.js"), "LabEngine"),
-    "lab.js": Script(lambda: joined("lab.js"), "Lab"),
+    "lab.js": Script(lambda: joined("lab.js", _DRAWING), "Lab"),
     "head-browser.js": Script(lambda: joined("head-browser.js"), "HeadBrowser"),
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,38 @@ def _written(words: Sequence[str]) -> str:
     if len(words) > 2 and numbers and numbers == list(range(numbers[0], numbers[0] + len(words))):
         return f"{words[0]}-{words[-1]}"
     return " ".join(word.strip() for word in words)
+
+
+def pair_of(about: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PromptPairs:
+    """The pair of sentences that a circuit of the lab was tried on, from its file.
+
+    about: of a `Circuit` that the lab's file was loaded into, with the keys text, other, right and
+    wrong (tokens). ValueError if the sentences are not of as many tokens.
+
+        circuit = Circuit.load("circuit-mini-s-3906.json")
+        evaluate_circuit(model, pair_of(circuit.about, model.tokenizer), circuit)
+    """
+    clean, corrupted = (
+        torch.tensor([tokenizer(str(about[name]))["input_ids"]]) for name in ("text", "other")
+    )
+    if clean.shape != corrupted.shape:
+        raise ValueError(
+            f"the sentences must have as many tokens, but {about['text']!r} has {clean.shape[1]} "
+            f"and {about['other']!r} has {corrupted.shape[1]}"
+        )
+    right, wrong = list(about["right"]), list(about["wrong"])
+    single = len(right) == len(wrong) == 1
+    return PromptPairs(
+        task=about.get("task") or "own",
+        metric_name="logit_difference" if single else "probability_difference",
+        clean=clean,
+        corrupted=corrupted,
+        end=torch.tensor([clean.shape[1] - 1]),
+        answers=torch.tensor([tokenizer.convert_tokens_to_ids(right + wrong)]),
+        signs=torch.tensor([[1] * len(right) + [-1] * len(wrong)]),
+        positions={},
+        table=pd.DataFrame({"clean": [about["text"]], "corrupted": [about["other"]]}),
+    )
 
 
 # ------------------------------------------------------------------ one sentence over training

@@ -19,3 +19,12 @@ export function addressWith(name, state, hash = location.hash) {
   for (const [key, value] of Object.entries(state)) all.set(`${name}.${key}`, value);
   return `#${all}`;
 }
+
+/** Puts it there, without a new entry in the history. */
+export function writeAddress(name, state) {
+  try {
+    history.replaceState(history.state, "", addressWith(name, state));
+  } catch {
+    // a sandbox without an address
+  }
+}

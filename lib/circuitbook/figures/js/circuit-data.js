@@ -10,7 +10,7 @@ import { clamp, shortNumber } from "./words.js";
 /** What is known of a checkpoint (the state's own unless `at` is given): a circuit, {why: ...} or
  *  null. */
 export function entryAt({ data, state }, at = state.at) {
-  return data.circuits[state.model][state.task][at];
+  return data.circuits[state.model]?.[state.task]?.[at];
 }
 
 /** The circuit of a checkpoint with its edges decoded, {edges, own, end, size, curve, ...}; null if
@@ -59,7 +59,7 @@ export function sameMoment(model, other, at) {
 
 /** The classes of a node, as numbers. */
 export function rolesOf({ data, state }, node) {
-  return data.roles?.[state.model][state.at][node] ?? [];
+  return data.roles?.[state.model]?.[state.at]?.[node] ?? [];
 }
 
 /** The numbers that were measured of a node, in the order of data.columns; undefined if there are
@@ -70,7 +70,7 @@ export function notesOf({ data, state }, node) {
 
 /** The largest score at any checkpoint of the model and task, so that widths can be compared. */
 export function largestScore(view) {
-  const entries = view.data.circuits[view.state.model][view.state.task];
+  const entries = view.data.circuits[view.state.model]?.[view.state.task] ?? [];
   if (!view.largest.has(entries)) {
     const scores = entries.flatMap((entry) => entry?.scores ?? []);
     view.largest.set(entries, Math.max(1e-30, ...scores.map(Math.abs)));

@@ -1,7 +1,7 @@
 // The parts of the explorer: its menus, sliders and buttons, and the places for all that is drawn
 // and written.
 
-import { html, menu, svg } from "./dom.js";
+import { button, html, menu, svg } from "./dom.js";
 
 /** Fills the place with the parts, and gives those that change. */
 export function buildControls(place, { data, compact }) {
@@ -13,8 +13,8 @@ export function buildControls(place, { data, compact }) {
     training: slider(place, "training", "checkpoint"),
     since: slider(place, "since", "checkpoint to compare with"),
     size: slider(place, "edges", "number of edges"),
-    play: button("play", "Play"),
-    own: button("own", "Own size"),
+    play: button("cx-button", "play", "Play"),
+    own: button("cx-button", "own", "Own size"),
     track: html("div", { class: "cx-track", "aria-hidden": "true" }),
     curve: svg("svg", {
       class: "cx-curve",
@@ -34,16 +34,13 @@ export function buildControls(place, { data, compact }) {
     canvas: html("div", { class: "cx-drawing" }),
     legend: html("ul", { class: "cx-legend", "aria-label": "legend" }),
     link: html("a", { href: compact || "#" }, compact ? "Take it apart" : "Link to this view"),
+    inLab: html("a", { class: "cx-lab" }, "Open in the lab"),
   };
   parts.moment = html("output", { for: parts.training.id });
   parts.sinceMoment = html("output", { for: parts.since.id });
   parts.edgeCount = html("output", { for: parts.size.id });
   place.replaceChildren(arranged(parts, data, compact));
   return parts;
-}
-
-export function button(name, text) {
-  return html("button", { type: "button", class: "cx-button", name }, text);
 }
 
 function slider(place, name, title) {
@@ -112,6 +109,6 @@ function arranged(parts, data, compact) {
     parts.status,
     html("div", { class: "cx-both" }, parts.canvas, html("div", { class: "cx-side" }, parts.list)),
     parts.legend,
-    html("div", { class: "cx-link" }, parts.link),
+    html("div", { class: "cx-link" }, parts.link, " ", parts.inLab),
   );
 }

@@ -19,6 +19,11 @@ export function svg(tag, attributes = {}, ...inside) {
   return make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, inside);
 }
 
+/** kind: its class. */
+export function button(kind, name, text) {
+  return html("button", { type: "button", class: kind, name }, text);
+}
+
 /** A menu; values: {value: text}. */
 export function menu(name, values) {
   const options = Object.entries(values).map(([value, text]) => html("option", { value }, text));

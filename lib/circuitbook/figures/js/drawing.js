@@ -1,4 +1,8 @@
 // The drawing of a model: all its nodes, and the edges of the circuit between them.
+//
+// A view that lets its reader build circuits has `building`: {groups: [{node, members}], drawn as one
+// box each, flagsOf(node) -> {flag: whether, ...}, classes of its outline}. Then all nodes can be
+// reached, and an edge may have a `flag`: "idle" (it carries nothing) or "gone" (taken out).
 
 import { largestScore, modelOf, rolesOf } from "./circuit-data.js";
 import { FATE_STYLES } from "./comparing.js";
@@ -11,15 +15,18 @@ import { count, signed, wrapped } from "./words.js";
 const HELP =
   "the circuit, input below and logits on top; " +
   "arrow keys move from node to node, Enter selects one, Escape lets go";
+const FLAGS = { idle: " (on no path)", gone: " (taken out)" };
+const NAME_LENGTH = 9; // letters of a group's name that fit into its box
 
 /** On nodes that only one of two circuits has. */
 export const MARKS = { gained: "+", lost: "\u2212" };
 
 /** Draws all nodes of the model that is shown, still without edges, and gives what changes later:
  *  nodes: Map of node -> its elements and place; lines: Map of edge number -> elements; inside: Map
- *  of node -> edges in and out; stop: the node that the Tab key comes to. */
+ *  of node -> edges in and out; reached: names of those that can be; stop: the one that the Tab key
+ *  comes to. */
 export function drawModel(view) {
-  const laid = layOut(modelOf(view));
+  const laid = layOut(modelOf(view), view.building?.groups);
   const [edges, nodes, message] = [svg("g"), svg("g"), svg("g", { "aria-hidden": "true" })];
   const picture = svg("svg", {
     viewBox: `0 0 ${laid.width} ${laid.height}`,
@@ -30,7 +37,7 @@ export function drawModel(view) {
   picture.style.minWidth = `${narrowest}px`;
   picture.style.maxWidth = `${laid.width * 1.2}px`;
   view.parts.canvas.style.flexBasis = `${Math.max(350, narrowest)}px`; // a wide one: a row
-  picture.append(...layerLines(laid, modelOf(view).layers), edges, nodes, message);
+  picture.append(...layerLines(laid), edges, nodes, message);
   const elements = new Map();
   for (const [node, place] of laid.nodes) {
     const drawn = nodeElements(node, place);
@@ -47,25 +54,27 @@ export function drawModel(view) {
     nodes: elements,
     lines: new Map(),
     inside: new Map(),
+    reached: [],
     stop: null,
   };
 }
 
-function layerLines({ nodes, width, rowHeight }, layers) {
-  return Array.from({ length: layers }, (_, layer) => {
-    const y = nodes.get(`m${layer}`).y + 4;
+function layerLines({ lines, width, rowHeight }) {
+  return lines.flatMap((y, layer) => {
     const below = y + rowHeight / 2;
     return [
       svg("line", { class: "rule", x1: MARGIN - 8, x2: width, y1: below, y2: below }),
       svg("text", { class: "layer", x: 2, y: y + 4 }, `layer ${layer}`),
     ];
-  }).flat();
+  });
 }
 
 function nodeElements(node, { x, y, w, h }) {
   const title = svg("title");
   const shape = svg("path", { class: "shape" });
-  const text = svg("text", { y: 4 }, nodeLabel(node));
+  const name = nodeLabel(node);
+  const short = name.length > NAME_LENGTH ? `${name.slice(0, NAME_LENGTH - 1)}\u2026` : name;
+  const text = svg("text", { y: 4 }, short);
   const mark = svg("text", { class: "mark", x: w, y: 5 - h });
   const attributes = {
     class: "node",
@@ -106,14 +115,15 @@ function edgeElements({ drawing }, edge) {
 }
 
 function drawEdge({ inputs, state }, edge, { path, title, group }, widest) {
-  const width = 1 + (6 * Math.abs(edge.score)) / widest;
+  const width = edge.flag === "gone" ? 1.5 : 1 + (6 * Math.abs(edge.score)) / widest;
   const touched = state.node === null || edge.from === state.node || edge.to === state.node;
   const [colour, dashes] = FATE_STYLES[edge.fate] ?? [inputs[edge.kind][0], dashesOfSign];
   path.setAttribute("stroke", colour);
   path.setAttribute("stroke-width", width.toFixed(2));
   path.style.strokeWidth = `${width.toFixed(2)}px`;
   path.setAttribute("stroke-dasharray", dashes(width, edge.score));
-  group.setAttribute("class", touched ? "" : "dim");
+  const classes = [edge.flag, touched ? null : "dim"];
+  group.setAttribute("class", classes.filter(Boolean).join(" "));
   title.textContent = edgeTitle(edge);
 }
 
@@ -121,10 +131,13 @@ function dashesOfSign(width, score) {
   return score < 0 ? `${4 + width} ${2 + width}` : "none";
 }
 
-function edgeTitle({ from, to, kind, score, fate, before }) {
+/** A bundle has `n` edges; its score is their sum. */
+function edgeTitle({ from, to, kind, score, fate, before, flag, n = 1 }) {
   const input = kind && ` (${INPUT_NAMES[kind]})`;
+  const number = score === null ? "" : `: ${signed(score)}`;
   const other = fate === "kept" ? `, there ${signed(before)}` : "";
-  return `${nodeLabel(from)} \u2192 ${nodeLabel(to)}${input}: ${signed(score)}${other}`;
+  const more = (n > 1 ? `, ${n} edges` : "") + (FLAGS[flag] ?? "");
+  return `${nodeLabel(from)} \u2192 ${nodeLabel(to)}${input}${number}${other}${more}`;
 }
 
 /** compared: see `compare`; null if nothing is. */
@@ -133,12 +146,14 @@ export function drawNodes(view, shown, compared = null) {
   const neighbours = new Set([state.node]);
   drawing.inside = new Map();
   for (const edge of shown) {
+    if (edge.flag === "gone") continue;
     tally(drawing.inside, edge.from).out++;
     tally(drawing.inside, edge.to).in++;
     if (edge.from === state.node) neighbours.add(edge.to);
     if (edge.to === state.node) neighbours.add(edge.from);
   }
-  if (!drawing.inside.has(drawing.stop)) drawing.stop = firstStop(drawing, state.node);
+  drawing.reached = [...(view.building ? drawing.nodes : drawing.inside).keys()];
+  if (!drawing.reached.includes(drawing.stop)) drawing.stop = firstStop(drawing, state.node);
   for (const [node, elements] of drawing.nodes) {
     const dim = state.node !== null && !neighbours.has(node);
     drawNode(view, node, elements, dim, compared && fateOf(node, compared));
@@ -156,9 +171,9 @@ function tally(inside, node) {
   return inside.get(node);
 }
 
-function firstStop({ inside, nodes }, selected) {
-  if (inside.has(selected)) return selected;
-  return [...nodes.keys()].find((node) => inside.has(node)) ?? null;
+function firstStop({ reached, nodes }, selected) {
+  if (reached.includes(selected)) return selected;
+  return [...nodes.keys()].find((node) => reached.includes(node)) ?? null;
 }
 
 function drawNode(view, node, { group, shape, text, title, mark, w, h }, dim, fate) {
@@ -168,7 +183,8 @@ function drawNode(view, node, { group, shape, text, title, mark, w, h }, dim, fa
   const names = Object.keys(classes);
   const spoken = [spokenName(node), ...roles.map((role) => names[role])];
   const described = [...spoken, ...(fate ? [fate[1]] : [])].join(", ");
-  const flags = { ghost: !edges, selected: node === state.node, dim };
+  const more = view.building?.flagsOf(node) ?? {};
+  const flags = { ghost: !edges, selected: node === state.node, dim, ...more };
   if (fate) flags[fate[0]] = true;
   mark.textContent = fate ? MARKS[fate[0]] : "";
   const outline = outlineOf(node, edges, roles, w, h);
@@ -177,19 +193,18 @@ function drawNode(view, node, { group, shape, text, title, mark, w, h }, dim, fa
     ["node", ...Object.keys(flags).filter((flag) => flags[flag])].join(" "),
   );
   shape.setAttribute("d", outline);
-  shape.setAttribute("fill", fillOf(node, edges, classes[names[roles[0]]]));
+  const colour = classes[node[0] === "@" ? nodeLabel(node) : names[roles[0]]];
+  shape.setAttribute("fill", fillOf(node, edges, colour));
   text.setAttribute("y", textOffset(outline));
-  if (edges) {
-    title.textContent = `${described}: ${edges.in} in, ${edges.out} out`;
+  const said = Object.keys(more).filter((flag) => more[flag]);
+  const where = edges ? `${count(edges.in, "edge")} in, ${edges.out} out` : "not in the circuit";
+  title.textContent = [`${described}: ${where}`, ...said].join(", ");
+  if (edges || view.building) {
     group.setAttribute("tabindex", node === drawing.stop ? 0 : -1);
     group.setAttribute("aria-pressed", node === state.node);
-    group.setAttribute(
-      "aria-label",
-      `${described}: ${count(edges.in, "edge")} in, ${edges.out} out`,
-    );
+    group.setAttribute("aria-label", title.textContent);
     group.removeAttribute("aria-hidden");
   } else {
-    title.textContent = `${described}: not in the circuit`;
     for (const name of ["tabindex", "aria-pressed", "aria-label"]) group.removeAttribute(name);
     group.setAttribute("aria-hidden", "true");
   }

@@ -1,15 +1,15 @@
 // The list beside the drawing: all edges, or what belongs to the node that is selected.
 
 import { notesOf, rolesOf } from "./circuit-data.js";
-import { button } from "./controls.js";
-import { html } from "./dom.js";
+import { button, html } from "./dom.js";
 import { INPUT_NAMES, nodeLabel, spokenName } from "./graph.js";
 import { fateSample } from "./legend.js";
 import { edgeSample } from "./shapes.js";
 import { capitalised, signed, twoDigits } from "./words.js";
 
 /** view.select(node) is called when a name is clicked, view.select(null) for all edges. compared:
- *  see `compare`; null if nothing is. */
+ *  see `compare`; null if nothing is. Where circuits are built, view.building.boxOf(edge) gives a box to
+ *  check. */
 export function drawList(view, shown, compared = null) {
   const edges = compared?.edges ?? shown;
   const byScore = edges.slice().sort((a, b) => Math.abs(b.score) - Math.abs(a.score));
@@ -28,7 +28,7 @@ function edgesOfNode(view, edges, words) {
   const { node } = view.state;
   const names = Object.keys(view.classes);
   const roles = rolesOf(view, node).map((role) => names[role]);
-  const all = button("none", "Show all");
+  const all = button("cx-button", "none", "Show all");
   all.addEventListener("click", () => {
     view.select(null);
     view.parts.list.focus({ preventScroll: true });
@@ -50,18 +50,19 @@ function edgesOfNode(view, edges, words) {
 /** A title and the edges below it, apart for each of the words for gained, lost and kept if there
  *  are such; ends(edge): the nodes that are named. */
 function sections(view, title, edges, words, ends) {
-  if (!words) return section(view, title, edges, ends);
+  if (!words) return listSection(view, title, edges, ends);
   return Object.entries(words).flatMap(([fate, word]) => {
     const named = title ? `${title}, ${word}` : capitalised(word);
     const some = edges.filter((edge) => edge.fate === fate);
-    return section(view, named, some, ends);
+    return listSection(view, named, some, ends);
   });
 }
 
-function section(view, title, edges, ends) {
-  if (!edges.length) return [];
+/** A title and the edges below it. number: what the title says of how many. */
+export function listSection(view, title, edges, ends, number = edges.length) {
+  if (!edges.length && !number) return [];
   const items = edges.map((edge) => listItem(view, edge, ends(edge)));
-  return [html("h3", {}, `${title} (${edges.length})`), html("ul", {}, ...items)];
+  return [html("h3", {}, `${title} (${number})`), html("ul", {}, ...items)];
 }
 
 function listItem(view, edge, ends) {
@@ -74,9 +75,10 @@ function listItem(view, edge, ends) {
   return html(
     "li",
     { "data-edge": edge.name },
+    ...(view.building ? [view.building.boxOf(edge)] : []),
     edge.fate ? fateSample(edge.fate) : edgeSample(view.inputs[edge.kind][0], edge.score < 0),
     text,
-    html("span", {}, signed(edge.score)),
+    html("span", {}, edge.score === null ? "" : signed(edge.score)),
   );
 }
 
@@ -85,7 +87,7 @@ function nodeButton(view, node) {
   name.addEventListener("click", () => {
     view.drawing.stop = node;
     view.select(node);
-    view.drawing.nodes.get(node).group.focus({ preventScroll: true });
+    view.drawing.nodes.get(node)?.group.focus({ preventScroll: true }); // it may be in a group
   });
   return name;
 }

@@ -64,7 +64,7 @@ function projected({ normAttention, qkv }, x, head, kind, shape) {
 }
 
 /** What a head's z writes into the stream, without the bias. */
-function written({ output: { weight } }, z, head, { width, heads }) {
+export function written({ output: { weight } }, z, head, { width, heads }) {
   const size = width / heads;
   const out = new Float64Array(z.length);
   for (let a = 0; a < z.length; a += width) {

@@ -1,5 +1,6 @@
 // What the lab asks: a message in, an answer out. It runs in a worker, or in the page itself.
 
+import { directEffect } from "./direct-effect.js";
 import { lastOfCircuit } from "./edges.js";
 import { forward, logits } from "./forward.js";
 import { softmax } from "./maths.js";
@@ -10,7 +11,7 @@ import { modelOf } from "./weights.js";
 const models = new Map();
 const meansOfModels = new Map();
 
-const ANSWERS = { weights, look, curve, circuit };
+const ANSWERS = { weights, look, curve, circuit, writes };
 
 /** Answers {what, key, ...}; key: of the checkpoint, whose weights came before. */
 function answer(message) {
@@ -91,6 +92,14 @@ function curve(message) {
 function circuit({ key, tokens, other, edges }) {
   const model = models.get(key);
   return logits(model, lastOfCircuit(model, tokens, other, edges));
+}
+
+/** As `runs`, and nodes: the sum of their direct effects, as switched, on each word: see
+ *  `directEffect`. */
+function writes(message) {
+  const { model, own, switched } = runs(message);
+  const effects = message.nodes.map((node) => directEffect(model, switched ?? own, node));
+  return effects.reduce((a, b) => a.map((value, i) => value + b[i]));
 }
 
 globalThis.labEngine = { answer };

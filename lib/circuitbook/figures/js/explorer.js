@@ -1,7 +1,7 @@
 // The circuit explorer. explorer.py makes its data and says what they mean; here they are drawn,
 // without a library.
 
-import { addressWith, stateInAddress } from "./address.js";
+import { stateInAddress, writeAddress } from "./address.js";
 import { modelOf, sameMoment } from "./circuit-data.js";
 import { firstCircuit, modelsLike } from "./comparing.js";
 import { buildControls } from "./controls.js";
@@ -15,9 +15,9 @@ const REST_MS = 150; // the address is written when the hand rests
 /** Draws an explorer into `place`.
  *
  *  settings: {name, start: [model, task], inputs: {kind: [colour, text]}, classes: {name: colour},
- *  does: {class: in plain words}, data, compact}. compact: for a front page, the address that it
+ *  does: {class: in plain words}, data, compact, lab}. compact: for a front page, the address that it
  *  leads to: one model and task, no sizes, no lists; it plays by itself once it is seen, and leaves
- *  the address alone. */
+ *  the address alone. lab: {page, models: {name: steps}}, what the lab has, or null. */
 function render(place, settings) {
   const view = {
     ...settings,
@@ -34,7 +34,8 @@ function render(place, settings) {
   let saving = null;
   view.save = () => {
     clearTimeout(saving);
-    if (!view.compact) saving = setTimeout(() => writeAddress(view), REST_MS);
+    if (!view.compact)
+      saving = setTimeout(() => writeAddress(view.name, stateForAddress(view)), REST_MS);
   };
   view.change = (changes) => {
     Object.assign(view.state, changes);
@@ -63,14 +64,6 @@ function freeName(wished) {
 function usualState({ data, start: [model, task] }) {
   const at = data.models[model].steps.length - 1;
   return { model, task, at, size: null, node: null, against: null };
-}
-
-function writeAddress(view) {
-  try {
-    history.replaceState(history.state, "", addressWith(view.name, stateForAddress(view)));
-  } catch {
-    // a sandbox without an address
-  }
 }
 
 /** Takes the state from the address; false if it says nothing of this view. What cannot be is left

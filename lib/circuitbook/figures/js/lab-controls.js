@@ -1,6 +1,6 @@
 // The parts of the lab: its fields, menus and buttons, and the places for what is drawn and written.
 
-import { html, menu, svg } from "./dom.js";
+import { button, html, menu, svg } from "./dom.js";
 
 const FIELDS = {
   text: "sentence",
@@ -10,7 +10,8 @@ const FIELDS = {
 };
 
 /** Fills the place with the parts, and gives those that change. shown: names of those that the reader
- *  sees, of "example model text other right wrong training bars otherBars curve tiles"; null: all.
+ *  sees, of "example model text other right wrong training bars otherBars curve tiles circuit";
+ *  null: all.
  *  full: address of the page that has all of them, or null. */
 export function buildLab(place, { models, examples, words, still, shown, full }) {
   const names = Object.keys(models);
@@ -25,9 +26,9 @@ export function buildLab(place, { models, examples, words, still, shown, full })
       name: "training",
       id: id("training"),
     }),
-    start: button("start", ""),
-    rest: button("rest", ""),
-    reset: button("reset", "All on"),
+    start: button("lb-button", "start", ""),
+    rest: button("lb-button", "rest", ""),
+    reset: button("lb-button", "reset", "All on"),
     off: menu("off", { zero: "writes nothing", mean: "writes its mean" }),
     node: menu("node", {}),
     share: html(
@@ -43,6 +44,7 @@ export function buildLab(place, { models, examples, words, still, shown, full })
     curveLegend: html("ul", { class: "lb-legend" }),
     tiles: html("div", { class: "lb-tiles", role: "group", "aria-label": "heads and MLPs" }),
     looks: html("div", { class: "lb-looks" }),
+    writes: html("div", { class: "lb-writes" }),
     words: html(
       "datalist",
       { id: id("words") },
@@ -76,10 +78,6 @@ export function buildLab(place, { models, examples, words, still, shown, full })
     block.hidden = shown !== null && !shown.includes(block.dataset.part);
   }
   return parts;
-}
-
-export function button(name, text) {
-  return html("button", { type: "button", class: "lb-button", name }, text);
 }
 
 /** A menu of examples, grouped by task; "" is the reader's own. */
@@ -132,7 +130,7 @@ function field(parts, name, ...more) {
   );
 }
 
-function labelled(text, control, part = null) {
+export function labelled(text, control, part = null) {
   return html("label", { class: "lb-choice", "data-part": part }, text, control);
 }
 

@@ -5,7 +5,7 @@ import { html } from "./dom.js";
 import { HOWS, shortName } from "./lab-tiles.js";
 import { capitalised, percent, shortNumber, signed } from "./words.js";
 
-export function momentOf({ state, models }) {
+export function momentText({ state, models }) {
   const { steps, tokens } = models[state.model];
   return `after ${shortNumber(tokens[state.at])} tokens (step ${steps[state.at]})`;
 }
@@ -39,7 +39,7 @@ export function nameOfMeasure({ state }, { answers }) {
 /** The sentence above the results. values: {own, second, switched} of the measure, null where there is
  *  none. */
 export function statusOf(view, read, values, switches) {
-  const where = `${view.state.model} ${momentOf(view)}`;
+  const where = `${view.state.model} ${momentText(view)}`;
   const name = nameOfMeasure(view, read);
   if (!name) return `${where}. Say which answer you ask about, and the rest follows.`;
   const second =

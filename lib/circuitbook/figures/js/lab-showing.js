@@ -1,20 +1,22 @@
 // Draws the lab's state: the fields at once, the results when the engine has them.
 
-import { addressWith } from "./address.js";
 import { html } from "./dom.js";
 import { drawBars } from "./lab-bars.js";
+import { showCircuit } from "./lab-circuit-showing.js";
 import { drawCurve } from "./lab-curve.js";
+import { membersOf } from "./lab-groups.js";
 import {
-  momentOf,
+  momentText,
   nameOfMeasure,
   pairHint,
   sizeOf,
   statusOf,
   writeWords,
 } from "./lab-sentences.js";
-import { effective, readFields, stateForAddress } from "./lab-state.js";
+import { effective, readFields, seenNow } from "./lab-state.js";
 import { buildTiles, drawLooks, drawTiles, HOWS, longName } from "./lab-tiles.js";
 import { keyOf } from "./lab-weights.js";
+import { fillSwitches, showWrites } from "./lab-writes.js";
 import { measure } from "./measures.js";
 
 /** Shows the fields and, once the reader has begun, runs and shows the results. A later call
@@ -36,7 +38,7 @@ export async function show(view) {
     const message = messageOf(view, read, step);
     const seen = await view.ask({ what: "look", ...message });
     if (turn !== view.turn) return;
-    showResults(view, read, seen);
+    showResults(view, { read, message, model, at, ...seen });
     await showCurve(view, read, turn);
   } catch (error) {
     if (turn === view.turn) view.parts.problem.textContent = `${error.message}.`;
@@ -71,16 +73,14 @@ function showFields(view, read) {
   parts.off.value = state.off;
   Object.assign(parts.training, { max: steps.length - 1, value: state.at });
   parts.training.disabled = steps.length < 2;
-  parts.training.setAttribute("aria-valuetext", momentOf(view));
+  parts.training.setAttribute("aria-valuetext", momentText(view));
   const alone = steps.length < 2 ? ", the only one that lies beside this page" : "";
-  parts.moment.textContent = momentOf(view) + alone;
+  parts.moment.textContent = momentText(view) + alone;
   writeWords(parts.textWords, read.tokens, "");
   writeWords(parts.otherWords, read.other, pairHint(read));
-  parts.start.textContent = `Start: load ${state.model} ${momentOf(view)}, ${sizeOf(bytes)}`;
+  parts.start.textContent = `Start: load ${state.model} ${momentText(view)}, ${sizeOf(bytes)}`;
   parts.start.parentElement.hidden = view.begun;
-  parts.share.href = view.full
-    ? view.full + addressWith("lab", stateForAddress(view), "")
-    : addressWith(view.name, stateForAddress(view));
+  view.showShare();
   parts.still.hidden = view.begun;
   parts.results.hidden = !view.begun;
   parts.reset.disabled = !Object.keys(state.switches).length;
@@ -100,8 +100,9 @@ function exampleOf({ state, examples }) {
 
 // ------------------------------------------------------------------ the results
 
-function showResults(view, read, { own, second, switched }) {
+function showResults(view, seen) {
   const { parts, state, words } = view;
+  const { read, own, second, switched } = seen;
   const { right, wrong } = read.answers;
   const of = (run) => (run && right.length ? measure(run.logits, read.answers) : null);
   const values = { own: of(own), second: of(second), switched: of(switched) };
@@ -120,30 +121,31 @@ function showResults(view, read, { own, second, switched }) {
   if (second)
     drawBars(parts.otherBars, words, { own: second.probabilities, switched: null, ...given });
   else parts.otherBars.replaceChildren(html("p", {}, "There is no other sentence."));
-  view.seen = { read, own, shown: switched ?? own };
+  view.seen = { ...seen, shown: switched ?? own };
   showTiles(view);
+  if (view.circuit) showCircuit(view.circuit);
 }
 
 /** The tiles, and the one that is looked at. */
 export function showTiles(view) {
-  const { state, parts, seen } = view;
+  const { state, parts } = view;
+  const seen = seenNow(view);
   if (!seen) return;
   const node = view.pointed ?? state.node;
   const { own, shown } = seen;
   const switches = effective(state, seen.read);
-  drawTiles(view.tiles, { own, shown, switches, selected: node });
-  if (!node) {
+  drawTiles(view.tiles, { own, shown, switches, selected: membersOf(state.groups, node) });
+  const places = view.circuit && node === state.node ? [view.circuit.parts.writes] : [];
+  showWrites(view, node, [parts.writes, ...places]);
+  if (!view.tiles.has(node)) {
     parts.looks.replaceChildren(html("p", {}, "Point at a head to see where it looks."));
     return;
   }
-  const hows = ["on", state.off, "other", ...(node[0] === "a" ? ["frozen"] : [])];
-  const how = state.switches[node] ?? "on";
-  parts.node.replaceChildren(...hows.map((value) => new Option(HOWS[value], value)));
-  parts.node.value = how === "zero" || how === "mean" ? state.off : how;
-  parts.node.dataset.node = node;
+  fillSwitches(parts.node, view, node, HOWS);
   parts.node.setAttribute("aria-label", `${longName(node)} is`);
   const focused = document.activeElement === parts.node;
   drawLooks(parts.looks, node, { tokens: seen.read.tokens, shown, own, control: parts.node });
+  parts.looks.append(parts.writes);
   if (focused) parts.node.focus({ preventScroll: true });
 }
 

@@ -65,7 +65,7 @@ export function drawTiles(tiles, { shown, own, switches, selected }) {
     drawMap(canvas, node, shown);
     tile.dataset.how = how;
     tile.classList.toggle("changed", change > CHANGED && how === "on");
-    tile.classList.toggle("selected", node === selected);
+    tile.classList.toggle("selected", selected.includes(node));
     note.textContent = how === "on" && change > CHANGED ? `moved ${twoDigits(change)}` : HOWS[how];
     tile.setAttribute("aria-label", `${longName(node)}: ${note.textContent}`);
   }

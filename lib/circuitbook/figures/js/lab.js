@@ -1,15 +1,22 @@
 // The lab: a model of the mini suite in the page, at every step of its training. lab.py makes its
 // data; the engine runs the model.
 
-import { addressWith, stateInAddress } from "./address.js";
+import { addressWith, stateInAddress, writeAddress } from "./address.js";
 import { engineOf } from "./asking.js";
+import { circuitPart } from "./lab-circuit.js";
+import { showCircuit } from "./lab-circuit-showing.js";
 import { buildLab } from "./lab-controls.js";
 import { show, showTiles } from "./lab-showing.js";
 import {
+  canBeSelected,
   inModel,
   nextHow,
+  noChanges,
   stateForAddress,
+  stateForOtherPage,
   stateFromAddress,
+  switched,
+  taskOf,
   textsOf,
   usualState,
 } from "./lab-state.js";
@@ -22,8 +29,9 @@ const ADDRESS_REST_MS = 200; // the address is written when the hand rests
 /** Draws a lab into `place`.
  *
  *  settings: {name, models: {name: {shape, steps, tokens, bytes}}, start: {model, step}, words,
- *  special, examples: [{title, text, other, right, wrong}], reference: [ids], shown: the parts that
- *  the reader sees, null: all (see `buildLab`), full: address of the page with all of them, or null}.
+ *  special, examples: [{title, text, other, right, wrong}], reference: [ids], circuits, inputs, classes:
+ *  `circuits` as the explorer's data, or null, and what it draws them with; shown: the parts that the
+ *  reader sees, null: all (see `buildLab`); full: address of the page with all of them, or null}.
  *  start may tell more of the state (see `usualState`). Nothing is loaded before the reader says so.
  *  before: what the page shows without scripts; its still stays until then. */
 function render(place, settings, before) {
@@ -43,16 +51,33 @@ function render(place, settings, before) {
     seen: null,
     loader: null,
     ask: null,
+    circuit: null,
   };
+  if (view.circuits && (!view.shown || view.shown.includes("circuit"))) {
+    view.circuit = circuitPart(view);
+    view.parts.results.append(view.circuit.parts.section);
+  }
   let saving = null;
   view.save = () => {
     clearTimeout(saving);
-    saving = setTimeout(() => writeAddress(view), ADDRESS_REST_MS);
+    saving = setTimeout(() => writeAddress(view.name, stateForAddress(view)), ADDRESS_REST_MS);
   };
   view.change = (changes) => {
     Object.assign(view.state, changes);
     view.save();
     return show(view);
+  };
+  view.switchTo = (node, how) => view.change({ switches: switched(view.state, node, how) });
+  view.select = (node) => {
+    view.state.node = node;
+    view.save();
+    showTiles(view);
+    if (view.circuit) showCircuit(view.circuit);
+  };
+  view.showShare = () => {
+    view.parts.share.href = view.full
+      ? view.full + addressWith("lab", stateForOtherPage(view), "")
+      : addressWith(view.name, stateForAddress(view));
   };
   listen(view, { first, later });
   if (restore(view)) place.scrollIntoView({ block: "start" });
@@ -82,14 +107,6 @@ function begin(view) {
   return show(view);
 }
 
-function writeAddress(view) {
-  try {
-    history.replaceState(history.state, "", addressWith(view.name, stateForAddress(view)));
-  } catch {
-    // a sandbox without an address
-  }
-}
-
 /** Takes the state from the address; false if it says nothing of this view. */
 function restore(view) {
   const given = stateInAddress(view.name);
@@ -113,7 +130,7 @@ function listen(view, words) {
   }
   parts.example.addEventListener("change", () => {
     const example = view.examples[Number(parts.example.value)];
-    if (parts.example.value !== "") view.change(textsOf(example));
+    if (parts.example.value !== "") changeExample(view, example);
   });
   parts.model.addEventListener("change", () => changeModel(view, parts.model.value));
   // while it is dragged, only to checkpoints that are there: no others are loaded on the way
@@ -130,7 +147,7 @@ function listen(view, words) {
   parts.reset.addEventListener("click", () => view.change({ switches: {} }));
   parts.off.addEventListener("change", () => changeOff(view, parts.off.value));
   parts.node.addEventListener("change", () => {
-    switchTo(view, parts.node.dataset.node, parts.node.value);
+    view.switchTo(parts.node.dataset.node, parts.node.value);
   });
   listenToTiles(view);
   addEventListener("hashchange", () => restore(view));
@@ -148,19 +165,22 @@ function listenToTiles(view) {
     const node = nodeOf(event);
     if (!node) return;
     view.state.node = node;
-    switchTo(view, node, nextHow(node, view.state.switches[node] ?? "on", view.state.off));
+    view.switchTo(node, nextHow(node, view.state.switches[node] ?? "on", view.state.off));
   });
   tiles.addEventListener("pointerover", (event) => point(nodeOf(event)));
   tiles.addEventListener("pointerleave", () => point(null));
   tiles.addEventListener("focusin", (event) => {
-    view.state.node = nodeOf(event) ?? view.state.node;
-    showTiles(view);
+    const node = nodeOf(event);
+    if (node && node !== view.state.node) view.select(node);
   });
 }
 
-function switchTo(view, node, how) {
-  const { [node]: _, ...others } = view.state.switches;
-  view.change({ switches: how === "on" ? others : { ...others, [node]: how } });
+/** Its sentences, and the circuit of its task. */
+function changeExample(view, example) {
+  const { circuits, state } = view;
+  const task = taskOf(example, circuits);
+  const kept = task === state.task || state.base !== "found" ? {} : { size: null, ...noChanges() };
+  view.change({ ...textsOf(example), task, ...kept });
 }
 
 /** What "off" means, for those that are off already, too. */
@@ -172,19 +192,21 @@ function changeOff(view, off) {
   view.change({ off, switches: Object.fromEntries(switches) });
 }
 
-/** Another model, at the checkpoint that has seen about as many tokens, with all on that it lacks. */
+/** Another model, at the checkpoint that has seen about as many tokens, with all on that it lacks. Edges
+ *  and groups stay if it has the same nodes. */
 function changeModel(view, model) {
   const { state, models } = view;
   const seen = models[state.model].tokens[state.at];
   const apart = models[model].tokens.map((tokens) => Math.abs(tokens - seen));
-  const kept = Object.entries(state.switches).filter(([node]) =>
-    inModel(models[model].shape, node),
-  );
+  const [before, after] = [models[state.model].shape, models[model].shape];
+  const kept = Object.entries(state.switches).filter(([node]) => inModel(after, node));
+  const alike = before.layers === after.layers && before.heads === after.heads;
+  if (!alike) Object.assign(state, { size: null, ...noChanges(), groups: [] });
   view.change({
     model,
     at: apart.indexOf(Math.min(...apart)),
     switches: Object.fromEntries(kept),
-    node: inModel(models[model].shape, state.node) ? state.node : null,
+    node: canBeSelected(state, after, state.node) ? state.node : null,
   });
 }
 

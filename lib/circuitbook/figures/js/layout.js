@@ -5,14 +5,16 @@ export const MARGIN = 62; // for the names of layers
 const SLOT = 66; // width that a node has to itself
 const BELOW = 26; // from `input` to the lower end
 
-/** {nodes: Map of node -> {x, y, row, w, h}, width, height, rowHeight}; w and h are half of a
- *  node's size. */
-export function layOut({ layers, heads }) {
+/** {nodes: Map of node -> {x, y, row, w, h}, width, height, rowHeight, lines: y of each layer}; w and h
+ *  are half of a node's size. groups: [{node, members}], each drawn as one box at the place of the
+ *  member that is most in the middle. */
+export function layOut({ layers, heads }, groups = []) {
   const rowHeight = layers > 12 ? 62 : 78;
   const width = MARGIN + (heads + 1.5) * SLOT + 14;
   const height = (layers + 1) * rowHeight + 56;
   const middle = MARGIN + ((heads + 1.5) * SLOT) / 2;
   const nodes = new Map();
+  const lines = [];
   nodes.set("input", { x: middle, y: height - BELOW, row: 0, w: 33, h: 14 });
   for (let layer = 0; layer < layers; layer++) {
     const row = layer + 1;
@@ -24,9 +26,23 @@ export function layOut({ layers, heads }) {
     }
     const x = MARGIN + (heads + 0.5) * SLOT + shift;
     nodes.set(`m${layer}`, { x, y: y - 4, row, w: 28, h: 14 });
+    lines.push(y);
   }
   nodes.set("logits", { x: middle, y: 24, row: layers + 1, w: 33, h: 14 });
-  return { nodes, width, height, rowHeight };
+  for (const { node, members } of groups) {
+    const places = members.map((member) => nodes.get(member));
+    for (const member of members) nodes.delete(member);
+    nodes.set(node, { ...middleOf(places), w: 32, h: 17 });
+  }
+  return { nodes, width, height, rowHeight, lines };
+}
+
+/** The place that is nearest to the mean of all. */
+function middleOf(places) {
+  const mean = (key) => places.reduce((all, place) => all + place[key], 0) / places.length;
+  const [x, y] = [mean("x"), mean("y")];
+  const apart = (place) => Math.hypot(place.x - x, place.y - y);
+  return places.reduce((best, place) => (apart(place) < apart(best) ? place : best));
 }
 
 /** The line of an edge from place a up to place b; queries enter a head at its left, values at its

@@ -60,6 +60,12 @@ export function layerNorm(x, { weight, bias, eps }) {
   return out;
 }
 
+/** sqrt(variance + eps) of a row. */
+export function deviation(row, eps) {
+  const mean = row.reduce((a, b) => a + b, 0) / row.length;
+  return Math.sqrt(row.reduce((all, value) => all + (value - mean) ** 2, 0) / row.length + eps);
+}
+
 /** x Phi(x), in place: the exact gelu, not the one with tanh. */
 export function gelu(x) {
   for (let i = 0; i < x.length; i++) x[i] *= 0.5 * (1 + erf(x[i] * Math.SQRT1_2));

@@ -30,6 +30,19 @@ export function show(view) {
   drawList(view, shown, compared);
   view.parts.status.textContent = describe(view, circuit, shown, compared);
   if (!view.compact) view.parts.link.href = addressWith(view.name, stateForAddress(view));
+  showLab(view);
+}
+
+/** The way into the lab, if it has this model at this checkpoint. */
+function showLab(view) {
+  const { lab, parts } = view;
+  const { edges: size, ...more } = stateForAddress(view);
+  const there = lab?.models[more.model]?.includes(more.step);
+  parts.inLab.hidden = !there;
+  if (!there) return;
+  const state = Object.entries({ ...more, ...(size ? { size } : {}) });
+  const given = new URLSearchParams(state.map(([key, value]) => [`lab.${key}`, value]));
+  parts.inLab.href = `${lab.page}#${given}`;
 }
 
 /** The state as it stands in an address: only what is not as usual. */

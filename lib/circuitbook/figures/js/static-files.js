@@ -5,6 +5,7 @@ export function request(file) {
   const script = document.createElement("script");
   const top = document.documentElement.dataset.content_root || "../"; // as Sphinx writes it
   script.dataset.file = file;
+  script.async = false; // in the order in which they were asked for: some need those before
   script.src = `${top}_static/${file}`;
   document.head.append(script);
   return script;

@@ -87,7 +87,8 @@ def answer(table: pd.DataFrame) -> str:
         )
     if even and worse:
         parts.append(
-            f"We can't tell {_names(even)} from it here, at one gradient a prompt instead of {cost}."
+            f"We can't tell {_names(even)} from it here, at one gradient a prompt instead of "
+            f"{cost}."
         )
     elif even:
         parts.append(f"It takes one gradient a prompt, EAP-IG {cost}.")

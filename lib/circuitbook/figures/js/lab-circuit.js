@@ -2,10 +2,10 @@
 // task, which the reader changes while faithfulness on the two sentences follows.
 
 import { edgeChanged } from "./building.js";
+import { circuitRecord, download } from "./circuit-file.js";
 import { edgeBox } from "./lab-circuit-list.js";
 import { BASES, buildCircuit } from "./lab-circuit-parts.js";
 import { classesHere, showCircuit } from "./lab-circuit-showing.js";
-import { circuitRecord, download } from "./circuit-file.js";
 import { membersOf, withGroup } from "./lab-groups.js";
 import { noChanges } from "./lab-state.js";
 import { keyOf } from "./lab-weights.js";

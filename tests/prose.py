@@ -21,6 +21,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", "book/*.md")
 SENTENCES = ("wording.py", "studies/findings/*.py", "studies/claims/*.py", "figures/*.py")
 
 STUMBLES = {  # what to write instead
+    r"\d %": "the sign without a space",
     r"\bhang(s|ing)? (up)?on\b": "depends on",
     r"\bhow far it hangs\b": "how much it depends",
     r"\b(come|comes|came|coming) (to be|about)\b": "form, arise",

@@ -170,7 +170,7 @@ class Recipe:
     def shortened(self) -> Recipe:
         """The same on the few prompts and texts that the book spends on a real language model.
 
-        Circuits are looked for up to 5 % of the edges, as in the paper. Heads take more prompts of
+        Circuits are looked for up to 5% of the edges, as in the paper. Heads take more prompts of
         IOI than circuits do, since one half is for classes and one for shares.
         """
         few = self.with_prompts(FEW_PROMPTS).within(PAPER_SHARE)
@@ -205,7 +205,7 @@ PAPER = Recipe(
     threshold=0.8,
     form="ratio",
     search="bisect",
-    # The paper's search ends at 5 % of all edges, which is 179 for its smallest model. Fewer are of
+    # The paper's search ends at 5% of all edges, which is 179 for its smallest model. Fewer are of
     # no use in a graph that has only some hundred edges, so the bound does not go below that.
     max_share=PAPER_SHARE,
     min_edges=179,

@@ -52,7 +52,7 @@ class Equivalence:
     share: float
     """Of prompts; half of a tie."""
     low: float
-    """The 95 % interval of that share (Clopper and Pearson)."""
+    """The 95% interval of that share (Clopper and Pearson)."""
     high: float
     p: float
     """Of the null |share - 1/2| <= epsilon."""

@@ -60,7 +60,7 @@ def find_circuit(
                   step
         "every"   all sizes: the truth, for small graphs
     form: "ratio" or "normalised", see above.
-    min_metric: a full model whose clean metric is not beyond doubt (95 % interval over prompts)
+    min_metric: a full model whose clean metric is not beyond doubt (95% interval over prompts)
     above this does not do the
         task; then there is no circuit, and `reason` says so.
 
@@ -158,7 +158,7 @@ def task_not_done(
     """None if the model does the task beyond doubt; else a Circuit that is none, and says why.
 
     Both the clean metric and what corrupting the prompts takes from it must lie above `min_metric`
-    and 0: their 95 % bootstrap intervals over prompts. Needs no scores.
+    and 0: their 95% bootstrap intervals over prompts. Needs no scores.
     """
     baselines = (runs or CorruptedRuns(model, pairs)).baselines()
     refuse_not_finite(model, pairs, torch.stack(baselines))

@@ -19,7 +19,7 @@ def stage_dots(tables: Mapping[str, pd.DataFrame]) -> Figure:
     """A panel per stage, a line per table: its share with the interval, beside random heads.
 
     tables: {name: `share_table` of one checkpoint}. Grey bar: the paper's bound for Pythia. Small
-    grey line: 95 % of the draws of as many random heads.
+    grey line: 95% of the draws of as many random heads.
     """
     fig, axes = subplots(
         1, len(PANELS), figsize=(PAGE, 0.9 + 0.42 * len(tables)), sharey=True, squeeze=False

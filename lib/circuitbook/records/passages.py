@@ -1,7 +1,7 @@
 """Text in ordinary English to measure on, where no corpus can be had: passages by SmolLM2 itself.
 
 110 passages of about 80 tokens. SmolLM2-135M-Instruct went on from 40 openings written by hand
-("The old house", "When the train arrived"), sampled at temperature 1 from the most probable 95 % of
+("The old house", "When the train arrived"), sampled at temperature 1 from the most probable 95% of
 its next tokens; what was no plain ASCII was left out. It is the model's own language, not the text
 it was trained on: copy suppression measured here need not be what it is on a corpus.
 """

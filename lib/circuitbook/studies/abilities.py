@@ -150,7 +150,7 @@ def measure_abilities(
 def summarise(
     answers: pd.DataFrame, value: str = "metric", draws: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Mean over prompts of a measure at each checkpoint, with a 95 % bootstrap interval.
+    """Mean over prompts of a measure at each checkpoint, with a 95% bootstrap interval.
 
     Returns columns model, step, tokens_seen, task, mean, low, high, prompts.
     """

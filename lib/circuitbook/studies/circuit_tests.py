@@ -62,7 +62,7 @@ class Trial:
     circuit: PerPrompt
     complement: PerPrompt
     floors: dict[str, PerPrompt]
-    """{kind: [draw, n]}: "random edges", "same degrees", "10 % replaced", ..."""
+    """{kind: [draw, n]}: "random edges", "same degrees", "10% replaced", ..."""
     removed: dict[str, PerPrompt]
     """{what K is: [2, n]}: the circuit, and the model, without K."""
     single: PerPrompt

@@ -35,7 +35,7 @@ def class_changes(
     Columns: model, pairs (of neighbouring checkpoints), changed (in what share of comparisons the
     sets of heads in the classes differ, a resample of one checkpoint against one of the next),
     redrawn (the same for two resamples of one checkpoint, the mean over both of a pair: what
-    changes without any training), low and high (of changed - redrawn: 95 % over pairs; nan with
+    changes without any training), low and high (of changed - redrawn: 95% over pairs; nan with
     fewer than `FEWEST_PAIRS`).
     """
     rng = np.random.default_rng(seed)

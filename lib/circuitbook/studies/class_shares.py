@@ -22,7 +22,7 @@ def share_table(
     head_classes: Sequence[HeadClasses], forms: Sequence[str] = tuple(FORMS), draws: int = 1000
 ) -> pd.DataFrame:
     """One row per checkpoint, stage and form: model, step, tokens_seen, stage, form, share with low
-    and high (95 % over prompts), null with null_low and null_high (random heads, as many), members
+    and high (95% over prompts), null with null_low and null_high (random heads, as many), members
     (k) of nodes, `beats` (the share of random draws that explain less), and why there is no share.
     """
     rows = [

@@ -128,7 +128,7 @@ def measure_enough(
     Columns: model, step, task; under ("swap": how it was found), edges, queries and keys (how many
     of the edges end in some); ablation; faithfulness (normalised by the same ablation of
     everything), top1 (how often a right answer is the first of the vocabulary), kl (KL(model ||
-    circuit) over that of the empty circuit), each with _low and _high (95 % over prompts); nats
+    circuit) over that of the empty circuit), each with _low and _high (95% over prompts); nats
     (the KL itself); model_top1; prompts; held_out (whether the circuit was not found on them).
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe

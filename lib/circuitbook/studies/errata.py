@@ -236,7 +236,7 @@ def width_by_prompts(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How wide the 95 % interval of Figure 4 B is with so many prompts: model, step, prompts,
+    """How wide the 95% interval of Figure 4 B is with so many prompts: model, step, prompts,
     width. Resampled from the prompts there are.
     """
     rows, rng = [], np.random.default_rng(seed)

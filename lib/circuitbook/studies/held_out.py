@@ -75,7 +75,7 @@ def measure_held_out(
     """A row for each circuit that was found, in its recipe's form of faithfulness.
 
     Columns: model, step, tokens_seen, task, edges, share (of all edges), found_on (the faithfulness
-    on the prompts that it was found on), held_out with low and high (95 % over prompts), prompts
+    on the prompts that it was found on), held_out with low and high (95% over prompts), prompts
     (how many held-out ones; 0 where none is left, and nan before it).
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe

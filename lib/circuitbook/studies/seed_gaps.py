@@ -24,7 +24,7 @@ CHOSEN = ("roles", "best")  # numbers that are chosen for the target
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval over pairs of seeds and prompts; nan where there are too few
+    """A number with its 95% interval over pairs of seeds and prompts; nan where there are too few
     pairs.
     """
 

@@ -21,7 +21,7 @@ from circuitbook.suites.suite import Suite
 
 @dataclass(frozen=True)
 class Correlation:
-    """Of circuit size with model size over n models. low, high: 95 % (Fisher's z), nan below four
+    """Of circuit size with model size over n models. low, high: 95% (Fisher's z), nan below four
     models; p: two-sided, from all n! pairings, so that it cannot be smaller than 2 / n!.
     """
 

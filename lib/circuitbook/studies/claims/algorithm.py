@@ -43,7 +43,7 @@ def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> np.ndarr
 
 
 def small_circuits(evidence: Evidence) -> Answer:
-    """Do at most 5 % of the edges suffice in nearly all searches of a size?"""
+    """Do at most 5% of the edges suffice in nearly all searches of a size?"""
     parts, missing = [], []
     for size in evidence.main:
         share = _edges_of_most(evidence, runs_of(size, evidence.seeds))

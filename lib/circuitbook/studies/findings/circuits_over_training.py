@@ -226,7 +226,7 @@ def fresh_prompts_table(held_out: pd.DataFrame, threshold: float) -> pd.DataFram
     """Faithfulness on the prompts of the search and on fresh ones, over all circuits of a task.
 
     held_out: see `measure_held_out`. Columns say how many there are, the means, the range on fresh
-    prompts, and how many lie beyond doubt below the threshold there (95 % over prompts).
+    prompts, and how many lie beyond doubt below the threshold there (95% over prompts).
     """
     rows = []
     for task in TASK_TITLES:

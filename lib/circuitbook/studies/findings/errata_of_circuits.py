@@ -137,7 +137,7 @@ def few_prompts(head_classes: Sequence[HeadClasses]) -> Trap | None:
     listed = "; ".join(f"{width:.1%} with {prompts} prompts" for prompts, width in widths.items())
     return Trap(
         "Figure 4 of 2.8b rests on 20 prompts, the others on 70",
-        f"mean width of the 95 % interval of B at the last checkpoint: {listed}",
+        f"mean width of the 95% interval of B at the last checkpoint: {listed}",
         "Figure 4, 2.8b",
         CHOICE,
     )

@@ -135,7 +135,7 @@ def scores_where_ioi_is_done(heads: Sequence[HeadScores]) -> pd.DataFrame:
 
 
 def s_inhibition_heads(able: pd.DataFrame) -> pd.DataFrame:
-    """Heads that pass the test (all three signs) with at least 1 % of the logit difference."""
+    """Heads that pass the test (all three signs) with at least 1% of the logit difference."""
     return able[
         (able["s_inhibition_logit_difference"] < -0.01)
         & (able["s_inhibition_IO"] < 0)

@@ -45,7 +45,7 @@ def _less_shared(values: np.ndarray, time: np.ndarray) -> np.ndarray:
 def balance_by_chance(
     scores: pd.DataFrame, draws: int = 5000, seed: int = 0
 ) -> tuple[float, float]:
-    """The middle 95 % of `balance` about the shared trend when every head's deviations from that
+    """The middle 95% of `balance` about the shared trend when every head's deviations from that
     trend are shuffled among the checkpoints: heads with that trend, and nothing else in common.
     """
     time, rng = _times(scores), np.random.default_rng(seed)

@@ -94,7 +94,7 @@ def passages(seed: int) -> pd.DataFrame:
     rows = [
         {
             "passage": passage.__name__.replace("_", " "),
-            "share of tokens": f"{share} %",
+            "share of tokens": f"{share}%",
             "an example": passage(rng).strip(),
         }
         for passage, share in FAMILIES.items()

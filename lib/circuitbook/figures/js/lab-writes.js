@@ -21,6 +21,8 @@ export async function showWrites(view, node, places) {
 }
 
 function sentences({ state, words }, { answers }, effect, nodes) {
+  const who = nodes.length > 1 ? "they write" : "it writes";
+  if (effect.every((value) => value === 0)) return [html("p", {}, `Now ${who} nothing.`)];
   const order = [...effect.keys()].sort((a, b) => effect[b] - effect[a]);
   const list = (ids) =>
     ids.map((id) => `${words[id].trim() || "\u2423"} ${plus(effect[id])}`).join(", ");
@@ -33,7 +35,6 @@ function sentences({ state, words }, { answers }, effect, nodes) {
   const asked = answers.right.length
     ? [html("p", { class: "lb-direct" }, `On ${name}: ${plus(onAnswers(effect, answers))} logits.`)]
     : [];
-  const who = nodes.length > 1 ? "they write" : "it writes";
   return [
     html("p", {}, `What ${who} at the last word, straight to the logits (direct effect):`),
     html("p", { class: "lb-up" }, html("b", {}, "up"), ` ${list(order.slice(0, WORDS))}`),

@@ -146,7 +146,7 @@ class Browser:
         while time.monotonic() < end:
             now = self.run(
                 "return document.readyState + document.documentElement.scrollHeight + "
-                "[...document.querySelectorAll('[role=group][id]')]"
+                "[...document.querySelectorAll('.light-card[role=group]')]"
                 ".map(v => v.querySelectorAll('svg, canvas, img, select').length > 0)"
             )
             if now == before and now.startswith("complete") and "false" not in now:

@@ -620,7 +620,7 @@ def test_staging_mirrors_the_book_and_drops_what_is_gone(tmp_path):
     stage(root, src, ["notebooks/one"])
     found = {file.relative_to(src).as_posix() for file in src.rglob("*") if file.is_file()}
     ours = {"attention-heads", "head-browser", "lab", "lab-engine"}
-    ours |= {"circuit-drawing", "circuit-explorer"}
+    ours |= {"circuit-drawing", "circuit-explorer", "circuitsvis"}
     scripts = {f"book/_static/{name}.js" for name in ours}
     assert found == scripts | {
         "_config.yml", "_toc.yml", "book/index.md", "book/_static/custom.css",

@@ -47,7 +47,7 @@ def test_what_they_read_counts_words_steps_and_tokens():
 def test_passages_are_one_of_each_kind_and_their_shares_are_all():
     table = findings.passages(3)
     assert table["passage"].tolist() == [family.__name__.replace("_", " ") for family in FAMILIES]
-    assert sum(float(share.removesuffix(" %")) for share in table["share of tokens"]) == 100
+    assert sum(float(share.removesuffix("%")) for share in table["share of tokens"]) == 100
     assert table["an example"].str.len().min() > 10
     assert (findings.passages(3) == table).all().all()
     assert (findings.passages(4)["an example"] != table["an example"]).any()

@@ -274,7 +274,7 @@ def test_plumbing_is_folded_in_jupyter_and_colab(versions, name):
     assert len(folded) > 3 and all(cell.metadata.get("cellView") == "form" for cell in folded)
     for cell in cells_of(versions, "student", name):
         if cell in folded:
-            assert {"hide-input", "remove-cell"} & set(tags_of(cell))
+            assert {"hide-input", "remove-cell", "remove-input"} & set(tags_of(cell))
             assert not {"parameters", "exercise", "slow"} & set(tags_of(cell))
         else:
             assert "cellView" not in cell.metadata

@@ -62,7 +62,7 @@ def as_html(markdown: str) -> str:
 
 def inline_html(markdown: str) -> str:
     """The same within a paragraph."""
-    text = html.escape(markdown, quote=False).replace("'", "’")
+    text = re.sub(r"(?<=[a-z])'(?=[a-z])", "’", html.escape(markdown, quote=False))
     bold = re.sub(r"(?<!\\)\*\*(.+?)(?<!\\)\*\*", r"<strong>\1</strong>", text)
     return re.sub(r"\\(&\w+;|[^a-zA-Z0-9\s])", r"\1", bold)
 

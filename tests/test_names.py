@@ -247,7 +247,10 @@ MODELS = ("<svg onload=alert(1)>", "_$x$`[x](javascript:1)|a&amp;b\"'")
 SUITE = r"<!--<script>$\frac{$"
 ELEMENTS = {
     "text/markdown": {"p", "strong", "em", "ul", "li", "code"},
-    "text/html": {"style", "table", "thead", "tbody", "tr", "th", "td", "div", "img", "p"},
+    "text/html": {
+        *("style", "table", "thead", "tbody", "tr", "th", "td", "div", "img", "p"),
+        *("details", "summary"),
+    },
 }
 
 

@@ -40,7 +40,7 @@ def ability_panels(
         tokens_axis(ax, part["tokens_seen"])
         if place + columns < len(tasks):  # the panel below says it
             ax.set_xlabel("")
-        ax.set_title(TASK_TITLES.get(task, task))
+        ax.set_title(TASK_TITLES[task])
         ax.set_ylabel(labels[task], fontsize=10 if panel[1] > 2.5 else 8.5)
     handles, names = axes.flat[0].get_legend_handles_labels()
     if len(tasks) < axes.size:  # the empty place is the legend's

@@ -125,7 +125,7 @@ def explorer_data(
     notes     {model: [{node: values}]}, named by `columns`
     """
     models = _models(results)
-    tasks = {result.task: TASK_TITLES.get(result.task, result.task) for result in results}
+    tasks = {result.task: TASK_TITLES[result.task] for result in results}
     data = {"models": models, "tasks": tasks, "circuits": _circuits(results, models, tasks, most)}
     if roles:
         data["roles"] = _per_checkpoint(

@@ -37,7 +37,7 @@ def number_panels(results: Sequence[Relabelled]) -> Figure:
     fig, axes = panel_grid(len(tasks), min(2, len(tasks)), size, sharex=True)
     for ax, task in zip(axes.flat, tasks, strict=False):
         _panel(ax, [one for one in results if one.task == task])
-        ax.set_title(TASK_TITLES.get(task, task))
+        ax.set_title(TASK_TITLES[task])
     handles = handles_in(axes.flat)
     names = [name for name, *_ in MARKS.values() if name in handles]
     fig.legend([handles[name] for name in names], names, loc="outside upper center", ncols=3)

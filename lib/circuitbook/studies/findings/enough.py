@@ -53,7 +53,7 @@ def enough_table(enough: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for task, of_task in enough.groupby("task", sort=False):
         for measure, title in MEASURE_TITLES.items():
-            row = {"task": TASK_SHORT.get(str(task), str(task)), "enough for": title}
+            row = {"task": TASK_SHORT[str(task)], "enough for": title}
             for ablation in ABLATIONS:
                 part = of_task[of_task["ablation"] == ablation]
                 row[ABLATION_TITLES[ablation]] = _cell(part, measure)
@@ -98,7 +98,7 @@ def enough_caption(enough: pd.DataFrame) -> str:
     found_on = enough.loc[~enough["held_out"].astype(bool), "task"].unique()
     if len(found_on) == 0:
         return text + " All on prompts that the circuits were not found on."
-    names = in_markdown(*(TASK_SHORT.get(task, task) for task in found_on))
+    names = in_markdown(*(TASK_SHORT[task] for task in found_on))
     return (
         text + " On prompts that the circuits were not found on, except for "
         f"{names}, which has no such prompts left."
@@ -122,7 +122,7 @@ def enough_sentence(enough: pd.DataFrame) -> str:
         by = "abc" if task == "ioi" else "another prompt"
         sentences.append(
             f"with {by} on the other edges, {said.count(Verdict.FAILS)} of "
-            f"{counted(len(part), f'{TASK_SHORT.get(str(task), str(task))} circuit')} no longer "
+            f"{counted(len(part), f'{TASK_SHORT[str(task)]} circuit')} no longer "
             f"name the answer (on {_percent_span(part['top1'])} of the prompts; the model on "
             f"{_percent_span(part['model_top1'])})"
         )
@@ -158,7 +158,7 @@ def inputs_sentence(enough: pd.DataFrame) -> str:
 def per_circuit(enough: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """{measure: a row per circuit, a column per ablation}, 1 is good; for a figure."""
     labels = [
-        f"{TASK_SHORT.get(task, task)}, {model}"
+        f"{TASK_SHORT[task]}, {model}"
         for task, model in zip(enough["task"], enough["model"], strict=True)
     ]
     order = {task: place for place, task in enumerate(TASK_SHORT)}
@@ -182,7 +182,7 @@ def inputs_table(enough: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for task, part in enough[enough["ablation"] == "swap"].groupby("task", sort=False):
         neither = (part["queries"] == 0) & (part["keys"] == 0)
-        row = {"task": TASK_SHORT.get(str(task), str(task)), "circuits": len(part)}
+        row = {"task": TASK_SHORT[str(task)], "circuits": len(part)}
         for name in ("edges", "queries", "keys"):
             row[name if name == "edges" else f"into {name}"] = span(part[name], 0)
         rows.append(row | {"with neither": int(neither.sum())})
@@ -202,7 +202,7 @@ def found_table(alike: pd.DataFrame) -> pd.DataFrame:
     for (task, under), part in alike.groupby(["task", "under"], sort=False):
         found, ceilings = part.dropna(subset=["edges"]), part["ceiling"].dropna()
         row = {
-            "task": TASK_SHORT.get(task, task),
+            "task": TASK_SHORT[task],
             "searched by": UNDER_TITLES[under],
             "found": f"{len(found)} of {len(part)}",
             "edges": span(found["edges"], 0) if len(found) else "none",

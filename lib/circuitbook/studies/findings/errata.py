@@ -187,7 +187,7 @@ def unseeded_draws(redrawn: pd.DataFrame) -> Trap:
     by_data = by_model.groupby("what").agg({"mean": "mean", "std": "max"})
     draws = redrawn["seed"].nunique()
     parts = [
-        f"{TASK_SHORT.get(what, what)} {numbers['std']:.3f} (mean {numbers['mean']:.2f})"
+        f"{TASK_SHORT[what]} {numbers['std']:.3f} (mean {numbers['mean']:.2f})"
         for what, numbers in by_data.iterrows()
     ]
     return Trap(

@@ -21,7 +21,7 @@ def lives_in_words(one: Lives) -> str:
     ever, always, visitors = round(told["ever"]), told["always"], told["visitors"]
     return (
         f"Of the {counted(ever, 'edge')} that are ever in the "
-        f"{TASK_SHORT.get(one.task, one.task)} circuit of {in_markdown(one.model)}, "
+        f"{TASK_SHORT[one.task]} circuit of {in_markdown(one.model)}, "
         f"{percent(always)} are in it at every checkpoint, and {percent(visitors)} "
         f"[{percent(told['visitors_low'])}, {percent(told['visitors_high'])}] at one alone."
     )

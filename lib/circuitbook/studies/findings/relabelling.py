@@ -32,7 +32,7 @@ def same_circuit(found: Sequence[Gap]) -> str:
     words = {Verdict.HOLDS: "yes for", Verdict.FAILS: "no for", Verdict.OPEN: "we can't tell for"}
     parts = []
     for verdict, word in words.items():
-        tasks = [TASK_SHORT.get(gap.task, gap.task) for gap in found if gap.verdict is verdict]
+        tasks = [TASK_SHORT[gap.task] for gap in found if gap.verdict is verdict]
         if tasks:
             parts.append(f"{word} {' and '.join(tasks)}")
     said = "; ".join(parts)
@@ -49,7 +49,7 @@ def closed_most(found: Sequence[Gap]) -> str:
         return ""
     most = max(measured, key=lambda gap: gap.closed["roles"].value)
     return (
-        f"Matching heads by their roles closes most in {TASK_SHORT.get(most.task, most.task)}, "
+        f"Matching heads by their roles closes most in {TASK_SHORT[most.task]}, "
         f"{most.closed['roles']} of the gap (95% over pairs of seeds and prompts)."
     )
 
@@ -60,7 +60,7 @@ def three_tests(found: Sequence[Gap]) -> pd.DataFrame:
     for gap in found:
         verdicts = {numbers: gap.tests(numbers) for numbers in CHOSEN}
         for test, title in TESTS.items():
-            row = {"task": TASK_SHORT.get(gap.task, gap.task), "test": title}
+            row = {"task": TASK_SHORT[gap.task], "test": title}
             for numbers in CHOSEN:
                 if test == "most":
                     size = str(gap.closed[numbers])
@@ -108,7 +108,7 @@ def gap_table(found: Sequence[Gap]) -> pd.DataFrame:
         }
         rows.append(
             {
-                "task": TASK_SHORT.get(gap.task, gap.task),
+                "task": TASK_SHORT[gap.task],
                 "old numbers": kept["old"],
                 "random": kept["random"],
                 "by roles": kept["roles"],

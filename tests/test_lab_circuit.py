@@ -314,6 +314,7 @@ def test_a_node_tells_what_it_writes_wherever_it_is_selected(page, model):
     page.until("MLP 1", ".lb-panel h3")
     page.choose("circuit-node", "zero")
     page.until("With MLP 1 off")
+    page.until("Now it writes nothing", ".lb-panel")
     assert page.browser.complaints() == []
 
 

@@ -1,8 +1,10 @@
 """Which checkpoints to measure: by hand, and where a change has one place."""
 
+import pandas as pd
 import pytest
 from histories import result
 
+from circuitbook.studies.findings.where_to_look import choice_in_words
 from circuitbook.studies.where_to_look import (
     bisected,
     circuit_change,
@@ -70,3 +72,19 @@ def test_compared_with_all_the_best_is_never_worse():
         change = circuit_change([one for one in circuits if one.model == row.model])
         assert len(row.chosen) == 4 and row.bisection == missed(range(8), row.chosen, change)
     assert compared(circuits, 8).empty
+
+
+@pytest.mark.parametrize(
+    ("bisection", "says"),
+    [(0.1, "It pays"), (0.3, "It does not pay"), (None, "Here we see no difference")],
+)
+def test_whether_it_pays_is_asked_of_all_runs(bisection, says):
+    even = [0.2, 0.21, 0.19, 0.2]
+    mixed = [0.1, 0.3, 0.12, 0.29]
+    table = pd.DataFrame(
+        {"even": even, "bisection": mixed if bisection is None else [bisection] * 4, "best": 0.05}
+    )
+    said = choice_in_words(table, 5)
+    assert said.startswith(f"**{says}") and "by 0.20; chosen by one" in said
+    assert choice_in_words(table.iloc[:0], 5) == ""
+    assert choice_in_words(table.iloc[:1], 5).startswith("**Here we see no difference")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,7 @@ def circuit_change(circuits: Sequence[CircuitResult]) -> Change:
         found = result.circuit.mask if result.circuit.found else None
         masks.setdefault(result.step, {})[result.task] = found
 
+    @cache
     def change(a: int, b: int) -> float:
         apart = []
         for task in masks[a].keys() & masks[b].keys():

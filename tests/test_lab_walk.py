@@ -81,7 +81,7 @@ def site(tmp_path_factory, walk, store):
     folder = tmp_path_factory.mktemp("site")
     (folder / "_static" / "lab").mkdir(parents=True)
     (folder / "notebooks").mkdir()
-    for name in ("lab.js", "lab-engine.js"):
+    for name in ("circuit-drawing.js", "lab.js", "lab-engine.js"):
         (folder / "_static" / name).write_text(SCRIPTS[name](), encoding="utf8")
     for name, text in weights_files(SUITE, {"mini-s": SUITE.steps("mini-s")}):
         (folder / "_static" / name).write_text(text, encoding="utf8")

@@ -2,7 +2,9 @@
 export default function invisible() {
   return [...document.querySelectorAll("figure.numbered")]
     .map((figure) => {
-      const shown = [...figure.querySelectorAll("img, svg, canvas")];
+      // a view may wait to be started, or to be near, and then shows what starts it
+      const waiting = ".light-card:has(button, select)";
+      const shown = [...figure.querySelectorAll(`img, svg, canvas, ${waiting}`)];
       const boxes = shown.map((element) => element.getBoundingClientRect());
       const images = [...figure.querySelectorAll("img")];
       const whole = images.every((image) => image.complete && image.naturalWidth > 0);

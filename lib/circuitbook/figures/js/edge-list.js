@@ -34,7 +34,7 @@ function edgesOfNode(view, edges, words) {
     view.parts.list.focus({ preventScroll: true });
   });
   const title = capitalised(spokenName(node)) + (roles.length ? `: ${roles.join(", ")}` : "");
-  const parts = [html("h3", {}, title), all];
+  const parts = [html("p", { class: "cx-head" }, title), all];
   if (view.drawing.inside.has(node)) {
     const into = edges.filter((edge) => edge.to === node);
     const out = edges.filter((edge) => edge.from === node);
@@ -62,7 +62,7 @@ function sections(view, title, edges, words, ends) {
 export function listSection(view, title, edges, ends, number = edges.length) {
   if (!edges.length && !number) return [];
   const items = edges.map((edge) => listItem(view, edge, ends(edge)));
-  return [html("h3", {}, `${title} (${number})`), html("ul", {}, ...items)];
+  return [html("p", { class: "cx-head" }, `${title} (${number})`), html("ul", {}, ...items)];
 }
 
 function listItem(view, edge, ends) {
@@ -98,5 +98,5 @@ function measured(view, node) {
   const rows = view.data.columns.flatMap((column, i) =>
     values[i] === null ? [] : [html("dt", {}, column), html("dd", {}, twoDigits(values[i]))],
   );
-  return [html("h3", {}, "Measured at this checkpoint"), html("dl", {}, ...rows)];
+  return [html("p", { class: "cx-head" }, "Measured at this checkpoint"), html("dl", {}, ...rows)];
 }

@@ -551,8 +551,8 @@ def difference(now: CircuitResult, other: CircuitResult, n: int | None = None):
 def grouped(browser) -> dict[str, dict[str, str]]:
     """The list beside the drawing: {a heading: {edge: its score as written}}"""
     return browser.run(
-        "return Object.fromEntries([...document.querySelectorAll('#first .cx-list .cx-head')].map(h => ["
-        "h.textContent, Object.fromEntries([...h.nextElementSibling.children].map("
+        "return Object.fromEntries([...document.querySelectorAll('#first .cx-list .cx-head')]"
+        ".map(h => [h.textContent, Object.fromEntries([...h.nextElementSibling.children].map("
         "li => [li.dataset.edge, li.lastChild.textContent]))]))"
     )
 

@@ -158,13 +158,13 @@ def test_a_circuit_is_complete_or_not_or_we_cannot_tell():
     assert answer.startswith("**Not quite: only some of these circuits are complete.** 1 of 4")
     assert "2 are not, and of 1 we can't tell" in answer
     assert findings.answer([complete]).startswith(
-        "**Yes: these circuits are complete, with no edge too many.** 1 of 1 circuit"
+        "**Yes: these circuits are complete, with no edge too many shown.** 1 of 1 circuit"
     )
     assert findings.answer([lacks]).startswith("**No: none of these circuits is shown to be")
     single = complete.single.copy()
     single[1] = complete.circuit
     spare = findings.answer([trial(single=single)])
-    assert "complete, and some have edges too many.**" in spare and "0 have no edge" in spare
+    assert "complete, and some have edges too many.**" in spare and "in 0 no edge is shown" in spare
 
 
 def test_an_edge_matters_or_not_or_we_cannot_tell():

@@ -159,7 +159,8 @@ def test_the_table_counts_yes_open_and_no():
 def test_the_sentence_has_the_tasks_that_fail():
     assert words.enough_sentence(TWO) == (
         "**A circuit can keep the difference between two answers and not be enough to give the "
-        "answer:** with abc on the other edges, 2 of 2 IOI circuits no longer name the answer (on "
+        "answer:** with three other names (abc) on the other edges, 2 of 2 IOI circuits no longer "
+        "name the answer (on "
         "0% to 10% of the prompts; the model on 100%). By the usual measure, the 2 circuits of the "
         "last checkpoints keep 85% in the median."
     )

@@ -80,14 +80,14 @@ def test_a_circuit_lasts_or_fails(kept, words):
     pairs = pd.DataFrame(rows).drop_duplicates()
     pairs.loc[pairs["source_step"] == 1, "source_step"] = range(3, 3 + len(kept))
     said = front_page.how_long_it_lasts(pairs, [])
-    assert said.startswith(f"**A circuit {words} at other times of its training.**")
+    assert said.startswith(f"**On average, a circuit {words} at other times of its training.**")
     assert "where their own circuits keep 90%" in said and "seed" not in said
 
 
 def test_a_circuit_in_another_seed_is_the_other_half():
     pairs = pd.DataFrame([*moved("a", 0.88), *moved("b", 0.2)]).drop_duplicates()
     said = front_page.how_long_it_lasts(pairs, [["a", "b"]])
-    assert said.startswith("**A circuit works at other times of its training; it fails in another")
+    assert said.startswith("**On average, a circuit works at other times of its training; it fails")
     only = front_page.how_long_it_lasts(pd.DataFrame(moved("b", 0.88)), [["a", "b"]])
     assert only.startswith("**A circuit works in another seed.**")
     none = front_page.how_long_it_lasts(pd.DataFrame(moved("a", 0.9)[1:]), [])
@@ -97,9 +97,9 @@ def test_a_circuit_in_another_seed_is_the_other_half():
 @pytest.mark.parametrize(
     ("here", "there", "said"),
     [
-        ("holds", None, "at every size.** Each has every"),
-        ("does not hold", "holds", "Not every size here has every"),
-        ("does not hold", "does not hold", "a real language model lacks some."),
+        ("holds", None, "at every size.** Each has heads for each"),
+        ("does not hold", "holds", "Not every size here has heads"),
+        ("does not hold", "does not hold", "a real language model has not."),
         ("can't tell", "can't tell", "of a real language model we can't say."),
     ],
 )
@@ -107,7 +107,7 @@ def test_the_algorithm_is_there_or_not(here, there, said):
     real = None if there is None else claims(heads_exist=there)
     text = front_page.which_algorithm(claims(heads_exist=here), real)
     assert said in text
-    assert ("has them all" in text) == (there == "holds")
+    assert ("real language model has." in text) == (there == "holds")
     assert ("can do without" in text) == (here == "does not hold")
 
 
@@ -120,7 +120,7 @@ def judged(top1: float, model: str = "a") -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("top1", "bold"),
     [
-        ([0.1], "A circuit answers only the question"),
+        ([0.1], "A circuit may work only for the question"),
         ([0.95], "A circuit is enough for more than"),
         ([0.1, 0.95], "Not every circuit is enough"),
         ([0.8], "Not every circuit is enough"),

@@ -241,13 +241,14 @@ def test_the_answer_names_what_is_there_and_what_is_missing():
         [-0.6, -0.1, 0.0, -0.3], {"name mover": [0], "S-inhibition": [1], "induction": [2]}
     )
     said = real_model.answer(whole, share_table([whole], draws=50), held_out())
-    assert said.startswith("**m has the heads that the paper's IOI algorithm is made of.**")
-    assert said.endswith(
-        "copy suppression, negative name mover, negative copy suppression, duplicate token."
+    assert said.startswith("**m has heads for each step of the paper's IOI algorithm, but none in")
+    assert (
+        "classes copy suppression, negative name mover, negative copy suppression and duplicate "
+        "token.**" in said
     )
     nothing = head_classes([0.0, 0.0], {}, ioi=False)
     said = real_model.answer(nothing, share_table([nothing], draws=50), held_out())
-    assert said == "**m has none of the heads that the paper's IOI algorithm is made of.**"
+    assert said == "**m has no head for any step of the paper's IOI algorithm.**"
 
 
 def test_stages_beside_random_heads_and_another_model():

@@ -138,7 +138,9 @@ export function showTiles(view) {
   const places = view.circuit && node === state.node ? [view.circuit.parts.writes] : [];
   showWrites(view, node, [parts.writes, ...places]);
   if (!view.tiles.has(node)) {
-    parts.looks.replaceChildren(html("p", {}, "Point at a head to see where it looks."));
+    parts.looks.replaceChildren(
+      html("p", {}, "Point at a head, or tap it in the circuit, to see where it looks."),
+    );
     return;
   }
   fillSwitches(parts.node, view, node, HOWS);

@@ -241,7 +241,7 @@ CLAIMS: tuple[Claim, ...] = (
     *_abilities(),
     Claim(
         key="learning speed",
-        claim="Larger models do not learn IOI faster, from the second smallest on",
+        claim="The largest model learns IOI less than twice as fast as the second smallest",
         words="the IOI curves of the largest models look like that of the second smallest: larger "
         "models do not go on learning faster",
         source="section 3.1, Figure 1",

@@ -17,7 +17,7 @@ NO_BETTER = 0.05  # above what shuffled heads keep: "no better"
 
 HEADLINES = {  # (what is moved, where to): what the chapter begins with, by `works`
     ("circuit", "same run"): {
-        "well": "within a run a circuit goes on working",
+        "well": "within a run a circuit goes on working, on average",
         "mostly": "within a run a circuit mostly goes on working",
         "in part": "within a run a circuit goes on working only in part",
         "not": "even within a run a circuit does not go on working",
@@ -115,7 +115,8 @@ def claim_caption(shares: pd.DataFrame, stage: str = "direct") -> str:
     holds = answers.count(Verdict.HOLDS)
     return (
         f"*In {holds} of {counted(len(answers), 'model')} the classes of stage "
-        f"{PANELS[stage]} explain more than {percent(CLAIMED[stage])} at every checkpoint, as the "
+        f"{PANELS[stage]} explain more than {percent(CLAIMED[stage])} at every checkpoint that "
+        "has a circuit with such heads (where there is one head only, so would any other), as the "
         "paper reports of Pythia (its Figure 4 B, C and D, for this suite). Left: the share in the "
         "circuit; middle: its signed sum; right: over all heads. Solid: the classes; dashed: other "
         "seeds. Dotted: as many heads drawn at random. Grey bar: the paper's bound. No curve: no "

@@ -52,7 +52,7 @@ def answer(trials: Sequence[Trial]) -> str:
     random = np.concatenate([trial.kept(trial.floors["random edges"]) for trial in some])
     if complete == len(verdicts):
         said = "Yes: these circuits are complete"
-        said += ", and some have edges too many" if spare.any() else ", with no edge too many"
+        said += ", and some have edges too many" if spare.any() else ", with no edge too many shown"
     else:
         said = (
             "Not quite: only some of these circuits are complete"
@@ -62,8 +62,8 @@ def answer(trials: Sequence[Trial]) -> str:
     return (
         f"**{said}.** {complete} of {counted(len(verdicts), 'circuit')} are complete, {lacking} "
         f"are not, and of {len(verdicts) - complete - lacking} we can't tell; "
-        f"{int((~spare).sum())} have no edge too many. As many random edges keep "
-        f"{percent(np.median(random))} of the behaviour."
+        f"in {int((~spare).sum())} no edge is shown to be superfluous. Random circuits of as many "
+        f"edges keep {percent(np.median(random))} of the behaviour in the median."
     )
 
 

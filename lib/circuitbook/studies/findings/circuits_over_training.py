@@ -89,9 +89,10 @@ def answer(
     else:
         rule = "Circuits neither grow nor shrink as a rule"
     return (
-        f"**{rule}, {_edges_settle(stay)}.** Of {counted(len(changes), 'circuit')} (a task in a "
-        f"size of model), {grown} grow by more than a quarter from the first checkpoint that has "
-        f"one to the last, and {shrunk} shrink as much; they have {edges}."
+        f"**{rule}, {_edges_settle(stay)}.** {counted(len(changes), 'case')} (a task in a size of "
+        f"model) {'has' if len(changes) == 1 else 'have'} a circuit at two checkpoints or more. "
+        f"From the first to the last, {grown} grow by more than a quarter and {shrunk} shrink by "
+        f"more than a fifth. Over all checkpoints, circuits have {edges}."
     )
 
 
@@ -160,12 +161,12 @@ def survival_in_words(stay: pd.DataFrame, steps: Mapping[str, Sequence[int]]) ->
     """Do edges stay? Early and late in training; stay: as from `survival`, steps: of each model."""
     if stay["jaccard"].isna().all():
         return "No model has a circuit at two checkpoints: there is nothing to compare."
-    early, late = (percent(share) for share in early_and_late(stay, "of_last"))
+    early, late = early_and_late(stay, "jaccard")
     factors = neighbour_factors(steps)
     return (
-        f"Of the edges of the last circuit, {early} are there in the circuits of the first two "
-        f"fifths of training, and {late} in the later ones, the last one included. Neighbouring "
-        f"checkpoints are a factor of {min(factors):.1f} to {max(factors):.1f} apart in tokens."
+        f"In the first two fifths of training a circuit and the one before have a Jaccard "
+        f"similarity of {early:.2f} on average, and of {late:.2f} later; they are a factor of "
+        f"{min(factors):.1f} to {max(factors):.1f} apart in tokens."
     )
 
 

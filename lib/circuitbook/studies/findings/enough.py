@@ -119,7 +119,7 @@ def enough_sentence(enough: pd.DataFrame) -> str:
         said = [verdict(row, "top1") for _, row in part.iterrows()]
         if Verdict.FAILS not in said:
             continue
-        by = "abc" if task == "ioi" else "another prompt"
+        by = "three other names (abc)" if task == "ioi" else "another prompt"
         sentences.append(
             f"with {by} on the other edges, {said.count(Verdict.FAILS)} of "
             f"{counted(len(part), f'{TASK_SHORT[str(task)]} circuit')} no longer "

@@ -102,7 +102,7 @@ def how_long_it_lasts(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -
     run, seed = (ioi_row(summary, "circuit", place) for place in ("same run", "other seed"))
     said, kept = [], []
     if run is not None:
-        said.append(f"A circuit {WORKS[works(run)]} at other times of its training")
+        said.append(f"On average, a circuit {WORKS[works(run)]} at other times of its training")
         kept.append(
             f"{percent(run['mean'])} of the ability at other checkpoints of its run, where their "
             f"own circuits keep {percent(run['own'])}"
@@ -115,16 +115,13 @@ def how_long_it_lasts(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -
         )
     if not said:
         return "**Does a circuit last?** There is no other checkpoint or seed to put it to."
-    return (
-        f"**{'; '.join(said)}.** The one for {PLAIN['ioi']} keeps, on average, "
-        f"{'; and '.join(kept)}."
-    )
+    return f"**{'; '.join(said)}.** The one for {PLAIN['ioi']} keeps {'; and '.join(kept)}."
 
 
 def which_algorithm(claims: pd.DataFrame, real: pd.DataFrame | None) -> str:
     """Whether the heads of the paper's IOI algorithm are there, here and in a real model."""
     here, there = (_verdict(table, "heads exist") for table in (claims, real))
-    heads = f"every kind of head that the paper finds {PLAIN['ioi']}"
+    heads = f"heads for each of the three steps that the paper finds for {PLAIN['ioi']}"
     if here is Verdict.HOLDS:
         text = f"**The paper's algorithm is there at every size.** Each has {heads}"
     elif here is Verdict.FAILS:
@@ -132,9 +129,9 @@ def which_algorithm(claims: pd.DataFrame, real: pd.DataFrame | None) -> str:
     else:
         text = f"**Is the paper's algorithm there at every size?** We can't decide who has {heads}"
     if there is Verdict.HOLDS:
-        text += "; a real language model has them all"
+        text += "; a real language model has"
     elif there is Verdict.FAILS:
-        text += "; a real language model lacks some"
+        text += "; a real language model has not"
     elif there is Verdict.OPEN:
         text += "; of a real language model we can't say"
     return f"{text}."
@@ -154,16 +151,16 @@ def what_it_is_enough_for(enough: pd.DataFrame) -> str:
         return "**What is a circuit enough for?** No model has one of IOI at the end."
     said = {is_enough(row, "top1") for _, row in other.iterrows()}
     if said == {Verdict.FAILS}:
-        bold = "A circuit answers only the question it was found by."
+        bold = "A circuit may work only for the question it was found by."
     elif said == {Verdict.HOLDS}:
         bold = "A circuit is enough for more than the question it was found by."
     else:
         bold = "Not every circuit is enough for more than the question it was found by."
     return (
         f"**{bold}** Those for {PLAIN['ioi']} keep {between(usual['faithfulness'])} of the right "
-        "name's lead over the wrong one; when the rest of the model reads about other people, they "
-        f"name the right one on {between(other['top1'])} of the prompts (the model: "
-        f"{between(other['model_top1'])})."
+        f"name's lead, and name it on {between(usual['top1'])} of the prompts; when the rest of "
+        f"the model reads about other people, {between(other['faithfulness'])} of the lead, and on "
+        f"{between(other['top1'])} of the prompts (the model: {between(other['model_top1'])})."
     )
 
 

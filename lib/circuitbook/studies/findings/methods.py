@@ -74,6 +74,8 @@ def answer(table: pd.DataFrame) -> str:
     n = table.groupby(["model", "task"]).ngroups
     if better:
         first = f"{_names(better)} finds circuits that are closer to the model, or smaller"
+    elif worse and even:
+        first = f"EAP-IG is the safe choice; {_names(even)} may do as well for less"
     elif worse:
         first = "Take EAP-IG"
     else:
@@ -87,7 +89,7 @@ def answer(table: pd.DataFrame) -> str:
         )
     if even and worse:
         parts.append(
-            f"We can't tell {_names(even)} from it here, at one gradient a prompt instead of "
+            f"{_names(even)} take{'s' if len(even) == 1 else ''} one gradient a prompt, EAP-IG "
             f"{cost}."
         )
     elif even:
@@ -95,9 +97,9 @@ def answer(table: pd.DataFrame) -> str:
     patching = beside.loc["patching"]
     if patching["cmd_high"] < 0:
         parts.append(
-            f"Patching every edge comes closer still (the distance falls by {-patching['cmd']:.3f} "
-            f"[{-patching['cmd_high']:.3f}, {-patching['cmd_low']:.3f}]), for a forward pass an "
-            "edge."
+            "Patching every edge comes closer still, for a forward pass an edge: CMD falls by "
+            f"{-patching['cmd']:.3f} [{-patching['cmd_high']:.3f}, {-patching['cmd_low']:.3f}], "
+            "the mean of the paired differences."
         )
     return " ".join(parts)
 
@@ -120,6 +122,8 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame({"method": [TITLES[str(method)] for method in medians.index]})
     for name, (title, how) in formats.items():
         out[title] = [how.format(value) for value in medians[name]]
+    none = out["method"].isin([TITLES["patching"], TITLES["random"]])
+    out.loc[none, "gradients a prompt"] = "\u2013"
     return out
 
 
@@ -137,7 +141,7 @@ def patching_in_words(table: pd.DataFrame) -> str:
         )
     return (
         f"Of the estimates, {TITLES[closest]} orders all edges most as patching each of them does "
-        f"(rank correlation {ranks}; {TITLES[best]} {medians.loc[best, 'rank']:.2f}). Yet the "
-        f"circuits of {TITLES[best]} are closest to the model: most edges do next to nothing, and "
-        "only the order of the others matters to a circuit."
+        f"(rank correlation {ranks}; {TITLES[best]} {medians.loc[best, 'rank']:.2f}). Yet it is "
+        f"the circuits of {TITLES[best]} that have the smallest median distance: most edges do "
+        "next to nothing, and only the order of the others matters to a circuit."
     )

@@ -70,7 +70,8 @@ def others_in_words(measured: Sequence[Others], threshold: float) -> str:
             f"{int(table['pruned pass'].sum())} of {counted(pruned, 'circuit')} still keep "
             f"{percent(threshold)}, the first one in {first} of {len(table)}.",
             f"**Two or more clearly different circuits** (less than {percent(STRANGERS)} of their "
-            f"edges in common) keep {percent(threshold)} on fresh prompts in {several} of "
+            "edges in common, with one another and not only with the first one) keep "
+            f"{percent(threshold)} on fresh prompts in {several} of "
             f"{len(table)} cases; in {none} no circuit does.",
         ]
     )

@@ -16,7 +16,7 @@ from circuitbook.studies.findings.algorithm import STAGE_TITLES
 from circuitbook.studies.head_classes import CLAIMED, CLASSES, PANELS, STAGES, HeadClasses
 from circuitbook.suites import Suite
 from circuitbook.tasks import get_task
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels, in_markdown, percent
+from circuitbook.wording import TASK_SHORT, TASK_TITLES, head_labels, in_markdown, listed, percent
 
 SHORT_NAMES = {
     "direct": "heads that answer",
@@ -37,9 +37,9 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
     missing = [step for step, there in steps.items() if not there]
     without = [name for name in CLASSES if not classes.classes[name].any()]
     if not missing:
-        what = "has the heads that the paper's IOI algorithm is made of"
+        what = "has heads for each step of the paper's IOI algorithm"
     elif len(missing) == len(steps):
-        what = "has none of the heads that the paper's IOI algorithm is made of"
+        what = "has no head for any step of the paper's IOI algorithm"
     else:
         what = f"has part of the paper's IOI algorithm: no {' and no '.join(missing)}"
     explained = [
@@ -47,11 +47,12 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
         for stage in STAGES
         if (row := absolute_share(shares, stage)) is not None
     ]
+    if without and not missing:
+        which = "class" if len(without) == 1 else "classes"
+        what += f", but none in the {which} {listed(without)}"
     parts = [f"**{in_markdown(classes.model)} {what}.**"]
     if explained:
         parts.append(f"Its {'; '.join(explained)}.")
-    if without and not missing:
-        parts.append(f"Classes without a head: {', '.join(without)}.")
     ioi = held_out[held_out["task"] == "ioi"]
     if len(ioi):
         row = ioi.iloc[0]

@@ -17,12 +17,19 @@ from circuitbook.figures.class_explorer import (
     front_explorer,
 )
 from circuitbook.figures.class_shares import figure_4
-from circuitbook.figures.transfers import model_matrices, reader_panels, run_matrices
+from circuitbook.figures.transfers import (
+    RANGE,
+    kept_elsewhere,
+    model_matrices,
+    reader_panels,
+    run_matrices,
+)
 from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.findings.answer_readers import reader_shares
 from circuitbook.studies.head_classes import CLASSES
+from circuitbook.studies.transfer import transfer_summary
 from circuitbook.wording import CLASS_DOES
 
 
@@ -95,3 +102,27 @@ def test_curves_show_the_shares():
     assert [line.get_label() for line in fig.axes[0].lines] == ["n"]
     assert fig.axes[0].lines[0].get_ydata() == pytest.approx([0.8])
     plt.close(fig)
+
+
+def test_what_is_kept_elsewhere_is_drawn_as_the_table_has_it():
+    """Two circuits are put to step 2, one to step 1: a target counts once, whatever is put there;
+    what lies beyond the axis counts in the mean as it is."""
+
+    def row(source_step, target_step, what, faithfulness):
+        at = {"task": "ioi", "source": "a", "target": "a", "edges": 1.0, "what": what}
+        steps = {"source_step": source_step, "target_step": target_step}
+        return at | steps | {"faithfulness": faithfulness}
+
+    table = pd.DataFrame(
+        [
+            *(row(1, 2, "circuit", 0.9), row(3, 2, "circuit", 0.5), row(2, 1, "circuit", 1.5)),
+            *(row(2, 2, "circuit", 0.8), row(1, 1, "circuit", 1.0)),
+            *(row(2, 2, "shuffled", 0.2), row(1, 1, "shuffled", 0.4)),
+        ]
+    )
+    dots, *marks = kept_elsewhere(table, []).axes[0].lines
+    assert dots.get_xdata().tolist() == [0.9, 0.5, RANGE[1]]
+    drawn = [float(mark.get_xdata()[0]) for mark in marks]
+    assert drawn == pytest.approx([2.9 / 3, 0.9, 0.3])
+    told = transfer_summary(table).iloc[0]
+    assert drawn == pytest.approx([told["mean"], told["own"], told["null"]])

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from circuitbook.circuits.circuit import Circuit, circuit_of
+from circuitbook.figures.turnover import similarity_and_bounds
 from circuitbook.model.graph import Graph
 from circuitbook.records.published import published
 from circuitbook.studies.circuits import CircuitResult
@@ -350,3 +351,13 @@ def test_all_neighbours_have_circuits():
     assert [(before.step, after.step) for before, after in pairs] == [(1, 3)]
     text = edge_changes.weighted_similarity(*pairs[0], similarity=0.5)
     assert text.startswith("SVA in m, 1k and 3k tokens: weighted similarity 0.50.")
+
+
+def test_the_title_figure_has_the_means_of_each_task():
+    ax = similarity_and_bounds(NEAR, ["sva", "ioi", "greater_than"]).axes[0]
+    drawn = {line.get_label().split(":")[0]: line.get_xdata().tolist() for line in ax.lines[:2]}
+    assert drawn["the checkpoint before"] == pytest.approx([0.7, (0.2 + 0.4 + 0.4 + 0.8) / 4])
+    assert drawn["ceiling"] == pytest.approx([0.9, 0.9])
+    floors = [float(line.get_xdata()[0]) for line in ax.lines[2:]]
+    assert floors == pytest.approx([0.2, 0.15, 0.1])
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["SVA", "IOI"]

@@ -7,7 +7,6 @@ number per edge tells them all: the n at which it enters.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +18,13 @@ from circuitbook.circuits.selection import edge_order, first_edges
 from circuitbook.figures.algorithm import CLASS_COLOURS
 from circuitbook.figures.scripts import stylesheet
 from circuitbook.figures.style import TASK_TITLES
-from circuitbook.figures.views import INPUTS, place_of, script_json, view
+from circuitbook.figures.views import INPUTS, in_the_book, place_of, script_json, view
 from circuitbook.model.graph import Graph
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.wording import CLASS_DOES
 
 BUDGET = 2_000_000  # bytes of one view's data: a page stays below 3 MB
-LAB_PAGE = "lab.html"
+LAB_PAGE = "lab.html"  # as the chapters' pages, which lie beside it, find it
 SMALLEST_END = 60  # the slider of sizes goes at least so far, in edges
 
 Roles = Mapping[tuple[str, int], Mapping[str, Sequence[str]]]
@@ -80,7 +79,6 @@ def circuit_explorer(
     while len(script_json(data)) > BUDGET and most > 10:
         most //= 2
         data = explorer_data(results, roles, notes, most)
-    in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
     settings = script_json(
         {
             "name": name,
@@ -89,7 +87,7 @@ def circuit_explorer(
             "classes": CLASS_COLOURS if roles else {},
             "does": CLASS_DOES if roles else {},
             "compact": compact,
-            "lab": {"page": LAB_PAGE, "models": lab} if lab and in_the_book else None,
+            "lab": {"page": LAB_PAGE, "models": lab} if lab and in_the_book() else None,
             "data": data,
         }
     )

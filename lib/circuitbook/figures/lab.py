@@ -6,7 +6,6 @@ weights are files beside the site (`lab_weights`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -31,7 +30,7 @@ from circuitbook.figures.panels import PAGE, TextFigure
 from circuitbook.figures.scripts import stylesheet
 from circuitbook.figures.showing import image_of
 from circuitbook.figures.style import CURVES, tokens_axis
-from circuitbook.figures.views import INPUTS, place_of, script_json, view
+from circuitbook.figures.views import INPUTS, in_the_book, place_of, script_json, view
 from circuitbook.studies.circuits import CircuitResult
 from circuitbook.studies.lab import Example, Seen, examples, reference
 from circuitbook.suites import Suite
@@ -76,11 +75,6 @@ def lab(
         roles=roles,
         instead=image_of(still(seen), STILL),
     )
-
-
-def in_the_book() -> bool:
-    """Whether the page has a site around it, with scripts and weights beside it."""
-    return bool(os.environ.get("CIRCUITBOOK_PAGES"))
 
 
 def lab_view(

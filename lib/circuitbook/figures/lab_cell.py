@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from circuitbook.figures.lab import in_the_book, lab_view
+from circuitbook.figures.explorer import LAB_PAGE
+from circuitbook.figures.lab import lab_view
 from circuitbook.figures.lab_weights import shipped
-from circuitbook.figures.tables import styled
-from circuitbook.figures.views import escaped
+from circuitbook.figures.tables import folded
+from circuitbook.figures.views import escaped, in_the_book
 from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
 from circuitbook.studies.findings.lab_cell import InPage, LabCell
 from circuitbook.suites import Suite, load_suite
 
-FULL = "lab.html"  # as the chapters' pages, which lie beside it, find it
 NOTHING = (
     "There is nothing to try here: the lab runs checkpoints of the mini suite, and none of this "
     "run's shows it. The whole lab is in {doc}`/notebooks/lab`."
@@ -54,18 +53,10 @@ def lab_cell(suite: Suite, cell: LabCell) -> HTML:
         tokenizer=read_tokenizer(find_tokenizer(suite.checkpoint(model, step).fetch())),
         instead=f"<p data-still>{escaped(cell.still)}</p>",
         shown=cell.shown,
-        full=FULL if in_the_book() else None,
+        full=LAB_PAGE if in_the_book() else None,
     )
 
 
 def answer(cell: LabCell) -> HTML:
     """What you should have seen, folded."""
-    return HTML(folded("What you should have seen", cell.table, cell.seen))
-
-
-def folded(title: str, table: pd.DataFrame, text: str) -> str:
-    """A table and a sentence, as HTML that opens when its title is pressed."""
-    return (
-        f"<details><summary>{escaped(title)}</summary>"
-        f"{styled(table).hide(axis='index').to_html()}<p>{escaped(text)}</p></details>"
-    )
+    return folded("What you should have seen", cell.table, text=cell.seen)

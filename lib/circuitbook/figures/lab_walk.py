@@ -6,16 +6,15 @@ from urllib.parse import urlencode
 
 from IPython.display import HTML
 
-from circuitbook.figures.lab import in_the_book
-from circuitbook.figures.lab_cell import folded
-from circuitbook.figures.views import escaped
+from circuitbook.figures.tables import folded
+from circuitbook.figures.views import escaped, in_the_book
 from circuitbook.studies.findings.lab_walk import Walk, WalkStep
 
 
 def walk_links(walk: Walk, name: str = "lab") -> HTML:
     """The steps, each a link that puts the lab `name` of this page into its state, and folded below
     what is seen at every checkpoint. Where there is no site, the latter alone."""
-    table = folded("What is seen at each checkpoint", walk.table, walk.seen)
+    table = folded("What is seen at each checkpoint", walk.table, text=walk.seen).data
     if not in_the_book():
         return HTML(f"<p>In the book's page, links set up the lab. What they show:</p>{table}")
     steps = "".join(

@@ -1,6 +1,6 @@
 """The scripts that interactive views draw with: shared by the site, none from another host.
 
-They are ES modules in `js/`, small enough to read and to lint. A browser gets each view's
+Our own are ES modules in `js/`, small enough to read and to lint. A browser gets each view's
 modules joined into one plain script, without their comments and indentation: a page opened from
 disk may not load modules, an output in a notebook has no files beside it, and a bundler would ask
 every reader for Node.

@@ -37,10 +37,11 @@ def styled(table: pd.DataFrame) -> TextStyler:
     return TextStyler(table)
 
 
-def folded(title: str, *tables: pd.DataFrame | Styler) -> HTML:
+def folded(title: str, *tables: pd.DataFrame | Styler, text: str = "") -> HTML:
     """Tables behind a line to click: for numbers that back up a sentence or a figure.
 
-    A DataFrame is shown without its index; where every table is empty there is nothing to unfold.
+    text: a paragraph below them. A DataFrame is shown without its index; where every table is empty
+    there is nothing to unfold.
     """
     stylers = [
         styled(table).hide(axis="index") if isinstance(table, pd.DataFrame) else table
@@ -49,6 +50,7 @@ def folded(title: str, *tables: pd.DataFrame | Styler) -> HTML:
     inside = "".join(styler.to_html() for styler in stylers if len(styler.index))
     if not inside:
         return HTML("")
+    inside += f"<p>{escaped(text)}</p>" if text else ""
     return HTML(
         f'<details class="folded"><summary>{escaped(title)}</summary>\n{inside}\n</details>'
     )

@@ -42,16 +42,17 @@ def kept_elsewhere(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -> F
     fig, ax = subplots(figsize=(PAGE, 1.3 + 0.38 * len(rows)))
     for row, (what, where) in enumerate(rows):
         pairs, colour = found[what][where], CURVES[list(MOVED).index(what)]
+        targets = pairs.drop_duplicates(["target", "target_step"])
         kept = np.clip(pairs["faithfulness"], *RANGE)
         spread = row + 0.22 * np.linspace(-1, 1, len(pairs) + 2)[1:-1]
         ax.plot(kept, spread, "o", color=colour, alpha=0.35, markersize=3, markeredgewidth=0)
         for label, marker, shade, value in (
-            ("mean over pairs (each a small dot)", "o", colour, kept.mean()),
-            ("the target's own", "|", "#000000", pairs["own"].mean()),
-            ("with shuffled heads", "x", "#666666", pairs["null"].mean()),
+            ("mean over pairs (each a small dot)", "o", colour, pairs["faithfulness"].mean()),
+            ("the target's own", "|", "#000000", targets["own"].mean()),
+            ("with shuffled heads", "x", "#666666", targets["null"].mean()),
         ):
             ax.plot(
-                value,
+                np.clip(value, *RANGE),
                 row,
                 marker,
                 color=shade,

@@ -63,8 +63,7 @@ def view(
     instead   HTML that a page shows without scripts, after a sentence that says so
     """
     names = [global_name(file) for file in scripts]
-    in_the_book = bool(os.environ.get("CIRCUITBOOK_PAGES"))
-    own = [] if in_the_book else [brought(file) for file in (*later, *scripts)]
+    own = [] if in_the_book() else [brought(file) for file in (*later, *scripts)]
     sheet = f"<style>{style}</style>" if style else ""
     return HTML(
         f'<div id="{escaped(place)}" class="light-card" role="group" '
@@ -74,6 +73,11 @@ def view(
         f'data-scripts="{" ".join(scripts)}" data-globals="{" ".join(names)}">{data}</script>'
         f"{sheet}<script>{''.join([*own, joined('load-view.js')])}</script>"
     )
+
+
+def in_the_book() -> bool:
+    """Whether the page has a site around it, with scripts and weights beside it."""
+    return bool(os.environ.get("CIRCUITBOOK_PAGES"))
 
 
 def escaped(text: str) -> str:

@@ -3,7 +3,7 @@
 // from a token, in words. views.py makes the data.
 
 import { html, menu } from "./dom.js";
-import { request } from "./static-files.js";
+import { loaded } from "./static-files.js";
 import { percent } from "./words.js";
 
 const SAID = 5; // tokens that the sentence names, at most
@@ -38,15 +38,9 @@ function drawMaps(maps, { tokens, attention, names }) {
       maskUpperTri: true,
     });
   };
-  if (globalThis.CircuitsVis) draw();
-  else {
-    const file = "circuitsvis.js";
-    const script = document.querySelector(`script[data-file="${file}"]`) ?? request(file);
-    script.addEventListener("load", draw);
-    script.addEventListener("error", () => {
-      maps.textContent = `The maps cannot be drawn: ${script.src} cannot be loaded.`;
-    });
-  }
+  loaded("circuitsvis.js", "CircuitsVis").then(draw, ({ message }) => {
+    maps.textContent = `The maps cannot be drawn: ${message}.`;
+  });
 }
 
 function onceNear(place, act) {

@@ -36,7 +36,7 @@ function edgesOfModel(view, circuit) {
 }
 
 /** Those that what `input` says can reach, and that can reach `logits`: Graph.live. */
-export function onAPath(edges) {
+function onAPath(edges) {
   const ordered = edges.slice().sort((a, b) => a.id - b.id); // by source, so from below
   const fed = new Set(["input"]);
   for (const { from, to } of ordered) if (fed.has(from)) fed.add(to);

@@ -133,6 +133,7 @@ function wordAt(tokens, place) {
 
 async function showFaithfulness(view) {
   view.turn += 1;
+  view.kept = null; // until it is known: a file has no older numbers
   const { turn, built, lab } = view;
   const seen = seenNow(lab);
   if (!seen) return;

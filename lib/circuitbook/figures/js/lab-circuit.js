@@ -153,7 +153,7 @@ function save(view) {
   const { model, at, task, text, other, groups } = lab.state;
   const step = lab.models[model].steps[at];
   const words = (ids) => ids.map((id) => lab.words[id]);
-  const { right, wrong } = view.answers;
+  const { right, wrong } = view.answers ?? { right: [], wrong: [] };
   const about = {
     suite: lab.suite,
     ...{ model, step, task, text, other, right: words(right), wrong: words(wrong) },

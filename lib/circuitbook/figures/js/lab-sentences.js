@@ -2,7 +2,8 @@
 
 import { measureName, shortened } from "./answers.js";
 import { html } from "./dom.js";
-import { HOWS, shortName } from "./lab-tiles.js";
+import { nodeLabel } from "./graph.js";
+import { HOWS } from "./lab-tiles.js";
 import { capitalised, percent, shortNumber, signed } from "./words.js";
 
 export function momentText({ state, models }) {
@@ -63,7 +64,7 @@ function wayOf({ own, second, switched }) {
 }
 
 function listed(switches) {
-  const parts = Object.entries(switches).map(([node, how]) => `${shortName(node)} ${HOWS[how]}`);
+  const parts = Object.entries(switches).map(([node, how]) => `${nodeLabel(node)} ${HOWS[how]}`);
   return parts.length > 4
     ? `${parts.slice(0, 3).join(", ")} and ${parts.length - 3} more`
     : parts.join(", ");

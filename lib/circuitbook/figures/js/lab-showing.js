@@ -1,6 +1,7 @@
 // Draws the lab's state: the fields at once, the results when the engine has them.
 
 import { html } from "./dom.js";
+import { spokenName } from "./graph.js";
 import { drawBars } from "./lab-bars.js";
 import { showCircuit } from "./lab-circuit-showing.js";
 import { drawCurve } from "./lab-curve.js";
@@ -14,10 +15,11 @@ import {
   writeWords,
 } from "./lab-sentences.js";
 import { effective, readFields, seenNow } from "./lab-state.js";
-import { buildTiles, drawLooks, drawTiles, HOWS, longName } from "./lab-tiles.js";
+import { buildTiles, drawLooks, drawTiles, HOWS } from "./lab-tiles.js";
 import { keyOf } from "./lab-weights.js";
 import { fillSwitches, showWrites } from "./lab-writes.js";
 import { measure } from "./measures.js";
+import { capitalised } from "./words.js";
 
 /** Shows the fields and, once the reader has begun, runs and shows the results. A later call
  *  overtakes an earlier one that still waits. */
@@ -144,7 +146,7 @@ export function showTiles(view) {
     return;
   }
   fillSwitches(parts.node, view, node, HOWS);
-  parts.node.setAttribute("aria-label", `${longName(node)} is`);
+  parts.node.setAttribute("aria-label", `${capitalised(spokenName(node))} is`);
   const focused = document.activeElement === parts.node;
   drawLooks(parts.looks, node, { tokens: seen.read.tokens, shown, own, control: parts.node });
   parts.looks.append(parts.writes);

@@ -1,7 +1,8 @@
 // Heads and MLPs as tiles: each head with its attention pattern on this sentence.
 
 import { html } from "./dom.js";
-import { percent, twoDigits } from "./words.js";
+import { nodeLabel, spokenName } from "./graph.js";
+import { capitalised, percent, twoDigits } from "./words.js";
 
 export const HOWS = {
   on: "on",
@@ -34,7 +35,7 @@ export function buildTiles(place, { layers, heads }) {
 function buildTile(tiles, node) {
   const canvas = html("canvas", { width: 1, height: 1, "aria-hidden": "true" });
   const note = html("span", { class: "lb-note" });
-  const name = html("span", { class: "lb-name" }, shortName(node));
+  const name = html("span", { class: "lb-name" }, nodeLabel(node));
   const tile = html(
     "button",
     { type: "button", class: "lb-tile", "data-node": node },
@@ -44,16 +45,6 @@ function buildTile(tiles, node) {
   );
   tiles.set(node, { tile, canvas, note });
   return tile;
-}
-
-/** shortName("a1.h2") -> "1.2"; of an MLP "MLP 1" */
-export function shortName(node) {
-  return node[0] === "m" ? `MLP ${node.slice(1)}` : node.slice(1).replace("h", "");
-}
-
-/** longName("a1.h2") -> "Head 1.2" */
-export function longName(node) {
-  return node[0] === "m" ? shortName(node) : `Head ${shortName(node)}`;
 }
 
 /** Shows what each does. shown, own: of what `look` gave, the run that is drawn and the one without
@@ -67,7 +58,7 @@ export function drawTiles(tiles, { shown, own, switches, selected }) {
     tile.classList.toggle("changed", change > CHANGED && how === "on");
     tile.classList.toggle("selected", selected.includes(node));
     note.textContent = how === "on" && change > CHANGED ? `moved ${twoDigits(change)}` : HOWS[how];
-    tile.setAttribute("aria-label", `${longName(node)}: ${note.textContent}`);
+    tile.setAttribute("aria-label", `${capitalised(spokenName(node))}: ${note.textContent}`);
   }
 }
 
@@ -103,7 +94,7 @@ function drawMap(canvas, node, shown) {
 
 /** What a head looks at from the last word, as the sentence with shares; for an MLP a sentence. */
 export function drawLooks(place, node, { tokens, shown, own, control }) {
-  const head = html("h3", {}, longName(node));
+  const head = html("h3", {}, capitalised(spokenName(node)));
   const line = html("label", { class: "lb-choice" }, "is", control);
   if (node[0] === "m") {
     const said = "An MLP looks at one word at a time: the strip shows where it writes most.";

@@ -3,6 +3,7 @@
 
 import { addressWith, stateInAddress, writeAddress } from "./address.js";
 import { engineOf } from "./asking.js";
+import { sameMoment } from "./circuit-data.js";
 import { circuitPart } from "./lab-circuit.js";
 import { showCircuit } from "./lab-circuit-showing.js";
 import { buildLab } from "./lab-controls.js";
@@ -196,15 +197,13 @@ function changeOff(view, off) {
  *  and groups stay if it has the same nodes. */
 function changeModel(view, model) {
   const { state, models } = view;
-  const seen = models[state.model].tokens[state.at];
-  const apart = models[model].tokens.map((tokens) => Math.abs(tokens - seen));
   const [before, after] = [models[state.model].shape, models[model].shape];
   const kept = Object.entries(state.switches).filter(([node]) => inModel(after, node));
   const alike = before.layers === after.layers && before.heads === after.heads;
   if (!alike) Object.assign(state, { size: null, ...noChanges(), groups: [] });
   view.change({
     model,
-    at: apart.indexOf(Math.min(...apart)),
+    at: sameMoment(models[state.model], models[model], state.at),
     switches: Object.fromEntries(kept),
     node: canBeSelected(state, after, state.node) ? state.node : null,
   });

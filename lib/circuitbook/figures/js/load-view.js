@@ -5,7 +5,7 @@
 // A view is an empty element and, right after it, its data as JSON: <script type="application/json"
 // data-view="HeadBrowser" data-scripts="lab-engine.js lab.js" data-globals="LabEngine Lab">
 
-import { request } from "./static-files.js";
+import { loaded } from "./static-files.js";
 
 function drawViews() {
   const blocks = document.querySelectorAll('script[type="application/json"][data-view]');
@@ -23,19 +23,6 @@ async function draw(block) {
   const before = [...place.children]; // what is there for a page without scripts
   place.replaceChildren();
   globalThis[block.dataset.view].render(place, JSON.parse(block.textContent), before);
-}
-
-/** Resolves when the file has put its name into the page's globals. */
-function loaded(file, name) {
-  return new Promise((resolve, reject) => {
-    if (globalThis[name]) {
-      resolve();
-      return;
-    }
-    const script = document.querySelector(`script[data-file="${file}"]`) ?? request(file);
-    script.addEventListener("load", resolve);
-    script.addEventListener("error", () => reject(new Error(`${script.src} cannot be loaded`)));
-  });
 }
 
 drawViews();

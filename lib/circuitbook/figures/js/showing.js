@@ -40,9 +40,7 @@ function showLab(view) {
   const there = lab?.models[more.model]?.includes(more.step);
   parts.inLab.hidden = !there;
   if (!there) return;
-  const state = Object.entries({ ...more, ...(size ? { size } : {}) });
-  const given = new URLSearchParams(state.map(([key, value]) => [`lab.${key}`, value]));
-  parts.inLab.href = `${lab.page}#${given}`;
+  parts.inLab.href = lab.page + addressWith("lab", { ...more, ...(size ? { size } : {}) }, "");
 }
 
 /** The state as it stands in an address: only what is not as usual. */

@@ -10,3 +10,16 @@ export function request(file) {
   document.head.append(script);
   return script;
 }
+
+/** Resolves when the file has put its name into the page's globals; asks for it if nobody has. */
+export function loaded(file, name) {
+  return new Promise((resolve, reject) => {
+    if (globalThis[name]) {
+      resolve();
+      return;
+    }
+    const script = document.querySelector(`script[data-file="${file}"]`) ?? request(file);
+    script.addEventListener("load", resolve);
+    script.addEventListener("error", () => reject(new Error(`${script.src} cannot be loaded`)));
+  });
+}

@@ -24,7 +24,7 @@ def jaccard(a, b):
     return len(a & b) / len(a | b) if a | b else {empty}
 
 exercises.check_jaccard(jaccard)"""
-GOOD, BAD = RIGHT.format(empty="1.0"), RIGHT.format(empty="0.5 + 1.0")
+GOOD, BAD = RIGHT.format(empty="0.0"), RIGHT.format(empty="1.5")  # two empty circuits: 0
 
 
 def notebook(*cells, metadata=None):
@@ -45,30 +45,17 @@ ABOUT = {
 
 
 @pytest.fixture(scope="module")
-def right_value():
-    """What the library says of two empty circuits, for a notebook that is right."""
-    from circuitbook.teaching.exercises.common import CHECKS
-
-    for empty in ("1.0", "0.0"):
-        space = {}
-        exec(RIGHT.format(empty=empty).rpartition("\n")[0], space)
-        if CHECKS["jaccard"].of(space["jaccard"]).right:
-            return RIGHT.format(empty=empty)
-    raise AssertionError
-
-
-@pytest.fixture(scope="module")
-def graded(tmp_path_factory, right_value):
+def graded(tmp_path_factory):
     """A class whose notebooks are as they are handed in, graded at once."""
     folder = tmp_path_factory.mktemp("class")
     files = {
-        "ada/work.ipynb": notebook("import os", "1 / 0", right_value, metadata=ABOUT),
-        "ben/work.ipynb": notebook(BAD, BAD.replace("def ", "def "), metadata=ABOUT),
+        "ada/work.ipynb": notebook("import os", "1 / 0", GOOD, metadata=ABOUT),
+        "ben/work.ipynb": notebook(GOOD, BAD, metadata=ABOUT),
         "=cmd|' ü {x}.ipynb": notebook(
             "exercises = 0", "from circuitbook.teaching import exercises", "def f(a, b): ...",
             "print(exercises.check_jaccard(f))",
         ),
-        "crashes.ipynb": notebook(right_value, "import os\nos._exit(0)", metadata=ABOUT),
+        "crashes.ipynb": notebook(GOOD, "import os\nos._exit(0)", metadata=ABOUT),
         "broken.ipynb": "{not json",
         "other.ipynb": '{"cells": 3}',
         "empty.ipynb": "",
@@ -164,7 +151,7 @@ def test_the_tables_name_everybody_and_no_cell_is_a_formula(graded):
     assert as_csv(list(found.values())).count("\n") == len(rows) + 1
 
 
-def test_what_was_graded_is_not_graded_again(graded, monkeypatch, right_value):
+def test_what_was_graded_is_not_graded_again(graded, monkeypatch):
     folder, store, out, found = graded
     ran = []
 
@@ -175,15 +162,15 @@ def test_what_was_graded_is_not_graded_again(graded, monkeypatch, right_value):
     monkeypatch.setattr(grading, "grade_one", count)
     again = grade(notebooks_in([folder]), out, minutes=5, store=store)
     assert ran == [] and {one.notebook: one for one in again} == found
-    (folder / "ben/work.ipynb").write_text(notebook(right_value, metadata=ABOUT))
+    (folder / "ben/work.ipynb").write_text(notebook(GOOD, metadata=ABOUT))
     again = {
         one.notebook: one for one in grade(notebooks_in([folder]), out, minutes=5, store=store)
     }
     assert ran == ["ben/work.ipynb"] and verdicts(again["ben/work.ipynb"])["jaccard"] == "right"
 
 
-def test_the_command_sums_up_and_names_what_did_not_finish(tmp_path, capsys, right_value):
-    (tmp_path / "a.ipynb").write_text(notebook(right_value))
+def test_the_command_sums_up_and_names_what_did_not_finish(tmp_path, capsys):
+    (tmp_path / "a.ipynb").write_text(notebook(GOOD))
     (tmp_path / "b.ipynb").write_text("x")
     out = tmp_path / "marks"
     command = ["grade", str(tmp_path / "a.ipynb"), str(tmp_path / "b.ipynb"), "--out", str(out)]

@@ -18,10 +18,9 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from circuitbook.teaching.quiz import HEADING, Question, quiz_file, quiz_of
+from circuitbook.teaching.quiz import HEADING, LAST, Question, quiz_file, quiz_of
 
 DIRECTIVE = "```{quiz}\n```"
-LAST = "**Next:**"  # begins a chapter's last paragraph
 STYLE = "quiz.css"
 
 

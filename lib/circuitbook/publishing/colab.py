@@ -1,5 +1,6 @@
 """The first cell of every notebook: one import, or in a published copy what Colab needs.
 
+    python -m circuitbook colab                                       # install from git's origin
     python -m circuitbook colab https://github.com/<owner>/<name>     # install from there, import
     python -m circuitbook colab --remove                              # import, and no more
 

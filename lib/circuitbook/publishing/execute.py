@@ -21,7 +21,7 @@ from circuitbook.publishing.errors import BuildError
 from circuitbook.publishing.kernel import _bar, _Engine, measurements
 from circuitbook.store.files import write_atomically
 from circuitbook.store.provenance import machine, versions
-from circuitbook.wording import in_markdown
+from circuitbook.wording import counted, in_markdown
 
 METADATA = "circuitbook"  # name of our record in an executed copy's metadata
 
@@ -54,7 +54,7 @@ def default_parameters(notebook: NotebookNode) -> dict[str, object]:
     literal."""
     values: dict[str, object] = {}
     for cell in notebook.cells:
-        if cell.cell_type != "code" or "parameters" not in _tags(cell):
+        if cell.cell_type != "code" or "parameters" not in tags_of(cell):
             continue
         for statement in ast.parse(cell.source).body:
             if isinstance(statement, ast.Assign):
@@ -117,7 +117,7 @@ def execute_notebook(
     for file in (target, partial, log):
         file.parent.mkdir(parents=True, exist_ok=True)
     notebook = read_notebook(source)
-    notebook.cells = [cell for cell in notebook.cells if not set(without) & set(_tags(cell))]
+    notebook.cells = [cell for cell in notebook.cells if not set(without) & set(tags_of(cell))]
     notebook.metadata["kernelspec"] = {
         "name": "python3",
         "display_name": "Python 3",
@@ -194,7 +194,7 @@ def duration(seconds: float) -> str:
 def machine_text(where: dict) -> str:
     """Markdown.  machine_text({"cpu": "M2", "cores": 8, "gpu": None}) -> "M2 (8 cores, no GPU)" """
     gpu = in_markdown(where["gpu"] or "no GPU")
-    return f"{in_markdown(where['cpu'])} ({_many(where['cores'], 'core')}, {gpu})"
+    return f"{in_markdown(where['cpu'])} ({counted(where['cores'], 'core')}, {gpu})"
 
 
 def _closing_cell(record: dict) -> NotebookNode:
@@ -213,14 +213,10 @@ def _closing_cell(record: dict) -> NotebookNode:
         read = uses["used"] - uses["measured"]
         known = f"{'all' if read == uses['used'] else read} of them were in the store already"
         text += (
-            f" Its {_many(uses['used'], 'measurement')} took {duration(uses['seconds'])} to make; "
-            f"{known if read else 'all were made in this run'}."
+            f" Its {counted(uses['used'], 'measurement')} took {duration(uses['seconds'])} to "
+            f"make; {known if read else 'all were made in this run'}."
         )
     return nbformat.v4.new_markdown_cell(f"```{{container}} made-with\n{text}\n```", id="made-with")
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _literal(value: ast.expr | None) -> object:
@@ -230,14 +226,15 @@ def _literal(value: ast.expr | None) -> object:
         return None
 
 
-def _tags(cell: NotebookNode) -> list[str]:
+def tags_of(cell: NotebookNode) -> list[str]:
+    """The cell's tags, in order."""
     return cell.metadata.get("tags", [])
 
 
 def _refuse_wrong_solutions(source: Path, executed: NotebookNode, partial: Path) -> None:
     """BuildError if a solution's check says anything but "Right": see `circuitbook.teaching`."""
     for cell in executed.cells:
-        if cell.cell_type != "code" or "solution" not in _tags(cell):
+        if cell.cell_type != "code" or "solution" not in tags_of(cell):
             continue
         for output in cell.outputs:
             said = output.get("data", {}).get("text/plain", "")
@@ -249,7 +246,7 @@ def _refuse_wrong_solutions(source: Path, executed: NotebookNode, partial: Path)
 
 
 def _fold_parameters(cell: NotebookNode, injected: bool) -> None:
-    tags = _tags(cell)
+    tags = tags_of(cell)
     folded = any(tag.startswith(("hide-", "remove-")) for tag in tags)
     if {"parameters", "injected-parameters"} & set(tags) and not folded:
         cell.metadata["tags"] = [*tags, "hide-input"]

@@ -14,7 +14,7 @@ import argparse
 import ast
 import copy
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,18 +23,18 @@ from nbformat import NotebookNode
 
 from circuitbook.publishing.build import chapters_of
 from circuitbook.publishing.colab import IMPORT, first_cell
+from circuitbook.publishing.execute import tags_of
 from circuitbook.publishing.publish import repository
 from circuitbook.store.files import write_atomically
 from circuitbook.teaching.exercises import CHECKS
-from circuitbook.teaching.numbers import exercise_numbers, labels_of, markdown_of
+from circuitbook.teaching.numbers import exercise_numbers, labels_in, labels_of, markdown_of
 from circuitbook.teaching.plain_markdown import plain_markdown
-from circuitbook.teaching.quiz import Question, quiz_as_markdown, quiz_of
+from circuitbook.teaching.quiz import LAST, Question, quiz_as_markdown, quiz_of
 from circuitbook.wording import bullets
 
 LEFT_OUT = {"student": ("solution", "instructor"), "instructor": ()}  # {version: tags of cells}
 METADATA = "circuitbook"  # in a version's metadata: what it was made of
 CHECKED = re.compile(r"\bexercises\.check_(\w+)\(")
-LAST = "**Next:**"  # begins a chapter's last cell
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _exercises_in(notebook: NotebookNode, number: Mapping[str, str]) -> list[dic
     found: list[dict[str, str]] = []
     label = ""
     for cell in notebook.cells:
-        if labels := re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", cell.source, re.MULTILINE):
+        if labels := labels_in(cell.source):
             label = labels[-1]
         if "exercise" in tags_of(cell):
             checks = CHECKED.findall(cell.source)
@@ -166,7 +166,7 @@ def switched_off(source: str) -> str:
     """The same code behind a switch, which is off.
 
     >>> print(switched_off("x = slow()\\nx + 1"))
-    RUN = False  # True: run this cell, too; it is slow, and the plan does without it
+    RUN = False  # True: run this cell, too; it is slow, and one session does without it
     if RUN:
         x = slow()
         display(x + 1)
@@ -184,7 +184,7 @@ def switched_off(source: str) -> str:
             lines[last.lineno - 1 :] = ("display(" + "\n".join(shown) + ")").splitlines()
     return "\n".join(
         [
-            "RUN = False  # True: run this cell, too; it is slow, and the plan does without it",
+            "RUN = False  # True: run this cell, too; it is slow, and one session does without it",
             "if RUN:",
             *(f"    {line}" if line.strip() else "" for line in lines),
             "else:",
@@ -208,11 +208,6 @@ def title_of(notebook: NotebookNode) -> str:
     """Its first heading; "" where there is none."""
     heading = re.search(r"^# (.+)$", markdown_of(notebook), re.MULTILINE)
     return heading[1] if heading else ""
-
-
-def tags_of(cell: NotebookNode) -> list[str]:
-    """The cell's tags, in order."""
-    return cell.metadata.get("tags", [])
 
 
 # ------------------------------------------------------------------ command line
@@ -242,9 +237,5 @@ def teach_from_arguments(args: argparse.Namespace) -> None:
     """Writes the versions and says where they are."""
     written = make_versions(args.root, args.out, args.notebooks, args.address)
     for version in LEFT_OUT:
-        names = _names(path for path in written if path.parent.name == version)
+        names = ", ".join(path.stem for path in written if path.parent.name == version)
         print(f"{args.out / version}: {names}")
-
-
-def _names(paths: Iterable[Path]) -> str:
-    return ", ".join(path.stem for path in paths)

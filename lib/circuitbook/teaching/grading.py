@@ -30,7 +30,7 @@ from pathlib import Path
 import nbformat
 from tqdm.auto import tqdm
 
-from circuitbook.paths import PACKAGE
+from circuitbook.paths import PACKAGE, checkout
 from circuitbook.publishing.children import run
 from circuitbook.store.disk import default_store_path
 from circuitbook.store.files import write_atomically
@@ -116,7 +116,7 @@ def _execute(
         "TQDM_DISABLE": "1",
         RECORD: str(record),
     }
-    for root in (PACKAGE.parents[1], Path.cwd()):  # a clone, and one beside an installed package
+    for root in filter(None, (checkout(), Path.cwd())):  # a clone, one beside an installed package
         if (root / "models" / "mini").is_dir():
             environment.setdefault(MODELS_VARIABLE, str(root / "models"))
     command = [sys.executable, "-m", "circuitbook.teaching.sitting", str(file), str(protocol)]

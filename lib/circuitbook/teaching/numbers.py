@@ -44,7 +44,11 @@ def exercise_numbers(root: Path, chapters: Mapping[str, NotebookNode]) -> dict[s
 
 def labels_of(notebook: NotebookNode) -> list[str]:
     """The labels of its exercises, in order."""
-    text = markdown_of(notebook)
+    return labels_in(markdown_of(notebook))
+
+
+def labels_in(text: str) -> list[str]:
+    """The labels of the exercises in some Markdown, in order."""
     return re.findall(r"^:::\{exercise\}.*\n:label: (\S+)", text, re.MULTILINE)
 
 

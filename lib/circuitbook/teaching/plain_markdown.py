@@ -30,20 +30,21 @@ def plain_markdown(
         ->  "See [What is a circuit?](circuits.ipynb)."
     """
 
+    def inside(body: str) -> str:
+        return plain_markdown(body, number, titles, there)
+
     def exercise(title: str, options: dict[str, str], body: str) -> str:
-        shown = plain_markdown(body, number, titles, there)
-        return f"### Exercise {number[options['label']]}: {title}\n\n{shown}\n"
+        return f"### Exercise {number[options['label']]}: {title}\n\n{inside(body)}\n"
 
     def solution(label: str, options: dict[str, str], body: str) -> str:
-        shown = plain_markdown(body, number, titles, there)
+        shown = inside(body)
         return f"**Solution to exercise {number[label]}**" + (f"\n\n{shown}" if shown else "")
 
     def prediction(name: str, options: dict[str, str], body: str) -> str:
-        return f"**A prediction to make now.** {plain_markdown(body, number, titles, there)}"
+        return f"**A prediction to make now.** {inside(body)}"
 
     def dropdown(title: str, options: dict[str, str], body: str) -> str:
-        shown = plain_markdown(body, number, titles, there)
-        return f"<details><summary>{title}</summary>\n\n{shown}\n\n</details>"
+        return f"<details><summary>{title}</summary>\n\n{inside(body)}\n\n</details>"
 
     directives: dict[str, Callable[[str, dict[str, str], str], str]] = {
         "exercise": exercise,

@@ -23,6 +23,7 @@ from string import ascii_lowercase
 import yaml
 
 HEADING = "Check yourself"
+LAST = "**Next:**"  # begins a chapter's last paragraph, before which the questions stand
 
 
 @dataclass(frozen=True)

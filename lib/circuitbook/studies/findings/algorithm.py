@@ -9,7 +9,7 @@ import pandas as pd
 from circuitbook.stats import Verdict
 from circuitbook.studies.class_shares import verdict
 from circuitbook.studies.head_classes import CLAIMED, PANELS, HeadClasses
-from circuitbook.wording import counted, in_markdown, percent
+from circuitbook.wording import capitalised, counted, in_markdown, percent
 
 NEARLY = 0.9  # of what the target's own circuit keeps, on average: it works
 MOST = 0.5  # the same of the worst place: it works everywhere
@@ -67,7 +67,7 @@ def answer(suite: str, head_classes: Sequence[HeadClasses], summary: pd.DataFram
     words = "; ".join(HEADLINES[move][works(row)] for move, row in compared)
     numbers = "; ".join(f"{PLACED[move]} keeps {percent(row['mean'])}" for move, row in compared)
     return (
-        f"**{words[0].upper()}{words[1:]}.** On average, {numbers} of the behaviour "
+        f"**{capitalised(words)}.** On average, {numbers} of the behaviour "
         f"({in_markdown(suite)}, {counted(able, 'checkpoint')} with IOI)."
     )
 

@@ -17,6 +17,7 @@ from circuitbook.model.loaded import Model
 from circuitbook.tasks.base import PromptPairs
 from circuitbook.wording import (
     TASK_TITLES,
+    capitalised,
     counted,
     head_label,
     in_markdown,
@@ -192,7 +193,7 @@ def smallest_circuit(
         else f"By the paper's ratio there is {by_ratio!r}."
     )
     return (
-        f"**{compared[0].upper()}{compared[1:]}**: on {prompts} fresh prompts the circuit keeps "
+        f"**{capitalised(compared)}**: on {prompts} fresh prompts the circuit keeps "
         f"{percent(kept)}, on those of the search {percent(before)} "
         f"[{percent(low)}, {percent(high)}] (95% over prompts). {ratio} MIB's "
         f"summary of the score matrix: CPR {mib['cpr']:.2f}, CMD {mib['cmd']:.2f}."

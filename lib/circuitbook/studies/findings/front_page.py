@@ -17,7 +17,7 @@ from circuitbook.studies.enough import last_circuits
 from circuitbook.studies.findings.algorithm import ioi_row, works
 from circuitbook.studies.findings.enough import verdict as is_enough
 from circuitbook.studies.transfer import transfer_summary
-from circuitbook.wording import counted, percent
+from circuitbook.wording import capitalised, counted, listed, percent
 
 SMALL = 0.1  # of a model's edges: a small part of it
 PLAIN = {  # what the tasks ask, for those who do not know their names
@@ -77,7 +77,7 @@ def when(claims: pd.DataFrame) -> str:
     if undecided:
         parts.append(f"for {listed(undecided)}, we can't decide here")
     text = "; ".join(parts)
-    return f"**{bold}** {text[0].upper()}{text[1:]}."
+    return f"**{bold}** {capitalised(text)}."
 
 
 def how_large_a_part(circuits: Sequence[CircuitResult]) -> str:
@@ -162,15 +162,6 @@ def what_it_is_enough_for(enough: pd.DataFrame) -> str:
         f"the model reads about other people, {between(other['faithfulness'])} of the lead, and on "
         f"{between(other['top1'])} of the prompts (the model: {between(other['model_top1'])})."
     )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Several in a row.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def between(shares: Iterable[float]) -> str:

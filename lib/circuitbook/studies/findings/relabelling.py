@@ -10,7 +10,7 @@ import pandas as pd
 from circuitbook.stats import Verdict
 from circuitbook.studies.relabelling import OTHER_TASK, REWIRED
 from circuitbook.studies.seed_gaps import CHOSEN, Gap
-from circuitbook.wording import TASK_SHORT, counted, percent
+from circuitbook.wording import TASK_SHORT, capitalised, counted, percent
 
 NO_SEEDS = "There are no two seeds of one size with circuits of the same task."
 STANDS = {
@@ -38,7 +38,7 @@ def same_circuit(found: Sequence[Gap]) -> str:
     said = "; ".join(parts)
     return (
         "**Is another seed's circuit the same one under other numbers? "
-        f"{said[0].upper()}{said[1:]}.** {closed_most(found)}"
+        f"{capitalised(said)}.** {closed_most(found)}"
     )
 
 

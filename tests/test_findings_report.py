@@ -31,7 +31,7 @@ def test_every_answer_has_a_mark_and_a_verb():
 
 def test_the_summary_counts_before_and_after_the_correction():
     assert findings.summary(CLAIMS) == (
-        "**Of the 4 claims of the paper that we test, 2 hold, 0 do not hold, and 2 can't be "
+        "**Of the 4 claims that we test, 2 hold, 0 do not hold, and 2 can't be "
         "decided here.** 1 of the undecided ones are about Pythia's own models."
     )
     assert findings.conditions(CLAIMS, "mini", "robust", ["a", "b"]) == (

@@ -85,9 +85,9 @@ def test_the_interval_of_a_correlation_is_said_from_four_models_on():
 
 def test_the_answer():
     text = words.answer("toy", NEAR, GROWTH, models=3)
-    assert "keeps few of its edges: 50%, less than" in text
+    assert "few of a circuit's edges stay: of those in either, 50% are in both, less than" in text
     more = words.answer("toy", NEAR.assign(edges=0.6), GROWTH, models=3)
-    assert "keeps most of its edges: 60%, less than" in more
+    assert "most of a circuit's edges stay: of those in either, 60% are in both, less than" in more
     assert "less than other prompts alone would leave** (90%)" in text
     assert "no more than random circuits" not in text  # 20% at most
     noise = words.answer("toy", NEAR.assign(edges_ceiling=0.52), GROWTH, models=3)
@@ -95,7 +95,7 @@ def test_the_answer():
     chance = words.answer("toy", NEAR.assign(edges_degree=0.5), GROWTH, models=3)
     assert "and no more than random circuits with busy nodes in the same places" in chance
     few = words.answer("toy", NEAR.assign(edges=0.3), GROWTH, models=3)
-    assert "keeps few of its edges: 30%" in few
+    assert "few of a circuit's edges stay: of those in either, 30% are in both" in few
     assert words.answer("toy", NONE, GROWTH, 3).endswith("so there is nothing to compare.**")
 
 
@@ -123,7 +123,9 @@ def test_the_table_of_answers():
 
 def test_mean_similarities_of_nodes_edges_and_scores():
     text = words.mean_similarities(NEAR)
-    assert text.startswith("*Neighbours share 60% of their nodes and 50% of their edges; weighted")
+    assert text.startswith(
+        "*Of the nodes of two neighbours 60% are in both, of the edges 50%; weighted"
+    )
     assert "by their scores, no more" in text  # 40%
     heavy = words.mean_similarities(NEAR.assign(weighted=0.9))
     assert "it is parts with small scores that come and go" in heavy
@@ -143,7 +145,7 @@ def test_where_the_similarity_lies_between_its_bounds():
     near = NEAR.assign(normalised_jaccard=places)
     text = words.between_floor_and_ceiling(near, draws, TASKS)
     assert "neighbours are at 70% in SVA and 40% in IOI.*" in text
-    assert "70% of the edges are the same (resampling predicts 80%)" in text
+    assert "70% of the edges in either are in both (resampling predicts 80%)" in text
     alone = words.between_floor_and_ceiling(near[near["task"] == "sva"], draws[:0], TASKS)
     assert alone.endswith("neighbours are at 70% in SVA.*")
     assert words.floors_table(NEAR).to_numpy().tolist() == [
@@ -158,8 +160,8 @@ def test_where_the_similarity_lies_between_its_bounds():
 def test_the_distance_of_checkpoints_is_compared():
     text = words.spacing_caption(NEAR, APART, 2.0)
     assert text.startswith(
-        "*Checkpoints further apart are less alike: at 2 times the tokens they share 25% of their "
-        "edges, neighbours 50%."
+        "*Checkpoints further apart are less alike: at 2 times the tokens, 25% of the edges "
+        "of both circuits are shared, among neighbours 50%."
     )
     assert "are no less alike" in words.spacing_caption(NEAR, APART.assign(edges=0.6), 2.0)
     assert "no two pairs" in words.spacing_caption(NEAR, NONE, 2.0)
@@ -170,7 +172,7 @@ def test_circuits_on_the_way_to_the_last_one():
     rows = [("a", "ioi", step, 8, edges) for step, edges in ((4, 0.6), (1, 0.1), (8, 1.0))]
     rows += [("b", "ioi", 2, 8, 0.3), ("b", "ioi", 8, 8, 1.0)]
     text = words.towards_the_last(pd.DataFrame(rows, columns=columns))
-    assert "shares 20% of its edges with the last one, the circuit before the last 45%" in text
+    assert "last circuit 20% are in both, of the last and the one before it 45%" in text
     alone = pd.DataFrame(rows[-1:], columns=columns)
     assert words.towards_the_last(alone) == f"*{words.NO_PAIRS.capitalize()}.*"
 
@@ -269,7 +271,10 @@ def test_seeds_against_checkpoints():
     )
     text = seeds.seeds_against_checkpoints(ALIKE, TASKS)
     assert text.startswith("*In 1 of 1 task a circuit is more like that of the next checkpoint")
-    assert "30% of the edges in common; with heads matched 40%, which is more than random" in text
+    assert (
+        "Of the edges in either seed 30% are in both; with heads matched 40%, which is more than "
+        "random" in text
+    )
     assert text.endswith("circuits have in 1 of 1 task.*")
     turned = ALIKE.assign(edges=1 - ALIKE["edges"])
     said = seeds.seeds_against_checkpoints(turned, TASKS)

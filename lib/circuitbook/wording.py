@@ -109,6 +109,15 @@ def percent(value: float, digits: int = 0) -> str:
     return f"{round(value, digits + 2) + 0.0:.{digits}%}"
 
 
+def two_digits(value: float) -> str:
+    """Two digits behind the point, and no minus before nothing.
+
+    >>> two_digits(-0.001), two_digits(3.14159)
+    ('0.00', '3.14')
+    """
+    return f"{round(float(value), 2) + 0.0:.2f}"
+
+
 def listed(names: Iterable[object]) -> str:
     """Names as one says them in a sentence.
 

@@ -13,8 +13,10 @@ from circuitbook.stats import interval
 from circuitbook.studies.lives import NEVER, Lives
 from circuitbook.wording import short_number
 
+MOST_EDGES = 40  # rows of the lower panel
 
-def births_and_deaths(one: Lives, most: int = 40) -> Figure:
+
+def births_and_deaths(one: Lives, most: int = MOST_EDGES) -> Figure:
     """Above, how many edges come and go at each checkpoint; below, each edge's life.
 
     Of the edges, the `most` that are in the circuit longest, a row each, in the order in which they

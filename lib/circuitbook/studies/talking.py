@@ -34,7 +34,7 @@ def what_it_says(model: Model, beginning: str = BEGINNING, sentence: str = FIRST
     begun = len(tokens)
     for _ in range(WORDS):
         tokens = [*tokens, int(model.logits(torch.tensor([tokens]))[0, -1].argmax())]
-    people = sorted({*lexicon_for(tokenizer).people})
+    people = sorted(set(lexicon_for(tokenizer).people))
     ids = torch.tensor(tokenizer.convert_tokens_to_ids([f" {name}" for name in people]))
     shares = model.logits(torch.tensor([tokenizer(sentence)["input_ids"]]))[0, -1].softmax(-1)[ids]
     best = shares.topk(NAMES)

@@ -11,7 +11,14 @@ from circuitbook.stats import Emergence
 from circuitbook.studies.abilities import emergences, summarise
 from circuitbook.studies.chapter import Chapter
 from circuitbook.tasks.registry import get_task
-from circuitbook.wording import TASK_SHORT, TASK_TITLES, in_markdown, listed, short_number
+from circuitbook.wording import (
+    TASK_SHORT,
+    TASK_TITLES,
+    in_markdown,
+    listed,
+    short_number,
+    two_digits,
+)
 
 Onsets = Mapping[str, Mapping[str, Emergence]]  # {task: {model: when its ability forms}}
 MEASURES = ("accuracy", "rank_zero", "logit_difference", "probability_difference", "answer_mass")
@@ -87,7 +94,7 @@ def what_forms_when(half: Onsets, models: Sequence[str]) -> str:
 def what_is_not_learned(half: Onsets) -> str:
     """Which models have not learned which tasks by the last checkpoint; empty if there are none."""
     missing = [
-        f"{TASK_TITLES[task]} in {in_markdown(name)} (final score {_two_digits(onset.final)})"
+        f"{TASK_TITLES[task]} in {in_markdown(name)} (final score {two_digits(onset.final)})"
         for task, by_model in half.items()
         for name, onset in by_model.items()
         if not _has_ability(onset)
@@ -208,7 +215,7 @@ def wrong_rule(other_number: pd.DataFrame) -> str:
     if trained.empty:
         return "No checkpoint after the start of training was measured."
     worst = trained.sort_values("mean").iloc[0]
-    mean, low, high = (_two_digits(worst[column]) for column in ("mean", "low", "high"))
+    mean, low, high = (two_digits(worst[column]) for column in ("mean", "low", "high"))
     lowest = (
         f"the lowest point of the left panel is {mean} [{low}, {high}], "
         f"in {in_markdown(worst['model'])} after {short_number(worst['tokens_seen'])} tokens"
@@ -222,8 +229,3 @@ def wrong_rule(other_number: pd.DataFrame) -> str:
         f"No, or it is over before our checkpoints see it: {lowest}, "
         "which is not worse than chance beyond doubt."
     )
-
-
-def _two_digits(value: float) -> str:
-    """Two digits, and never "-0.00"."""
-    return f"{round(value, 2) + 0.0:.2f}"

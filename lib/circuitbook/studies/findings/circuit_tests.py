@@ -144,7 +144,7 @@ def _replaced(some: Sequence[Trial]) -> str:
         of_whole = [
             trial.kept(trial.floors[kind]).mean() / trial.kept(trial.circuit) for trial in some
         ]
-        replaced = kind.removesuffix(" replaced").replace(" %", "%")
+        replaced = kind.removesuffix(" replaced")
         shares.append(f"{percent(np.median(of_whole))} with {replaced}")
     return (
         "**With some edges replaced** by others between the same nodes, of what a circuit kept "

@@ -123,7 +123,9 @@ def _edges_settle(stay: pd.DataFrame) -> str:
     early, late = early_and_late(stay, "jaccard")
     if np.isnan(early) or np.isnan(late):
         return "and too few checkpoints have one to say whether edges stay"
-    shares = f"neighbouring checkpoints share {percent(early)} of them early in training"
+    shares = (
+        f"of those of two neighbouring checkpoints {percent(early)} are in both early in training"
+    )
     if late > early + 0.05:
         return f"but their edges settle: {shares} and {percent(late)} later"
     if late < early - 0.05:
@@ -208,15 +210,14 @@ def circuit_to_show(
     return EdgesOverTraining(largest["model"], largest["task"], history.loc[:, history.any()])
 
 
-def history_in_words(shown: EdgesOverTraining | None, most: int = 40) -> str:
-    """How many of the edges are there at every checkpoint, where a figure shows `most` of them."""
+def history_in_words(shown: EdgesOverTraining | None) -> str:
+    """How many of the edges are there at every checkpoint that has a circuit."""
     if shown is None:
         return "No checkpoint has a circuit yet."
     always = int(shown.history.all(axis=1).sum())
-    longest = f" (shown: the {most} that stay longest)" if len(shown.history) > most else ""
     return (
         f"Of {len(shown.history)} edges that were ever in the {TASK_SHORT[shown.task]} circuit of "
-        f"{in_markdown(shown.model)}, {always} are there at every checkpoint that has one{longest}."
+        f"{in_markdown(shown.model)}, {always} are there at every checkpoint that has one."
     )
 
 

@@ -151,12 +151,15 @@ def recipes_agree(
     """In how many models both recipes put the same heads into the same classes, in a sentence."""
     last = last_of_each(ours)
     same = [one for one in theirs if class_members(one) == class_members(last[one.model])]
-    found = [sum(map(len, class_members(one).values())) for one in theirs]
+
+    def placed(classes: HeadClasses) -> int:
+        return sum(map(len, class_members(classes).values()))
+
     return (
         f"Both recipes put the same heads into the same classes in {len(same)} of "
-        f"{counted(len(theirs), 'model')}. `{names[1]}` finds {counted(sum(found), 'head')} in "
-        f"classes, `{names[0]}` "
-        f"{sum(sum(map(len, class_members(last[one.model]).values())) for one in theirs)}."
+        f"{counted(len(theirs), 'model')}. `{names[1]}` finds "
+        f"{counted(sum(map(placed, theirs)), 'head')} in classes, `{names[0]}` "
+        f"{sum(placed(last[one.model]) for one in theirs)}."
     )
 
 

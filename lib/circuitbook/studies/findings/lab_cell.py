@@ -69,13 +69,13 @@ def over_training(
     return measure_switched(chapter.suite, model, steps, chapter.store, example, switches)
 
 
-def since_when(true: pd.Series) -> int:
+def since_when(true: Sequence[bool] | np.ndarray | pd.Series) -> int:
     """The place from which on all are true; their number if the last one is not.
 
-    >>> since_when(pd.Series([True, False, True, True]))
+    >>> since_when([True, False, True, True])
     2
     """
-    false = np.flatnonzero(~true.to_numpy(dtype=bool))
+    false = np.flatnonzero(~np.asarray(true, bool))
     return int(false[-1]) + 1 if len(false) else 0
 
 
@@ -119,8 +119,3 @@ def node_label(node: str) -> str:
 def long_label(node: str) -> str:
     """long_label("a1.h2") -> "head 1.2"; long_label("m1") -> "MLP 1" """
     return f"head {node_label(node)}" if node[0] == "a" else f"MLP {node[1:]}"
-
-
-def two(value: float) -> str:
-    """Two digits behind the point, without a minus before nothing."""
-    return f"{round(float(value), 2) + 0.0:.2f}"

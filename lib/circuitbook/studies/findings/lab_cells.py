@@ -20,12 +20,11 @@ from circuitbook.studies.findings.lab_cell import (
     over_training,
     since_when,
     still_of,
-    two,
 )
 from circuitbook.studies.lab import FIRST, example_of
 from circuitbook.studies.switching import Switches, measure_switched
 from circuitbook.tasks.base import PromptPairs
-from circuitbook.wording import counted, in_markdown, short_number
+from circuitbook.wording import counted, in_markdown, short_number, two_digits
 
 # ------------------------------------------------------------------ a sentence over training
 
@@ -59,9 +58,9 @@ def sentence_over_training(chapter: Chapter, there: InPage) -> LabCell | None:
         {
             "tokens seen": [short_number(at.tokens_seen) for at in seen],
             "next word": [at.next_words()[0][0] for at in seen],
-            f"{right} less {wrong}": [two(at.own) for at in seen],
+            f"{right} less {wrong}": [two_digits(at.own) for at in seen],
             "next word of the other sentence": [at.next_words("other")[0][0] for at in seen],
-            f"{right} less {wrong} there": [two(at.other) for at in seen],
+            f"{right} less {wrong} there": [two_digits(at.other) for at in seen],
         }
     )
     return LabCell(
@@ -104,21 +103,23 @@ def outside_the_circuit(
     rows += [(f"and {long_label(node)}", value) for node, value in zip(kept, too, strict=True)]
     text = (
         f"With all that the circuit leaves out from the other sentence, the {metric} goes from "
-        f"{two(at.own)} to {two(stays)}; that of the other sentence is {two(at.other)}. "
+        f"{two_digits(at.own)} to {two_digits(stays)}; that of the other sentence is "
+        f"{two_digits(at.other)}. "
     )
     heads = [i for i, node in enumerate(kept) if node[0] == "a"]
     if heads:
         worst = min(heads, key=lambda i: too[i])
         text += (
             f"Of the circuit's heads {node_label(kept[worst])} is missed most: with it from the "
-            f"other sentence, too, {two(too[worst])}. "
+            f"other sentence, too, {two_digits(too[worst])}. "
         )
     text += (
         "One sentence is an example, no measurement. And here every edge between the nodes that "
         f"stay is kept; the circuit has only {counted(circuit.n_edges, 'edge')}."
     )
     table = pd.DataFrame(
-        [(what, two(value)) for what, value in rows], columns=["from the other sentence", metric]
+        [(what, two_digits(value)) for what, value in rows],
+        columns=["from the other sentence", metric],
     )
     return LabCell(
         name="try-circuit",

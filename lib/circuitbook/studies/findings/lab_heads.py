@@ -22,14 +22,13 @@ from circuitbook.studies.findings.lab_cell import (
     runnable,
     since_when,
     still_of,
-    two,
 )
 from circuitbook.studies.formation import of_model
 from circuitbook.studies.head_classes import HeadClasses
 from circuitbook.studies.lab import FIRST, Example
 from circuitbook.studies.switching import Switches, measure_switched
 from circuitbook.tasks.sequences import repeated_sequences
-from circuitbook.wording import counted, head_label, in_markdown, percent, short_number
+from circuitbook.wording import counted, head_label, in_markdown, percent, short_number, two_digits
 
 MISSED = 1.0  # of a logit difference: what must be lost to say that a head is missed
 
@@ -130,17 +129,17 @@ def heads_off_over_training(chapter: Chapter, there: InPage) -> LabCell | None:
     text += (
         f"{FIRST.right} is ahead at {counted(len(able), 'checkpoint')}, and without the head still "
         f"at {still_right} of these. At the last one, the second head that costs most is {second}: "
-        f"{two(at.own)} with both on, {two(at.switched[0])} without {label}, "
-        f"{two(at.switched[worst])} without the two"
+        f"{two_digits(at.own)} with both on, {two_digits(at.switched[0])} without {label}, "
+        f"{two_digits(at.switched[worst])} without the two"
     )
     turned = at.own > 0 > at.switched[worst]
     text += f", and {FIRST.wrong} is ahead." if turned else "."
     table = pd.DataFrame(
         {
             "tokens seen": [short_number(one.tokens_seen) for one in seen],
-            "all on": [two(one.own) for one in seen],
-            f"without {label}": [two(one.switched[0]) for one in seen],
-            f"without {label} and {second}": [two(one.switched[worst]) for one in seen],
+            "all on": [two_digits(one.own) for one in seen],
+            f"without {label}": [two_digits(one.switched[0]) for one in seen],
+            f"without {label} and {second}": [two_digits(one.switched[worst]) for one in seen],
         }
     )
     return LabCell(
@@ -197,20 +196,20 @@ def _other_giver(chapter: Chapter, classes: HeadClasses, row: int) -> LabCell:
     rest = max((i for i in range(len(heads)) if i != row), key=lambda i: way[i])
     table = pd.DataFrame(
         [
-            ("all on", two(at.own)),
-            (f"{label} from the other sentence", two(given[row])),
-            (f"{label} off", two(off)),
-            (f"{head_label(heads[rest])} from the other sentence", two(given[rest])),
-            ("the other sentence itself", two(at.other)),
+            ("all on", two_digits(at.own)),
+            (f"{label} from the other sentence", two_digits(given[row])),
+            (f"{label} off", two_digits(off)),
+            (f"{head_label(heads[rest])} from the other sentence", two_digits(given[rest])),
+            ("the other sentence itself", two_digits(at.other)),
         ],
         columns=["heads", measure_name(FIRST)],
     )
     said = FIRST.right if given[row] > 0 else FIRST.wrong
     text = (
-        f"With head {label} from the other sentence {name} prefers {said}: {two(at.own)} becomes "
-        f"{two(given[row])}, which is {percent(way[row])} of the way to the other sentence. If it "
-        f"writes nothing, {two(off)} is left. Of the other heads {head_label(heads[rest])} goes "
-        f"furthest, {percent(way[rest])} of the way."
+        f"With head {label} from the other sentence {name} prefers {said}: {two_digits(at.own)} "
+        f"becomes {two_digits(given[row])}, which is {percent(way[row])} of the way to the other "
+        f"sentence. If it writes nothing, {two_digits(off)} is left. Of the other heads "
+        f"{head_label(heads[rest])} goes furthest, {percent(way[rest])} of the way."
     )
     return LabCell(
         name="try-giver",

@@ -10,11 +10,11 @@ import pandas as pd
 
 from circuitbook.heads.names import Head, head_name
 from circuitbook.store import Store
-from circuitbook.studies.findings.lab_cell import since_when, two
+from circuitbook.studies.findings.lab_cell import since_when
 from circuitbook.studies.lab import FIRST, Example
 from circuitbook.studies.switching import Switched, Switches, measure_switched
 from circuitbook.suites import Suite
-from circuitbook.wording import head_label, percent, short_number
+from circuitbook.wording import head_label, percent, short_number, two_digits
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def walk_through(suite: Suite, model: str, store: Store, example: Example = FIRS
     ways = np.array([(at.own - at.switched) / (at.own - at.other) for at in seen])
     row = int(ways[-1].argmax())
     told = np.array([at.own > 0 > at.other for at in seen])
-    apart = since_when(pd.Series(told))
+    apart = since_when(told)
     names = (example.right, example.wrong)
     named = next((i for i, at in enumerate(seen) if at.next_words()[0][0] in names), len(seen))
     return Walk(
@@ -143,8 +143,10 @@ def _table(
             "tokens seen": [short_number(at.tokens_seen) for at in seen],
             "next word": [_best(at, "own") for at in seen],
             "of the other sentence": [_best(at, "other") for at in seen],
-            measure: [two(at.own) for at in seen],
-            f"with {head_label(heads[row])} from the other": [two(at.switched[row]) for at in seen],
+            measure: [two_digits(at.own) for at in seen],
+            f"with {head_label(heads[row])} from the other": [
+                two_digits(at.switched[row]) for at in seen
+            ],
             "head that goes furthest alone": most,
         }
     )

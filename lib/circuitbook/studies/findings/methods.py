@@ -67,13 +67,15 @@ def answer(table: pd.DataFrame) -> str:
     worse = [m for m in others if beside.loc[m, "cmd_low"] > 0 or beside.loc[m, "size_low"] > 1]
     better = [m for m in others if beside.loc[m, "cmd_high"] < 0 or beside.loc[m, "size_high"] < 1]
     even = [m for m in others if m not in worse and m not in better]
+    better = [m for m in better if m not in worse]  # closer, but larger: not better
     gradients = table[table["method"] == YARDSTICK]["gradients"]
     cost = f"{gradients.min():.0f}"
     if gradients.max() > gradients.min():
         cost += f" to {gradients.max():.0f}"
     n = table.groupby(["model", "task"]).ngroups
     if better:
-        first = f"{_names(better)} finds circuits that are closer to the model, or smaller"
+        finds = "finds" if len(better) == 1 else "find"
+        first = f"{_names(better)} {finds} circuits that are closer to the model, or smaller"
     elif worse and even:
         first = f"EAP-IG is the safe choice; {_names(even)} may do as well for less"
     elif worse:
@@ -87,9 +89,9 @@ def answer(table: pd.DataFrame) -> str:
             f"{'leads' if len(worse) == 1 else 'lead'} to circuits that are surely larger or "
             "further from the model than EAP-IG's."
         )
-    if even and worse:
+    if cheap := better or (even if worse else []):
         parts.append(
-            f"{_names(even)} take{'s' if len(even) == 1 else ''} one gradient a prompt, EAP-IG "
+            f"{_names(cheap)} take{'s' if len(cheap) == 1 else ''} one gradient a prompt, EAP-IG "
             f"{cost}."
         )
     elif even:

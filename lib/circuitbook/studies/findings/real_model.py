@@ -209,8 +209,8 @@ def share_caption(shares: pd.DataFrame) -> str:
         said = str(decided.answer) if decided.checkpoints else "none"
         stages.setdefault(said, []).append(f"{panel} ({percent(CLAIMED[stage])})")
     words = {
-        str(Verdict.HOLDS): "The classes explain more than the paper's bound in {}",
-        str(Verdict.FAILS): "The classes stay below the paper's bound in {}",
+        str(Verdict.HOLDS): "The classes explain more than the paper's bound (in brackets) in {}",
+        str(Verdict.FAILS): "The classes stay below the paper's bound (in brackets) in {}",
         str(Verdict.OPEN): "We can't tell for {}",
         "none": "There are no such heads for {}",
     }
@@ -218,10 +218,10 @@ def share_caption(shares: pd.DataFrame) -> str:
         text.format(" and ".join(stages[said])) for said, text in words.items() if said in stages
     )
     return (
-        f"*{found} (Figure 4 B, C and D of the paper, at single checkpoints). Dots: shares of the "
-        "effects of heads in the circuit, with 95% intervals over prompts. Thin grey lines below: "
-        "as many heads drawn at random (95% of the draws). Grey bars: the paper's bound for "
-        "Pythia.*"
+        f"*{found}. The test is the paper's Figure 4 B, C and D, at single checkpoints. Dots: "
+        "shares of the effects of heads in the circuit, with 95% intervals over prompts. Thin grey "
+        "lines below: as many heads drawn at random (95% of the draws). Grey bars: the paper's "
+        "bound for Pythia.*"
     )
 
 

@@ -25,8 +25,7 @@ def summary(claims: pd.DataFrame) -> str:
     theirs = int((claims["about_pythia"] & ~claims["asked"]).sum())
     about = f" {theirs} of the undecided ones are about Pythia's own models." if theirs else ""
     return (
-        f"**Of the {len(claims)} claims of the paper that we test, {_counts(claims['verdict'])} "
-        f"here.**{about}"
+        f"**Of the {len(claims)} claims that we test, {_counts(claims['verdict'])} here.**{about}"
     )
 
 

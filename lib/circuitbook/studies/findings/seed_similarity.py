@@ -31,8 +31,8 @@ def seeds_against_checkpoints(compared: pd.DataFrame, tasks: Sequence[str]) -> s
     chance = int((mean[MATCHED] > mean[RANDOM]).sum())
     return (
         f"*In {ahead} of {counted(len(known), 'task')} a circuit is more like that of the next "
-        f"checkpoint than like another seed's, even with heads matched. Another seed has "
-        f"{percent(mean[OTHER_SEED].mean())} of the edges in common; with heads matched "
+        f"checkpoint than like another seed's, even with heads matched. Of the edges in "
+        f"either seed {percent(mean[OTHER_SEED].mean())} are in both; with heads matched "
         f"{percent(mean[MATCHED].mean())}, which is more than random circuits have in {chance} of "
         f"{counted(len(mean), 'task')}.*"
     )

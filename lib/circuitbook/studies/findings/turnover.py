@@ -49,9 +49,10 @@ def answer(suite: str, neighbours: pd.DataFrame, growth: pd.DataFrame, models: i
     if share < floor + AS_MUCH:
         real += ", and no more than random circuits with busy nodes in the same places"
     return (
-        f"**From one checkpoint to the next, a circuit keeps {most} of its edges: "
-        f"{percent(share)}, {real}** ({percent(ceiling)}). {beyond_chance(growth, models)} "
-        f"({in_markdown(suite)}; Jaccard similarity, means over models, tasks and checkpoints.)"
+        f"**From one checkpoint to the next, {most} of a circuit's edges stay: of those in either, "
+        f"{percent(share)} are in both, {real}** ({percent(ceiling)}). "
+        f"{beyond_chance(growth, models)} ({in_markdown(suite)}; Jaccard similarity, means over "
+        "models, tasks and checkpoints.)"
     )
 
 
@@ -131,7 +132,8 @@ def mean_similarities(neighbours: pd.DataFrame) -> str:
     else:
         scores = "weighted by their scores, no more"
     return (
-        f"*Neighbours share {percent(nodes)} of their nodes and {percent(edges)} of their edges; "
+        f"*Of the nodes of two neighbours {percent(nodes)} are in both, of the edges "
+        f"{percent(edges)}; "
         f"{scores} (Figure 5 of the paper, for this suite; the authors' code compares edges, their "
         "caption speaks of nodes).*"
     )
@@ -172,8 +174,8 @@ def between_floor_and_ceiling(
         return said
     return (
         f"{said}\n\nAs a check, we search again on another draw of prompts at the last checkpoint "
-        f"of every model: {percent(draws['edges'].mean())} of the edges are the same (resampling "
-        f"predicts {percent(draws['expected'].mean())})."
+        f"of every model: {percent(draws['edges'].mean())} of the edges in either are in both "
+        f"(resampling predicts {percent(draws['expected'].mean())})."
     )
 
 
@@ -227,9 +229,9 @@ def spacing_caption(neighbours: pd.DataFrame, spaced: pd.DataFrame, ratio: float
         return "*There are no two pairs of checkpoints at different distances.*"
     compared = "less alike" if apart < near - AS_MUCH else "no less alike"
     return (
-        f"*Checkpoints further apart are {compared}: at {ratio:g} times the tokens they share "
-        f"{percent(apart)} of their edges, neighbours {percent(near)}. Each dot: the mean over "
-        "pairs of a model's checkpoints.*"
+        f"*Checkpoints further apart are {compared}: at {ratio:g} times the tokens, "
+        f"{percent(apart)} of the edges of both circuits are shared, among neighbours "
+        f"{percent(near)}. Each dot: the mean over pairs of a model's checkpoints.*"
     )
 
 
@@ -251,8 +253,8 @@ def towards_the_last(reference: pd.DataFrame) -> str:
     if before.empty:
         return f"*{NO_PAIRS.capitalize()}.*"
     return (
-        f"*The first circuit of a run shares {percent(runs.first().mean())} of its edges with the "
-        f"last one, the circuit before the last {percent(runs.last().mean())} (means over tasks "
+        f"*Of the edges of a run's first and last circuit {percent(runs.first().mean())} are in "
+        f"both, of the last and the one before it {percent(runs.last().mean())} (means over tasks "
         "and models).*"
     )
 

@@ -56,9 +56,11 @@ def descendants(process: int) -> set[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="Linux tells its sockets here")
 def test_the_local_cluster_listens_on_loopback_and_lets_nobody_in_without_its_credentials():
-    before = set(listening(descendants(os.getpid())))  # a kernel of another test may still be there
+    # what an earlier test started may still be at work, a kernel for instance, and open doors
+    others = descendants(os.getpid()) - {os.getpid()}
+    before = set(listening({os.getpid()}))
     with local_cluster(2) as cluster:
-        doors = set(listening(descendants(os.getpid()))) - before
+        doors = set(listening(descendants(os.getpid()) - others)) - before
         # a scheduler, and for each worker itself and its nanny; no HTTP server
         assert len(doors) == 5 and {address for address, _ in doors} == {"127.0.0.1"}, doors
         with distributed.Client(cluster.address, security=cluster.security) as client:

@@ -259,11 +259,13 @@ def test_stages_beside_random_heads_and_another_model():
     assert row["heads"] == "2 of 4" and row["the paper, of Pythia"] == "above 70%"
     assert table["here"].tolist()[1:] == ["none", "none"]
     said = real_model.share_caption(shares)
-    assert said.startswith("*The classes explain more than the paper's bound in B (70%). There are")
-    assert "no such heads for C (50%) and D (50%) (Figure 4" in said
+    assert said.startswith(
+        "*The classes explain more than the paper's bound (in brackets) in B (70%). There are"
+    )
+    assert "no such heads for C (50%) and D (50%). The test is" in said
     lower = head_classes([-0.1, -0.6, 0.0, -0.1], {"name mover": [0]})
     said = real_model.share_caption(share_table([lower], draws=50))
-    assert said.startswith("*The classes stay below the paper's bound in B (70%).")
+    assert said.startswith("*The classes stay below the paper's bound (in brackets) in B (70%).")
     figure = stage_dots({"here": shares, "small": shares})
     assert [ax.get_title() for ax in figure.axes] == ["B: direct", "C: steering", "D: tertiary"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["here", "small"]

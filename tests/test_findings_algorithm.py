@@ -23,6 +23,7 @@ from circuitbook.studies.findings.algorithm import (
 )
 from circuitbook.studies.findings.class_shares import (
     final_share_table,
+    function_caption,
     function_sentence,
     largest_jump,
     nothing_to_share,
@@ -162,12 +163,17 @@ def test_where_helping_heads_look_is_told_of_the_last_checkpoint():
         columns=columns,
     )
     assert function_sentence(functions) == (
-        "*At the end, 1 of 2 models suppress the subject more than they copy the indirect object. "
-        "Heads that look at the subject make 30% (b) to 80% (a) of what helps; within a run this "
+        "**At the end, 1 of 2 models suppress the subject more than they copy the indirect "
+        "object.**"
+    )
+    assert function_caption(functions) == (
+        "*Heads that look at the subject make 30% (b) to 80% (a) of what helps; within a run this "
         "changes by 20 points at most.*"
     )
+    assert "make 30% of what" in function_caption(functions[2:])
     assert "0 of 1 model " in function_sentence(functions[2:])  # b copies
     assert function_sentence(functions[:0]) == "No checkpoint does IOI."
+    assert function_caption(functions[:0]) == ""
 
 
 # ---- resampling

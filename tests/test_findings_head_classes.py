@@ -256,7 +256,7 @@ def test_the_readers_of_each_task_are_told_in_a_line():
     line = "readers do 80% of it on average (as many random heads: 50%)."
     assert reader_sentences(
         shares, summary, ["sva", "gendered_pronoun", "greater_than"]
-    ).splitlines()[2:] == [
+    ).splitlines() == [
         f"- **Subject-Verb Agreement**: {line} A circuit keeps 70% at another checkpoint of its "
         "run and 40% in another seed.",
         f"- **Greater-Than**: {line} A circuit keeps 30% in another seed.",

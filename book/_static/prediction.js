@@ -74,13 +74,15 @@
     showGuess(shown, of);
   }
 
-  // a link to a figure in a folded answer opens it
+  // a link to a figure in a folded answer, or in another fold, opens it
   const openTarget = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const folded = target?.closest("details.answer:not([open])");
-    if (!folded) return;
-    folded.open = true;
-    target.scrollIntoView();
+    let opened = false;
+    for (let node = target; node; node = node.parentElement) {
+      if (!node.matches("details:not([open])")) continue;
+      node.open = opened = true;
+    }
+    if (opened) target.scrollIntoView();
   };
   addEventListener("hashchange", openTarget);
   openTarget();

@@ -40,13 +40,7 @@ def reader_sentences(shares: pd.DataFrame, summary: pd.DataFrame, tasks: Sequenc
             f"- **{TASK_TITLES[task]}**: readers do {percent(readers)} of it on average (as many "
             f"random heads: {percent(random)}).{_kept_elsewhere(summary, task)}"
         )
-    if not lines:
-        return ""
-    explained = (
-        "*How much of the heads' direct effect comes from readers: heads whose attention from END "
-        "is highest at the digits, the name, or the subject on more than half of the prompts.*"
-    )
-    return explained + "\n\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 
 def _kept_elsewhere(summary: pd.DataFrame, task: str) -> str:

@@ -111,18 +111,31 @@ def _direct_over_all_heads(shares: pd.DataFrame) -> pd.DataFrame:
 
 
 def function_sentence(functions: pd.DataFrame) -> str:
-    """How much of what helps comes from heads that look at the subject, and at the indirect object.
+    """What most models do at the end: suppress the subject, or copy the indirect object.
 
     functions: see `function_shares`.
     """
     if functions.empty:
         return "No checkpoint does IOI."
     at_io, at_subject, _ = FUNCTIONS
-    by_model = functions.groupby("model", sort=False)
-    final = functions.loc[by_model["step"].idxmax()].set_index("model")
-    change = by_model[at_subject].max() - by_model[at_subject].min()
-
+    final = _at_the_end(functions)
     ahead = final.index[final[at_subject] > final[at_io]]
+    return (
+        f"**At the end, {len(ahead)} of {counted(len(final), 'model')} suppress the subject more "
+        "than they copy the indirect object.**"
+    )
+
+
+def function_caption(functions: pd.DataFrame) -> str:
+    """How much of what helps comes from heads that look at the subject: a caption, in italics.
+
+    functions: see `function_shares`.
+    """
+    if functions.empty:
+        return ""
+    _, at_subject, _ = FUNCTIONS
+    by_model, final = functions.groupby("model", sort=False), _at_the_end(functions)
+    change = by_model[at_subject].max() - by_model[at_subject].min()
     lowest, highest = final[at_subject].idxmin(), final[at_subject].idxmax()
     if lowest != highest:
         spread = (
@@ -132,7 +145,12 @@ def function_sentence(functions: pd.DataFrame) -> str:
     else:
         spread = percent(final.loc[lowest, at_subject])
     return (
-        f"*At the end, {len(ahead)} of {counted(len(final), 'model')} suppress the subject more "
-        f"than they copy the indirect object. Heads that look at the subject make {spread} of what "
-        f"helps; within a run this changes by {round(100 * change.max())} points at most.*"
+        f"*Heads that look at the subject make {spread} of what helps; within a run this changes "
+        f"by {round(100 * change.max())} points at most.*"
     )
+
+
+def _at_the_end(functions: pd.DataFrame) -> pd.DataFrame:
+    """[model]"""
+    by_model = functions.groupby("model", sort=False)
+    return functions.loc[by_model["step"].idxmax()].set_index("model")

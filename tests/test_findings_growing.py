@@ -109,6 +109,38 @@ def test_when_the_circuit_appears():
     )
 
 
+def claim(means, found, carriers=((0, 1),), direct=None):
+    """means: of the logit difference at steps 0, 10, ...; found: steps with a circuit; direct: what
+    head 0.1 writes at each, else all of it."""
+    steps = [10 * i for i in range(len(means))]
+    curves = pd.DataFrame({"task": "ioi", "step": steps, "mean": means})
+    heads = [
+        scores(step, mean, (0.0, -written, 0.0, 0.0))
+        for step, mean, written in zip(steps, means, direct or means, strict=True)
+    ]
+    circuits = [result(step, ["input->logits"] if step in found else []) for step in steps]
+    return growing.claim_in_words(curves, heads, list(carriers), circuits)
+
+
+def test_the_claim_is_tested_part_by_part():
+    sudden = [0.0] * 7 + [2.2, 4.0, 4.0, 4.0]
+    assert claim(sudden, [70, 80, 90, 100]) == (
+        "**The claim holds in this run.** There is half of the score at step 70, half of what its "
+        "heads write at step 70 and a first circuit at step 70. For 60% of the training the score "
+        "stays below a tenth of what it will be; in the next 20% it reaches nine tenths."
+    )
+    assert claim(sudden, [100]).startswith("**The claim holds in part: not together.**")
+    late = [0.0] * 9 + [2.2, 4.0]
+    assert "not together.**" in claim(sudden, [70], direct=late)
+    gradual = [0.4 * i for i in range(11)]
+    assert claim(gradual, [50]).startswith(
+        "**The claim holds in part: not in a short time and not after a long quiet time.**"
+    )
+    assert claim(gradual, [10]).startswith("**The claim fails in this run.**")
+    assert claim(sudden, []) == ("**The claim can't be tested in this run**: there is no circuit.")
+    assert "no head that carries it" in claim(sudden, [70], carriers=())
+
+
 def test_circuits_at_the_last_checkpoints_of_two_suites():
     circuits = [
         result(2, ["input->m0", "m0->logits"], "own"),

@@ -246,6 +246,9 @@ def test_the_answer_names_what_is_there_and_what_is_missing():
         "classes copy suppression, negative name mover, negative copy suppression and duplicate "
         "token.**" in said
     )
+    both = head_classes([-0.6, -0.2, 0.0, -0.2], {"name mover": [0], "negative name mover": [1, 3]})
+    said = real_model.answer(both, share_table([both], draws=50), held_out())
+    assert "100% of the direct effect (40% of that is of negative name movers)." in said
     nothing = head_classes([0.0, 0.0], {}, ioi=False)
     said = real_model.answer(nothing, share_table([nothing], draws=50), held_out())
     assert said == "**m has no head for any step of the paper's IOI algorithm.**"

@@ -44,6 +44,7 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
         what = f"has part of the paper's IOI algorithm: no {' and no '.join(missing)}"
     explained = [
         f"{SHORT_NAMES[stage]} explain {percent(row['share'])} of {EXPLAINED[stage]}"
+        f"{_of_the_negative(classes) if stage == 'direct' else ''}"
         for stage in STAGES
         if (row := absolute_share(shares, stage)) is not None
     ]
@@ -63,6 +64,17 @@ def answer(classes: HeadClasses, shares: pd.DataFrame, held_out: pd.DataFrame) -
             f"keeps {kept} of the behaviour{' on fresh prompts' if fresh else ''}."
         )
     return " ".join(parts)
+
+
+def _of_the_negative(classes: HeadClasses) -> str:
+    """How much of what the answering heads explain is of negative name movers, in brackets."""
+    counted = classes.counted("direct")  # as for the share itself
+    effects = np.abs(classes.effects("direct")) * (0 if counted is None else counted)
+    negative = effects[classes.classes["negative name mover"]].sum()
+    if not negative:
+        return ""
+    part = negative / effects[classes.members_of(*STAGES["direct"])].sum()
+    return f" ({percent(part)} of that is of negative name movers)"
 
 
 def absolute_share(shares: pd.DataFrame, stage: str, form: str = "absolute") -> pd.Series | None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
+from conftest import random_network
+from torch.profiler import ProfilerActivity, profile
+from toys import toy_model, toy_pairs
 from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from circuitbook import attribute, get_task, load_suite
 from circuitbook.circuits.batches import window
+from circuitbook.circuits.quadrature import METHODS
 from circuitbook.model.architectures import network_of
 from circuitbook.model.memory import free_memory, neox_parameters, plan_memory
 from circuitbook.records.gpu import recorded_gpu
@@ -94,6 +101,32 @@ def test_no_recorded_peak_lies_above_its_plan():
         plan = plan_memory(PYTHIA_SHAPES[row["shape"]], dtype, stop - start, stop)
         assert plan.minimum == row["one_prompt_planned"]
         assert row["one_prompt_peak"] <= plan.minimum < 1.4 * row["one_prompt_peak"]
+
+
+def peak_of(work):
+    """The most bytes of tensors that it held at a time on the CPU."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        work()
+    events = [e for e in watched.profiler.kineto_results.events() if e.name() == "[memory]"]
+    steps = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(np.cumsum(steps).max())
+
+
+def test_no_method_holds_more_than_is_planned(tmp_path):
+    """One prompt at one point at a time; the methods differ in what they hold."""
+    network = random_network(layers=3, heads=8, d_model=64)
+    _, model = toy_model(tmp_path, dtype=torch.float32, network=network)
+    pairs, peaks = toy_pairs(lengths=(24,), first=(4,)), {}
+    attribute(model, pairs, method="eap")  # cuts the queries, keys and values out
+    for method in METHODS:
+        plan = plan_memory(model.shape, torch.float32, 20, 24, device="cpu", method=method)
+        how = dict(method=method, rule="midpoint", points=2, memory=plan.one_prompt)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peaks[method] = peak_of(lambda how=how: attribute(model, pairs, **how))
+        planned = plan.one_prompt + plan.scores + plan.working
+        assert 0.3 * planned < peaks[method] <= planned, method
+    assert peaks["eap-qk"] > peaks["eap"] and peaks["eap-ig-activations"] > peaks["eap-ig"]
 
 
 def test_what_cannot_fit_is_refused_with_numbers(monkeypatch):

@@ -37,22 +37,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuitbook.circuits.batches import check_pairs, chunks_of, default_memory, window
-from circuitbook.circuits.gradients import Chunk, ScoreSums, add_chunk
+from circuitbook.circuits.methods import AUTHORS_RULE, AddChunk, adder_of, points_of
 from circuitbook.circuits.not_finite import where_not_finite
 from circuitbook.circuits.prefixes import Prefixes
-from circuitbook.circuits.quadrature import (
-    MOST_POINTS,
-    Points,
-    equal_steps,
-    where_losses_change,
-)
-from circuitbook.circuits.rules import RULES_OF, with_rules
+from circuitbook.circuits.quadrature import INTEGRATED, MOST_POINTS, Points, where_losses_change
+from circuitbook.circuits.score_sums import Chunk, ScoreSums
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.model.memory import prompt_bytes, row_bytes
-from circuitbook.model.network import Network
 from circuitbook.tasks.base import PromptPairs
 
 LARGE_GAP = 0.1  # of the mean change of the loss: warn above it
@@ -101,7 +95,7 @@ class Scores:
 
     def __repr__(self) -> str:
         how = self.method
-        if self.method == "eap-ig":
+        if self.method in INTEGRATED:
             how += f", {self.points} points, {self.rule} rule"
         return (
             f"Scores({self.graph.n_edges} edges, {len(self.change)} prompts, {how}, "
@@ -114,7 +108,7 @@ def attribute(
     pairs: PromptPairs,
     *,
     method: str = "eap-ig",
-    rule: str = "right",
+    rule: str | None = None,
     points: int = 30,
     tolerance: float | None = None,
     per_prompt: bool = False,
@@ -124,11 +118,11 @@ def attribute(
 ) -> Scores:
     """Scores of all edges, averaged over the prompts (each counts the same, whatever the batching).
 
-    method: "eap-ig"; or gradients at the clean prompt alone, where `rule` and `points` mean
-    nothing: "eap", and with other rules for what comes back "relp" and "gim" (`circuits.rules`).
-    rule: where the m points lie: "right" k/m (the authors'; k = 1..m), "left" (k-1)/m, "midpoint"
-    (k-1/2)/m, with 0 the clean and 1 the corrupted prompt. A few midpoints are as good as many
-    points of the other rules.
+    method: "eap-ig", or another of `circuits.methods`, most of which take gradients at the clean
+    prompt alone; `rule` and `points` then mean nothing.
+    rule: where the m points lie: "right" k/m (k = 1..m), "left" (k-1)/m, "midpoint" (k-1/2)/m, with
+    0 the clean and 1 the corrupted prompt; None: as the method's authors have it, "right" for
+    "eap-ig". A few midpoints are as good as many points of the other rules.
     tolerance: with midpoints, and None for none. Where the completeness gap, or what it would be by
     chance (see `gap_with_noise`), is above this share of the mean absolute change of the loss,
     twice as many points are taken instead, where the loss of each prompt was seen to change (see
@@ -144,22 +138,28 @@ def attribute(
     if the completeness gap of EAP-IG is above a tenth of the change, or above the tolerance after
     as many points as are allowed (`quadrature.MOST_POINTS`).
     """
-    now = equal_steps(method, rule, points, len(pairs))
+    rule = rule or AUTHORS_RULE.get(method, "right")
+    now = points_of(method, rule, points, len(pairs), model.shape.n_layers)
     if tolerance is not None and (method, rule) != ("eap-ig", "midpoint"):
         raise ValueError('a tolerance needs method="eap-ig" and rule="midpoint"')
+    if per_position and method in ("eap-qk", "atp*"):
+        raise ValueError(
+            f'method="{method}" has no scores per position: the softmax takes all keys of an edge '
+            'together; take "eap", or ask for no positions'
+        )
     network, graph = network_of(model), graph_of(model)
     check_pairs(model, pairs)
     keep: dict[str, bool] = {"per_prompt": per_prompt, "per_position": per_position}
     memory = memory or default_memory(model.device)
     prefixes = Prefixes(network, pairs, memory // 8)
-    back_through = with_rules(network, RULES_OF[method]) if method in RULES_OF else network
+    add = adder_of(method, network, points)
     known: list[tuple[Tensor, Tensor]] = []  # points [n, m] and the losses there, of each round
     taken = 0
     with tqdm(desc="attribution", unit="run", disable=not progress, leave=False) as bar:
         while True:
             sums = _no_sums_yet(model, graph, pairs, now.m, **keep)
             bar.total = (bar.total or 0) + now.t.numel()
-            _add_points(sums, model, graph, pairs, prefixes, back_through, now, memory, bar)
+            _add_points(sums, model, graph, pairs, prefixes, method, add, now, memory, bar)
             taken += now.m
             enough = tolerance is None or gap_with_noise(sums) <= tolerance
             if enough or taken + 2 * now.m > MOST_POINTS:
@@ -206,7 +206,8 @@ def _add_points(
     graph: Graph,
     pairs: PromptPairs,
     prefixes: Prefixes,
-    back_through: Network,
+    method: str,
+    add: AddChunk,
     points: Points,
     memory: int,
     bar: tqdm,
@@ -215,8 +216,8 @@ def _add_points(
     chunks = chunks_of(
         pairs,
         points.m,
-        row_bytes(model.shape, model.dtype),
-        prompt_bytes(model.shape, model.dtype),
+        row_bytes(model.shape, model.dtype, method),
+        prompt_bytes(model.shape, model.dtype, method),
         memory,
     )
     for rows, of_points in chunks:
@@ -232,7 +233,7 @@ def _add_points(
             points=points.t[rows, of_points],
             weights=points.weights[rows, of_points],
         )
-        add_chunk(sums, prefixes.network, graph, chunk, back_through)
+        add(sums, prefixes.network, graph, chunk)
         if not _all_finite(sums, rows):
             at = points.t[rows]
             raise FloatingPointError(where_not_finite(model, prefixes.network, part, rows, at))

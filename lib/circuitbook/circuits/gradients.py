@@ -12,88 +12,13 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from circuitbook.circuits.batches import at_end, metric_of_normed, metric_of_stream
+from circuitbook.circuits.backward import Gradients, LayerGradients, gradients_at
+from circuitbook.circuits.batches import at_end, metric_of_stream
+from circuitbook.circuits.score_sums import Chunk, ScoreSums
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.network import Layer, Network, Prefix, run
 from circuitbook.model.parts import Norm
-from circuitbook.tasks.base import PromptPairs
-
-# ------------------------------------------------------------------ sums over prompts
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ScoreSums:
-    """What the chunks add to: sums over the prompts seen so far, and what was asked for besides."""
-
-    values: Float[Tensor, "src dst"]
-    ends: Float[Tensor, "n 2"]
-    """Of each prompt, the loss on the clean and on the corrupted one."""
-    losses: Float[Tensor, "n m"]
-    """Of each prompt, the loss at each point."""
-    from_input: Float[Tensor, " n"]
-    """Of each prompt, the sum of its edges out of `input`."""
-    per_prompt: Float[Tensor, "n src dst"] | None = None
-    per_position: Float[Tensor, "pos src dst"] | None = None
-
-    @property
-    def change(self) -> Float[Tensor, " n"]:
-        """Of each prompt, loss(corrupted) - loss(clean)."""
-        return self.ends[:, 1] - self.ends[:, 0]
-
-    def add(
-        self,
-        chunk: Chunk,
-        difference: Float[Tensor, "src prompt pos d_model"],
-        gradient: Float[Tensor, "dst prompt pos d_model"],
-        columns: slice,
-    ) -> None:
-        """Adds the edges from the first sources to the destinations `columns`."""
-        n_src, _, n_pos, _ = difference.shape
-        if self.per_prompt is None and self.per_position is None:
-            products = difference.flatten(1) @ gradient.flatten(1).t()
-            self.values[:n_src, columns] += products
-            return
-        kept = []
-        if self.per_prompt is not None:
-            kept.append("prompt")
-        if self.per_position is not None:
-            kept.append("pos")
-        products = einsum(
-            difference,
-            gradient,
-            f"src prompt pos d_model, dst prompt pos d_model -> {' '.join(kept)} src dst",
-        )
-        if self.per_prompt is not None:
-            of_prompts = products.sum(1) if len(kept) == 2 else products
-            self.per_prompt[chunk.rows, :n_src, columns] += of_prompts.cpu()
-        if self.per_position is not None:
-            of_positions = products.sum(0) if len(kept) == 2 else products
-            positions = slice(chunk.start, chunk.start + n_pos)
-            self.per_position[positions, :n_src, columns] += of_positions.cpu()
-        self.values[:n_src, columns] += products.flatten(0, -3).sum(0)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Chunk:
-    """Prompts and interpolation points that are done together."""
-
-    pairs: PromptPairs
-    rows: Int[Tensor, " prompt"]
-    """Which prompts of all these are."""
-    prefix: Prefix
-    """Keys and values of the positions before `start`."""
-    start: int
-    """The first position that is computed,"""
-    stop: int
-    """and the one behind the last."""
-    versions: slice
-    """Which of the points of a prompt these are."""
-    points: Float[Tensor, "prompt version"]
-    """From 0, clean, to 1, corrupted."""
-    weights: Float[Tensor, "prompt version"]
-    """What each point counts."""
-
 
 # ------------------------------------------------------------------ one chunk
 
@@ -105,28 +30,82 @@ def add_chunk(
 
     back_through: the network itself, or with other gradients (`circuits.rules`).
     """
-    device, dtype = network.w_embed.device, sums_dtype(network.w_embed.dtype)
-    pairs, start, prefix = chunk.pairs, chunk.start, chunk.prefix
-    both = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, start : chunk.stop].to(device)
-    end = (pairs.end - start).to(device)
-    with torch.no_grad():
-        x = network.embed(both, start)
-        difference, last = _differences(network, graph, x, start, prefix)
-        losses = -metric_of_stream(network, pairs, at_end(last, end))
-        sums.ends[chunk.rows] = losses.to(sums.ends)
-        clean, step = x[:, :1].to(dtype), difference[0][:, None]
-        points = chunk.points.to(device, dtype)[:, :, None, None]
-        between = (clean + points * step).to(x.dtype)  # [b, k, s, d]
+    both = both_runs(sums, network, graph, chunk)
+    back = gradients_at(
+        back_through,
+        chunk.pairs,
+        both.between(chunk.points),
+        chunk.start,
+        chunk.prefix,
+        both.end,
+        both.weights,
+    )
+    note_losses(sums, chunk, both, back)
+    add_edges(sums, back_through, graph, chunk, both, back)
 
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BothRuns:
+    """What the clean and the corrupted run of a chunk give: no gradients."""
+
+    x: Float[Tensor, "prompt two pos d_model"]
+    """Embeddings."""
+    difference: Float[Tensor, "src prompt pos d_model"]
+    """What every source writes on the corrupted prompt minus on the clean one."""
+    end: Int[Tensor, " prompt"]
+    """END, counted from the first position that is computed."""
+    weights: Float[Tensor, "prompt version"]
+    """What each point counts."""
+
+    def between(
+        self, points: Float[Tensor, "prompt version"]
+    ) -> Float[Tensor, "prompt version pos d_model"]:
+        """Embeddings at these points from the clean (0) to the corrupted ones (1)."""
+        dtype, device = self.difference.dtype, self.x.device
+        clean, step = self.x[:, :1].to(dtype), self.difference[0][:, None]
+        return (clean + points.to(device, dtype)[:, :, None, None] * step).to(self.x.dtype)
+
+
+@torch.no_grad()
+def both_runs(sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk) -> BothRuns:
+    """Runs a chunk's clean and corrupted prompts, and notes their losses."""
+    device, dtype = network.w_embed.device, sums_dtype(network.w_embed.dtype)
+    pairs, start = chunk.pairs, chunk.start
+    tokens = torch.stack([pairs.clean, pairs.corrupted], 1)[:, :, start : chunk.stop].to(device)
+    end = (pairs.end - start).to(device)
+    x = network.embed(tokens, start)
+    difference, last = _differences(network, graph, x, start, chunk.prefix)
+    losses = -metric_of_stream(network, pairs, at_end(last, end))
+    sums.ends[chunk.rows] = losses.to(sums.ends)
     weights = chunk.weights.to(device, dtype)
-    back = gradients_at(back_through, pairs, between, start, prefix, end, weights)
+    return BothRuns(x=x, difference=difference, end=end, weights=weights)
+
+
+def note_losses(sums: ScoreSums, chunk: Chunk, both: BothRuns, back: Gradients) -> None:
+    """Keeps the losses at the points, and what the edges out of `input` add up to there."""
     sums.losses[chunk.rows, chunk.versions] = back.losses.to(sums.losses)
-    along_step = (back.at_embeddings.to(dtype).sum(1) * difference[0]).sum((1, 2))
+    step = both.difference[0]
+    along_step = (back.at_embeddings.to(step.dtype).sum(1) * step).sum((1, 2))
     sums.from_input[chunk.rows] += along_step.to(sums.from_input)
-    with torch.no_grad():
-        _add_logits(sums, back_through, graph, chunk, difference, back, end)
-        for i, layer in enumerate(back_through.layers):
-            _add_layer(sums, layer, graph, chunk, difference, back.layers[i], i)
+
+
+@torch.no_grad()
+def add_edges(
+    sums: ScoreSums,
+    network: Network,
+    graph: Graph,
+    chunk: Chunk,
+    both: BothRuns,
+    back: Gradients,
+    kinds: str = HEAD_INPUTS,
+) -> None:
+    """Adds change times gradient, of the edges into `logits`, MLPs and these inputs of heads.
+
+    kinds: the last of "qkv".
+    """
+    _add_logits(sums, network, graph, chunk, both.difference, back, both.end)
+    for i, layer in enumerate(network.layers):
+        _add_layer(sums, layer, graph, chunk, both.difference, back.layers[i], i, kinds)
 
 
 def _add_logits(
@@ -155,11 +134,12 @@ def _add_layer(
     difference: Float[Tensor, "src prompt pos d_model"],
     back: LayerGradients,
     index: int,
+    kinds: str,
 ) -> None:
     """The edges into the heads and the MLP of a layer."""
-    first, mlp = graph.destination(index, 0), graph.destination(index)
+    first, mlp = graph.destination(index, 0, kinds[0]), graph.destination(index)
     dtype = difference.dtype
-    heads = _at_head_inputs(layer, back, dtype)
+    heads = _at_head_inputs(layer, back, dtype, kinds)
     sums.add(chunk, difference[: graph.reach[first]], heads, slice(first, mlp))
     gradient = _through_norm(layer.norm_mlp, back.x_mlp.to(dtype), back.at_mlp.to(dtype))
     sums.add(chunk, difference[: graph.reach[mlp]], gradient.sum(1)[None], slice(mlp, mlp + 1))
@@ -195,82 +175,7 @@ def _second_less_first(
     return versions[:, 1].to(dtype) - versions[:, 0].to(dtype)
 
 
-# ------------------------------------------------------------------ forward and back
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class LayerGradients:
-    """Of one layer: what was read, and the gradients of the loss."""
-
-    x: Float[Tensor, "prompt version pos d_model"]
-    """The stream that its heads read."""
-    x_mlp: Float[Tensor, "prompt version pos d_model"]
-    """The stream that its MLP reads."""
-    inputs: dict[str, Float[Tensor, "prompt version pos head d_head"]]
-    """Queries, keys and values, before rotary."""
-    at_inputs: dict[str, Float[Tensor, "prompt version pos head d_head"]]
-    """Gradients of these."""
-    at_mlp: Float[Tensor, "prompt version pos d_model"]
-    """Gradient of what the MLP reads, after its norm."""
-
-    def all_finite(self) -> bool:
-        return all(bool(g.isfinite().all()) for g in (*self.at_inputs.values(), self.at_mlp))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Gradients:
-    """A pass forward and back."""
-
-    layers: list[LayerGradients]
-    last: Float[Tensor, "prompt version d_model"]
-    """The last stream at END."""
-    at_last: Float[Tensor, "prompt version d_model"]
-    """The gradient of that, after its norm."""
-    at_embeddings: Float[Tensor, "prompt version pos d_model"]
-    losses: Float[Tensor, "prompt version"]
-
-
-def gradients_at(
-    network: Network,
-    pairs: PromptPairs,
-    embeddings: Float[Tensor, "prompt version pos d_model"],
-    start: int,
-    prefix: Prefix,
-    end: Int[Tensor, " prompt"],
-    weights: Float[Tensor, "prompt version"],
-) -> Gradients:
-    """Runs from the embeddings to the loss, and back.
-
-    The losses are summed up by their weights.
-    """
-    with torch.enable_grad():
-        embeddings = embeddings.detach().requires_grad_()
-        runs = list(run(network, embeddings, start, prefix))
-        last = at_end(runs[-1].out, end)
-        normed = network.norm_final(last)
-        losses = -metric_of_normed(network, pairs, normed)
-        loss = (losses * weights.to(losses)).sum()
-        read = [tensor for done in runs for tensor in (*done.inputs.values(), done.mlp_in)]
-        *of_layers, at_last, at_embeddings = torch.autograd.grad(loss, [*read, normed, embeddings])
-    layers = []
-    for i, done in enumerate(runs):
-        *of_heads, at_mlp = of_layers[4 * i : 4 * i + 4]
-        layers.append(
-            LayerGradients(
-                x=done.x.detach(),
-                x_mlp=done.x_mlp.detach(),
-                inputs={kind: tensor.detach() for kind, tensor in done.inputs.items()},
-                at_inputs=dict(zip(HEAD_INPUTS, of_heads, strict=True)),
-                at_mlp=at_mlp,
-            )
-        )
-    return Gradients(
-        layers=layers,
-        last=last.detach(),
-        at_last=at_last,
-        at_embeddings=at_embeddings,
-        losses=losses.detach(),
-    )
+# ------------------------------------------------------------------ gradients at what is read
 
 
 def _through_norm(
@@ -285,14 +190,14 @@ def _through_norm(
 
 
 def _at_head_inputs(
-    layer: Layer, back: LayerGradients, dtype: torch.dtype
-) -> Float[Tensor, "three_heads prompt pos d_model"]:
-    """Gradients at the q, k and v inputs of a layer's heads, summed over the points (fact 2)."""
+    layer: Layer, back: LayerGradients, dtype: torch.dtype, kinds: str
+) -> Float[Tensor, "kind_heads prompt pos d_model"]:
+    """Gradients at these inputs of a layer's heads, summed over the points (fact 2)."""
     norm = layer.norm_attention
     gamma, beta = norm.weight.to(dtype), norm.bias.to(dtype)
     normed, scale = norm.standardise(back.x, dtype)
     at_inputs = []
-    for kind in HEAD_INPUTS:
+    for kind in kinds:
         weight = layer.w_in[kind].to(dtype)
         g = back.at_inputs[kind].to(dtype) * scale[..., None]
         constant = weight @ beta + layer.b_in[kind].to(dtype)  # what the norm's bias gives

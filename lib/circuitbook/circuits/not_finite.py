@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from circuitbook.circuits.backward import gradients_at
 from circuitbook.circuits.batches import at_end, metric_of_stream
-from circuitbook.circuits.gradients import gradients_at
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.loaded import Model

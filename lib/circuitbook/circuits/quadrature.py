@@ -23,7 +23,17 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-METHODS = ("eap", "eap-ig", "relp", "gim")
+METHODS = (
+    "eap",
+    "eap-ig",
+    "clean-corrupted",
+    "eap-ig-activations",
+    "eap-qk",
+    "atp*",
+    "relp",
+    "gim",
+)
+INTEGRATED = ("eap-ig", "eap-ig-activations")  # those with a rule and points
 RULES = {"right": 1.0, "midpoint": 0.5, "left": 0.0}  # where in its step a point lies
 MOST_POINTS = 200  # no more gradients of a prompt are taken to meet a tolerance
 
@@ -51,17 +61,13 @@ def interpolation_points(method: str, rule: str, points: int) -> Float[Tensor, "
         raise ValueError(f"unknown method {method!r}; there are: {', '.join(METHODS)}")
     if rule not in RULES:
         raise ValueError(f"unknown rule {rule!r}; there are: {', '.join(RULES)}")
-    if method != "eap-ig":
+    if method == "clean-corrupted":
+        return torch.tensor([0.0, 1.0], dtype=torch.float64)
+    if method not in INTEGRATED:
         return torch.zeros(1, dtype=torch.float64)
     if points < 1 or points != int(points):
         raise ValueError(f"{points} points are not possible; give a whole number of at least 1")
     return (torch.arange(int(points), dtype=torch.float64) + RULES[rule]) / points
-
-
-def equal_steps(method: str, rule: str, points: int, n: int) -> Points:
-    """`interpolation_points` for each of n prompts; all count the same."""
-    t = interpolation_points(method, rule, points).expand(n, -1)
-    return Points(t, torch.full_like(t, 1 / t.shape[1]))
 
 
 def where_losses_change(

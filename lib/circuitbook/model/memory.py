@@ -30,36 +30,58 @@ PROMPT = (20, 21)  # positions that differ or follow, and tokens, of an IOI prom
 WORKSPACE = {"cuda": 144 << 20}
 
 
-def row_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int, int], int]:
+PATTERNS = ("eap-qk", "atp*")  # methods that compute the pattern of every edge anew,
+SOURCES = 64  # of so many sources at a time
+
+
+def row_bytes(
+    shape: Shape, dtype: torch.dtype, method: str = "eap-ig"
+) -> Callable[[int, int], int]:
     """What autograd keeps of one point of one prompt, and the gradients.
 
     About 26 streams and 3 patterns a layer; as a function of the positions that are computed and of
-    the prompt's length in tokens.
+    the prompt's length in tokens. method: of `attribute`.
     """
-    size = _bytes(dtype)
+    size, of_sums = _bytes(dtype), _bytes(sums_dtype(dtype))
     streams, hidden = 22 if shape.parallel else 24, 3 if shape.gated else 1
+    streams += {"eap-ig-activations": 2, "eap-qk": 1, "atp*": 3}.get(method, 0)
     each = streams * shape.d_model + hidden * shape.d_mlp
+    n_src, n_dst = _sides(shape)
 
     def of_row(positions: int, length: int) -> int:
         of_layers = shape.n_layers * (each + 3 * shape.n_heads * length)
-        return size * positions * of_layers
+        row = size * positions * of_layers
+        if method in PATTERNS:  # of one head for all sources, and the scores of the prompt
+            of_source = positions * (4 * length + 5 * shape.d_head)
+            row += of_sums * (min(n_src, SOURCES) * of_source + n_src * n_dst)
+        return row
 
     return of_row
 
 
-def prompt_bytes(shape: Shape, dtype: torch.dtype) -> Callable[[int], int]:
+def prompt_bytes(shape: Shape, dtype: torch.dtype, method: str = "eap-ig") -> Callable[[int], int]:
     """What one prompt takes in sums, as a function of the positions that are computed.
 
-    The differences of all sources, and the gradients at a layer's inputs, twice.
+    The differences of all sources, and the gradients at a layer's inputs, twice. With patterns that
+    are computed anew some sources' streams besides, through a norm; with activations what all nodes
+    write on both prompts. method: of `attribute`.
     """
-    n_src = Graph(shape.n_layers, shape.n_heads, shape.parallel).n_src
+    n_src, _ = _sides(shape)
     streams = n_src + 3 * (3 * shape.n_heads + 1)
+    streams += 3 * min(n_src, SOURCES) if method in PATTERNS else 0
+    streams += 4 * shape.n_layers if method == "eap-ig-activations" else 0
     size = _bytes(sums_dtype(dtype))
 
     def of_prompt(positions: int) -> int:
         return size * positions * shape.d_model * streams
 
     return of_prompt
+
+
+def _sides(shape: Shape) -> tuple[int, int]:
+    """How many sources and destinations there are."""
+    graph = Graph(shape.n_layers, shape.n_heads, shape.parallel)
+    return graph.n_src, graph.n_dst
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,25 +135,26 @@ def plan_memory(
     number: int | None = None,
     *,
     device: str = "cuda",
+    method: str = "eap-ig",
 ) -> MemoryPlan:
     """The plan for a shape.
 
     positions: from the first difference to END; length: all tokens of the longest prompt.
     number: how many weights there are, for a model that is no GPT-NeoX (`shape.count_parameters`).
-    device: the type, "cuda" or another.
+    device: the type, "cuda" or another. method: of `attribute`.
     """
     size, of_sums = _bytes(dtype), _bytes(sums_dtype(dtype))
-    graph = Graph(shape.n_layers, shape.n_heads, shape.parallel)
+    n_src, n_dst = _sides(shape)
     parameters = number or neox_parameters(shape)
     heads = shape.n_heads * shape.d_head
-    edges = graph.n_src * graph.n_dst * of_sums
-    activations = row_bytes(shape, dtype)(positions, length)
+    edges = n_src * n_dst * of_sums
+    activations = row_bytes(shape, dtype, method)(positions, length)
     return MemoryPlan(
         parameters=parameters,
         weights=parameters * size,
         split=shape.n_layers * 3 * heads * (shape.d_model + 1) * size,
         scores=edges,
-        one_prompt=activations + prompt_bytes(shape, dtype)(positions),
+        one_prompt=activations + prompt_bytes(shape, dtype, method)(positions),
         working=3 * shape.d_model**2 * of_sums
         + 3 * shape.d_vocab * size
         + WORKSPACE.get(device, 0),

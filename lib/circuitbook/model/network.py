@@ -145,7 +145,7 @@ Prefix = Sequence[
 ]
 
 # (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (as the linear maps give
-# them), "z", or "mlp" (what the MLP reads, normed)
+# them), "z", "mlp" (what the MLP reads, normed) or "mlp_out" (what it writes)
 Edit = Callable[[str, int, Tensor], Tensor]
 
 
@@ -181,7 +181,7 @@ def run(
         between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
         x_mlp = x if network.parallel else between
         mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
-        mlp_out = layer.mlp(mlp_in)
+        mlp_out = edit("mlp_out", i, layer.mlp(mlp_in))
         out = between + mlp_out
         yield Run(
             x=x,

@@ -85,7 +85,7 @@ class HeadNorm:
         if self.frozen:
             scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
             return x * scale.detach() * self.weight
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Scaled:
         return x * self.factor
 
 
-def with_gradient_times(factor: float, x: Tensor) -> Tensor:
+def with_gradient_times(factor: float | Tensor, x: Tensor) -> Tensor:
     """x, whose gradient is multiplied by a factor on the way back."""
     part = factor * x
     return part + (x - part).detach()

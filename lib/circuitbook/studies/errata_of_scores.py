@@ -18,8 +18,9 @@ from torch import Tensor
 
 from circuitbook.circuits.attribution import attribute
 from circuitbook.circuits.batches import default_memory, window
-from circuitbook.circuits.gradients import Chunk, ScoreSums, add_chunk
+from circuitbook.circuits.gradients import add_chunk
 from circuitbook.circuits.prefixes import Prefixes
+from circuitbook.circuits.score_sums import Chunk, ScoreSums
 from circuitbook.circuits.selection import edge_order, first_edges
 from circuitbook.circuits.similarity import jaccard
 from circuitbook.model.architectures import network_of

@@ -1,0 +1,92 @@
+"""EAP-IG on activations, and the mean of both ends, against their definitions written out."""
+
+import pytest
+import torch
+from closeness import assert_close
+from edge_gradients import assert_same_scores, edge_gradients, written_on_both
+from literal import Literal
+from toys import toy_model, toy_pairs
+
+from circuitbook import attribute
+from circuitbook.model.memory import plan_memory
+
+KINDS = ("gpt_neox", "gpt_neox sequential", "gpt2 scaled", "llama", "olmo clipped", "qwen3")
+SIZE = dict(layers=2, d_model=16)
+
+
+def size_of(kind):
+    return SIZE | {"heads": 4 if kind in ("llama", "qwen3") else 2}
+
+
+def put(place, t, clean, corrupted):
+    """An edit: the outputs of these sources between clean and corrupted, as constants."""
+
+    def edit(source, target, written):
+        if source not in place:
+            return written
+        return (1 - t) * clean[source] + t * corrupted[source]
+
+    return edit
+
+
+def of_activations(network, pairs, heads, ts):
+    """hannamw/EAP-IG's loop: for each place and each point, its output is put between the clean and
+    the corrupted one, as a constant; every edge's gradient there times its source's change."""
+    literal, total = Literal(network), {}
+    layers = range(len(literal.parts.blocks))
+    places = [{"input"}]
+    for i in layers:
+        places += [{f"a{i}.h{h}" for h in range(heads)}, {f"m{i}"}]
+    for i in range(len(pairs)):
+        clean, corrupted = written_on_both(literal, pairs, i)
+        for place in places:
+            for t in ts:
+                moved = put(place, t, clean, corrupted)
+                gradients = edge_gradients(literal, pairs, i, literal.embed(pairs.clean[i]), moved)
+                for name, gradient in gradients.items():
+                    source = name.split("->")[0]
+                    score = float(((corrupted[source] - clean[source]) * gradient).sum())
+                    score /= len(pairs) * len(places) * len(ts)
+                    total[name] = total.get(name, 0) + score
+    return total
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_the_definition(tmp_path, kind):
+    size = size_of(kind)
+    network, model = toy_model(tmp_path, architecture=kind, **size)
+    pairs = toy_pairs().subset([0, 3])
+    scores = attribute(model, pairs, method="eap-ig-activations", points=2)
+    assert scores.rule == "left" and scores.points == 2 * (1 + 2 * 2)
+    theirs = of_activations(network, pairs, size["heads"], [0.0, 0.5])
+    assert_same_scores(scores, theirs)
+    plain = attribute(model, pairs, method="eap")
+    assert (scores.values - plain.values).abs().max() > 0.01 * plain.values.abs().max()
+
+
+def test_memory_and_what_is_kept_do_not_matter(tmp_path):
+    network, model = toy_model(tmp_path, **SIZE, heads=2)
+    pairs, how = toy_pairs(), dict(method="eap-ig-activations", rule="midpoint", points=3)
+    whole = attribute(model, pairs, **how, per_prompt=True, per_position=True)
+    theirs = of_activations(network, pairs, 2, [1 / 6, 1 / 2, 5 / 6])
+    assert_same_scores(whole, theirs)
+    assert_close(whole.per_prompt.mean(0), whole.values, rounds=100)
+    assert_close(whole.per_position.sum(0), whole.values, rounds=100)
+    least = plan_memory(
+        model.shape, torch.float64, 8, 8, device="cpu", method=how["method"]
+    ).one_prompt
+    small = attribute(model, pairs, **how, memory=least)  # one prompt at one point at a time
+    assert_close(small.values, whole.values, rounds=100)
+    assert "eap-ig-activations, 15 points, midpoint rule" in repr(whole)
+
+
+def test_clean_corrupted_is_the_mean_of_both_ends(tmp_path):
+    network, model = toy_model(tmp_path, **SIZE, heads=2)
+    pairs = toy_pairs()
+    scores = attribute(model, pairs, method="clean-corrupted")
+    by_hand = Literal(network).score(pairs, scores.graph.edge_names, [0.0, 1.0])
+    ours = torch.tensor([scores.of(name) for name in by_hand], dtype=torch.float64)
+    theirs = torch.tensor(list(by_hand.values()), dtype=torch.float64)
+    # what a central difference is good for
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=float(1e-6 * theirs.abs().max()))
+    assert scores.points == 2

@@ -15,6 +15,7 @@ from circuitbook.circuits.attribution import Scores
 from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
 from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.circuits.selection import edge_order, first_edges
+from circuitbook.circuits.stable_signs import stable_signs
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.stats import bootstrap_draws, interval
@@ -53,13 +54,15 @@ def faithfulness_curve(
     selection: str = "greedy",
     absolute: bool = True,
     form: str = "ratio",
+    stable: float | None = None,
     memory: int | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Faithfulness of the first n edges for each n of `sizes` (default: steps of a factor 1.41 up
     to all edges).
 
-    The rows are those of `find_circuit`'s curve, with size 0 first if asked for.
+    The rows are those of `find_circuit`'s curve, with size 0 first if asked for; so are selection,
+    absolute and stable.
     """
     check_settings(0.0, "grid", form, 1.0)
     graph, runs = graph_of(model), CorruptedRuns(model, pairs, memory)
@@ -69,7 +72,8 @@ def faithfulness_curve(
             f"sizes must lie in 0..{graph.n_edges}, the number of edges; "
             f"got {wanted[:1]} .. {wanted[-1:]}"
         )
-    order = edge_order(scores.values, graph, selection, absolute, max(wanted))
+    first = None if stable is None else stable_signs(scores, stable)
+    order = edge_order(scores.values, graph, selection, absolute, max(wanted), first)
     curve = Curve(model=model, pairs=pairs, runs=runs, order=order, form=form, progress=progress)
     curve.evaluate(wanted)
     return curve.frame()
@@ -82,6 +86,7 @@ def mib_metrics(
     *,
     selection: str = "top",
     absolute: bool = True,
+    stable: float | None = None,
     memory: int | None = None,
 ) -> dict[str, float]:
     """The two numbers by which MIB ranks a score matrix (Mueller et al. 2025): {"cpr", "cmd"}.
@@ -100,6 +105,7 @@ def mib_metrics(
         selection=selection,
         absolute=absolute,
         form="normalised",
+        stable=stable,
         memory=memory,
     )
     at = dict(zip(curve["size"], curve["normalised"], strict=True))

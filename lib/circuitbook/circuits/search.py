@@ -26,6 +26,7 @@ from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
 from circuitbook.circuits.faithfulness import Curve, check_settings, grid_sizes
 from circuitbook.circuits.not_finite import refuse_not_finite
 from circuitbook.circuits.selection import edge_order, first_edges
+from circuitbook.circuits.stable_signs import stable_signs
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.stats import Verdict, bootstrap_draws, decide, interval
@@ -45,6 +46,7 @@ def find_circuit(
     max_share: float = 1.0,
     min_edges: int = 0,
     min_metric: float = 0.0,
+    stable: float | None = None,
     memory: int | None = None,
     progress: bool = False,
 ) -> Circuit:
@@ -63,6 +65,8 @@ def find_circuit(
     min_metric: a full model whose clean metric is not beyond doubt (95% interval over prompts)
     above this does not do the
         task; then there is no circuit, and `reason` says so.
+    stable: edges whose score changes its sign within the interval of this level over resampled
+        prompts come after all others (`stable_signs`; needs scores of each prompt).
 
     Returns a Circuit with `faithfulness`, its interval over prompts, `clean`, `corrupted` (b and
     b'), and `curve`: a row for each size that was looked at, ascending: size (n), edges and nodes
@@ -75,7 +79,8 @@ def find_circuit(
     if none := task_not_done(model, pairs, min_metric=min_metric, runs=runs):
         return replace(none, scores=scores.values.numpy())
     limit = min(graph.n_edges, max(int(max_share * graph.n_edges), min_edges, 1))
-    order = edge_order(scores.values, graph, selection, absolute, limit)
+    first = None if stable is None else stable_signs(scores, stable)
+    order = edge_order(scores.values, graph, selection, absolute, limit, first)
     curve = Curve(model=model, pairs=pairs, runs=runs, order=order, form=form, progress=progress)
     if search == "bisect":
         _bisect(curve, limit, threshold)
@@ -99,7 +104,8 @@ def find_circuit(
             "selection": selection,
             "absolute": absolute,
             "limit": limit,
-        },
+        }
+        | ({} if stable is None else {"stable": stable}),
     )
     return _smallest_that_passes(nothing, order, table)
 

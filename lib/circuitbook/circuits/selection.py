@@ -23,14 +23,16 @@ def edge_order(
     selection: str = "greedy",
     absolute: bool = True,
     limit: int | None = None,
+    first: Bool[np.ndarray, "src dst"] | None = None,
 ) -> Int64[np.ndarray, "edge 2"]:
     """Edges (src, dst) from the most to the least wanted; the first `limit` if given.
 
     scores: [src, dst]. "top": by score. "greedy": starting from `logits`, again and again the best
     edge into any node that is already in; when its source joins, the edges into that become
     candidates. `absolute`: by absolute score (the authors), else by signed score. Ties go to the
-    earlier source, then to the earlier destination. ValueError for an unknown selection, scores of
-    another shape, or scores that are not finite.
+    earlier source, then to the earlier destination. first: edges that are wanted more than all
+    others, whatever their scores, as those with stable signs (`circuits.stable_signs`). ValueError
+    for an unknown selection, scores of another shape, or scores that are not finite.
     """
     if selection not in SELECTIONS:
         raise ValueError(f"unknown selection {selection!r}; there are: {', '.join(SELECTIONS)}")
@@ -43,6 +45,9 @@ def edge_order(
     if not np.isfinite(values[graph.mask]).all():
         raise ValueError("some scores are not finite; no order of edges follows from them")
     priority = np.abs(values) if absolute else values
+    if first is not None:
+        levels, rank = np.unique(priority, return_inverse=True)
+        priority = rank.reshape(values.shape) + np.where(first, 0.0, -float(len(levels)))
     limit = graph.n_edges if limit is None else min(limit, graph.n_edges)
     if selection == "top":
         return graph.edges[np.argsort(-priority[graph.mask], kind="stable")[:limit]]

@@ -8,6 +8,7 @@ from conftest import random_network
 from edge_gradients import assert_same_scores, edge_gradients, unchanged, written_on_both
 from literal import Literal
 from parts import literal_norm
+from test_architectures import OTHERS
 from toys import toy_model, toy_pairs
 
 from circuitbook import attribute, get_task, load_suite
@@ -15,20 +16,16 @@ from circuitbook.circuits import atp
 from circuitbook.heads.edge_patching import patch_edges
 from circuitbook.model.memory import plan_memory
 
-KINDS = (
-    "gpt_neox",
-    "gpt_neox sequential",
-    "gpt2 scaled",
-    "llama",
-    "olmo clipped",
-    "qwen3",
-    "smollm3",
-)
+QUICK = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3")
+KINDS = [
+    *QUICK,
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS if kind not in QUICK),
+]
 
 
 def size_of(kind, layers=2):
-    grouped = kind in ("llama", "qwen3", "smollm3")
-    return dict(layers=layers, d_model=16, heads=4 if grouped else 2)
+    shared = kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+    return dict(layers=layers, d_model=16, heads=4 if shared else 2)
 
 
 class ByPatterns(Literal):

@@ -19,10 +19,12 @@ from circuitbook.tasks import get_task
 RECIPE = get_recipe("robust")
 
 
-def table(**by_method):
-    """Eight places; by_method: {method: (cmd, edges, gradients, rank)}, with a little noise."""
+def table(changed=()):
+    """Eight places; changed: {method: (cmd, edges, gradients, rank)}, with a little noise."""
     rng, rows = np.random.default_rng(0), []
-    known = dict.fromkeys(METHODS, (0.1, 10, 1, 0.9)) | {"eap-ig": (0.1, 10, 5, 0.8)} | by_method
+    known = dict.fromkeys(METHODS, (0.1, 10, 1, 0.9))
+    known |= {"eap-ig": (0.1, 10, 5, 0.8), "stable": (0.1, 10, 5, 0.8)}
+    known |= {"atp*": (0.1, 10, 3, 0.8), "eap-ig-activations": (0.1, 10, 35, 0.8)} | dict(changed)
     for model in ("mini-s", "mini-m"):
         for task in ("ioi", "sva", "greater_than", "gendered_pronoun"):
             for method, (cmd, edges, gradients, rank) in known.items():
@@ -41,11 +43,15 @@ def test_the_measures_are_those_of_each_method_by_itself():
     got = compare_methods(model, task=task, prompts=n, seed=seed, **settings)
     pairs = task.prompts(model.tokenizer, n=n, seed=seed)
     fresh = next_prompts(task, model.tokenizer, n, seed)
-    for method in ("eap", "gim", "eap-ig"):
-        how = RECIPE.attribution if method == "eap-ig" else {"method": method}
+    rule = {name: RECIPE.attribution[name] for name in ("rule", "points")}
+    known = {method: {"method": method} for method in ("eap", "gim", "atp*")}
+    known |= {"eap-ig": RECIPE.attribution, "stable": RECIPE.attribution | {"per_prompt": True}}
+    known["eap-ig-activations"] = {"method": "eap-ig-activations"} | rule
+    for method, how in known.items():
         scores = attribute(model, pairs, **how)
         at = METHODS.index(method)
-        for name, value in mib_metrics(model, fresh, scores, selection="greedy").items():
+        how = {"selection": "greedy", "stable": 0.95 if method == "stable" else None}
+        for name, value in mib_metrics(model, fresh, scores, **how).items():
             assert_close(got[name][at], value, rounds=100, size=1)
         assert got["gradients"][at] == scores.points
         alive = graph_of(model).mask
@@ -59,23 +65,57 @@ def test_the_measures_are_those_of_each_method_by_itself():
     assert compare_methods(model, task=short, prompts=120, seed=seed, **settings) == {}
 
 
+ALL_BUT_ONE = {m: (0.2, 10, 1, 0.9) for m in METHODS if m not in ("patching", "random", "eap-ig")}
+
+
 @pytest.mark.parametrize(
     ("changed", "says", "never"),
     [
         ({"eap": (0.2, 10, 1, 0.9)},
-         ["EAP-IG is the safe choice; RelP and GIM may do as well", "EAP leads to"], ["still"]),
-        ({"relp": (0.1, 5, 1, 0.9)}, ["RelP finds circuits that are closer"], ["Take"]),
+         ["EAP-IG is the safe choice; EAP with QK fix, AtP\\*, RelP, GIM and EAP at both ends may",
+          "EAP leads to", "take 1 to 3 gradients a prompt, EAP-IG 5.", "The least is risked with",
+          "EAP-IG on activations takes 35, and we can't tell"], ["still", "Take"]),
+        ({"relp": (0.1, 5, 1, 0.9)},
+         ["RelP finds circuits that are closer", "RelP takes one gradient a prompt"],
+         ["Take", "risked"]),
         ({"relp": (0.1, 5, 1, 0.9), "gim": (0.1, 5, 1, 0.9)},
          ["RelP and GIM find circuits", "RelP and GIM take one gradient"], ["finds", "It takes"]),
+        ({"eap-ig-activations": (0.05, 10, 35, 0.9)},
+         ["EAP-IG on activations finds circuits", "takes 35 gradients a prompt, EAP-IG 5."],
+         ["gains"]),
+        ({"eap-ig-activations": (0.2, 10, 35, 0.9)}, ["EAP-IG on activations leads to"], ["gains"]),
         ({"relp": (0.05, 20, 1, 0.9)},
-         ["EAP-IG is the safe choice; EAP and GIM may", "RelP leads to"], ["RelP finds"]),
-        ({}, ["Take EAP: we can't tell", "EAP-IG 5"], ["surely"]),
+         ["EAP-IG is the safe choice; EAP, EAP with QK fix, AtP", "RelP leads to"],
+         ["RelP finds"]),
+        ({}, ["Take EAP: we can't tell", "EAP-IG 5"], ["surely", "risked", "Patching"]),
+        (ALL_BUT_ONE, ["**Take EAP-IG.**", "EAP-IG on activations lead to"],
+         ["a prompt", "gains", "risked"]),
         ({"patching": (0.05, 10, 0, 1.0)}, ["Patching every edge comes closer still"], []),
     ],
 )  # fmt: skip
 def test_the_answer_says_which_to_take(changed, says, never):
-    said = findings.answer(table(**changed))
+    said = findings.answer(table(changed))
     assert all(words in said for words in says) and not any(words in said for words in never)
+
+
+def test_the_least_risk_is_that_of_the_lowest_upper_end():
+    changed = {"eap": (0.2, 10, 1, 0.9), "gim": (0.0995, 10, 1, 0.9)}
+    said, beside = findings.answer(table(changed)), findings.against_yardstick(table(changed))
+    worst = beside.set_index("method").loc["gim", "cmd_high"]
+    assert f"The least is risked with GIM, whose CMD lies {worst:.3f} above EAP-IG's" in said
+
+
+@pytest.mark.parametrize(
+    ("stable", "says"),
+    [
+        ((0.05, 10, 5, 0.8), "come closer to the model, CMD by -0.0"),
+        ((0.2, 10, 5, 0.8), "are further from the model, CMD by 0.1"),
+        ((0.1, 10, 5, 0.8), "we can't tell: CMD changes by 0.00"),
+    ],
+)
+def test_what_stable_signs_do(stable, says):
+    assert says in findings.signs_in_words(table({"stable": stable}))
+    assert findings.signs_in_words(table().iloc[:0]) == ""
 
 
 def test_the_answer_without_a_circuit():
@@ -85,7 +125,7 @@ def test_the_answer_without_a_circuit():
 
 
 def test_the_interval_is_over_places():
-    beside = findings.against_yardstick(table(gim=(0.2, 20, 1, 0.9))).set_index("method")
+    beside = findings.against_yardstick(table({"gim": (0.2, 20, 1, 0.9)})).set_index("method")
     gim = beside.loc["gim"]
     assert gim["cmd_low"] < gim["cmd"] < gim["cmd_high"] and gim["cmd"] == pytest.approx(0.1, 0.05)
     assert gim["size_low"] < 2 < gim["size_high"] and gim["places"] == 8
@@ -96,10 +136,10 @@ def test_the_interval_is_over_places():
 
 @pytest.mark.parametrize(
     ("eap", "says"),
-    [((0.2, 10, 1, 0.99), "Yet it is the circuits of"), ((0.05, 10, 1, 0.99), "and its")],
+    [((0.2, 10, 1, 0.99), "Yet the circuits of"), ((0.05, 10, 1, 0.99), "and its")],
 )
 def test_the_order_and_the_circuits_are_two_things(eap, says):
-    assert says in findings.patching_in_words(table(eap=eap))
+    assert says in findings.patching_in_words(table({"eap": eap}))
 
 
 def test_the_figure_has_a_mark_for_every_place_and_a_bar_for_every_method():

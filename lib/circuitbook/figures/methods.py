@@ -18,7 +18,7 @@ def methods_compared(table: pd.DataFrame) -> Figure:
 
     table: of `measure_methods`. A mark is one model and task; the bar is the median over them.
     """
-    fig, (distance, size) = subplots(1, 2, figsize=(PAGE, 3.4), sharey=True)
+    fig, (distance, size) = subplots(1, 2, figsize=(PAGE, 0.4 + 0.5 * len(METHODS)), sharey=True)
     for ax, column, label in (
         (distance, "cmd", "circuit-model distance (CMD)"),
         (size, "edges", "edges for the threshold"),

@@ -29,9 +29,23 @@ from circuitbook.studies.held_out import next_prompts
 from circuitbook.suites import Suite
 from circuitbook.tasks import PromptPairs, Task, get_task
 
-METHODS = ("patching", "eap", "relp", "gim", "eap-ig", "random")
-"""Every edge patched by itself, which the others estimate; by gradients at the clean prompt; with
-integrated gradients, as the recipe has them; random numbers, which any method must beat."""
+METHODS = (
+    "patching",
+    "eap",
+    "eap-qk",
+    "atp*",
+    "relp",
+    "gim",
+    "clean-corrupted",
+    "eap-ig",
+    "stable",
+    "eap-ig-activations",
+    "random",
+)
+"""Every edge patched by itself, which the others estimate; by gradients at the clean prompt, or at
+both ends; with integrated gradients, as the recipe has them, by themselves, with those edges first
+that have stable signs, and on activations; random numbers, which any method must beat."""
+LEVEL_OF_SIGNS = 0.95  # of the interval that tells whether a sign is stable
 COLUMNS = ["model", "step", "task", "method", "gradients", "cpr", "cmd", "edges", "fresh", "rank"]
 
 
@@ -47,7 +61,8 @@ def compare_methods(
     """Of each of `METHODS`: {"gradients", "cpr", "cmd", "edges", "fresh", "rank"}, [method] each.
 
     gradients: how many backward passes a prompt takes (patching: 0, but a forward pass an edge);
-    cpr, cmd: see `mib_metrics`, with the recipe's selection; edges: of the smallest circuit that
+    cpr, cmd: see `mib_metrics`, with the recipe's selection ("stable": with edges of stable signs
+    first); edges: of the smallest circuit that
     keeps the threshold where it was searched, nan without one; fresh: its faithfulness, normalised;
     rank: Spearman's correlation of the absolute scores with those of patching, over all edges. cpr,
     cmd and fresh are on the next prompts of the draw. Nothing where fewer than `FEWEST` are left.
@@ -58,15 +73,16 @@ def compare_methods(
         return {}
     graph, patched = graph_of(model), patch_edges(model, pairs)
     none, full = (metric.double().mean() for metric in _ends(model, fresh))
-    rows = []
+    scored, rows = _scores(model, pairs, attribution, patched), []
     for method in METHODS:
-        scores = _scores(model, pairs, method, attribution, patched)
+        scores = scored[method]
         row: dict[str, float] = {
             "gradients": scores.points if method not in ("patching", "random") else 0
         }
+        stable = LEVEL_OF_SIGNS if method == "stable" else None
         how = {name: search[name] for name in ("selection", "absolute")}
-        row |= mib_metrics(model, fresh, scores, **how)
-        circuit = find_circuit(model, pairs, scores, **search)
+        row |= mib_metrics(model, fresh, scores, stable=stable, **how)
+        circuit = find_circuit(model, pairs, scores, stable=stable, **search)
         row |= {"edges": np.nan, "fresh": np.nan}
         if circuit.found:
             metric = evaluate_masks(model, fresh, [circuit.mask])[0].double().mean()
@@ -85,16 +101,26 @@ def _ends(model: Model, pairs: PromptPairs) -> torch.Tensor:
 
 
 def _scores(
-    model: Model, pairs: PromptPairs, method: str, attribution: dict, patched: np.ndarray
-) -> Scores:
-    if method == "eap-ig":
-        return attribute(model, pairs, **attribution)
-    scores = attribute(model, pairs, method="eap" if method in ("patching", "random") else method)
-    if method == "patching":
-        return _with_values(scores, patched)
-    if method == "random":
-        return _with_values(scores, np.random.default_rng(0).random(patched.shape))
-    return scores
+    model: Model, pairs: PromptPairs, attribution: dict, patched: np.ndarray
+) -> dict[str, Scores]:
+    """Of each of `METHODS`."""
+    at_points = {name: attribution[name] for name in ("rule", "points")}
+    how = {
+        "eap-ig": attribution | {"per_prompt": True},
+        "eap-ig-activations": {"method": "eap-ig-activations"} | at_points,
+    }
+    given = ("patching", "stable", "random")
+    scores = {
+        method: attribute(model, pairs, **how.get(method, {"method": method}))
+        for method in METHODS
+        if method not in given
+    }
+    random = np.random.default_rng(0).random(patched.shape)
+    return scores | {
+        "patching": _with_values(scores["eap"], patched),
+        "stable": scores["eap-ig"],
+        "random": _with_values(scores["eap"], random),
+    }
 
 
 def _with_values(scores: Scores, values: np.ndarray) -> Scores:

@@ -7,14 +7,19 @@ import pandas as pd
 
 from circuitbook.stats import bootstrap_draws, interval
 from circuitbook.studies.methods import METHODS
-from circuitbook.wording import counted, listed
+from circuitbook.wording import counted, in_markdown, listed
 
 TITLES = {
     "patching": "every edge patched",
     "eap": "EAP",
+    "eap-qk": "EAP with QK fix",
+    "atp*": "AtP*",
     "relp": "RelP",
     "gim": "GIM",
+    "clean-corrupted": "EAP at both ends",
     "eap-ig": "EAP-IG",
+    "stable": "EAP-IG with stable signs",
+    "eap-ig-activations": "EAP-IG on activations",
     "random": "random",
 }
 YARDSTICK = "eap-ig"
@@ -68,34 +73,37 @@ def answer(table: pd.DataFrame) -> str:
     better = [m for m in others if beside.loc[m, "cmd_high"] < 0 or beside.loc[m, "size_high"] < 1]
     even = [m for m in others if m not in worse and m not in better]
     better = [m for m in better if m not in worse]  # closer, but larger: not better
-    gradients = table[table["method"] == YARDSTICK]["gradients"]
-    cost = f"{gradients.min():.0f}"
-    if gradients.max() > gradients.min():
-        cost += f" to {gradients.max():.0f}"
-    n = table.groupby(["model", "task"]).ngroups
+    gradients = table.pivot(index=["model", "task"], columns="method", values="gradients")
+    cheap = [m for m in even if (gradients[m] < gradients[YARDSTICK]).all()]
     if better:
         finds = "finds" if len(better) == 1 else "find"
         first = f"{_names(better)} {finds} circuits that are closer to the model, or smaller"
-    elif worse and even:
-        first = f"EAP-IG is the safe choice; {_names(even)} may do as well for less"
-    elif worse:
-        first = "Take EAP-IG"
+    elif worse and cheap:
+        first = f"EAP-IG is the safe choice; {_names(cheap)} may do as well for less"
+    elif cheap:
+        cheapest = min(cheap, key=lambda method: gradients[method].max())
+        first = f"Take {_names([cheapest])}: we can't tell its circuits from EAP-IG's"
     else:
-        first = "Take EAP: we can't tell its circuits from EAP-IG's"
+        first = "Take EAP-IG"
     parts = [f"**{first}.**"]
     if worse:
         parts.append(
-            f"On {counted(n, 'pair')} of a model and a task, {_names(worse)} "
+            f"On {counted(len(gradients), 'pair')} of a model and a task, {_names(worse)} "
             f"{'leads' if len(worse) == 1 else 'lead'} to circuits that are surely larger or "
             "further from the model than EAP-IG's."
         )
-    if cheap := better or (even if worse else []):
+    if named := better or cheap:
         parts.append(
-            f"{_names(cheap)} take{'s' if len(cheap) == 1 else ''} one gradient a prompt, EAP-IG "
-            f"{cost}."
+            f"{_names(named)} {'takes' if len(named) == 1 else 'take'} "
+            f"{_gradients(gradients[named])} a prompt, EAP-IG {_span(gradients[[YARDSTICK]])}."
         )
-    elif even:
-        parts.append(f"It takes one gradient a prompt, EAP-IG {cost}.")
+    if worse and len(cheap) > 1 and not better:
+        parts.append(_closest(beside.loc[cheap]))
+    if dear := [m for m in even if (gradients[m] > gradients[YARDSTICK]).all()]:
+        parts.append(
+            f"{_names(dear)} {'takes' if len(dear) == 1 else 'take'} "
+            f"{_span(gradients[dear])}, and we can't tell what that gains."
+        )
     patching = beside.loc["patching"]
     if patching["cmd_high"] < 0:
         parts.append(
@@ -106,8 +114,55 @@ def answer(table: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
+def _closest(beside: pd.DataFrame) -> str:
+    """Of cheap methods that may do as well, the one that loses least at worst."""
+    method = str(beside["cmd_high"].idxmin())
+    return (
+        f"The least is risked with {_names([method])}, whose CMD lies "
+        f"{beside.loc[method, 'cmd_high']:.3f} above EAP-IG's at worst."
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"
+
+
+def _span(gradients: pd.DataFrame) -> str:
+    """How many, at the least and at the most.
+
+    >>> _span(pd.DataFrame({"eap-ig": [5.0, 15.0]}))
+    '5 to 15'
+    """
+    low, high = int(gradients.min().min()), int(gradients.max().max())
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _gradients(gradients: pd.DataFrame) -> str:
+    span = _span(gradients)
+    return "one gradient" if span == "1" else f"{span} gradients"
+
+
+def signs_in_words(table: pd.DataFrame) -> str:
+    """What it does to put edges with stable signs first."""
+    if table.empty:
+        return ""
+    row = against_yardstick(table).set_index("method").loc["stable"]
+    by = f"{_signed(row['cmd'])} [{_signed(row['cmd_low'])}, {_signed(row['cmd_high'])}]"
+    if row["cmd_high"] < 0:
+        return f"Edges with stable signs first: the circuits come closer to the model, CMD by {by}."
+    if row["cmd_low"] > 0:
+        return (
+            f"Edges with stable signs first: the circuits are further from the model, CMD by {by}."
+        )
+    return (
+        "Whether it helps to take edges with stable signs first, we can't tell: CMD changes by "
+        f"{by}, and the smallest circuits have {row['size']:.2f} times the edges "
+        f"[{row['size_low']:.2f}, {row['size_high']:.2f}]."
+    )
+
+
 def _names(methods: list[str]) -> str:
-    return listed(TITLES[method] for method in methods)
+    return listed(in_markdown(TITLES[method]) for method in methods)
 
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
@@ -133,17 +188,18 @@ def patching_in_words(table: pd.DataFrame) -> str:
     """Whether the estimate that orders edges most like patching leads to the best circuits, too."""
     if table.empty:
         return ""
-    medians = table[table["method"].isin(ESTIMATES)].groupby("method")[["rank", "cmd"]].median()
+    estimates = table[table["method"].isin(ESTIMATES)]
+    medians = estimates.groupby("method", sort=False)[["rank", "cmd"]].median()
     closest, best = str(medians["rank"].idxmax()), str(medians["cmd"].idxmin())
     ranks = f"{medians.loc[closest, 'rank']:.2f}"
     if closest == best:
         return (
-            f"{TITLES[best]} orders the edges most as patching each of them does (rank correlation "
-            f"{ranks}), and its circuits are closest to the model."
+            f"{_names([best])} orders the edges most as patching each of them does (rank "
+            f"correlation {ranks}), and its circuits are closest to the model."
         )
     return (
-        f"Of the estimates, {TITLES[closest]} orders all edges most as patching each of them does "
-        f"(rank correlation {ranks}; {TITLES[best]} {medians.loc[best, 'rank']:.2f}). Yet it is "
-        f"the circuits of {TITLES[best]} that have the smallest median distance: most edges do "
-        "next to nothing, and only the order of the others matters to a circuit."
+        f"Of the estimates, {_names([closest])} orders all edges most as patching each of them "
+        f"does (rank correlation {ranks}; {_names([best])} {medians.loc[best, 'rank']:.2f}). Yet "
+        f"the circuits of {_names([best])} have the smallest median distance: most edges do next "
+        "to nothing, and only the order of the others matters to a circuit."
     )

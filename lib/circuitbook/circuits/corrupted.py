@@ -66,6 +66,11 @@ class CorruptedRun:
     """Of the clean run, and of the corrupted one."""
 
 
+def at_any_position(mask: np.ndarray) -> np.ndarray:
+    """The edges of a circuit, bool [src, dst], whatever their positions."""
+    return np.logical_or.reduce(mask) if mask.ndim == 3 else mask
+
+
 class CorruptedRuns:
     """The corrupted runs of all prompts, in chunks.
 
@@ -111,9 +116,9 @@ class CorruptedRuns:
         return _corrupted_run(prefixes, self.pairs.subset(rows), rows, self.device)
 
     def together(self, corrupted: CorruptedRun, masks: Sequence[np.ndarray]) -> int:
-        """How many of these circuits, bool [src, dst] each, fit into memory at a time."""
+        """How many of these circuits, bool [src, dst] or [pos, src, dst], fit into memory."""
         per_source = 2 * self._sum_size * corrupted.change.numel()
-        largest = per_source * max(int(mask.any(1).sum()) + 2 for mask in masks)
+        largest = per_source * max(int(at_any_position(m).any(1).sum()) + 2 for m in masks)
         return int(np.clip(self.memory // max(1, largest), 1, TOGETHER))
 
     def baselines(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:

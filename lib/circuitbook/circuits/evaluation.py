@@ -54,12 +54,13 @@ def evaluate_masks(
     memory: int | None = None,
     runs: CorruptedRuns | None = None,
 ) -> Float[Tensor, "circuit n"]:
-    """`evaluate_circuit` of several circuits, bool [src, dst] each.
+    """`evaluate_circuit` of several circuits, bool [src, dst] each; or [pos, src, dst] where a
+    circuit has edges of its own at each position (`circuits.positions`).
 
     runs: what was computed before, of the same model and prompts. ValueError for a mask that is not
     of the model's graph; FloatingPointError where the metric is not finite.
     """
-    _check_masks(model, masks)
+    _check_masks(model, pairs, masks)
     runs = runs or CorruptedRuns(model, pairs, memory)
     metric = torch.zeros(len(masks), len(pairs), dtype=sums_dtype(model.dtype))
     if not len(masks):
@@ -74,14 +75,26 @@ def evaluate_masks(
     return metric
 
 
-def _check_masks(model: Model, masks: Sequence[np.ndarray]) -> None:
-    shape = graph_of(model).mask.shape
+def _check_masks(model: Model, pairs: PromptPairs, masks: Sequence[np.ndarray]) -> None:
+    shape, n_pos = graph_of(model).mask.shape, pairs.clean.shape[1]
     for i, mask in enumerate(masks):
-        if np.shape(mask) != shape:
+        if np.shape(mask) not in (shape, (n_pos, *shape)):
             raise ValueError(
                 f"mask {i} is {list(np.shape(mask))}, but the graph of {model.checkpoint.model} "
-                f"has {list(shape)} [src, dst]"
+                f"has {list(shape)} [src, dst], and the prompts {n_pos} positions"
             )
+        if np.ndim(mask) == 3:
+            check_aligned(pairs)
+
+
+def check_aligned(pairs: PromptPairs) -> None:
+    """ValueError unless all prompts end at the same position."""
+    if len(pairs.end.unique()) > 1:
+        ends = ", ".join(map(str, pairs.end.unique().tolist()))
+        raise ValueError(
+            f"{pairs.task}: a circuit with positions needs prompts whose positions match, and "
+            f"these end at {ends}; take those of one template: pairs.subset(...)"
+        )
 
 
 def patch_each(

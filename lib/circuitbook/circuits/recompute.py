@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from circuitbook.circuits.batches import metric_of_stream
-from circuitbook.circuits.corrupted import CorruptedRun
+from circuitbook.circuits.corrupted import CorruptedRun, at_any_position
 from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.network import CosSin, Layer, Network, attend
 
@@ -23,7 +23,10 @@ HEADS_FIRST = "prompt pos head d_head -> head prompt pos d_head"
 def metric_of_circuits(
     network: Network, graph: Graph, corrupted: CorruptedRun, masks: Sequence[np.ndarray]
 ) -> Float[Tensor, "circuit prompt"]:
-    """The task's metric with only the edges of each circuit clean; the circuits share a batch."""
+    """The task's metric with only the edges of each circuit clean; the circuits share a batch.
+
+    masks: bool [src, dst] each, or [pos, src, dst].
+    """
     last = last_of_circuits(network, graph, corrupted, masks)
     return metric_of_stream(network, corrupted.pairs, last).t()
 
@@ -44,17 +47,22 @@ def last_of_circuits(
 
 
 class _Circuit:
-    """One circuit, and how far what its sources write has moved from the corrupted run."""
+    """One circuit, and how far what its sources write has moved from the corrupted run.
+
+    mask: bool [src, dst], or [pos, src, dst] with edges of their own at each position.
+    """
 
     def __init__(self, graph: Graph, mask: np.ndarray, corrupted: CorruptedRun) -> None:
-        self.graph, self.mask, self.corrupted = graph, mask, corrupted
+        self.graph, self.mask, self.corrupted = graph, at_any_position(mask), corrupted
         change = corrupted.change
-        self.sources = np.flatnonzero(mask.any(1))  # in use, ascending
+        self.sources = np.flatnonzero(self.mask.any(1))  # in use, ascending
         self.place = np.full(graph.n_src, -1)  # of a source among these
         self.place[self.sources] = np.arange(len(self.sources))
+        if mask.ndim == 3:
+            mask = mask[corrupted.start : corrupted.start + change.shape[1]]
         self.weights = torch.as_tensor(
-            mask[self.sources], dtype=change.dtype, device=change.device
-        )  # [source, dst]
+            mask[..., self.sources, :], dtype=change.dtype, device=change.device
+        )  # [source, dst], or [pos, source, dst]
         self.moved = change.new_zeros(len(self.sources), *change.shape)  # now minus corrupted
         if len(self.sources) and self.sources[0] == 0:
             self.moved[0] = change
@@ -64,9 +72,16 @@ class _Circuit:
     ) -> Float[Tensor, "column prompt pos d_model"]:
         """What these inputs read, x on the corrupted prompts; they all reach the same sources."""
         known = int(np.searchsorted(self.sources, self.graph.reach[columns[0]]))
-        change = self.weights[:known, columns].t() @ self.moved[:known].flatten(1)
-        now = x.to(change.dtype).flatten()[None] + change
-        return now.to(x.dtype).view(-1, *x.shape)
+        weights = self.weights[..., :known, columns]
+        if weights.ndim == 2:
+            change = (weights.t() @ self.moved[:known].flatten(1)).view(-1, *x.shape)
+        else:
+            change = einsum(
+                weights,
+                self.moved[:known],
+                "pos source column, source prompt pos d_model -> column prompt pos d_model",
+            )
+        return (x.to(change.dtype)[None] + change).to(x.dtype)
 
     def write(self, source: int, change: Float[Tensor, "prompt pos d_model"]) -> None:
         """Keeps what a node writes now, if an edge of the circuit reads it."""
@@ -77,9 +92,9 @@ class _Circuit:
         """What `logits` reads, at END."""
         end = self.corrupted.end
         at_end = self.moved[:, torch.arange(len(end), device=end.device), end]
-        change = einsum(
-            self.weights[:, -1], at_end, "source, source prompt d_model -> prompt d_model"
-        )
+        weights = self.weights[..., -1]
+        weights = weights[end] if weights.ndim == 2 else weights.expand(len(end), -1)
+        change = einsum(weights, at_end, "prompt source, source prompt d_model -> prompt d_model")
         return self.corrupted.last.to(change.dtype) + change
 
 

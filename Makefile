@@ -31,11 +31,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 book: $(READY)
 	@$(PY) -m circuitbook build $(foreach p,$(PARAMS),-p '$(p)') $(ARGS)
 
+# on up to four cores, each with files of its own; one after the other with ARGS="-n 0"
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
 test: $(READY)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: $(READY)
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow" $(PARALLEL) $(ARGS)
 
 CODE    := lib tests benchmarks book/_ext notebooks
 SCRIPTS := lib/circuitbook/figures/js book/_static tests/pages biome.json

@@ -180,6 +180,9 @@ def test_plain_markdown_reads_without_the_book():
     assert (
         plain_markdown("```{math}\n:label: eap\nx = 1\n```", {}, {}) == "$$\nx = 1 \\tag{eap}\n$$"
     )
+    assert plain_markdown(":::{more} Head by head\n:::\n\nHere.", {}, {}) == (
+        "**Head by head**\n\nHere."
+    )
 
 
 def test_a_dropdown_folds_in_a_notebook_too():

@@ -53,6 +53,7 @@ def plain_markdown(
         "solution-end": lambda title, options, body: "",
         "math": _equation,
         "dropdown": dropdown,
+        "more": lambda title, options, body: f"**{title}**",
         "prediction": prediction,
         "answer": lambda name, options, body: dropdown("I have made my guess", options, body),
     }

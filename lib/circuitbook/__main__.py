@@ -30,13 +30,28 @@ def colab_command(args: argparse.Namespace) -> None:
     )
 
 
-def record_command(args: argparse.Namespace) -> None:
-    from circuitbook.studies.recording import PROMPTS, record_smollm2, write_record
+RECORDS, RECORD_OF_METHODS = Path("lib/circuitbook/records/data"), "smollm2_methods.json"
 
+
+def record_command(args: argparse.Namespace) -> None:
+    from circuitbook.studies.recording import PROMPTS, record_methods, record_smollm2, write_record
+
+    out = args.out or RECORDS / ("smollm2.json" if args.what == "smollm2" else RECORD_OF_METHODS)
+    if args.what == "methods":
+        if args.prompts or args.seeds:
+            raise ValueError(
+                "the record of methods has the prompts of the book's page: leave out --prompts "
+                "and --seeds"
+            )
+        record = record_methods(store=args.store, device=args.device)
+        write_record(record, out)
+        print(f"{out}: {len(record['methods'])} rows")
+        return
     prompts = PROMPTS | ({"ioi": args.prompts} if args.prompts else {})
-    record = record_smollm2(prompts, args.seeds, args.store, args.device)
-    write_record(record, args.out)
-    print(f"{args.out}: {len(args.seeds)} draws, {record['seconds']} s")
+    seeds = args.seeds or [42, 7]
+    record = record_smollm2(prompts, seeds, args.store, args.device)
+    write_record(record, out)
+    print(f"{out}: {len(seeds)} draws, {record['seconds']} s")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,18 +109,17 @@ def parser() -> argparse.ArgumentParser:
         help="measure a real language model on more prompts than the book's build takes",
         description="Takes most of an hour on two cores. Stopped, the same command goes on.",
     )
-    record.add_argument("what", choices=["smollm2"])
+    record.add_argument(
+        "what", choices=["smollm2", "methods"], help="its algorithm, or methods that score edges"
+    )
     record.add_argument(
         "--prompts", type=int, help="of IOI, on which heads are measured (70, as in the paper)"
     )
-    record.add_argument(
-        "--seeds", type=int, nargs="+", default=[42, 7], help="one for each draw (%(default)s)"
-    )
+    record.add_argument("--seeds", type=int, nargs="+", help="one for each draw (42 7)")
     record.add_argument(
         "--out",
         type=Path,
-        default=Path("lib/circuitbook/records/data/smollm2.json"),
-        help="where to write the record (%(default)s)",
+        help=f"where to write the record (the library's own, in {RECORDS})",
     )
     record.add_argument("--store", help="folder for measurements (the repository's .store)")
     record.add_argument("--device", default="auto")

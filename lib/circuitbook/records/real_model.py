@@ -1,6 +1,7 @@
 """What was measured of SmolLM2 with more prompts than the book's build takes the time for.
 
-`python -m circuitbook record smollm2` makes the record again.
+`python -m circuitbook record smollm2` makes the record again; `record methods` that of the methods
+that score edges.
 """
 
 from __future__ import annotations
@@ -60,3 +61,14 @@ def recorded_draws(record: Mapping[str, Any]) -> list[Draw]:
 def recorded_real_model(path: str | Path | None = None) -> dict[str, Any]:
     """The record that comes with the library, or another one; ValueError if it is none."""
     return read_record(Path(path) if path else DATA / "smollm2.json", PARTS, "a real model")
+
+
+def recorded_methods(path: str | Path | None = None) -> dict[str, Any]:
+    """The record of `studies.methods` on SmolLM2, or another one; ValueError if it is none.
+
+    Its "methods" become a table as `measure_methods` gives it.
+    """
+    parts = PARTS - {"seconds", "draws"} | {"methods"}
+    file = Path(path) if path else DATA / "smollm2_methods.json"
+    record = read_record(file, parts, "methods on a real model")
+    return record | {"methods": pd.DataFrame(record["methods"])}

@@ -7,6 +7,7 @@ nothing was found.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,7 +47,8 @@ METHODS = (
 both ends; with integrated gradients, as the recipe has them, by themselves, with those edges first
 that have stable signs, and on activations; random numbers, which any method must beat."""
 LEVEL_OF_SIGNS = 0.95  # of the interval that tells whether a sign is stable
-COLUMNS = ["model", "step", "task", "method", "gradients", "cpr", "cmd", "edges", "fresh", "rank"]
+NUMBERS = ("gradients", "seconds", "cpr", "cmd", "edges", "fresh", "rank")
+COLUMNS = ["model", "step", "task", "method", *NUMBERS]
 
 
 def compare_methods(
@@ -57,28 +59,30 @@ def compare_methods(
     seed: int,
     attribution: dict,
     search: dict,
+    methods: Sequence[str] = METHODS,
 ) -> dict[str, np.ndarray]:
-    """Of each of `METHODS`: {"gradients", "cpr", "cmd", "edges", "fresh", "rank"}, [method] each.
+    """Of each method, one of `METHODS`: {name of `NUMBERS`: [method]}.
 
     gradients: how many backward passes a prompt takes (patching: 0, but a forward pass an edge);
-    cpr, cmd: see `mib_metrics`, with the recipe's selection ("stable": with edges of stable signs
-    first); edges: of the smallest circuit that
-    keeps the threshold where it was searched, nan without one; fresh: its faithfulness, normalised;
-    rank: Spearman's correlation of the absolute scores with those of patching, over all edges. cpr,
-    cmd and fresh are on the next prompts of the draw. Nothing where fewer than `FEWEST` are left.
+    seconds: what scoring all edges took; cpr, cmd: see `mib_metrics`, with the recipe's selection
+    ("stable": with edges of stable signs first); edges: of the smallest circuit that keeps the
+    threshold where it was searched, nan without one; fresh: its faithfulness, normalised; rank:
+    Spearman's correlation of the absolute scores with those of patching, over all edges, nan where
+    that is not among the methods. cpr, cmd and fresh are on the next prompts of the draw. Nothing
+    where fewer than `FEWEST` are left.
     """
     pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     fresh = next_prompts(task, model.tokenizer, prompts, seed)
     if fresh is None or len(fresh) < FEWEST:
         return {}
-    graph, patched = graph_of(model), patch_edges(model, pairs)
+    graph, rows = graph_of(model), []
     none, full = (metric.double().mean() for metric in _ends(model, fresh))
-    scored, rows = _scores(model, pairs, attribution, patched), []
-    for method in METHODS:
-        scores = scored[method]
-        row: dict[str, float] = {
-            "gradients": scores.points if method not in ("patching", "random") else 0
-        }
+    patched: np.ndarray | None = None
+    for method in sorted(methods, key=lambda name: name != "patching"):
+        begun = time.perf_counter()
+        scores = _scores(model, pairs, method, attribution)
+        row: dict[str, float] = {"gradients": scores.points, "seconds": time.perf_counter() - begun}
+        patched = scores.values.numpy() if method == "patching" else patched
         stable = LEVEL_OF_SIGNS if method == "stable" else None
         how = {name: search[name] for name in ("selection", "absolute")}
         row |= mib_metrics(model, fresh, scores, stable=stable, **how)
@@ -88,10 +92,13 @@ def compare_methods(
             metric = evaluate_masks(model, fresh, [circuit.mask])[0].double().mean()
             kept = float(faithfulness(metric, full, none, "normalised"))
             row |= {"edges": circuit.n_edges, "fresh": kept}
-        alive = np.abs(np.asarray(scores.values, float)[graph.mask])
-        row["rank"] = float(spearmanr(alive, np.abs(patched[graph.mask])).statistic)
-        rows.append(row)
-    return {name: np.array([row[name] for row in rows], float) for name in rows[0]}
+        row["rank"] = np.nan
+        if patched is not None:
+            own, exact = (np.abs(part[graph.mask]) for part in (scores.values.numpy(), patched))
+            row["rank"] = float(spearmanr(own, exact).statistic)
+        rows.append((methods.index(method), row))
+    in_order = [row for _, row in sorted(rows, key=lambda one: one[0])]
+    return {name: np.array([row[name] for row in in_order], float) for name in NUMBERS}
 
 
 def _ends(model: Model, pairs: PromptPairs) -> torch.Tensor:
@@ -100,27 +107,19 @@ def _ends(model: Model, pairs: PromptPairs) -> torch.Tensor:
     return evaluate_masks(model, pairs, [np.zeros_like(graph.mask), graph.mask])
 
 
-def _scores(
-    model: Model, pairs: PromptPairs, attribution: dict, patched: np.ndarray
-) -> dict[str, Scores]:
-    """Of each of `METHODS`."""
-    at_points = {name: attribution[name] for name in ("rule", "points")}
-    how = {
-        "eap-ig": attribution | {"per_prompt": True},
-        "eap-ig-activations": {"method": "eap-ig-activations"} | at_points,
-    }
-    given = ("patching", "stable", "random")
-    scores = {
-        method: attribute(model, pairs, **how.get(method, {"method": method}))
-        for method in METHODS
-        if method not in given
-    }
-    random = np.random.default_rng(0).random(patched.shape)
-    return scores | {
-        "patching": _with_values(scores["eap"], patched),
-        "stable": scores["eap-ig"],
-        "random": _with_values(scores["eap"], random),
-    }
+def _scores(model: Model, pairs: PromptPairs, method: str, attribution: dict) -> Scores:
+    """By one of `METHODS`."""
+    if method in ("eap-ig", "stable"):
+        return attribute(model, pairs, **attribution, per_prompt=method == "stable")
+    if method == "eap-ig-activations":
+        at_points = {name: attribution[name] for name in ("rule", "points")}
+        return attribute(model, pairs, method=method, **at_points)
+    if method == "patching":
+        return _with_values(attribute(model, pairs, method="eap"), patch_edges(model, pairs))
+    if method == "random":
+        scores = attribute(model, pairs, method="eap")
+        return _with_values(scores, np.random.default_rng(0).random(scores.values.shape))
+    return attribute(model, pairs, method=method)
 
 
 def _with_values(scores: Scores, values: np.ndarray) -> Scores:

@@ -1,6 +1,7 @@
 """Measurements that take longer than the book's build may: made by a command, kept as a record.
 
     python -m circuitbook record smollm2 --prompts 70 --seeds 42 7
+    python -m circuitbook record methods
 
 Everything goes through the store, so that the command can be stopped and goes on.
 """
@@ -23,6 +24,10 @@ from circuitbook.store.files import write_atomically
 from circuitbook.store.provenance import machine, versions
 from circuitbook.studies.chapter import Chapter, open_chapter
 from circuitbook.studies.head_classes import class_members
+from circuitbook.studies.measurement import at_places
+from circuitbook.studies.methods import COLUMNS as METHOD_COLUMNS
+from circuitbook.studies.methods import METHODS, NUMBERS, compare_methods
+from circuitbook.tasks import get_task
 
 TASKS = ("ioi", "gendered_pronoun", "greater_than", "sva")
 
@@ -59,6 +64,46 @@ def record_smollm2(
         "prompts": chapter.recipe.prompts,
         "seconds": seconds,
         "draws": draws,
+    }
+
+
+OF_METHODS = tuple(m for m in METHODS if m not in ("patching", "eap-ig-activations"))
+"""What a laptop does in minutes on a real model: not a pass for each edge, nor gradients for each
+place of activations."""
+
+
+def record_methods(
+    tasks: Sequence[str] = TASKS[:3], store: str | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """The record of `records.real_model.recorded_methods`: methods compared on SmolLM2."""
+    chapter = open_chapter(suite="smollm2", tasks=tasks, prompts="few", device=device, store=store)
+    (model, step), recipe = chapter.places[0], chapter.recipe
+    rows = []
+    places = [(model, step)] * len(tasks)
+    here = at_places(chapter.suite, places, chapter.store, what="methods", **chapter.device)
+    for task, measurer in zip(tasks, here, strict=True):
+        arrays = measurer.arrays(
+            "methods",
+            compare_methods,
+            task=get_task(task),
+            prompts=recipe.prompts[task],
+            seed=recipe.seed,
+            attribution=recipe.attribution,
+            search=recipe.circuit(task),
+            methods=OF_METHODS,
+        )
+        for i, method in enumerate(OF_METHODS):
+            about = {"model": model, "step": step, "task": task, "method": method}
+            rows.append(about | {name: float(arrays[name][i]) for name in NUMBERS})
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": {name: part for name, part in machine().items() if name != "host"},
+        "versions": versions(),
+        "code": code_hash(record_methods),
+        "model": model,
+        "step": step,
+        "prompts": {task: recipe.prompts[task] for task in tasks},
+        "methods": _rows(pd.DataFrame(rows, columns=METHOD_COLUMNS)),
     }
 
 

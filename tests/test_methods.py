@@ -11,9 +11,11 @@ from circuitbook.figures.methods import methods_compared
 from circuitbook.heads.edge_patching import patch_edges
 from circuitbook.model.graph import graph_of
 from circuitbook.recipes import get_recipe
+from circuitbook.records.real_model import recorded_methods
 from circuitbook.studies.findings import methods as findings
 from circuitbook.studies.held_out import next_prompts
 from circuitbook.studies.methods import METHODS, compare_methods
+from circuitbook.studies.recording import OF_METHODS
 from circuitbook.tasks import get_task
 
 RECIPE = get_recipe("robust")
@@ -31,6 +33,7 @@ def table(changed=()):
                 noise = 1 + 0.01 * rng.standard_normal()
                 rows.append(
                     dict(model=model, step=1, task=task, method=method, gradients=gradients)
+                    | dict(seconds=0.0 if method == "random" else float(gradients))
                     | dict(cpr=1 - cmd, cmd=cmd * noise, edges=edges * noise, fresh=0.8, rank=rank)
                 )
     return pd.DataFrame(rows)
@@ -148,3 +151,54 @@ def test_the_figure_has_a_mark_for_every_place_and_a_bar_for_every_method():
         marks = sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() != "None")
         assert marks == 8 * len(METHODS)
         assert sum(line.get_marker() == "None" for line in ax.lines) == len(METHODS)
+
+
+# ------------------------------------------------------------------ on the real model
+
+
+def recorded(changed=()):
+    """Three tasks of one model; changed: {(task, method): (cmd, edges)}."""
+    part = table().query("model == 'mini-s' and task != 'sva' and method != 'patching'").copy()
+    part["rank"] = np.nan
+    part[["cmd", "edges"]] = [0.1, 20.0]
+    for (task, method), values in dict(changed).items():
+        part.loc[(part["task"] == task) & (part["method"] == method), ["cmd", "edges"]] = values
+    return {"model": "real", "date": "2026-11-27", "methods": part.reset_index(drop=True)}
+
+
+def test_on_the_real_model_the_best_are_counted_task_by_task():
+    tasks = ("ioi", "greater_than", "gendered_pronoun")
+    all_three = {(task, "relp"): (0.05, 10.0) for task in tasks}
+    said = findings.on_the_real_model(recorded(all_three))
+    assert said.startswith(
+        "**On real RelP has, on all 3 tasks, the smallest distance, and RelP has, on all 3 tasks, "
+        "the fewest edges.** Recorded on 27 November 2026; 3 tasks"
+    )
+    mixed = all_three | {("ioi", "gim"): (0.01, 20.0), ("ioi", "random"): (0.0, 1.0)}
+    said = findings.on_the_real_model(recorded(mixed))
+    assert "RelP (on 2 of 3 tasks) and GIM (on 1 of 3 tasks) have the smallest distance" in said
+    assert "RelP has, on all 3 tasks, the fewest edges" in said  # of random scores nothing is said
+
+
+def test_the_table_has_times_over_those_of_eap():
+    shown = findings.comparison(table()).set_index("method")
+    assert shown.loc["EAP-IG", "time, EAP's = 1"] == "5.0"
+    assert shown.loc["EAP", "time, EAP's = 1"] == "1.0"
+    assert shown.loc["random", ["gradients a prompt", "time, EAP's = 1"]].tolist() == ["\u2013"] * 2
+    assert "rank correlation with patching" in shown
+    shown = findings.comparison(recorded()["methods"])
+    assert "rank correlation with patching" not in shown and len(shown) == len(METHODS) - 1
+
+
+def test_the_record_that_comes_with_the_library():
+    record = recorded_methods()
+    assert record["model"] == "SmolLM2-135M-Instruct" and "host" not in record["machine"]
+    rows = record["methods"]
+    assert rows.groupby("task").size().tolist() == [len(OF_METHODS)] * 3
+    worst = rows[rows["method"] == "random"].set_index("task")["cmd"]
+    others = rows[rows["method"] != "random"].groupby("task")["cmd"].max()
+    assert (others < worst).all() and rows["rank"].isna().all()
+    assert "have the" in findings.on_the_real_model(record) or "has, on" in (
+        findings.on_the_real_model(record)
+    )
+    assert len(findings.comparison(rows)) == len(OF_METHODS)

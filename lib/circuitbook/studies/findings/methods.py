@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -166,22 +170,62 @@ def _names(methods: list[str]) -> str:
 
 
 def comparison(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per method, medians over the places, as text: what it costs, and what comes of it."""
+    """A row per method, medians over the places, as text: what it costs, and what comes of it.
+
+    The time is that of scoring all edges, over EAP's at the same place. Without patching there is
+    nothing to correlate with, and no such column.
+    """
     formats = {
         "gradients": ("gradients a prompt", "{:.0f}"),
+        "time": ("time, EAP's = 1", "{:.1f}"),
         "cpr": ("CPR", "{:.3f}"),
         "cmd": ("CMD", "{:.3f}"),
         "edges": ("edges", "{:.0f}"),
         "fresh": ("faithfulness on fresh prompts", "{:.2f}"),
         "rank": ("rank correlation with patching", "{:.2f}"),
     }
-    medians = table.groupby("method", sort=False)[list(formats)].median()
+    eap = table[table["method"] == "eap"].set_index(["model", "task"])["seconds"]
+    places = pd.MultiIndex.from_frame(table[["model", "task"]])
+    timed = table.assign(time=table["seconds"].to_numpy() / eap.loc[places].to_numpy())
+    medians = timed.groupby("method", sort=False)[list(formats)].median()
     out = pd.DataFrame({"method": [TITLES[str(method)] for method in medians.index]})
     for name, (title, how) in formats.items():
-        out[title] = [how.format(value) for value in medians[name]]
+        if medians[name].notna().any() or table.empty:
+            out[title] = [how.format(value) for value in medians[name]]
     none = out["method"].isin([TITLES["patching"], TITLES["random"]])
     out.loc[none, "gradients a prompt"] = "\u2013"
+    out.loc[out["method"] == TITLES["random"], "time, EAP's = 1"] = "\u2013"
     return out
+
+
+def on_the_real_model(record: Mapping[str, Any]) -> str:
+    """Which method comes closest, and which leads to the smallest circuits, on a real model.
+
+    record: of `recorded_methods`. Tasks are too few for intervals, and it says so.
+    """
+    table = record["methods"]
+    table = table[table["method"] != "random"]
+    tasks = table["task"].unique()
+    closest = _ahead(table, "cmd")
+    smallest = _ahead(table, "edges")
+    date = datetime.date.fromisoformat(record["date"])
+    return (
+        f"**On {in_markdown(record['model'])} {closest} the smallest distance, and {smallest} the "
+        f"fewest edges.** Recorded on {date.day} {date:%B %Y}; {counted(len(tasks), 'task')}, too "
+        "few to say how sure that is. `python -m circuitbook record methods` makes the record "
+        "again."
+    )
+
+
+def _ahead(table: pd.DataFrame, column: str) -> str:
+    """The methods with the least of it, task by task, and how often."""
+    known = table.dropna(subset=[column])
+    best = known.loc[known.groupby("task", sort=False)[column].idxmin(), "method"].value_counts()
+    tasks = best.sum()
+    if len(best) == 1:
+        return f"{_names([str(best.index[0])])} has, on all {tasks} tasks,"
+    parts = [f"{_names([str(method)])} (on {n} of {tasks} tasks)" for method, n in best.items()]
+    return f"{listed(parts)} have"
 
 
 def patching_in_words(table: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ nothing was found.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -66,10 +66,10 @@ def compare_methods(
     gradients: how many backward passes a prompt takes (patching: 0, but a forward pass an edge);
     seconds: what scoring all edges took; cpr, cmd: see `mib_metrics`, with the recipe's selection
     ("stable": with edges of stable signs first); edges: of the smallest circuit that keeps the
-    threshold where it was searched, nan without one; fresh: its faithfulness, normalised; rank:
-    Spearman's correlation of the absolute scores with those of patching, over all edges, nan where
-    that is not among the methods. cpr, cmd and fresh are on the next prompts of the draw. Nothing
-    where fewer than `FEWEST` are left.
+    threshold where it was searched, 0 without one; fresh: its faithfulness, normalised, 0 without
+    one; rank: Spearman's correlation of the absolute scores with those of patching, over all edges,
+    left out where that is not among the methods. cpr, cmd and fresh are on the next prompts of the
+    draw. Nothing where fewer than `FEWEST` are left.
     """
     pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     fresh = next_prompts(task, model.tokenizer, prompts, seed)
@@ -87,18 +87,30 @@ def compare_methods(
         how = {name: search[name] for name in ("selection", "absolute")}
         row |= mib_metrics(model, fresh, scores, stable=stable, **how)
         circuit = find_circuit(model, pairs, scores, stable=stable, **search)
-        row |= {"edges": np.nan, "fresh": np.nan}
+        row |= {"edges": 0, "fresh": 0}
         if circuit.found:
             metric = evaluate_masks(model, fresh, [circuit.mask])[0].double().mean()
             kept = float(faithfulness(metric, full, none, "normalised"))
             row |= {"edges": circuit.n_edges, "fresh": kept}
-        row["rank"] = np.nan
         if patched is not None:
             own, exact = (np.abs(part[graph.mask]) for part in (scores.values.numpy(), patched))
             row["rank"] = float(spearmanr(own, exact).statistic)
         rows.append((methods.index(method), row))
     in_order = [row for _, row in sorted(rows, key=lambda one: one[0])]
-    return {name: np.array([row[name] for row in in_order], float) for name in NUMBERS}
+    return {name: np.array([row[name] for row in in_order], float) for name in in_order[0]}
+
+
+def method_rows(
+    about: Mapping[str, object], methods: Sequence[str], arrays: Mapping[str, np.ndarray]
+) -> list[dict[str, object]]:
+    """Rows of the table, one per method, from `compare_methods`: what is absent is nan."""
+    rows = []
+    for i, method in enumerate(methods if arrays else ()):
+        numbers = {name: float(arrays[name][i]) if name in arrays else np.nan for name in NUMBERS}
+        if not numbers["edges"]:
+            numbers |= {"edges": np.nan, "fresh": np.nan}
+        rows.append({**about, "method": method, **numbers})
+    return rows
 
 
 def _ends(model: Model, pairs: PromptPairs) -> torch.Tensor:
@@ -161,9 +173,6 @@ def measure_methods(
             attribution=recipe.attribution,
             search=recipe.circuit(result.task),
         )
-        for i, method in enumerate(METHODS if arrays else ()):
-            about = {"model": result.model, "step": result.step, "task": result.task}
-            rows.append(
-                about | {"method": method} | {name: float(arrays[name][i]) for name in arrays}
-            )
+        about = {"model": result.model, "step": result.step, "task": result.task}
+        rows += method_rows(about, METHODS, arrays)
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -26,7 +26,7 @@ from circuitbook.studies.chapter import Chapter, open_chapter
 from circuitbook.studies.head_classes import class_members
 from circuitbook.studies.measurement import at_places
 from circuitbook.studies.methods import COLUMNS as METHOD_COLUMNS
-from circuitbook.studies.methods import METHODS, NUMBERS, compare_methods
+from circuitbook.studies.methods import METHODS, compare_methods, method_rows
 from circuitbook.tasks import get_task
 
 TASKS = ("ioi", "gendered_pronoun", "greater_than", "sva")
@@ -92,9 +92,8 @@ def record_methods(
             search=recipe.circuit(task),
             methods=OF_METHODS,
         )
-        for i, method in enumerate(OF_METHODS):
-            about = {"model": model, "step": step, "task": task, "method": method}
-            rows.append(about | {name: float(arrays[name][i]) for name in NUMBERS})
+        about = {"model": model, "step": step, "task": task}
+        rows += method_rows(about, OF_METHODS, arrays)
     return {
         "date": datetime.date.today().isoformat(),
         "machine": {name: part for name, part in machine().items() if name != "host"},

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sentencepiece
 import torch
 from closeness import assert_close
 from conftest import random_network, save_checkpoint
@@ -330,11 +331,43 @@ def test_vocabulary_and_merges_alone(make, kind, settings):
     assert load_suite(root).checkpoint("run", 1).identity["tokenizer"] != before
 
 
-def test_sentencepiece_alone_says_how_to_convert_it(make):
+@pytest.fixture(scope="module")
+def sentence_pieces(tmp_path_factory):
+    """tokenizer.model as Llama's are made, and one that changes spaces (bytes), trained here."""
+    place = tmp_path_factory.mktemp("pieces")
+    lines = ["When Mary and John went to the store, John gave a drink to Mary", "isn't the year 17"]
+    (place / "text.txt").write_text("\n".join(lines * 20))
+    made = []
+    for name, spaces in (("llama", False), ("other", True)):
+        settings = {"input": place / "text.txt", "model_prefix": place / name, "model_type": "bpe",
+                    "vocab_size": 340, "byte_fallback": True, "split_digits": True,
+                    "normalization_rule_name": "identity", "remove_extra_whitespaces": spaces,
+                    "hard_vocab_limit": False, "minloglevel": 2}  # fmt: skip
+        sentencepiece.SentencePieceTrainer.train(**settings)
+        made.append((place / f"{name}.model").read_bytes())
+    return made
+
+
+@pytest.mark.parametrize("named", [None, "LlamaTokenizer"])
+def test_sentencepiece_alone_is_read_if_it_stays_what_it_is(make, sentence_pieces, named):
     root = make()
-    folder = root / "run" / "step1"
-    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
-    refused(root, "holds no tokenizer", "tokenizer.model is not read", "save_pretrained")
+    folder, (pieces, other) = root / "run" / "step1", sentence_pieces
+    (folder / "tokenizer.json").unlink()
+    settings = {"tokenizer_class": named} if named else {}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    file = folder / "tokenizer.model"
+    file.write_bytes(pieces)
+    own = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    text = "Mary gave  a drink\nto John, 1732 東"
+    assert load(root).tokenizer(text, add_special_tokens=False).input_ids == own.encode(text)
+    before = load_suite(root).checkpoint("run", 1).identity["tokenizer"]
+    file.write_bytes(other)
+    assert load_suite(root).checkpoint("run", 1).identity["tokenizer"] != before
+    refused(root, "splits text otherwise than sentencepiece does", "put the tokenizer.json there")
+    file.write_bytes(b"nothing of the kind")
+    refused(root, "tokenizer.model cannot be read")
+    file.unlink()
+    refused(root, "holds no tokenizer", "or tokenizer.model")
 
 
 def test_padding_beyond_the_embedding_is_never_read(make):

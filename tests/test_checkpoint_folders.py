@@ -122,6 +122,48 @@ def test_prefixes_are_named(make, kind, prefix):
     refused(make(kind, change=renamed, layers=6), repr(prefix), "torch.compile", "removeprefix")
 
 
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "_checkpoint_wrapped_module."])
+def test_wrapped_parts_are_named(make, wrapper):
+    renamed = lambda weights: {  # noqa: E731
+        name.replace("layers.0.", f"layers.0.{wrapper}"): w for name, w in weights.items()
+    }
+    refused(make(change=renamed), repr(wrapper), "parts were wrapped", f"replace({wrapper!r}, '')")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.bool])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_weights_in_other_numbers_are_refused(make, dtype, pickled):
+    """transformers makes floats of them without a word, and they stood for others."""
+    name = "model.layers.1.self_attn.q_proj.weight"
+    root = make(change=lambda weights: weights | {name: weights[name].to(dtype)})
+    folder = root / "run" / "step1"
+    if pickled:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    refused(root, name, "quantised weights are not read")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_in_other_floats_are_read(make, dtype):
+    root = make(change=lambda weights: {name: w.to(dtype) for name, w in weights.items()})
+    assert load(root).hf_model.lm_head.weight.dtype == torch.float32
+
+
+def test_layers_that_turn_in_different_ways_are_refused(make):
+    """As OLMo 3 does once its context was lengthened; before, all layers turn alike."""
+    plain = {"rope_type": "default", "rope_theta": 1e4}
+    longer = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0,
+              "original_max_position_embeddings": 32}  # fmt: skip
+    ropes = {"full_attention": longer, "sliding_attention": plain}
+    refused(
+        make("olmo3", {"rope_parameters": ropes}, layers=4), "turn their positions", "lengthened"
+    )
+    old = {"rope_parameters": None, "rope_theta": 500_000, "rope_scaling": None}
+    assert load(make("olmo3", old, layers=4)).shape.n_layers == 4
+    dynamic = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    refused(make("olmo2", {"rope_parameters": dynamic}), "'dynamic' are not supported")
+
+
 def test_pickles_of_a_whole_training_are_named(make):
     root = make()
     folder = root / "run" / "step1"

@@ -147,14 +147,13 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
 def _check_rotary(c: Any, file: Path) -> None:
     """ValueError for rotary positions that the forward pass does not reproduce exactly."""
     rope = getattr(c, "rope_parameters", None) or {}
-    if rope and set(rope) <= set(getattr(c, "layer_types", None) or []):
-        first, *others = rope.values()
-        if any(other != first for other in others):
+    if kinds := sorted(kind for kind in rope if kind in (getattr(c, "layer_types", None) or [])):
+        if any(rope[kind] != rope[kinds[0]] for kind in kinds):
             raise ValueError(
-                f"{file}: layers turn their positions in different ways ({', '.join(rope)}), which "
-                "is not supported: take a checkpoint from before its context was lengthened"
+                f"{file}: layers turn their positions in different ways ({', '.join(kinds)}), "
+                "which is not supported: take a checkpoint from before its context was lengthened"
             )
-        rope = first
+        rope = rope[kinds[0]]
     kind = rope.get("rope_type", "default")
     if kind not in _ROTARY:
         way = ""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from circuitbook.model.accounting import account_for, refuse_rivals
+from circuitbook.model.accounting import account_for, refuse_other_numbers, refuse_rivals
 from circuitbook.model.config import read_config
 from circuitbook.model.devices import check_device
 from circuitbook.model.loaded import PREPEND_BOS, CheckpointLike, Model
@@ -58,7 +58,9 @@ def load_model(
         read_object(tokenizer)  # says more plainly than the Rust library what is wrong with it
     refuse_what_cannot_fit(what, shape_of(config), dtype, device, _count(config, folder))
     model = read_model(checkpoint, folder, config, device, dtype)
-    refuse_rivals(weight_files(folder, checkpoint.prefer), model.hf_model.state_dict().keys())
+    files = weight_files(folder, checkpoint.prefer)
+    refuse_other_numbers(files)
+    refuse_rivals(files, model.hf_model.state_dict().keys())
     return model
 
 

@@ -193,3 +193,40 @@ def test_every_suite_by_name_is_sound():
         assert all(training_of(training.repo) for training in published.trainings.values())
     with pytest.raises(ValueError, match='did you mean "datadecide"'):
         load_suite("datadecde")
+
+
+@pytest.mark.parametrize(
+    ("repo", "shape", "revisions", "others"),
+    [
+        (
+            "allenai/OLMo-2-0425-1B", "olmo2",
+            {"stage1-step10000-tokens21B": 10_000, "stage1-step1610000-tokens3377B": 1_610_000},
+            ["step1000-tokens3B", "stage2-ingredient1-step1000-tokens3B"],
+        ),
+        (
+            "allenai/Olmo-3-1025-7B", "olmo3", {"stage1-step1000": 1000, "stage1-step2000": 2000},
+            ["stage2-step47684", "stage3-step11921"],
+        ),
+    ],
+)  # fmt: skip
+def test_olmo_2_and_3_by_their_first_stage(
+    hub, monkeypatch, tmp_path, repo, shape, revisions, others
+):
+    """Norms behind attention and MLP; later stages, and what has none, are not the run."""
+    networks = {}
+    files = {revision: {"README.md": b""} for revision in ["main", *others]}
+    for seed, revision in enumerate(revisions):
+        networks[revision] = random_network(seed=seed, architecture=shape, heads=4)
+        files[revision] = old_files(save_checkpoint(tmp_path / revision, networks[revision]), False)
+    monkeypatch.setitem(hub.repos, repo, files)
+    suite, model = load_suite(repo, QUICK), repo.split("/")[1]
+    assert suite.steps(model) == tuple(revisions.values())
+    tokens = torch.randint(1, 15, (2, 9), generator=torch.Generator().manual_seed(0))
+    for revision, step in revisions.items():
+        checkpoint = suite.checkpoint(model, step)
+        with torch.no_grad():
+            expected = networks[revision](tokens).logits
+        assert_close(checkpoint.load().logits(tokens), expected, rounds=100)
+    seen = suite.checkpoint(model, min(revisions.values())).tokens_seen
+    named = shape == "olmo2"
+    assert seen == pytest.approx(10_000 * 2_097_152, rel=2e-3) if named else seen is None

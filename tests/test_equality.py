@@ -11,7 +11,7 @@ from literal import Literal
 from test_circuits import random_circuit
 from toys import toy_model, toy_pairs
 
-from circuitbook.circuits.by_hand import circuit_by_hand
+from circuitbook.circuits.by_hand import circuits_by_hand
 from circuitbook.model import architectures
 from circuitbook.model.architectures import network_of
 from circuitbook.model.graph import graph_of
@@ -32,7 +32,8 @@ def test_every_architecture_is_there_and_read_rightly(equality):
     assert (equality["logits"] < 2e-6).all() and (equality["patched"] < 1e-13).all()
     of_float64 = equality.loc[["gpt_neox", "gpt_neox, sequential", "gpt2", "gpt2, scaled"]]
     assert (of_float64["logits"] < 1e-13).all()
-    assert (equality["completeness"] < 0.005).all()
+    assert (equality["completeness"].drop("olmo, clipped") < 1e-3).all()
+    assert equality.loc["olmo, clipped", "completeness"] < 0.02  # 200 points over its kinks
     assert equality["edges"].nunique() == 2  # heads feed the MLP of their layer, or do not
 
 
@@ -40,9 +41,12 @@ def test_every_architecture_is_there_and_read_rightly(equality):
 def test_by_hand_is_by_hand(kind, tmp_path):
     """The library's literal way is that of the tests, which uses transformers' modules."""
     network, model = toy_model(tmp_path, architecture=kind, layers=2, heads=4, d_model=16)
-    pairs, circuit = toy_pairs(), random_circuit(graph_of(model), 0.4, 1)
-    got = circuit_by_hand(network_of(model), circuit.graph, pairs, circuit.mask)
-    assert_close(got, Literal(network).circuit(pairs, set(circuit.edges)), rounds=100)
+    pairs, graph = toy_pairs(), graph_of(model)
+    circuits = [random_circuit(graph, 0.4, seed) for seed in range(2)]
+    masks = [circuit.mask for circuit in circuits]
+    got = circuits_by_hand(network_of(model), graph, pairs, masks)
+    for circuit, metric in zip(circuits, got, strict=True):
+        assert_close(metric, Literal(network).circuit(pairs, set(circuit.edges)), rounds=100)
 
 
 def test_what_is_read_wrongly_shows(monkeypatch):

@@ -6,11 +6,11 @@ It is what the fast ways are compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from circuitbook.model.graph import HEAD_INPUTS, Graph
@@ -59,20 +59,22 @@ def run_by_hand(
 
 
 @torch.no_grad()
-def circuit_by_hand(
-    network: Network, graph: Graph, pairs: PromptPairs, mask: Bool[np.ndarray, "src dst"]
-) -> Float[Tensor, " n"]:
-    """The metric of each prompt where edges outside the circuit carry their source's corrupted
-    output: what `evaluate_circuit` is to give."""
-    metric = []
+def circuits_by_hand(
+    network: Network, graph: Graph, pairs: PromptPairs, masks: Sequence[np.ndarray]
+) -> Float[Tensor, "circuit n"]:
+    """The metric of each prompt where edges outside a circuit, bool [src, dst], carry their
+    source's corrupted output: what `evaluate_masks` is to give."""
+    metric = torch.zeros(len(masks), len(pairs), dtype=network.w_embed.dtype)
     for i, end in enumerate(pairs.end.tolist()):
-        corrupted, _ = run_by_hand(
-            network, graph, pairs.corrupted[i, : end + 1], lambda src, dst, now: now
-        )
+        tokens = pairs.clean[i, : end + 1], pairs.corrupted[i, : end + 1]
+        corrupted, _ = run_by_hand(network, graph, tokens[1], lambda src, dst, now: now)
+        for circuit, mask in enumerate(masks):
 
-        def carry(src: int, dst: int, now: Tensor, corrupted: dict = corrupted) -> Tensor:
-            return now if mask[src, dst] else corrupted[src]
+            def carry(
+                src: int, dst: int, now: Tensor, mask: np.ndarray = mask, other: dict = corrupted
+            ) -> Tensor:
+                return now if mask[src, dst] else other[src]
 
-        _, logits = run_by_hand(network, graph, pairs.clean[i, : end + 1], carry)
-        metric.append(pairs.subset([i]).metric(logits[None, end])[0])
-    return torch.stack(metric)
+            _, logits = run_by_hand(network, graph, tokens[0], carry)
+            metric[circuit, i] = pairs.subset([i]).metric(logits[None, end])[0]
+    return metric

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from circuitbook.circuits.attribution import attribute
-from circuitbook.circuits.by_hand import circuit_by_hand
+from circuitbook.circuits.by_hand import circuits_by_hand
 from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.model.architectures import network_of
 from circuitbook.model.graph import graph_of
@@ -73,7 +73,7 @@ def _measured(model: Model, pairs: PromptPairs) -> Equality:
     for mask, (src, dst) in zip(masks, graph.edges[:: graph.n_edges // EDGES], strict=False):
         mask[src, dst] = False
     fast = evaluate_masks(model, pairs, masks)
-    slow = torch.stack([circuit_by_hand(network, graph, pairs, mask) for mask in masks])
+    slow = circuits_by_hand(network, graph, pairs, masks)
     scores = attribute(model, pairs, rule="midpoint", points=POINTS)
     return Equality(
         edges=graph.n_edges,
@@ -87,7 +87,7 @@ def _apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-def _random_pairs(vocabulary: int, seed: int, n: int = 3, length: int = 7) -> PromptPairs:
+def _random_pairs(vocabulary: int, seed: int, n: int = 2, length: int = 7) -> PromptPairs:
     """Prompts that differ in one token, with two answers."""
     generator = torch.Generator().manual_seed(seed)
     clean = torch.randint(vocabulary, (n, length), generator=generator)

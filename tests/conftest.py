@@ -55,7 +55,8 @@ def random_network(
     architecture: "gpt_neox", "gpt_neox sequential", "gpt2", "llama" (two heads share keys and
     values), "olmo", or one that is no other's: "gpt2 scaled" (attention by the layer), "olmo
     clipped", "mistral", "qwen2" (biases), "qwen3" (normed queries and keys, heads of a width of
-    their own), "smollm3" (its second layer without rotary).
+    their own), "smollm3" (its second layer without rotary), "olmo2", "olmo3" (norms behind
+    attention and MLP, one over the queries and keys of all heads).
     """
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     sizes = {
@@ -92,7 +93,7 @@ def random_network(
         network = LlamaForCausalLM(
             LlamaConfig(**sizes, num_key_value_heads=heads // 2, rope_parameters=rope)
         )
-    elif architecture.startswith("olmo"):
+    elif architecture in ("olmo", "olmo clipped"):
         most = 0.8 if architecture == "olmo clipped" else None
         network = OlmoForCausalLM(
             OlmoConfig(**sizes, pad_token_id=0, rope_parameters=rope, clip_qkv=most)
@@ -102,6 +103,7 @@ def random_network(
             "mistral": {"sliding_window": 32},
             "qwen3": {"head_dim": 2 * d_model // heads},
             "smollm3": {"no_rope_layers": [int(i != 1) for i in range(layers)]},
+            "olmo3": {"sliding_window": 32},
         }
         config = AutoConfig.for_model(
             architecture,

@@ -54,21 +54,26 @@ def git_sha1(data: bytes) -> str:
 class Hub:
     """Serves `repos[repo][revision][file] = bytes` from `with` on.
 
-    `requests` lists (method, path, Range header).
+    `requests` lists (method, path, Range header). The revisions of repositories in `tagged` are
+    tags, but for "main".
     """
 
     def __init__(self, repos: dict[str, dict[str, dict[str, bytes]]]):
         self.repos = repos
+        self.tagged: set[str] = set()
         self.requests: list[tuple[str, str, str | None]] = []
         self.faults: list[Fault] = []
         self.lock = threading.Lock()
-        self.blobs = {
-            hashlib.sha256(data).hexdigest(): data
-            for revisions in repos.values()
+
+    def blob(self, sha256: str) -> bytes:
+        """The body of a large file."""
+        return next(
+            data
+            for revisions in self.repos.values()
             for files in revisions.values()
             for name, data in files.items()
-            if name.endswith(LARGE)
-        }
+            if name.endswith(LARGE) and hashlib.sha256(data).hexdigest() == sha256
+        )
 
     def fail(self, match: str, times: int = 1, **fault) -> None:
         self.faults.append(Fault(match, times, **fault))
@@ -127,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self.resolve(*match.groups())
         if match := re.fullmatch(r"/blob/([0-9a-f]{64})", path):
-            return self.send(self.hub.blobs[match[1]], {"ETag": f'"{match[1]}"'})
+            return self.send(self.hub.blob(match[1]), {"ETag": f'"{match[1]}"'})
         self.refuse(404, "")
 
     def refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
@@ -151,11 +156,14 @@ class _Handler(BaseHTTPRequestHandler):
     def refs(self, repo: str) -> None:
         if repo not in self.hub.repos:
             return self.refuse(401, "RepoNotFound")
-        branches = [
-            {"name": branch, "ref": f"refs/heads/{branch}", "targetCommit": commit_of(repo, branch)}
-            for branch in self.hub.repos[repo]
-        ]
-        self.send(json.dumps({"branches": branches, "converts": [], "tags": []}).encode())
+        refs: dict[str, list] = {"branches": [], "converts": [], "tags": []}
+        for name in self.hub.repos[repo]:
+            kind, place = "branches", "heads"
+            if repo in self.hub.tagged and name != "main":
+                kind = place = "tags"
+            commit = commit_of(repo, name)
+            refs[kind].append({"name": name, "ref": f"refs/{place}/{name}", "targetCommit": commit})
+        self.send(json.dumps(refs).encode())
 
     def info(self, repo: str, revision: str) -> None:
         if (found := self.find(repo, revision)) is None:

@@ -28,23 +28,18 @@ class Literal:
         for i in range(len(parts.blocks)):
             new = {}
             for h in range(parts.n_heads):
-                qkv = []
-                for kind in "qkv":
-                    weight, b = parts.read(i, h, kind)
-                    qkv.append(
-                        literal_norm(read(f"a{i}.h{h}<{kind}>"), parts.norm_attention[i]) @ weight.T
-                        + b
-                    )
+                qkv = [parts.projected(i, h, kind, read(f"a{i}.h{h}<{kind}>")) for kind in "qkv"]
                 q, k, v = parts.prepared(i, *qkv)
                 pattern = q @ k.T / parts.d_head**0.5
                 pattern = pattern.masked_fill(
                     torch.ones_like(pattern).triu(1).bool(), -torch.inf
                 ).softmax(-1)
                 new[f"a{i}.h{h}"] = pattern @ v @ parts.write(i, h).T
+            new = parts.heads_write(i, new)
             if not parts.parallel:  # in a sequential block the MLP reads the heads of its layer
                 written |= new
                 bias = bias + parts.output_bias(i)
-            new[f"m{i}"] = parts.mlp[i](literal_norm(read(f"m{i}"), parts.norm_mlp[i]))
+            new[f"m{i}"] = parts.mlp_writes(i, read(f"m{i}"))
             written |= new
             if parts.parallel:
                 bias = bias + parts.output_bias(i)

@@ -31,7 +31,9 @@ _NAMES = {
         "norm",
     ),
 }
-KIN = ("llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3")  # of Llama: the same names
+BEHIND = ("olmo2", "olmo3")  # norms behind attention and MLP, none before
+# of Llama: the same names
+KIN = ("llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3", *BEHIND)
 _NAMES |= dict.fromkeys(KIN, _NAMES["llama"])
 
 
@@ -77,6 +79,11 @@ def ungrouped(network):
                         heads // shared, 0
                     )
                     linear.bias = nn.Parameter(biases.flatten(), requires_grad=False)
+            if network.config.model_type in BEHIND:  # as many times the same: the mean square stays
+                norm = block.self_attn.k_norm
+                rows = norm.weight.unflatten(0, (shared, -1)).repeat_interleave(heads // shared, 0)
+                norm.weight = nn.Parameter(rows.flatten(), requires_grad=False)
+                norm.normalized_shape = tuple(norm.weight.shape)
             block.self_attn.num_key_value_groups = 1
         network.config.num_key_value_heads = heads
     return network
@@ -91,8 +98,9 @@ class Parts:
         self.blocks = list(getattr(self.body, blocks))
         self.attention = [getattr(block, attention) for block in self.blocks]
         self.output = [getattr(one, output) for one in self.attention]
-        self.norm_attention = [getattr(block, before) for block in self.blocks]
-        self.norm_mlp = [getattr(block, between) for block in self.blocks]
+        self.behind = self.config.model_type in BEHIND
+        self.norm_attention = [getattr(block, before, None) for block in self.blocks]
+        self.norm_mlp = [None if self.behind else getattr(block, between) for block in self.blocks]
         self.mlp = [block.mlp for block in self.blocks]
         self.words, self.norm_final, self.unembed = (
             getattr(self.body, embed),
@@ -105,6 +113,11 @@ class Parts:
         )
         self.parallel = getattr(self.config, "use_parallel_residual", False)
 
+    @property
+    def group(self):
+        """How many heads share a key and a value."""
+        return self.n_heads // getattr(self.config, "num_key_value_heads", self.n_heads)
+
     def embed(self, tokens):
         x = self.words(tokens)
         return (
@@ -112,6 +125,35 @@ class Parts:
             if self.config.model_type == "gpt2"
             else x
         )
+
+    def projected(self, layer, head, kind, x):
+        """[pos, e]: a head's query, key or value of the stream [pos, d] that it reads. In OLMo 2 it
+        is normed together with those that all heads would have of this stream."""
+        x = literal_norm(x, self.norm_attention[layer])
+        weight, bias = self.read(layer, head, kind)
+        if not self.behind or kind == "v":
+            return x @ weight.T + bias
+        norm, e = getattr(self.attention[layer], f"{kind}_norm"), self.d_head
+        whole = getattr(self.attention[layer], f"{kind}_proj").weight
+        first = (head if kind == "q" else head // self.group) * e
+        root = (((x @ whole.T) ** 2).mean(-1, keepdim=True) + norm.eps).sqrt()
+        return x @ weight.T / root * norm.weight[first : first + e]
+
+    def heads_write(self, layer, given):
+        """What each head [pos, d] writes, of what their output maps give: in OLMo 2 its share of
+        their normed sum."""
+        if not self.behind:
+            return given
+        norm = self.blocks[layer].post_attention_layernorm
+        root = deviation(sum(given.values()), norm)
+        return {name: value / root * norm.weight for name, value in given.items()}
+
+    def mlp_writes(self, layer, x):
+        """[pos, d]: what the MLP writes, of the stream that it reads."""
+        given = self.mlp[layer](literal_norm(x, self.norm_mlp[layer]))
+        if not self.behind:
+            return given
+        return literal_norm(given, self.blocks[layer].post_feedforward_layernorm)
 
     def prepared(self, layer, q, k, v):
         """q, k and v [pos, e] of a head as attention takes them: normed, clipped, turned by rotary,
@@ -143,7 +185,8 @@ class Parts:
             return q, k
         from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb
 
-        cos, sin = self.body.rotary_emb(q[None], torch.arange(len(q))[None])
+        of_kind = self.config.layer_types[:1] if self.config.model_type == "olmo3" else []
+        cos, sin = self.body.rotary_emb(q[None], torch.arange(len(q))[None], *of_kind)
         return [x[0, 0] for x in apply_rotary_pos_emb(q[None, None], k[None, None], cos, sin)]
 
     def read(self, layer, head, kind):
@@ -155,7 +198,7 @@ class Parts:
         if self.config.model_type == "gpt2":
             columns = slice(i * self.n_heads * e + head * e, i * self.n_heads * e + (head + 1) * e)
             return attention.c_attn.weight[:, columns].T, attention.c_attn.bias[columns]
-        group = head if kind == "q" else head // (self.n_heads // self.config.num_key_value_heads)
+        group = head if kind == "q" else head // self.group
         rows, linear = slice(group * e, (group + 1) * e), getattr(attention, f"{kind}_proj")
         weight = linear.weight[rows]
         none = torch.zeros(e, dtype=weight.dtype)
@@ -197,4 +240,6 @@ def deviation(x, norm):
 
 
 def literal_norm(x, norm):
+    if norm is None:
+        return x
     return centred(x, norm) / deviation(x, norm) * weight_of(norm) + bias_of(norm)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sentencepiece
 import torch
 from closeness import assert_close
 from conftest import random_network, save_checkpoint
@@ -119,6 +120,48 @@ def test_what_no_part_of_the_model_takes_is_refused(make):
 def test_prefixes_are_named(make, kind, prefix):
     renamed = lambda weights: {prefix + name: w for name, w in weights.items()}  # noqa: E731
     refused(make(kind, change=renamed, layers=6), repr(prefix), "torch.compile", "removeprefix")
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "_checkpoint_wrapped_module."])
+def test_wrapped_parts_are_named(make, wrapper):
+    renamed = lambda weights: {  # noqa: E731
+        name.replace("layers.0.", f"layers.0.{wrapper}"): w for name, w in weights.items()
+    }
+    refused(make(change=renamed), repr(wrapper), "parts were wrapped", f"replace({wrapper!r}, '')")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.bool])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_weights_in_other_numbers_are_refused(make, dtype, pickled):
+    """transformers makes floats of them without a word, and they stood for others."""
+    name = "model.layers.1.self_attn.q_proj.weight"
+    root = make(change=lambda weights: weights | {name: weights[name].to(dtype)})
+    folder = root / "run" / "step1"
+    if pickled:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    refused(root, name, "quantised weights are not read")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_in_other_floats_are_read(make, dtype):
+    root = make(change=lambda weights: {name: w.to(dtype) for name, w in weights.items()})
+    assert load(root).hf_model.lm_head.weight.dtype == torch.float32
+
+
+def test_layers_that_turn_in_different_ways_are_refused(make):
+    """As OLMo 3 does once its context was lengthened; before, all layers turn alike."""
+    plain = {"rope_type": "default", "rope_theta": 1e4}
+    longer = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0,
+              "original_max_position_embeddings": 32}  # fmt: skip
+    ropes = {"full_attention": longer, "sliding_attention": plain}
+    refused(
+        make("olmo3", {"rope_parameters": ropes}, layers=4), "turn their positions", "lengthened"
+    )
+    old = {"rope_parameters": None, "rope_theta": 500_000, "rope_scaling": None}
+    assert load(make("olmo3", old, layers=4)).shape.n_layers == 4
+    dynamic = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    refused(make("olmo2", {"rope_parameters": dynamic}), "'dynamic' are not supported")
 
 
 def test_pickles_of_a_whole_training_are_named(make):
@@ -330,11 +373,43 @@ def test_vocabulary_and_merges_alone(make, kind, settings):
     assert load_suite(root).checkpoint("run", 1).identity["tokenizer"] != before
 
 
-def test_sentencepiece_alone_says_how_to_convert_it(make):
+@pytest.fixture(scope="module")
+def sentence_pieces(tmp_path_factory):
+    """tokenizer.model as Llama's are made, and one that changes spaces (bytes), trained here."""
+    place = tmp_path_factory.mktemp("pieces")
+    lines = ["When Mary and John went to the store, John gave a drink to Mary", "isn't the year 17"]
+    (place / "text.txt").write_text("\n".join(lines * 20))
+    made = []
+    for name, spaces in (("llama", False), ("other", True)):
+        settings = {"input": place / "text.txt", "model_prefix": place / name, "model_type": "bpe",
+                    "vocab_size": 340, "byte_fallback": True, "split_digits": True,
+                    "normalization_rule_name": "identity", "remove_extra_whitespaces": spaces,
+                    "hard_vocab_limit": False, "minloglevel": 2}  # fmt: skip
+        sentencepiece.SentencePieceTrainer.train(**settings)
+        made.append((place / f"{name}.model").read_bytes())
+    return made
+
+
+@pytest.mark.parametrize("named", [None, "LlamaTokenizer"])
+def test_sentencepiece_alone_is_read_if_it_stays_what_it_is(make, sentence_pieces, named):
     root = make()
-    folder = root / "run" / "step1"
-    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
-    refused(root, "holds no tokenizer", "tokenizer.model is not read", "save_pretrained")
+    folder, (pieces, other) = root / "run" / "step1", sentence_pieces
+    (folder / "tokenizer.json").unlink()
+    settings = {"tokenizer_class": named} if named else {}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    file = folder / "tokenizer.model"
+    file.write_bytes(pieces)
+    own = sentencepiece.SentencePieceProcessor(model_file=str(file))
+    text = "Mary gave  a drink\nto John, 1732 東"
+    assert load(root).tokenizer(text, add_special_tokens=False).input_ids == own.encode(text)
+    before = load_suite(root).checkpoint("run", 1).identity["tokenizer"]
+    file.write_bytes(other)
+    assert load_suite(root).checkpoint("run", 1).identity["tokenizer"] != before
+    refused(root, "splits text otherwise than sentencepiece does", "put the tokenizer.json there")
+    file.write_bytes(b"nothing of the kind")
+    refused(root, "tokenizer.model cannot be read")
+    file.unlink()
+    refused(root, "holds no tokenizer", "or tokenizer.model")
 
 
 def test_padding_beyond_the_embedding_is_never_read(make):

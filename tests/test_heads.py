@@ -22,7 +22,8 @@ from circuitbook.heads.path_patching import path_patch
 from circuitbook.heads.s_inhibition import s_inhibition
 from circuitbook.heads.successor import successor_hits, successor_pairs
 from circuitbook.model.architectures import network_of
-from circuitbook.model.network import Layer, Network, rotate
+from circuitbook.model.layers import Layer, rotate
+from circuitbook.model.network import Network
 from circuitbook.model.parts import MLP, Norm
 from circuitbook.recipes import get_recipe
 from circuitbook.store.disk import Store

@@ -233,7 +233,16 @@ def test_float16_on_pythia_warns(tmp_path):
             r"narrow at step 10 is of architecture 'mamba'; these are supported: "
             r"'gpt_neox' \(Pythia, mini\), 'gpt2'",
         ),
-        ({"model_type": "olmo2"}, "is of architecture 'olmo2'; these are supported"),
+        ({"model_type": "gemma2"}, "is of architecture 'gemma2', .* capped; these are supported"),
+        ({"model_type": "mixtral"}, "is of architecture 'mixtral', .* no single MLP; these are"),
+        (
+            {"model_type": "hf_olmo"},
+            "rope is False; of OLMo's own format only True is read",
+        ),
+        (
+            {"model_type": "olmo2", "attention_bias": True},
+            "'olmo2' with attention_bias = True; only False is supported",
+        ),
         (
             {"model_type": "gpt2", "add_cross_attention": True},
             "is of architecture 'gpt2' with add_cross_attention = True; only False is supported",

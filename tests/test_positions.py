@@ -19,7 +19,7 @@ from circuitbook.circuits.positions import (
 )
 from circuitbook.model.graph import Graph, graph_of
 
-KINDS = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3")
+KINDS = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3", "olmo2")
 ALIGNED = dict(lengths=(7, 7, 7), first=(2, 4, 3))
 END = 6
 

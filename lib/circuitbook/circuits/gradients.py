@@ -15,10 +15,11 @@ from torch import Tensor
 from circuitbook.circuits.backward import Gradients, LayerGradients, gradients_at
 from circuitbook.circuits.batches import at_end, metric_of_stream
 from circuitbook.circuits.score_sums import Chunk, ScoreSums
+from circuitbook.circuits.through_norms import at_head_inputs, through_norm
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS, Graph
-from circuitbook.model.network import Layer, Network, Prefix, run
-from circuitbook.model.parts import Norm
+from circuitbook.model.layers import Layer
+from circuitbook.model.network import Network, Prefix, run
 
 # ------------------------------------------------------------------ one chunk
 
@@ -120,7 +121,7 @@ def _add_logits(
     """The edges into `logits`, which are read at END alone."""
     dtype = difference.dtype
     prompts = torch.arange(len(end), device=end.device)
-    gradient = _through_norm(network.norm_final, back.last.to(dtype), back.at_last.to(dtype))
+    gradient = through_norm(network.norm_final, back.last.to(dtype), back.at_last.to(dtype))
     at_logits = torch.zeros_like(difference[:1])
     at_logits[0, prompts, end] = gradient.sum(1)
     sums.add(chunk, difference, at_logits, slice(graph.n_dst - 1, graph.n_dst))
@@ -139,9 +140,9 @@ def _add_layer(
     """The edges into the heads and the MLP of a layer."""
     first, mlp = graph.destination(index, 0, kinds[0]), graph.destination(index)
     dtype = difference.dtype
-    heads = _at_head_inputs(layer, back, dtype, kinds)
+    heads = at_head_inputs(layer, back, dtype, kinds)
     sums.add(chunk, difference[: graph.reach[first]], heads, slice(first, mlp))
-    gradient = _through_norm(layer.norm_mlp, back.x_mlp.to(dtype), back.at_mlp.to(dtype))
+    gradient = through_norm(layer.norm_mlp, back.x_mlp.to(dtype), back.at_mlp.to(dtype))
     sums.add(chunk, difference[: graph.reach[mlp]], gradient.sum(1)[None], slice(mlp, mlp + 1))
 
 
@@ -160,8 +161,8 @@ def _differences(
     layers = zip(network.layers, run(network, x, start, prefix), strict=True)
     for i, (weights, done) in enumerate(layers):
         difference[graph.heads(i)] = einsum(
-            _second_less_first(done.z, dtype),
-            weights.w_out.to(dtype),
+            _second_less_first(weights.scaled(done.z.to(dtype)), dtype),
+            weights.w_written.to(dtype),
             "prompt pos head d_head, head d_head d_model -> head prompt pos d_model",
         )
         difference[graph.source(i)] = _second_less_first(done.mlp_out, dtype)
@@ -173,47 +174,3 @@ def _second_less_first(
     versions: Float[Tensor, "prompt two ..."], dtype: torch.dtype
 ) -> Float[Tensor, "prompt ..."]:
     return versions[:, 1].to(dtype) - versions[:, 0].to(dtype)
-
-
-# ------------------------------------------------------------------ gradients at what is read
-
-
-def _through_norm(
-    norm: Norm, x: Float[Tensor, "*axes d_model"], gradient: Float[Tensor, "*axes d_model"]
-) -> Float[Tensor, "*axes d_model"]:
-    """From the gradient after a norm to the one before it."""
-    normed, scale = norm.standardise(x, x.dtype)
-    g = gradient * norm.weight.to(x.dtype)
-    if norm.frozen:
-        return scale * norm.centre(g)
-    return scale * (norm.centre(g) - normed * (g * normed).mean(-1, keepdim=True))
-
-
-def _at_head_inputs(
-    layer: Layer, back: LayerGradients, dtype: torch.dtype, kinds: str
-) -> Float[Tensor, "kind_heads prompt pos d_model"]:
-    """Gradients at these inputs of a layer's heads, summed over the points (fact 2)."""
-    norm = layer.norm_attention
-    gamma, beta = norm.weight.to(dtype), norm.bias.to(dtype)
-    normed, scale = norm.standardise(back.x, dtype)
-    at_inputs = []
-    for kind in kinds:
-        weight = layer.w_in[kind].to(dtype)
-        g = back.at_inputs[kind].to(dtype) * scale[..., None]
-        constant = weight @ beta + layer.b_in[kind].to(dtype)  # what the norm's bias gives
-        projected = g * (back.inputs[kind].to(dtype) - constant)
-        along = projected.sum(-1) / gamma.numel()  # [prompt, version, pos, head]
-        at_input = einsum(
-            g.sum(1),
-            weight * gamma,
-            "prompt pos head d_head, head d_head d_model -> head prompt pos d_model",
-        )
-        at_input = norm.centre(at_input)
-        if not norm.frozen:
-            at_input -= einsum(
-                along,
-                normed,
-                "prompt version pos head, prompt version pos d_model -> head prompt pos d_model",
-            )
-        at_inputs.append(at_input)
-    return torch.cat(at_inputs)

@@ -19,8 +19,9 @@ from circuitbook.circuits.batches import at_end, check_pairs
 from circuitbook.circuits.divergence import divergence_pairs
 from circuitbook.model.architectures import network_of
 from circuitbook.model.graph import HEAD_INPUTS, Graph, graph_of
+from circuitbook.model.layers import Layer
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Layer, Network, attend
+from circuitbook.model.network import Network, attend
 from circuitbook.tasks.base import PromptPairs
 
 STEPS = 20  # of L-BFGS at most: with more, some constants fit their prompts and not others
@@ -38,6 +39,7 @@ def optimal_written(
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
+    network.refuse_shared_norms('the ablation "optimal"')
     target, stop = divergence_pairs(model, pairs), int(pairs.end.max()) + 1
     end = pairs.end.to(model.device)
     clean = network.embed(pairs.clean[:, :stop].to(model.device)).detach()

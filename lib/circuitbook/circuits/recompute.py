@@ -14,7 +14,8 @@ from torch import Tensor
 from circuitbook.circuits.batches import metric_of_stream
 from circuitbook.circuits.corrupted import CorruptedRun, at_any_position
 from circuitbook.model.graph import HEAD_INPUTS, Graph
-from circuitbook.model.network import CosSin, Layer, Network, attend
+from circuitbook.model.layers import CosSin, Layer
+from circuitbook.model.network import Network, attend
 
 HEADS_FIRST = "prompt pos head d_head -> head prompt pos d_head"
 
@@ -152,6 +153,9 @@ def _recompute_heads(
         "(row prompt) 1 pos 1 d_head -> row prompt pos d_head",
         row=len(rows),
     )
+    if layer.norm_out is not None:
+        _write_behind_norm(layer, index, circuits, rows, z, corrupted)
+        return
     dtype = corrupted.change.dtype
     before = rearrange(corrupted.layers[index].z, HEADS_FIRST)[heads]
     written = einsum(
@@ -161,6 +165,28 @@ def _recompute_heads(
     )
     for (circuit, head), change in zip(rows, written, strict=True):
         circuits[circuit].write(graph.source(index, head), change)
+
+
+def _write_behind_norm(
+    layer: Layer,
+    index: int,
+    circuits: Sequence[_Circuit],
+    rows: Sequence[tuple[int, int]],
+    z: Float[Tensor, "row prompt pos d_head"],
+    corrupted: CorruptedRun,
+) -> None:
+    """What heads write that share a norm: where one changes, all in use write something else."""
+    graph, dtype = circuits[0].graph, corrupted.change.dtype
+    before = corrupted.layers[index].z.to(dtype)
+    written, weights = layer.scaled(before), layer.w_written.to(dtype)
+    for place in sorted({place for place, _ in rows}):
+        now = before.clone()
+        for (circuit, head), value in zip(rows, z, strict=True):
+            if circuit == place:
+                now[:, :, head] = value.to(dtype)
+        changes = layer.scaled(now) - written
+        for head in range(graph.n_heads):
+            circuits[place].write(graph.source(index, head), changes[:, :, head] @ weights[head])
 
 
 def _queries_keys_values(
@@ -188,13 +214,11 @@ def _queries_keys_values(
         if not len(of_kind):
             continue
         circuit, head = inputs.circuit[of_kind], inputs.head[of_kind]
-        value = einsum(
+        value = layer.project_each(
+            kind,
             normed[torch.as_tensor(of_kind, device=normed.device)],
-            layer.w_in[kind][torch.as_tensor(head, device=normed.device)],
-            "input prompt pos d_model, input d_head d_model -> input prompt pos d_head",
+            torch.as_tensor(head, device=normed.device),
         )
-        bias = layer.b_in[kind][torch.as_tensor(head, device=normed.device)]
-        value = value + rearrange(bias, "input d_head -> input 1 1 d_head")
         value = layer.attended(kind, value[:, :, :, None], cos_sin)[:, :, :, 0]
         places = zip(circuit.tolist(), head.tolist(), strict=True)
         now[kind][[row_of[place] for place in places]] = value

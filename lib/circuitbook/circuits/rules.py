@@ -23,7 +23,8 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from circuitbook.model.network import Layer, Network
+from circuitbook.model.layers import Layer
+from circuitbook.model.network import Network
 from circuitbook.model.parts import MLP, HeadNorm, with_gradient_times
 
 

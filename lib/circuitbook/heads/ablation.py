@@ -92,6 +92,7 @@ def ablate(
         raise ValueError(f"cannot ablate by {how!r}; there are: {', '.join(HOW)}")
     check_pairs(model, pairs)
     graph, network = graph_of(model), network_of(model)
+    network.refuse_shared_norms("the ablation of heads")
     for layer, head in heads:
         source_of(graph, (layer, head))
     length = int(pairs.end.max()) + 1
@@ -177,6 +178,7 @@ def repair_over_text(
     what the deviation's own change adds. (McGrath et al. 2023; the appendix of Tigges et al. 2024.)
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
+    network.refuse_shared_norms("self-repair")
     tokens = tokens.to(model.device)
     streams, zs, written = [], [], []
     for done in run(network, network.embed(tokens)[:, None]):

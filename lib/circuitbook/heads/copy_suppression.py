@@ -75,6 +75,7 @@ def copy_suppression(
     as_published: where fewer candidates are left than there is room for, everything is kept, as in
     the authors' code.
     """
+    network.refuse_shared_norms("copy suppression")
     n = len(tokens) if evaluate is None else min(evaluate, len(tokens))
     length, (d_vocab, d_model) = tokens.shape[1], network.w_embed.shape
     rows = max(1, DOCUMENT_BYTES // (8 * length * d_model * 12))

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.dtypes import sums_dtype
-from circuitbook.model.network import Layer, Network, run
+from circuitbook.model.layers import Layer
+from circuitbook.model.network import Network, run
 
 TOP = 5  # a name counts as copied if it is among these many best tokens
 
@@ -29,6 +30,7 @@ def copy_hits(
     processed weights: the norm's weight and centring, but no division and no bias, and the
     unembedding's bias is added.
     """
+    network.refuse_shared_norms("copy scores")
     dtype = sums_dtype(network.w_embed.dtype)
     prompts = torch.arange(len(tokens), device=tokens.device)[:, None]
     first = next(run(network, network.embed(tokens)[:, None]))

@@ -45,6 +45,7 @@ def patch_edges(
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
+    network.refuse_shared_norms("patch_edges (patch_each does the same, slower)")
     memory = memory or default_memory(model.device)
     prefixes = Prefixes(network, pairs, memory // 8)
     lost = np.zeros((len(pairs), *graph.mask.shape))

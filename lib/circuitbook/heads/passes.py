@@ -13,7 +13,8 @@ from torch import Tensor
 
 from circuitbook.circuits.batches import at_end, first_difference, metric_of_stream, window
 from circuitbook.heads.names import Head
-from circuitbook.model.network import Layer, Network, Prefix, attention_pattern, run
+from circuitbook.model.layers import Layer
+from circuitbook.model.network import Network, Prefix, attention_pattern, run
 from circuitbook.tasks.base import PromptPairs
 
 ROWS = 1024  # streams that go through an MLP at a time: their hidden layer stays in the cache

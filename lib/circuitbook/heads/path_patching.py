@@ -95,6 +95,7 @@ def path_patch(
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
+    network.refuse_shared_norms("path patching")
     sources = [source_of(graph, sender) for sender in senders]
     targets = [_receiver(graph, name) for name in receivers]
     _check_ends(sources, targets, watch)

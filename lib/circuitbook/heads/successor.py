@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from circuitbook.heads.unembedding import folded_unembedding
 from circuitbook.model.dtypes import sums_dtype
-from circuitbook.model.network import Layer, Network
+from circuitbook.model.layers import Layer
+from circuitbook.model.network import Network
 from circuitbook.tasks.lexicon import STORIES, lexicon_for
 from circuitbook.tasks.stories.world import DAYS, MONTHS, SEQUENCES
 from circuitbook.tasks.words import single_tokens
@@ -84,6 +85,7 @@ def successor_hits(
     the model has them. norms=False is the authors': e(w) = MLP_0(embedding), without any LayerNorm.
     ties: an equal one beside it is a hit too.
     """
+    network.refuse_shared_norms("successor scores")
     dtype = sums_dtype(network.w_embed.dtype)
     unembed = folded_unembedding(network, dtype) if norms else network.w_unembed.to(dtype)
     hits = []

@@ -12,7 +12,8 @@ from torch import Tensor
 from circuitbook.circuits.batches import at_end, metric_of_stream
 from circuitbook.heads.names import Head
 from circuitbook.model.graph import HEAD_INPUTS
-from circuitbook.model.network import Edit, Layer, Network, last_stream
+from circuitbook.model.layers import Layer
+from circuitbook.model.network import Edit, Network, last_stream
 from circuitbook.tasks.base import PromptPairs
 
 
@@ -23,6 +24,7 @@ def swap_heads(target: Network, source: Network, heads: Sequence[Head]) -> Netwo
     al. slices the fused matrix by input columns instead, and leaves the output: it does not swap
     the heads it names.) ValueError if the two networks differ in shape.
     """
+    target.refuse_shared_norms("swaps of heads")
     layers = list(target.layers)
     for layer, head in heads:
         if not _both_have(target, source, layer, head):

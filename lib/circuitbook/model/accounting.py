@@ -23,6 +23,7 @@ _BUFFERS = re.compile(
     r"\b(attn|attention|self_attn)\.(bias|masked_bias)$"
     r"|\brotary_emb\.(inv_freq|cos_cached|sin_cached)$|\bposition_ids$"
 )
+_WRAPPER = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _LAYER = re.compile(r"\b(?:layers|h)\.(\d+)\.")
 _ADAPTER = re.compile(r"lora_|adapter|\bbase_layer\.")
 _STATES = (
@@ -31,6 +32,8 @@ _STATES = (
     "model",
     "optimizer",
 )  # what a training saves of itself
+_TORCHS = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_NUMBERS = tuple(_TORCHS.values())
 _UNEMBEDDING = ("lm_head.", "embed_out.")  # of a GPT-NeoX: transformers' name has changed
 _MODULES = ("gpt_neox.", "transformer.", "model.")  # which hold all but the unembedding
 
@@ -44,6 +47,13 @@ def account_for(report: Mapping[str, Any], folder: Path, n_layers: int) -> None:
     left_over = sorted(name for name in report["unexpected_keys"] if not _BUFFERS.search(name))
     where = f"the weights in {folder}"
     adapter = any(_ADAPTER.search(name) for name in left_over)
+    wrapper = next((match[0] for name in left_over if (match := _WRAPPER.search(name, 1))), None)
+    if wrapper:
+        raise ValueError(
+            f"{where} have names with {wrapper!r} in them, as of a model whose parts were wrapped "
+            "when it was saved (torch.compile, FSDP, checkpointing): save them again without, "
+            f"{{name.replace({wrapper!r}, ''): w for name, w in weights.items()}}"
+        )
     if not adapter and (prefix := _prefix(left_over, missing)):
         raise ValueError(
             f"{where} have names that begin with {prefix!r}, as of a model that was wrapped when "
@@ -66,6 +76,21 @@ def account_for(report: Mapping[str, Any], folder: Path, n_layers: int) -> None:
             f"{list(wanted)}: config.json or the weights are another model's; put the right one "
             "there"
         )
+
+
+def refuse_other_numbers(files: Sequence[Path]) -> None:
+    """ValueError where a weight is not a floating-point number of 16 bits or more.
+
+    transformers makes such numbers of it, whatever they stood for before: of a quantised weight
+    without its scale another weight.
+    """
+    for file in files:
+        for name, dtype in _dtypes(file).items():
+            if dtype not in _NUMBERS and not _BUFFERS.search(name):
+                raise ValueError(
+                    f"the weights in {file} hold {name} as {dtype}: quantised weights are not "
+                    f"read; save them as plain numbers first ({', '.join(_NUMBERS)})"
+                )
 
 
 def refuse_rivals(files: Sequence[Path], places: Collection[str]) -> None:
@@ -115,6 +140,19 @@ def _tensor(file: Path, name: str) -> torch.Tensor:
         return _unpickled(file)[name]
     with safe_open(file, framework="pt") as opened:
         return opened.get_tensor(name)
+
+
+def _dtypes(file: Path) -> dict[str, str]:
+    """{tensor: its dtype}, in safetensors' words where these are other than torch's; no numbers are
+    read."""
+    if file.suffix != ".safetensors":
+        return {
+            name: str(tensor.dtype).removeprefix("torch.")
+            for name, tensor in _unpickled(file).items()
+        }
+    with safe_open(file, framework="pt") as opened:
+        found = {name: opened.get_slice(name).get_dtype() for name in list(opened.keys())}
+    return {name: _TORCHS.get(dtype, dtype) for name, dtype in found.items()}
 
 
 def _unpickled(file: Path) -> dict[str, torch.Tensor]:

@@ -1,11 +1,14 @@
 """From transformers' modules to a `Network`: how each architecture keeps its weights, and no more.
 
-A new architecture is a function here, and its name in `model.shape.ARCHITECTURES`.
+A new architecture is a function here, in `NETWORKS`, and its name in `model.shape.ARCHITECTURES`;
+`layer_of` and what follows it are for such functions.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
@@ -13,9 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from circuitbook.model.graph import HEAD_INPUTS
+from circuitbook.model.layers import Layer
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Layer, Network
-from circuitbook.model.parts import MLP, Clip, HeadNorm, Norm, Scaled
+from circuitbook.model.network import Network
+from circuitbook.model.parts import MLP, Clip, HeadNorm, JointNorm, NoNorm, Norm, Scaled
 from circuitbook.model.shape import Shape
 
 Linear = tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]  # weight and bias
@@ -24,7 +28,7 @@ ByKind = dict[str, Linear]  # of "q", "k" and "v"
 
 def network_of(model: Model) -> Network:
     """The network of a loaded model, whose architecture was checked when it was loaded."""
-    return _NETWORKS[model.hf_model.config.model_type](model.hf_model, model.shape)
+    return NETWORKS[model.hf_model.config.model_type](model.hf_model, model.shape)
 
 
 # ------------------------------------------------------------------ one function an architecture
@@ -35,7 +39,7 @@ def _gpt_neox(hf_model: PreTrainedModel, shape: Shape) -> Network:
     return Network(
         w_embed=body.embed_in.weight.detach(),
         layers=tuple(_gpt_neox_layer(block, shape) for block in body.layers),
-        norm_final=_layer_norm(body.final_layer_norm),
+        norm_final=layer_norm(body.final_layer_norm),
         w_unembed=hf_model.lm_head.weight.detach(),
         rotary=body.rotary_emb,
         scale=shape.d_head**-0.5,
@@ -45,14 +49,14 @@ def _gpt_neox(hf_model: PreTrainedModel, shape: Shape) -> Network:
 
 def _gpt_neox_layer(block: Any, shape: Shape) -> Layer:
     attention = block.attention
-    return _layer(
+    return layer_of(
         shape,
-        norm_attention=_layer_norm(block.input_layernorm),
-        norm_mlp=_layer_norm(block.post_attention_layernorm),
+        norm_attention=layer_norm(block.input_layernorm),
+        norm_mlp=layer_norm(block.post_attention_layernorm),
         qkv=_bridged(attention)
-        or _split_by_head(*_linear(attention.query_key_value), n_heads=shape.n_heads),
+        or _split_by_head(*linear(attention.query_key_value), n_heads=shape.n_heads),
         output=attention.dense,
-        mlp=_two_maps(block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h, block.mlp.act),
+        mlp=two_maps(block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h, block.mlp.act),
     )
 
 
@@ -66,7 +70,7 @@ def _gpt2(hf_model: PreTrainedModel, shape: Shape) -> Network:
             _gpt2_layer(block, shape, 1 / (i + 1) if inverse else 1.0)
             for i, block in enumerate(body.h)
         ),
-        norm_final=_layer_norm(body.ln_f),
+        norm_final=layer_norm(body.ln_f),
         w_unembed=hf_model.lm_head.weight.detach(),
         rotary=None,
         scale=shape.d_head**-0.5,
@@ -76,13 +80,13 @@ def _gpt2(hf_model: PreTrainedModel, shape: Shape) -> Network:
 
 
 def _gpt2_layer(block: Any, shape: Shape, factor: float) -> Layer:
-    return _layer(
+    return layer_of(
         shape,
-        norm_attention=_layer_norm(block.ln_1),
-        norm_mlp=_layer_norm(block.ln_2),
-        qkv=_bridged(block.attn) or _split_in_three(*_linear(block.attn.c_attn)),
+        norm_attention=layer_norm(block.ln_1),
+        norm_mlp=layer_norm(block.ln_2),
+        qkv=_bridged(block.attn) or _split_in_three(*linear(block.attn.c_attn)),
         output=block.attn.c_proj,
-        mlp=_two_maps(block.mlp.c_fc, block.mlp.c_proj, block.mlp.act),
+        mlp=two_maps(block.mlp.c_fc, block.mlp.c_proj, block.mlp.act),
         after={} if factor == 1 else {"q": Scaled(factor)},
     )
 
@@ -108,16 +112,65 @@ def _llama(hf_model: PreTrainedModel, shape: Shape) -> Network:
 
 def _llama_layer(block: Any, shape: Shape, hf_model: PreTrainedModel, turned: bool) -> Layer:
     attention, mlp = block.self_attn, block.mlp
-    return _layer(
+    return layer_of(
         shape,
         norm_attention=_llama_norm(block.input_layernorm, hf_model),
         norm_mlp=_llama_norm(block.post_attention_layernorm, hf_model),
-        qkv=_bridged(attention)
-        or _by_kind(_linear(getattr(attention, f"{kind}_proj")) for kind in HEAD_INPUTS),
+        qkv=_llama_qkv(attention),
         output=attention.o_proj,
-        mlp=_two_maps(mlp.up_proj, mlp.down_proj, mlp.act_fn, gate=_linear(mlp.gate_proj)),
+        mlp=two_maps(mlp.up_proj, mlp.down_proj, mlp.act_fn, gate=linear(mlp.gate_proj)),
         after=_after(attention, hf_model.config),
         turned=turned,
+    )
+
+
+def _llama_qkv(attention: Any) -> ByKind:
+    return _bridged(attention) or by_kind(
+        linear(getattr(attention, f"{kind}_proj")) for kind in HEAD_INPUTS
+    )
+
+
+def _olmo2(hf_model: PreTrainedModel, shape: Shape) -> Network:
+    """OLMo 2 and 3: Llama's maps, with norms behind attention and MLP, none before them, and one
+    over the queries, and the keys, of all heads together."""
+    body: Any = hf_model.base_model
+    rotary = body.rotary_emb
+    if hf_model.config.model_type == "olmo3":  # asks for a kind of layer; all turn alike: `config`
+        kind = hf_model.config.layer_types[0]
+        rotary = functools.partial(rotary, layer_type=kind)
+    return Network(
+        w_embed=body.embed_tokens.weight.detach(),
+        layers=tuple(_olmo2_layer(block, shape, hf_model) for block in body.layers),
+        norm_final=_llama_norm(body.norm, hf_model),
+        w_unembed=hf_model.lm_head.weight.detach(),
+        rotary=rotary,
+        scale=shape.d_head**-0.5,
+        parallel=shape.parallel,
+    )
+
+
+def _olmo2_layer(block: Any, shape: Shape, hf_model: PreTrainedModel) -> Layer:
+    attention, mlp = block.self_attn, block.mlp
+    ones = hf_model.lm_head.weight.new_ones(shape.d_model)
+    none = NoNorm(ones, 0 * ones, 0.0, centred=False)
+    norm_mlp = _llama_norm(block.post_feedforward_layernorm, hf_model)
+    maps = two_maps(mlp.up_proj, mlp.down_proj, mlp.act_fn, gate=linear(mlp.gate_proj))
+    layer = layer_of(
+        shape,
+        norm_attention=none,
+        norm_mlp=none,
+        qkv=_llama_qkv(attention),
+        output=attention.o_proj,
+        mlp=replace(maps, norm_out=norm_mlp),
+    )
+    norms = {kind: getattr(attention, f"{kind}_norm") for kind in "qk"}
+    return replace(
+        layer,
+        norm_in={
+            kind: JointNorm(_heads(norm.weight.detach(), shape), hf_model.config.rms_norm_eps)
+            for kind, norm in norms.items()
+        },
+        norm_out=_llama_norm(block.post_attention_layernorm, hf_model),
     )
 
 
@@ -133,17 +186,19 @@ def _after(attention: Any, config: Any) -> dict[str, Callable[[Tensor], Tensor]]
     }
 
 
-_NETWORKS: dict[str, Callable[[Any, Shape], Network]] = {
+# model_type -> from a model of transformers and its shape to its network
+NETWORKS: dict[str, Callable[[Any, Shape], Network]] = {
     "gpt_neox": _gpt_neox,
     "gpt2": _gpt2,
     **dict.fromkeys(("llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3"), _llama),
+    **dict.fromkeys(("olmo2", "olmo3"), _olmo2),
 }
 
 
 # ------------------------------------------------------------------ parts that they share
 
 
-def _layer(
+def layer_of(
     shape: Shape,
     *,
     norm_attention: Norm,
@@ -155,7 +210,7 @@ def _layer(
     turned: bool = True,
 ) -> Layer:
     """A layer from its parts; in `qkv`, keys and values may have fewer heads."""
-    w_out, b_out = _linear(output)
+    w_out, b_out = linear(output)
     return Layer(
         norm_attention=norm_attention,
         norm_mlp=norm_mlp,
@@ -183,7 +238,7 @@ def _for_every_head(rows: Tensor, shape: Shape) -> Tensor:
     return heads.repeat_interleave(shape.n_heads // len(heads), 0)
 
 
-def _by_kind(linear_maps: Iterable[Linear]) -> ByKind:
+def by_kind(linear_maps: Iterable[Linear]) -> ByKind:
     """Of queries, keys and values in this order."""
     return dict(zip(HEAD_INPUTS, linear_maps, strict=True))
 
@@ -192,7 +247,7 @@ def _bridged(attention: Any) -> ByKind | None:
     """A bridge has wrapped the model: then its own q, k and v count."""
     if not hasattr(attention, "q"):
         return None
-    return _by_kind(_linear(getattr(attention, kind)) for kind in HEAD_INPUTS)
+    return by_kind(linear(getattr(attention, kind)) for kind in HEAD_INPUTS)
 
 
 def _split_by_head(weight: Tensor, bias: Tensor, *, n_heads: int) -> ByKind:
@@ -202,21 +257,21 @@ def _split_by_head(weight: Tensor, bias: Tensor, *, n_heads: int) -> ByKind:
     def rows_of(fused: Tensor, i: int) -> Tensor:
         return fused.unflatten(0, (n_heads, 3, d_head))[:, i].flatten(0, 1).contiguous()
 
-    return _by_kind((rows_of(weight, i), rows_of(bias, i)) for i in range(3))
+    return by_kind((rows_of(weight, i), rows_of(bias, i)) for i in range(3))
 
 
 def _split_in_three(weight: Tensor, bias: Tensor) -> ByKind:
     """Out of a matrix whose rows are all q, all k and all v, as GPT-2 has it."""
-    return _by_kind(zip(weight.chunk(3), bias.chunk(3), strict=True))
+    return by_kind(zip(weight.chunk(3), bias.chunk(3), strict=True))
 
 
-def _two_maps(into: nn.Module, out: nn.Module, activation: Any, gate: Linear | None = None) -> MLP:
-    w_in, b_in = _linear(into)
-    w_out, b_out = _linear(out)
+def two_maps(into: nn.Module, out: nn.Module, activation: Any, gate: Linear | None = None) -> MLP:
+    w_in, b_in = linear(into)
+    w_out, b_out = linear(out)
     return MLP(w_in=w_in, b_in=b_in, w_out=w_out, b_out=b_out, activation=activation, gate=gate)
 
 
-def _layer_norm(module: Any) -> Norm:
+def layer_norm(module: Any) -> Norm:
     return Norm(module.weight.detach(), module.bias.detach(), module.eps)
 
 
@@ -228,7 +283,7 @@ def _llama_norm(module: Any, hf_model: PreTrainedModel) -> Norm:
     return Norm(module.weight.detach(), 0 * ones, hf_model.config.rms_norm_eps, centred=False)
 
 
-def _linear(module: Any) -> Linear:
+def linear(module: Any) -> Linear:
     """Of a Linear, or of GPT-2's Conv1D, which stores its weight the other way round."""
     weight = module.weight.detach().t() if hasattr(module, "nf") else module.weight.detach()
     return weight, weight.new_zeros(len(weight)) if module.bias is None else module.bias.detach()

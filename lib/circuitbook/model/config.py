@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from circuitbook.model.olmo_format import OWN, transformers_config
 from circuitbook.model.progress import quiet
 from circuitbook.model.shape import ARCHITECTURES
 from circuitbook.weights.files import CONFIG
@@ -20,6 +21,21 @@ _ONLY: dict[str, dict[str, object]] = {
         "scale_attn_weights": True,
         "add_cross_attention": False,
     },
+    # a bias behind which a norm stands belongs to no head, and is not the same for all inputs
+    "olmo2": {"attention_bias": False},
+    "olmo3": {"attention_bias": False},
+}
+
+# Why some that people ask for are not read
+_CAPS = "whose attention scores, or logits, are capped"
+_EXPERTS = "a mixture of experts, which has no single MLP"
+_NOT_READ = {
+    "gemma2": _CAPS,
+    "gemma3_text": "some of whose layers turn positions in another way than the others",
+    "mixtral": _EXPERTS,
+    "olmoe": _EXPERTS,
+    "qwen2_moe": _EXPERTS,
+    "qwen3_moe": _EXPERTS,
 }
 
 # How attention is computed is chosen here, not by a checkpoint (which may ask for what is not
@@ -54,6 +70,8 @@ def read_config(folder: Path, what: str = "") -> dict[str, Any]:
     """
     file = folder / CONFIG
     config = {name: value for name, value in read_object(file).items() if name not in _OURS}
+    if config.get("model_type") == OWN:
+        config = transformers_config(config, file)
     _check_architecture(config, what or str(file), file)
     for name in _QUANTISED:
         if config.pop(name, None):
@@ -69,8 +87,10 @@ def _check_architecture(config: dict[str, Any], what: str, file: Path) -> None:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         known = ", ".join(f"{name!r} ({who})" for name, (_, who) in ARCHITECTURES.items())
+        why = f", {_NOT_READ[kind]}" if kind in _NOT_READ else ""
         raise ValueError(
-            f"{what} is of architecture {shown(kind)}; these are supported: {known} (see {file})"
+            f"{what} is of architecture {shown(kind)}{why}; these are supported: {known} "
+            f"(see {file})"
         )
     for setting, supported in _ONLY.get(kind, {}).items():
         if (value := config.get(setting, supported)) != supported:
@@ -127,6 +147,13 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
 def _check_rotary(c: Any, file: Path) -> None:
     """ValueError for rotary positions that the forward pass does not reproduce exactly."""
     rope = getattr(c, "rope_parameters", None) or {}
+    if kinds := sorted(kind for kind in rope if kind in (getattr(c, "layer_types", None) or [])):
+        if any(rope[kind] != rope[kinds[0]] for kind in kinds):
+            raise ValueError(
+                f"{file}: layers turn their positions in different ways ({', '.join(kinds)}), "
+                "which is not supported: take a checkpoint from before its context was lengthened"
+            )
+        rope = rope[kinds[0]]
     kind = rope.get("rope_type", "default")
     if kind not in _ROTARY:
         way = ""

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from circuitbook.model.accounting import account_for, refuse_rivals
+from circuitbook.model.accounting import account_for, refuse_other_numbers, refuse_rivals
 from circuitbook.model.config import read_config
 from circuitbook.model.devices import check_device
 from circuitbook.model.loaded import PREPEND_BOS, CheckpointLike, Model
 from circuitbook.model.memory import refuse_what_cannot_fit
+from circuitbook.model.olmo_format import as_transformers_has_it
 from circuitbook.model.progress import no_progress_bars, quiet
 from circuitbook.model.shape import count_parameters, shape_of, transformers_class
 from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
@@ -48,7 +49,7 @@ def load_model(
             "float16 is too narrow for Pythia (70m gives NaN); use torch.bfloat16 or float32",
             stacklevel=3,
         )
-    folder = checkpoint.fetch()
+    folder = as_transformers_has_it(checkpoint.fetch(), checkpoint.prefer)
     what = f"{checkpoint.model} at step {checkpoint.step}"
     config = read_config(folder, what)
     if adapter := adapter_in(folder):
@@ -57,7 +58,9 @@ def load_model(
         read_object(tokenizer)  # says more plainly than the Rust library what is wrong with it
     refuse_what_cannot_fit(what, shape_of(config), dtype, device, _count(config, folder))
     model = read_model(checkpoint, folder, config, device, dtype)
-    refuse_rivals(weight_files(folder, checkpoint.prefer), model.hf_model.state_dict().keys())
+    files = weight_files(folder, checkpoint.prefer)
+    refuse_other_numbers(files)
+    refuse_rivals(files, model.hf_model.state_dict().keys())
     return model
 
 

@@ -7,8 +7,8 @@ such as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,55 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from circuitbook.model.dtypes import sums_dtype
-from circuitbook.model.parts import MLP, Norm
+from circuitbook.model.layers import CosSin, Layer
+from circuitbook.model.parts import Norm
 
 # ------------------------------------------------------------------ the weights
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Layer:
-    """One block: attention and MLP.
-
-    Keys and values that several heads share stand there once for each of them, and are computed
-    once.
-    """
-
-    norm_attention: Norm
-    norm_mlp: Norm
-    w_in: dict[str, Float[Tensor, "head d_head d_model"]]
-    """By kind, "q", "k" or "v": the query of head h is w_in["q"][h] @ x + b_in["q"][h]."""
-    b_in: dict[str, Float[Tensor, "head d_head"]]
-    w_out: Float[Tensor, "head d_head d_model"]
-    """Head h writes z @ w_out[h]."""
-    b_out: Float[Tensor, " d_model"]
-    mlp: MLP
-    shared: int = 1
-    """How many heads in a row have the same key and value."""
-    after: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
-    """By kind, what is done to queries, keys or values [..., head, d_head] before rotary, to each
-    head by itself: clipped (OLMo 1), normed (Qwen 3), scaled by the layer (GPT-2)."""
-    turned: bool = True
-    """Whether rotary embedding turns the layer's queries and keys; in SmolLM3 not in all layers."""
-
-    def project(
-        self, kind: str, x: Float[Tensor, "*axes d_model"]
-    ) -> Float[Tensor, "*axes head d_head"]:
-        """Queries, keys or values of all heads, as the linear maps give them; see `attended`."""
-        once = 1 if kind == "q" else self.shared
-        weight, bias = self.w_in[kind][::once], self.b_in[kind][::once]
-        result = F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)
-        return result if once == 1 else result.repeat_interleave(once, -2)
-
-    def attended(
-        self, kind: str, x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None
-    ) -> Float[Tensor, "*axes pos head d_head"]:
-        """Queries, keys or values as attention takes them, from what `project` gave."""
-        if kind in self.after:
-            x = self.after[kind](x)
-        return rotate(x, cos_sin) if self.turned and kind != "v" else x
-
-
-CosSin = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -89,6 +44,16 @@ class Network:
     """Learned, where there is no rotary embedding."""
     temperature: float = 1.0
     """Of attention on the way back alone: see `circuits.rules`."""
+
+    def refuse_shared_norms(self, what: str) -> None:
+        """ValueError for what takes a head's output by itself, where heads share a norm behind
+        them (OLMo 2 and 3)."""
+        if any(layer.norm_out is not None for layer in self.layers):
+            raise ValueError(
+                f"{what}: not for a model whose heads share a norm behind them (OLMo 2 and 3), "
+                "where what one head writes depends on the others of its layer; scores of edges "
+                "and circuits are"
+            )
 
     def embed(
         self, tokens: Int[Tensor, "*axes pos"], start: int = 0
@@ -126,7 +91,7 @@ class Run:
     x_mlp: Float[Tensor, "prompt version pos d_model"]
     """The stream that its MLP reads: x in a parallel block."""
     inputs: dict[str, Float[Tensor, "prompt version pos head d_head"]]
-    """By kind, "q", "k" or "v", as the linear maps give them."""
+    """By kind, "q", "k" or "v", as `Layer.project` gives them."""
     q: Float[Tensor, "prompt version pos head d_head"]
     """As attention takes it, after rotary; so are k and v."""
     k: Float[Tensor, "prompt version pos head d_head"]
@@ -144,7 +109,7 @@ Prefix = Sequence[
     tuple[Float[Tensor, "prompt before head d_head"], Float[Tensor, "prompt before head d_head"]]
 ]
 
-# (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (as the linear maps give
+# (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (as `Layer.project` gives
 # them), "z", "mlp" (what the MLP reads, normed) or "mlp_out" (what it writes)
 Edit = Callable[[str, int, Tensor], Tensor]
 
@@ -178,7 +143,7 @@ def run(
         before = prefix[i] if prefix and start else None
         z = attend(q, k, v, network.scale, before, temperature=network.temperature)
         z = edit("z", i, z)
-        between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
+        between = x + layer.attention(z)
         x_mlp = x if network.parallel else between
         mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
         mlp_out = edit("mlp_out", i, layer.mlp(mlp_in))
@@ -218,19 +183,6 @@ def keys_and_values(
         return []
     runs = run(network, network.embed(tokens)[:, None])
     return [(done.k[:, 0], done.v[:, 0]) for done in runs]
-
-
-def rotate(
-    x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None
-) -> Float[Tensor, "*axes pos head d_head"]:
-    """Rotary embedding of the first r of d_head dimensions; None: x as it is."""
-    if cos_sin is None:
-        return x
-    cos, sin = cos_sin
-    turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
-    first, second = turned.chunk(2, -1)
-    turned = turned * cos + torch.cat([-second, first], -1) * sin
-    return torch.cat([turned.to(x.dtype), rest], -1)  # OLMo's cos and sin are float32
 
 
 def attend(

@@ -24,6 +24,11 @@ class Norm:
     frozen: bool = False
     """Whether a gradient takes what it divides by for a constant: see `circuits.rules`."""
 
+    @property
+    def constant(self) -> bool:
+        """Whether what it divides by does not change, as far as a gradient can tell."""
+        return self.frozen
+
     def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         if self.frozen:
             return self.standardise(x, x.dtype)[0] * self.weight + self.bias
@@ -45,9 +50,30 @@ class Norm:
         return x * scale, scale
 
 
+@dataclass(frozen=True, eq=False)
+class NoNorm(Norm):
+    """Where there is none, and a layer reads the stream as it is (OLMo 2); its weight is 1."""
+
+    constant = True
+
+    def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        return x.view_as(x)  # what is read: its gradient is not that of the whole stream
+
+    def centre(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        return x
+
+    def standardise(
+        self, x: Float[Tensor, "*axes d_model"], dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "*axes d_model"], Float[Tensor, "*axes 1"]]:
+        x = x.to(dtype)
+        return x, torch.ones_like(x[..., :1])
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MLP:
     """Two linear maps around an activation; a gated one, as in Llama, has a third.
+
+    What it writes is behind `norm_out`, where there is such a norm (OLMo 2).
 
     Weights and biases are as torch.nn.Linear has them.
     """
@@ -61,6 +87,7 @@ class MLP:
     """With it, the hidden layer is activation(gate x) * (in x), not activation(in x)."""
     halved: bool = False
     """Whether both factors of that product get half of its gradient: see `circuits.rules`."""
+    norm_out: Norm | None = None
 
     def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
         hidden = F.linear(x, self.w_in, self.b_in)
@@ -69,7 +96,8 @@ class MLP:
         else:
             hidden = self.activation(F.linear(x, *self.gate)) * hidden
             hidden = with_gradient_times(0.5, hidden) if self.halved else hidden
-        return F.linear(hidden, self.w_out, self.b_out)
+        written = F.linear(hidden, self.w_out, self.b_out)
+        return written if self.norm_out is None else self.norm_out(written)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +114,24 @@ class HeadNorm:
             scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
             return x * scale.detach() * self.weight
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class JointNorm:
+    """One RMSNorm over the queries, or the keys, of all heads together (OLMo 2)."""
+
+    weight: Float[Tensor, "head d_head"]
+    eps: float
+
+    def __call__(self, x: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes head d_head"]:
+        return self.standardise(x)[0] * self.weight
+
+    def standardise(
+        self, x: Float[Tensor, "*axes head d_head"]
+    ) -> tuple[Float[Tensor, "*axes head d_head"], Float[Tensor, "*axes 1 1"]]:
+        """x / sqrt(mean over all heads of x^2 + eps), and 1 / that root."""
+        scale = torch.rsqrt(x.square().mean((-2, -1), keepdim=True) + self.eps)
+        return x * scale, scale
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ ARCHITECTURES = {
     "gpt2": ("GPT2LMHeadModel", "GPT-2"),
     "llama": ("LlamaForCausalLM", "Llama, SmolLM, SmolLM2, Amber"),
     "olmo": ("OlmoForCausalLM", "OLMo 1"),
+    "olmo2": ("Olmo2ForCausalLM", "OLMo 2"),
+    "olmo3": ("Olmo3ForCausalLM", "OLMo 3"),
     "mistral": ("MistralForCausalLM", "Mistral"),
     "qwen2": ("Qwen2ForCausalLM", "Qwen 2 and 2.5"),
     "qwen3": ("Qwen3ForCausalLM", "Qwen 3"),

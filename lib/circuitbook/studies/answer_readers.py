@@ -106,7 +106,9 @@ def read_answers(model: Model, pairs: PromptPairs) -> dict[str, Tensor]:
             "peaks": (from_end.argmax(-1) == place[:, None]).t(),
         }
         if years:
-            written = torch.einsum("nhe,hed->nhd", done.z[prompt, 0, end], layer.w_out)
+            written = torch.einsum(
+                "nhe,hed->nhd", layer.scaled(done.z[prompt, 0, end]), layer.w_written
+            )
             measured["year"] = years.is_named(written)
             measured["above"] = years.above(done.mlp_out[prompt, 0, end])
         by_layer.append(measured)

@@ -121,17 +121,18 @@ def select(
     chosen = load_suite(suite)
     if tokens_per_step is not None:
         tokens = check_tokens_per_step(tokens_per_step, "TOKENS_PER_STEP")
-        chosen = replace(chosen, tokens_per_step=tokens)
+        chosen = replace(chosen, tokens_per_step=tokens, tokens_per_step_of={})
     if prepend_bos:
         chosen = replace(chosen, prepend_bos=True)
-    if chosen.tokens_per_step is None:
+    everything = chosen.models if isinstance(chosen.source, Folder) else chosen.standard
+    names = _listed("MODELS", models, everything, chosen.models)
+    known = [name for name in names if name in chosen.models]  # others are refused below
+    if None in (chosen.tokens_per_step_of.get(name, chosen.tokens_per_step) for name in known):
         raise ValueError(
             f"suite {chosen.name} does not say how many tokens a training step has: give "
             "TOKENS_PER_STEP, or, "
             'in a folder, a suite.json with {"tokens_per_step": ...}'
         )
-    everything = chosen.models if isinstance(chosen.source, Folder) else chosen.standard
-    names = _listed("MODELS", models, everything, chosen.models)
     picked: dict[str, tuple[int, ...]] = {}
     for name in names:
         picked[name] = _steps(chosen, name, steps)

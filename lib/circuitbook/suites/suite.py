@@ -97,10 +97,14 @@ class Suite:
     are used that were trained with one. Off, as in the paper."""
     notes: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Of single models, what a comparison with the others must know."""
+    tokens_per_step_of: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    """Of single models, where they differ."""
 
     def __post_init__(self) -> None:
         if self.tokens_per_step is not None:
             check_tokens_per_step(self.tokens_per_step, f"tokens_per_step of suite {self.name}")
+        for model, tokens in self.tokens_per_step_of.items():
+            check_tokens_per_step(tokens, f"tokens_per_step of {model} in suite {self.name}")
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -121,7 +125,8 @@ class Suite:
                 f"(see suite.steps({json.dumps(model)}))"
             )
         step = int(step)  # a numpy integer would overflow below
-        tokens = None if self.tokens_per_step is None else step * self.tokens_per_step
+        per_step = self.tokens_per_step_of.get(model, self.tokens_per_step)
+        tokens = None if per_step is None else step * per_step
         return Checkpoint(
             suite=self.name,
             model=model,

@@ -27,7 +27,8 @@ TOKENIZER_FILES = (
 )
 OTHER_TOKENIZER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model")
 # What holds a tokenizer: each of these will do
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+SENTENCE_PIECES = "tokenizer.model"
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), (SENTENCE_PIECES,))
 
 # What peft and others save: the changes to another model's weights
 ADAPTER = "adapter_config.json"
@@ -138,7 +139,7 @@ def tokenizer_folder(folder: Path) -> Path | None:
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Whether a folder holds tokenizer.json, or vocab.json and merges.txt."""
+    """Whether a folder holds tokenizer.json, vocab.json and merges.txt, or tokenizer.model."""
     return any(all((folder / name).is_file() for name in names) for names in TOKENIZERS)
 
 

@@ -12,7 +12,7 @@ HF_HOME.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from circuitbook.weights.files import (
     weight_files,
 )
 from circuitbook.weights.hash_memory import HASHES
-from circuitbook.weights.step_names import STEP_NAME, by_step
+from circuitbook.weights.step_names import by_step
 
 log = logging.getLogger(__name__)
 
@@ -84,23 +84,23 @@ def list_files(repo: str, revision: str, retry: Retry = USUAL) -> Listing:
     return Listing(repo, revision, info.sha or revision, files)
 
 
-def list_steps(repo: str, retry: Retry = USUAL) -> dict[int, str]:
-    """{step: branch or tag} of a repository, ascending, by `STEP_NAME`; without network, of those
-    cached.
+def list_steps(
+    repo: str, retry: Retry = USUAL, steps_of: Callable[[set[str], str], dict[int, str]] = by_step
+) -> dict[int, str]:
+    """{step: branch or tag} of a repository, ascending; without network, of those cached.
 
-    ValueError if two of them are the same step.
+    steps_of: which names are steps, and of what number. ValueError if two are the same step.
     """
     api = HfApi(endpoint=endpoint())
     cache = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "refs"
-    cached = [path.name for path in cache.glob("*") if STEP_NAME.fullmatch(path.name)]
+    cached = steps_of({path.name for path in cache.glob("*")}, repo)
     try:
         refs = ask(lambda: api.list_repo_refs(repo), repo, None, ONCE if cached else retry)
-        names = [ref.name for ref in [*refs.branches, *refs.tags]]
     except HubUnreachable:
         if not cached:
             raise
-        names = cached
-    return by_step(set(names), repo)
+        return cached
+    return steps_of({ref.name for ref in [*refs.branches, *refs.tags]}, repo)
 
 
 def fetch(repo: str, revision: str, prefer: str = "safetensors", retry: Retry = USUAL) -> Path:

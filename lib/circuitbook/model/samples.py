@@ -1,0 +1,137 @@
+"""Small random models of every architecture, to try on them that its numbers are right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+ROTARY = {"rope_type": "default", "rope_theta": 10_000.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """An architecture as transformers has it, with the settings that make it what it is."""
+
+    model_type: str
+    example: str
+    difference: str
+    """From the others, in a line."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_SHARED = {"num_key_value_heads": 2}
+_LIKE_LLAMA = {"pad_token_id": 0, "rope_parameters": ROTARY}
+
+SAMPLES = {
+    "gpt_neox": Sample(
+        model_type="gpt_neox",
+        example="Pythia, the mini suite",
+        difference="heads and MLP of a layer read the same stream",
+        settings={"rope_parameters": ROTARY | {"partial_rotary_factor": 0.25}},
+    ),
+    "gpt_neox, sequential": Sample(
+        model_type="gpt_neox",
+        example="use_parallel_residual = false",
+        difference="the MLP reads what the heads of its layer wrote, as in all that follow",
+        settings={
+            "rope_parameters": ROTARY | {"partial_rotary_factor": 0.25},
+            "use_parallel_residual": False,
+        },
+    ),
+    "gpt2": Sample(
+        model_type="gpt2", example="GPT-2", difference="learned positions instead of rotary"
+    ),
+    "gpt2, scaled": Sample(
+        model_type="gpt2",
+        example="the GPT-2 runs of stanford-crfm",
+        difference="layer i divides its attention scores by i + 1",
+        settings={"scale_attn_by_inverse_layer_idx": True},
+    ),
+    "llama": Sample(
+        model_type="llama",
+        example="Llama, SmolLM, SmolLM2, Amber",
+        difference="RMSNorm; a gated MLP; heads may share keys and values",
+        settings=_LIKE_LLAMA | _SHARED,
+    ),
+    "olmo": Sample(
+        model_type="olmo",
+        example="OLMo 1",
+        difference="as Llama, with a LayerNorm without weights",
+        settings=_LIKE_LLAMA,
+    ),
+    "olmo, clipped": Sample(
+        model_type="olmo",
+        example="OLMo 1 of 2024",
+        difference="clips queries, keys and values",
+        settings=_LIKE_LLAMA | {"clip_qkv": 0.8},
+    ),
+    "mistral": Sample(
+        model_type="mistral",
+        example="Mistral",
+        difference="as Llama; prompts no longer than its window",
+        settings=_LIKE_LLAMA | _SHARED | {"sliding_window": 32},
+    ),
+    "qwen2": Sample(
+        model_type="qwen2",
+        example="Qwen 2, 2.5",
+        difference="as Llama, with biases on queries, keys and values",
+        settings=_LIKE_LLAMA | _SHARED,
+    ),
+    "qwen3": Sample(
+        model_type="qwen3",
+        example="Qwen 3",
+        difference="as Llama; each head norms its queries and keys",
+        settings=_LIKE_LLAMA | _SHARED | {"head_dim": 8},
+    ),
+    "smollm3": Sample(
+        model_type="smollm3",
+        example="SmolLM3",
+        difference="as Llama; some layers without rotary embedding",
+        settings=_LIKE_LLAMA | _SHARED | {"no_rope_layers": [1, 0]},
+    ),
+    "olmo2": Sample(
+        model_type="olmo2",
+        example="OLMo 2",
+        difference="norms behind attention and MLP, not before; one over all queries, or keys",
+        settings=_LIKE_LLAMA | _SHARED,
+    ),
+    "olmo3": Sample(
+        model_type="olmo3",
+        example="OLMo 3",
+        difference="as OLMo 2; prompts no longer than its window",
+        settings=_LIKE_LLAMA | _SHARED | {"sliding_window": 32},
+    ),
+}
+
+LAYERS, HEADS, WIDTH, VOCABULARY = 2, 4, 16, 20
+
+
+def random_model(sample: Sample, seed: int = 0) -> Any:
+    """transformers' model of this kind with two layers of four heads, in float64.
+
+    Weights, biases and norms are random and so large that every part moves the logits.
+    """
+    config = AutoConfig.for_model(
+        sample.model_type,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        hidden_size=WIDTH,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=0,
+        **({} if sample.model_type == "gpt2" else {"intermediate_size": 4 * WIDTH}),
+        **sample.settings,
+    )
+    hf_model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in hf_model.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            scale = 2 / WIDTH**0.5 if weight.ndim == 2 else 0.3
+            of_norm = ("norm" in name or "ln_" in name) and name.endswith("weight")
+            weight.copy_(noise * scale + of_norm)
+    return hf_model.double().eval()

@@ -1,11 +1,15 @@
 """EAP-IG on activations, and the mean of both ends, against their definitions written out."""
 
+import json
+import re
+
 import pytest
 import torch
 from closeness import assert_close
 from edge_gradients import assert_same_scores, edge_gradients, written_on_both
 from literal import Literal
 from test_architectures import OTHERS
+from test_attribution import DATA, model_of, pairs_of
 from toys import toy_model, toy_pairs
 
 from circuitbook import attribute
@@ -35,9 +39,12 @@ def put(place, t, clean, corrupted):
     return edit
 
 
-def of_activations(network, pairs, heads, ts):
+def of_activations(network, pairs, heads, ts, skip_first=False):
     """hannamw/EAP-IG's loop: for each place and each point, its output is put between the clean and
-    the corrupted one, as a constant; every edge's gradient there times its source's change."""
+    the corrupted one, as a constant; every edge's gradient there times its source's change.
+
+    skip_first: without what the first layer's readers see where the embeddings are moved.
+    """
     literal, total = Literal(network), {}
     layers = range(len(literal.parts.blocks))
     places = [{"input"}]
@@ -50,9 +57,11 @@ def of_activations(network, pairs, heads, ts):
                 moved = put(place, t, clean, corrupted)
                 gradients = edge_gradients(literal, pairs, i, literal.embed(pairs.clean[i]), moved)
                 for name, gradient in gradients.items():
-                    source = name.split("->")[0]
+                    source, target = name.split("->")
                     score = float(((corrupted[source] - clean[source]) * gradient).sum())
                     score /= len(pairs) * len(places) * len(ts)
+                    if skip_first and place == {"input"} and target[1] == "0":
+                        score = 0.0
                     total[name] = total.get(name, 0) + score
     return total
 
@@ -68,6 +77,26 @@ def test_scores_are_the_definition(tmp_path, kind):
     assert_same_scores(scores, theirs)
     plain = attribute(model, pairs, method="eap")
     assert (scores.values - plain.values).abs().max() > 0.01 * plain.values.abs().max()
+
+
+def test_equals_the_scores_of_eap_ig(tmp_path):
+    """But for the edges into the first layer: see `circuits.ig_activations`."""
+    record = json.loads((DATA / "eap_ig_scores.json").read_text())
+    network, model = model_of(record, tmp_path)
+    pairs, points = pairs_of(record), record["points"]
+    ts = [k / points for k in range(points)]
+    for method in ("clean-corrupted", "eap-ig-activations"):
+        ours = attribute(model, pairs, method=method, points=points)
+        table = record["scores"][method]
+        assert set(table) == set(ours.graph.edge_names)
+        first = {name for name in table if re.search(r"->(a0\.|m0$)", name)}
+        same = table.keys() - (first if method == "eap-ig-activations" else set())
+        for name in same:  # float64 on either side, theirs rounded to 11 digits
+            assert ours.of(name) == pytest.approx(table[name], abs=1e-10)
+    without = of_activations(network, pairs, 2, ts, skip_first=True)
+    for name in table:  # what theirs leaves out
+        assert without[name] == pytest.approx(table[name], abs=1e-10)
+    assert max(abs(ours.of(name) - table[name]) for name in first) > 0.01
 
 
 def test_memory_and_what_is_kept_do_not_matter(tmp_path):

@@ -37,7 +37,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from circuitbook.circuits.batches import check_pairs, chunks_of, default_memory, window
-from circuitbook.circuits.methods import AUTHORS_RULE, AddChunk, adder_of, points_of
+from circuitbook.circuits.methods import (
+    AUTHORS_RULE,
+    WITHOUT_POSITIONS,
+    AddChunk,
+    adder_of,
+    points_of,
+)
 from circuitbook.circuits.not_finite import where_not_finite
 from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.circuits.quadrature import INTEGRATED, MOST_POINTS, Points, where_losses_change
@@ -142,10 +148,10 @@ def attribute(
     now = points_of(method, rule, points, len(pairs), model.shape.n_layers)
     if tolerance is not None and (method, rule) != ("eap-ig", "midpoint"):
         raise ValueError('a tolerance needs method="eap-ig" and rule="midpoint"')
-    if per_position and method in ("eap-qk", "atp*"):
+    if per_position and method in WITHOUT_POSITIONS:
         raise ValueError(
-            f'method="{method}" has no scores per position: the softmax takes all keys of an edge '
-            'together; take "eap", or ask for no positions'
+            f'method="{method}" has no scores per position: {WITHOUT_POSITIONS[method]}; '
+            'take "eap", or ask for no positions'
         )
     network, graph = network_of(model), graph_of(model)
     check_pairs(model, pairs)
@@ -177,7 +183,7 @@ def attribute(
         graph=graph,
         method=method,
         rule=rule,
-        points=taken,
+        points=0 if method == "ifr" else taken,
         change=sums.change,
         from_input=sums.from_input,
         per_prompt=sums.per_prompt,

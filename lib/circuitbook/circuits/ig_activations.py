@@ -11,6 +11,10 @@ version in which a layer's heads are moved says nothing of the edges into these 
 hannamw/EAP-IG's "EAP-IG-activations", with rule="left" (from clean on); a score is the change of
 the source times that mean, as in EAP-IG. It need not add up to the change of the loss.
 
+Theirs differs in one place: where the embeddings are moved, it records no gradient at the inputs of
+the first layer, before which autograd then sees no weight (unless positions are learned). So its
+edges from `input` into that layer lack 1 of 1 + 2 L places. Here they have all.
+
 Cost: (1 + 2 L) m gradients of each prompt, so it grows with the layers.
 """
 

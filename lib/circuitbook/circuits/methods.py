@@ -6,6 +6,7 @@ clean-corrupted     at both its ends, the mean of two (hannamw/EAP-IG)
 eap-ig-activations  on the way from clean to corrupted activations: `circuits.ig_activations`
 eap-qk, atp*        with attention's softmax computed anew, and with GradDrop: `circuits.atp`
 relp, gim           with other slopes on the way back: `circuits.rules`
+ifr                 no gradients, but shares of what is read: `circuits.flow_routes`
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import partial
 import torch
 
 from circuitbook.circuits.atp import add_chunk_of_patterns
+from circuitbook.circuits.flow_routes import add_chunk_of_routes
 from circuitbook.circuits.gradients import add_chunk
 from circuitbook.circuits.ig_activations import add_chunk_of_activations
 from circuitbook.circuits.quadrature import Points, interpolation_points
@@ -25,6 +27,12 @@ from circuitbook.model.graph import Graph
 from circuitbook.model.network import Network
 
 AUTHORS_RULE = {"eap-ig-activations": "left"}  # of all others "right"
+
+WITHOUT_POSITIONS = {  # and why
+    "eap-qk": "the softmax takes all keys of an edge together",
+    "ifr": "shares are averaged over positions",
+}
+WITHOUT_POSITIONS["atp*"] = WITHOUT_POSITIONS["eap-qk"]
 
 AddChunk = Callable[[ScoreSums, Network, Graph, Chunk], None]
 
@@ -58,6 +66,8 @@ def adder_of(method: str, network: Network, points: int) -> AddChunk:
         network.refuse_shared_norms(f"method {method!r}")
     if method == "eap-ig-activations":
         return partial(add_chunk_of_activations, m=points)
+    if method == "ifr":
+        return add_chunk_of_routes
     if method in ("eap-qk", "atp*"):
         return partial(add_chunk_of_patterns, drop=method == "atp*")
     back_through = with_rules(network, RULES_OF[method]) if method in RULES_OF else network

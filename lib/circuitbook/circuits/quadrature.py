@@ -32,6 +32,7 @@ METHODS = (
     "atp*",
     "relp",
     "gim",
+    "ifr",
 )
 INTEGRATED = ("eap-ig", "eap-ig-activations")  # those with a rule and points
 RULES = {"right": 1.0, "midpoint": 0.5, "left": 0.0}  # where in its step a point lies

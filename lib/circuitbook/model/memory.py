@@ -54,6 +54,8 @@ def row_bytes(
         if method in PATTERNS:  # of one head for all sources, and the scores of the prompt
             of_source = positions * (4 * length + 5 * shape.d_head)
             row += of_sums * (min(n_src, SOURCES) * of_source + n_src * n_dst)
+        if method == "ifr":  # which has no gradients, but all positions
+            row += of_sums * (length * (shape.d_model * (n_src + 4) + 3 * n_src) + n_src * n_dst)
         return row
 
     return of_row

@@ -41,11 +41,13 @@ METHODS = (
     "eap-ig",
     "stable",
     "eap-ig-activations",
+    "ifr",
     "random",
 )
 """Every edge patched by itself, which the others estimate; by gradients at the clean prompt, or at
 both ends; with integrated gradients, as the recipe has them, by themselves, with those edges first
-that have stable signs, and on activations; random numbers, which any method must beat."""
+that have stable signs, and on activations; by shares of what is read, without corrupted prompts;
+random numbers, which any method must beat."""
 LEVEL_OF_SIGNS = 0.95  # of the interval that tells whether a sign is stable
 NUMBERS = ("gradients", "seconds", "cpr", "cmd", "edges", "fresh", "rank")
 COLUMNS = ["model", "step", "task", "method", *NUMBERS]

@@ -19,6 +19,7 @@ from circuitbook.model.graph import Graph
 
 Mask = Bool[np.ndarray, "src dst"]
 LONGEST = 64  # edges that may go at once
+USED = 1e-6  # a score so small that an edge is tried before all that no circuit has
 
 
 def minimal_circuit(
@@ -93,18 +94,17 @@ def _without(graph: Graph, mask: Mask, edges: Int64[np.ndarray, "edge 2"]) -> Ma
 
 
 def sample_minimal(
-    metric: MetricOfCircuits,
-    threshold: float,
-    draws: int,
-    seed: int,
-    scores: Float[np.ndarray, "src dst"] | None = None,
-    start: Mask | None = None,
+    metric: MetricOfCircuits, threshold: float, draws: int, away: int, seed: int
 ) -> Iterator[Mask]:
-    """`draws` minimal circuits from random orders; the same one may come twice.
+    """Minimal circuits of the whole graph: `draws` from random orders, then `away` from others.
 
-    start: default the whole graph.
+    Of the others each is meant to share little with all circuits before: their edges go first, as
+    far as they may. The same circuit may come twice.
     """
-    rng = np.random.default_rng(seed)
-    start = metric.graph.mask if start is None else start
-    for _ in range(draws):
-        yield minimal_circuit(metric, start, threshold, rng, scores)
+    rng, graph = np.random.default_rng(seed), metric.graph
+    before = np.zeros(graph.mask.shape, bool)
+    for i in range(draws + away):
+        last = None if i < draws else np.where(before, USED, 1.0)
+        mask = minimal_circuit(metric, graph.mask, threshold, rng, last)
+        before |= mask
+        yield mask

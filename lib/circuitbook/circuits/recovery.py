@@ -31,7 +31,9 @@ def auroc(strength: Float[np.ndarray, " edge"], truth: Bool[np.ndarray, " edge"]
     inside = int(truth.sum())
     outside = len(truth) - inside
     if not inside or not outside:
-        raise ValueError(f"of {len(truth)} edges {inside} are in the circuit: nothing to tell apart")
+        raise ValueError(
+            f"of {len(truth)} edges {inside} are in the circuit: nothing to tell apart"
+        )
     u = rankdata(strength)[truth].sum() - inside * (inside + 1) / 2
     return float(u / (inside * outside))
 

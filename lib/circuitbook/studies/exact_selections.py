@@ -1,4 +1,4 @@
-"""Is greedy selection good enough? The exact best n edges (`circuits.exact_selection`) beside it."""
+"""Is greedy selection good enough? The exact best edges (`circuits.exact_selection`) beside it."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from jaxtyping import Bool
 
 from circuitbook.circuits.attribution import attribute
 from circuitbook.circuits.evaluation import evaluate_masks
+from circuitbook.circuits.minimal import minimal_circuit
+from circuitbook.circuits.pruning import MetricOfCircuits
 from circuitbook.circuits.recovery import auroc, average_precision, strengths
 from circuitbook.heads.edge_patching import patch_edges
 from circuitbook.model.compiled import HEADS, KINDS, LAYERS, Design, save_compiled
@@ -40,6 +42,7 @@ DESIGNS = {
 }
 ALL = "all"  # kinds together
 PROMPTS, BRUTE = 16, 8  # pairs that methods score, and on which single edges are patched
+ORDERS, NEARLY_ALL = 16, 0.95  # in which the known circuit is taken apart, and what must be kept
 DRAWS = 50  # of random scores
 COLUMNS = ["design", "method", "kind", "edges", "auroc", "precision", "first"]
 
@@ -72,6 +75,7 @@ def score_known(
     of clean prompts that the model answers right. By brute force, on `brute` prompts: "alone" and
     "with backup" [src, dst], the largest absolute change of the metric on any of them when an edge
     is patched, in the whole model, and with the edges patched that do the same (`backups`).
+    "minimal" [draw, src, dst]: the minimal circuits that random orders leave of the known one.
     """
     model = compiled_model(design)
     pairs = marked_letters(prompts, seed)
@@ -91,6 +95,7 @@ def score_known(
         "right": np.array(float((pairs.measures(logits)["rank"] == 0).double().mean())),
         "alone": np.max(each, axis=0),
         "with backup": effects_with_backup(model, few),
+        "minimal": taken_apart(model, few, seed),
     }
 
 
@@ -120,6 +125,17 @@ def effects_with_backup(model: Model, pairs: PromptPairs) -> np.ndarray:
         metric = evaluate_masks(model, pairs, [before, after]).double().numpy()
         effect[edge] = np.abs(metric[0] - metric[1]).max()
     return effect
+
+
+def taken_apart(model: Model, pairs: PromptPairs, seed: int) -> Bool[np.ndarray, "draw src dst"]:
+    """`ORDERS` minimal circuits that keep `NEARLY_ALL`, each from the known one in a random order.
+
+    One of two backups can go, and what cancels can go, so four are possible.
+    """
+    metric, rng = MetricOfCircuits(model, pairs), np.random.default_rng(seed)
+    whole = truth(metric.graph)
+    circuits = [minimal_circuit(metric, whole, NEARLY_ALL, rng) for _ in range(ORDERS)]
+    return np.array(circuits)
 
 
 # ------------------------------------------------------------------ all designs

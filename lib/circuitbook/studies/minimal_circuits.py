@@ -25,9 +25,10 @@ from circuitbook.studies.held_out import next_prompts
 from circuitbook.suites import Suite
 from circuitbook.tasks import Task, get_task
 
+KINDS = ("found", "minimal", "away", "random")
 Mask = Bool[np.ndarray, "src dst"]
 FEW = 16  # prompts on which minimal circuits are found; each edge costs evaluations of all of them
-DRAWS = 6
+DRAWS, AWAY = 5, 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,16 +46,32 @@ class MinimalCircuits:
     """The circuit that the book's search found by its scores."""
     masks: Bool[np.ndarray, "draw src dst"]
     """Minimal circuits, from random orders over the whole graph."""
+    away: Bool[np.ndarray, "away src dst"]
+    """Others, each of which was to share little with all before."""
     random: Bool[np.ndarray, "draw src dst"]
     """Of each of them, a random circuit with as many edges, or a few more."""
     kept: dict[str, Float[np.ndarray, " circuit"]]
-    """Of "found", "minimal" and "random"."""
+    """Of "found", "minimal", "away" and "random"."""
     fresh: dict[str, Float[np.ndarray, " circuit"]]
 
     @property
     def pairs(self) -> Float[np.ndarray, " pair"]:
         """The Jaccard similarity of every two minimal circuits."""
         return _between(self.masks)
+
+    @property
+    def away_pairs(self) -> Float[np.ndarray, " pair"]:
+        """That of every circuit of `away` with every other one, of both kinds."""
+        every = [*self.masks, *self.away]
+        first = len(self.masks)
+        return np.array(
+            [jaccard(every[i], a) for j, a in enumerate(self.away) for i in range(first + j)]
+        )
+
+    @property
+    def furthest(self) -> float:
+        """The smallest of all, with those that were to share little."""
+        return float(_between(np.concatenate([self.masks, self.away])).min())
 
     @property
     def by_chance(self) -> Float[np.ndarray, " pair"]:
@@ -104,19 +121,24 @@ def find_minimal(
     found: Mask,
     threshold: float,
     draws: int,
+    away: int,
 ) -> dict[str, np.ndarray]:
-    """{"masks", "random"} [draw, src, dst]; {"kept", "fresh"} [1 + 2 draw]: found, masks, random.
+    """{"masks", "random"} [draw, src, dst], {"away"} [away, src, dst], {"kept", "fresh"} [circuit]:
+    found, masks, away, random.
 
     Minimal circuits keep `threshold` on the first `few` of the prompts on which the circuit was
     found; fresh are the prompts after all of these.
     """
     pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     on_few = MetricOfCircuits(model, pairs.subset(slice(few)))
-    masks = list(sample_minimal(on_few, threshold, draws, seed))
+    every = list(sample_minimal(on_few, threshold, draws, away, seed))
+    masks, others = every[:draws], every[draws:]
     rng, graph = np.random.default_rng(seed), graph_of(model)
     random = [random_circuit(graph, int(mask.sum()), rng) for mask in masks]
-    everyone = [found, *masks, *random]
+    everyone = [found, *every, *random]
+    shape = (-1, *graph.mask.shape)
     arrays = {"masks": np.array(masks), "random": np.array(random)}
+    arrays["away"] = np.array(others, bool).reshape(shape)
     arrays |= {"kept": on_few.kept(everyone), "fresh": np.zeros(0)}
     fresh = next_prompts(task, model.tokenizer, prompts, seed)
     if fresh is not None:
@@ -131,6 +153,7 @@ def measure_minimal(
     recipe: Recipe | str = "robust",
     *,
     draws: int = DRAWS,
+    away: int = AWAY,
     few: int = FEW,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -156,6 +179,7 @@ def measure_minimal(
             found=result.circuit.mask,
             threshold=recipe.threshold,
             draws=draws,
+            away=away,
         )
         measured.append(
             MinimalCircuits(
@@ -164,27 +188,30 @@ def measure_minimal(
                 task=result.task,
                 found=result.circuit.mask,
                 masks=arrays["masks"].astype(bool),
+                away=arrays["away"].astype(bool),
                 random=arrays["random"].astype(bool),
-                kept=_by_kind(arrays["kept"], draws),
-                fresh=_by_kind(arrays["fresh"], draws),
+                kept=_by_kind(arrays["kept"], draws, away),
+                fresh=_by_kind(arrays["fresh"], draws, away),
             )
         )
     return measured
 
 
-def _by_kind(values: np.ndarray, draws: int) -> dict[str, np.ndarray]:
-    """{"found": [1], "minimal": [draw], "random": [draw]}; nothing without values."""
+def _by_kind(values: np.ndarray, draws: int, away: int) -> dict[str, np.ndarray]:
+    """{"found": [1], "minimal": [draw], "away": [away], "random": [draw]}; nothing of nothing."""
     if not len(values):
         return {}
-    parts = np.split(values, [1, 1 + draws])
-    return dict(zip(("found", "minimal", "random"), parts, strict=True))
+    parts = np.split(values, [1, 1 + draws, 1 + draws + away])
+    return dict(zip(KINDS, parts, strict=True))
 
 
 def minimal_table(measured: Sequence[MinimalCircuits]) -> pd.DataFrame:
     """A row per model and task. Columns: model, task; draws, different; edges (median), least and
-    most of them; core, some (edges in all and in any of them); iou (mean of `pairs`), iou_low
-    (smallest), chance (mean of `by_chance`), found (mean of `with_found`), found_edges; fresh,
-    fresh_low (median and smallest), fresh_found, fresh_random (median); nan without fresh prompts.
+    most of them; core, some (edges in all and in any of them); iou (mean of `pairs`), furthest
+    (the smallest, with those made to share little), chance (mean of `by_chance`), found (mean of
+    `with_found`), found_edges; fresh, fresh_low (median and smallest), fresh_found, fresh_random
+    (median); nan without fresh prompts.
+    All but `furthest` are of the circuits from random orders.
     """
     rows = []
     for one in measured:
@@ -192,11 +219,14 @@ def minimal_table(measured: Sequence[MinimalCircuits]) -> pd.DataFrame:
         row |= {"different": one.different, "edges": float(np.median(one.edges))}
         row |= {"least": int(one.edges.min()), "most": int(one.edges.max())}
         row |= {"core": int(one.core.sum()), "some": int(one.some.sum())}
-        row |= {"iou": float(one.pairs.mean()), "iou_low": float(one.pairs.min())}
+        row |= {"iou": float(one.pairs.mean()), "furthest": one.furthest}
         row |= {"chance": float(one.by_chance.mean()), "found": float(one.with_found.mean())}
         row["found_edges"] = int(one.found.sum())
-        fresh = one.fresh or dict.fromkeys(("found", "minimal", "random"), np.array([np.nan]))
-        row |= {"fresh": float(np.median(fresh["minimal"])), "fresh_low": fresh["minimal"].min()}
+        fresh = one.fresh or dict.fromkeys(KINDS, np.array([np.nan]))
+        row |= {
+            "fresh": float(np.median(fresh["minimal"])),
+            "fresh_low": float(fresh["minimal"].min()),
+        }
         row |= {"fresh_found": float(fresh["found"][0])}
         row |= {"fresh_random": float(np.median(fresh["random"]))}
         rows.append(row)

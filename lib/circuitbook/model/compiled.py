@@ -167,8 +167,8 @@ class _Head:
 
 
 def _empty_head() -> _Head:
-    maps = [torch.zeros(D_HEAD, D_MODEL, dtype=torch.float64) for _ in range(4)]
-    return _Head(*maps, torch.zeros(D_HEAD, dtype=torch.float64))
+    q, k, v, out = torch.zeros(4, D_HEAD, D_MODEL, dtype=torch.float64)
+    return _Head(q, k, v, out, bias=torch.zeros(D_HEAD, dtype=torch.float64))
 
 
 def _looks_back(by: int) -> _Head:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -47,8 +48,8 @@ def select_exactly(
     exact = [best_edges(scores, graph, n, absolute=absolute, seconds=seconds) for n in sizes]
     rows = [exact]
     for selection in SELECTIONS[1:]:
-        how = {"selection": selection, "absolute": absolute}
-        rows.append([greedy_edges(scores, graph, n, **how) for n in sizes])
+        by_order = partial(greedy_edges, scores, graph, selection=selection, absolute=absolute)
+        rows.append([by_order(n) for n in sizes])
     return {
         "edges": np.array([[int(one.mask.sum()) for one in row] for row in rows]),
         "total": np.array([[one.total for one in row] for row in rows]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def measure_known(
             "attribution": recipe.attribution,
         }
         key = measurement_key("known-circuit", code=(score_known, read_model), **what)
-        measured[name] = store.arrays(key, lambda what=what: score_known(**what))
+        measured[name] = store.arrays(key, partial(score_known, **what))
     return measured
 
 

@@ -91,20 +91,17 @@ class MinimalCircuits:
     @property
     def core(self) -> Mask:
         """The edges that all minimal circuits share."""
-        core: np.ndarray = self.masks.all(0)
-        return core
+        return np.asarray(self.masks.all(0))
 
     @property
     def some(self) -> Mask:
         """The edges that any of them has."""
-        some: np.ndarray = self.masks.any(0)
-        return some
+        return np.asarray(self.masks.any(0))
 
     @property
     def edges(self) -> np.ndarray:
         """How many edges each of them has, [draw]."""
-        edges: np.ndarray = self.masks.sum((1, 2))
-        return edges
+        return np.asarray(self.masks.sum((1, 2)))
 
 
 def _between(masks: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from circuitbook.tasks import Task, get_task
 KINDS = ("found", "minimal", "away", "random")
 Mask = Bool[np.ndarray, "src dst"]
 FEW = 16  # prompts on which minimal circuits are found; each edge costs evaluations of all of them
-DRAWS, AWAY = 5, 2
+DRAWS, AWAY = 4, 1
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

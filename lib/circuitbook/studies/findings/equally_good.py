@@ -109,10 +109,7 @@ def minimal_in_words(table: pd.DataFrame, threshold: float) -> str:
         f"{_range(several['furthest'])}."
     )
     core = several["core"] / several["edges"]
-    parts.append(
-        f"{_range(core)} of a circuit's edges are in all of them "
-        f"({_counts(several['core'])} of {_counts(several['edges'])})."
-    )
+    parts.append(f"{_range(core)} of a circuit's edges are in all of them.")
     if len(single):
         places = [f"{TASK_SHORT[row.task]} in {row.model}" for row in single.itertuples()]
         parts.append(f"Every order leads to the same circuit for {', '.join(places)}.")
@@ -145,11 +142,6 @@ def fresh_in_words(table: pd.DataFrame, threshold: float) -> str:
 
 def _range(values: pd.Series) -> str:
     low, high = percent(values.min()), percent(values.max())
-    return low if low == high else f"{low} to {high}"
-
-
-def _counts(values: pd.Series) -> str:
-    low, high = f"{values.min():g}", f"{values.max():g}"
     return low if low == high else f"{low} to {high}"
 
 

@@ -21,7 +21,8 @@ def known_circuit_found(table: pd.DataFrame) -> Figure:
 
     table: of `recovery_table`.
     """
-    figure = matrices(panels(table), label="AUROC", size=PAGE / 3, height=3.0)
+    height = 1.5 + 0.25 * table["method"].nunique()
+    figure = matrices(panels(table), label="AUROC", size=PAGE / 3, height=height)
     for ax in figure.axes[1 : len(set(table["design"]))]:
         ax.set_yticklabels([])
     return figure

@@ -33,9 +33,20 @@ from circuitbook.suites.finding import load_suite
 from circuitbook.tasks.base import PromptPairs
 from circuitbook.tasks.marked_letters import marked_letters
 
-METHODS = ("patching", "eap", "relp", "gim", "eap-ig", "random")
-"""Every edge patched by itself; gradients at the clean prompt; EAP-IG as the recipe has it; random
-numbers."""
+METHODS = (
+    "patching",
+    "eap",
+    "eap-qk",
+    "atp*",
+    "relp",
+    "gim",
+    "clean-corrupted",
+    "eap-ig",
+    "eap-ig-activations",
+    "random",
+)
+"""Every edge patched by itself; gradients at the clean prompt, or at both ends; EAP-IG as the
+recipe has it, and on activations; random numbers."""
 DESIGNS = {
     "soft": Design(sharpness=4.0, norms=False),
     "sharp": Design(sharpness=64.0, norms=False),

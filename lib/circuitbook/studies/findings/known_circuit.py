@@ -60,12 +60,16 @@ def answer(table: pd.DataFrame) -> str:
             f"No method puts all edges of a known circuit first {forms}; "
             f"{_names(best)} come{_s(best)} closest"
         )
-    numbers = "; ".join(
+    told = [*(whole or best), *(["patching"] if "patching" in auroc.index else [])]
+    numbers = [
         f"{NAMES[name]} {listed(two_digits(value) for value in auroc.loc[name])}"
-        for name in sorted(auroc.index, key=lambda name: -mean[name])
-    )
-    said = f"**{capitalised(first)}.** The AUROC in the {len(auroc.columns)} forms: {numbers}"
-    said += "; by chance 0.50."
+        for name in dict.fromkeys(told)
+    ]
+    if len(rest := auroc.drop(index=told)):
+        low, high = (two_digits(value) for value in (rest.min().min(), rest.max().max()))
+        numbers.append(f"the others from {low} to {high}")
+    said = f"**{capitalised(first)}.** The AUROC in the {len(auroc.columns)} forms: "
+    said += f"{'; '.join(numbers)}; by chance 0.50."
     if missed := [name for name in auroc.index if _misses_backups(table, name)]:
         they = "It tells" if len(missed) == 1 else "They tell"
         said += (

@@ -6,6 +6,7 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from closeness import assert_close
@@ -274,6 +275,16 @@ def test_gaps_that_cancel_are_not_trusted(toy):
     assert gap_with_noise(cancelled) == pytest.approx(0.5 / change)  # 1 / sqrt(4)
     shifted = dataclasses.replace(scores, from_input=scores.change + 2)
     assert gap_with_noise(shifted) == pytest.approx(2 / change)
+
+
+def test_points_that_crowd_at_a_step_count_as_one():
+    """Also two between which there is no number, as a sharp step leaves them."""
+    known = torch.tensor([[0.0, 0.9, np.nextafter(0.9, 1), 1.0]], dtype=torch.float64)
+    losses = torch.tensor([[0.0, 0.2, 0.2, 1.0]], dtype=torch.float64)
+    points = where_losses_change(known, losses, 6)
+    alone = where_losses_change(known[:, [0, 1, 3]], losses[:, [0, 1, 3]], 6)
+    assert (points.t - alone.t).abs().max() < 1e-8
+    assert (points.weights - alone.weights).abs().max() < 1e-8
 
 
 def test_points_are_dense_where_the_loss_changes():

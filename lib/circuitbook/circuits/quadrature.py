@@ -37,6 +37,7 @@ METHODS = (
 INTEGRATED = ("eap-ig", "eap-ig-activations")  # those with a rule and points
 RULES = {"right": 1.0, "midpoint": 0.5, "left": 0.0}  # where in its step a point lies
 MOST_POINTS = 200  # no more gradients of a prompt are taken to meet a tolerance
+CLOSE = 9  # decimals: points at a step of the loss crowd together, and what is closer counts as one
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ def where_losses_change(
 
 def _of_one_prompt(t: np.ndarray, losses: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
     """Points and weights, each [m]."""
-    t, first = np.unique(t, return_index=True)
+    t, first = np.unique(t.round(CLOSE), return_index=True)
     steps = np.abs(np.diff(losses[first].astype(float)))
     way = np.diff(t)
     gone = steps / steps.sum() if steps.sum() > 0 else way

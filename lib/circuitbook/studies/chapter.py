@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from circuitbook.recipes import Recipe, get_recipe
@@ -24,12 +25,15 @@ from circuitbook.studies.answer_readers import AnswerReaders, measure_answer_rea
 from circuitbook.studies.circuits import CircuitResult, measure_circuits
 from circuitbook.studies.class_shares import share_table
 from circuitbook.studies.enough import measure_enough
+from circuitbook.studies.exact_selections import measure_selections
 from circuitbook.studies.found_under import measure_found_under
 from circuitbook.studies.head_classes import HeadClasses, measure_head_classes
 from circuitbook.studies.head_scores import HeadScores, measure_heads
 from circuitbook.studies.held_out import measure_held_out
+from circuitbook.studies.known_circuit import measure_known
 from circuitbook.studies.measurement import Place, places_of
 from circuitbook.studies.methods import measure_methods
+from circuitbook.studies.minimal_circuits import MinimalCircuits, measure_minimal
 from circuitbook.studies.next_words import measure_next_words
 from circuitbook.studies.parameters import Selection, select
 from circuitbook.studies.relabelling import Relabelled, measure_relabelled
@@ -169,6 +173,21 @@ class Chapter:
     def methods(self) -> pd.DataFrame:
         """Methods that score edges, at the last checkpoints: see `measure_methods`."""
         return measure_methods(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def known(self) -> dict[str, dict[str, np.ndarray]]:
+        """What methods make of a circuit that is known by construction: see `measure_known`."""
+        return measure_known(self.store, self.recipe)
+
+    @cached_property
+    def selections(self) -> pd.DataFrame:
+        """The exact best edges beside the greedy ones: see `measure_selections`."""
+        return measure_selections(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def minimal(self) -> list[MinimalCircuits]:
+        """Minimal circuits from random orders: see `measure_minimal`."""
+        return measure_minimal(self.suite, self.circuits, self.store, self.recipe, **self.device)
 
     @cached_property
     def found_under(self) -> tuple[pd.DataFrame, pd.DataFrame]:

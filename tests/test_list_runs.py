@@ -161,12 +161,12 @@ def test_steering_is_what_the_librarys_own_stages_give(model, monkeypatch):
 
 
 def test_ranks_are_of_the_right_name_among_all(model):
-    arrays = list_arrays(model, prompts=24)
+    arrays = list_arrays(model, prompts=12)
     for i, size in enumerate((2, 3, 4)):
-        pairs = next_in_list.TASK.prompts(model.tokenizer, 24, sizes=(size,))
+        pairs = next_in_list.TASK.prompts(model.tokenizer, 12, sizes=(size,))
         logits = model.logits(pairs.clean, pairs.end)
         io, s = pairs.answers.T
-        rows = torch.arange(24)
+        rows = torch.arange(12)
         better = (logits > logits[rows, io][:, None]).sum(1)
         np.testing.assert_array_equal(arrays["rank"][i], better)
         np.testing.assert_allclose(
@@ -195,6 +195,9 @@ def by_hand(**changed) -> ListHeads:
         "choice.clean": np.full(4, 2.0),
         "choice.corrupted": np.full(4, -2.0),
         "choice.direct": 2 + 4 * rows([0, 0, 0.01, 0, -0.2, -0.7]),
+        "choice.q": 2 + 4 * rows([-0.1, -0.6, 0, 0, 0, 0]),
+        "choice.k": 2 + 4 * rows([0, 0, 0.2, 0, 0, 0]),
+        "choice.v": 2 + 4 * rows([0, 0, -0.05, 0, 0, 0]),
         "copy": rows([0, 0, 0, 0, 1, 0.5]),
         "negative_copy": rows([0, 0, 0.75, 1, 0, 0]),
         "to_IO": rows([0.1, 0, 0, 0.1, 0.9, 0.7]),
@@ -223,6 +226,8 @@ def test_a_row_of_a_checkpoint_by_hand():
     assert (row["top_2"], row["top_3"], row["top_4"], row["able"]) == (1.0, 0.75, 0.5, True)
     assert (row["movers"], row["against"], row["inhibits"]) == ("2.0 2.1", "1.0", "0.1")
     assert [row[name] for name in STRONGEST] == ["2.0", "1.0", "0.1", "2.1"]
+    told = [row[f"chooser_by_{kind}"] for kind in "qkv"]
+    assert told == ["0.1", "", "1.0"] and row["chooser_by_k_effect"] is None
     numbers = {
         "mover_effect": -0.5,
         "mover_IO": 0.9,
@@ -236,6 +241,8 @@ def test_a_row_of_a_checkpoint_by_hand():
         "chooser_effect": -0.7,
         "chooser_IO": 0.7,
         "chooser_S": 0.1,
+        "chooser_by_q_effect": -0.6,
+        "chooser_by_v_effect": -0.05,
         "without_IO": 0.05,
         "without_S1": 0.85,
         "share_movers": 0.6 / 0.905,

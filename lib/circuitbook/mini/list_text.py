@@ -33,7 +33,7 @@ class ListText:
     """Of the rows, and so of the tokens, that are ordered lists."""
     pairs_until: int = 768
     """The step up to which all lists are of two people,"""
-    threes_until: int = 4096
+    threes_until: int = 6144
     """and that up to which they are of two or three."""
 
     def __post_init__(self) -> None:

@@ -33,9 +33,9 @@ from circuitbook.suites.sources import finished_steps
 LAYERS = (4, 6, 8)
 SEEDS = tuple(range(1, 9))
 WIDTH, HEADS = 64, 4
-STEPS = 5632  # 11.5 million tokens
+STEPS = 8192  # 16.8 million tokens
 RATES = {4: 7e-3, 6: 5e-3, 8: 4e-3}  # of learning, by depth
-MARKS = (0, 10, 20, 40, 50, 55, 60, 65, 70, 75, 80, 90, 100)  # checkpoints, in % of the steps
+MARKS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 90, 100)  # checkpoints, in % of the steps
 
 
 @dataclass(frozen=True)

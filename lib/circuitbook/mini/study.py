@@ -19,7 +19,7 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(range(1, 9)),
         help="of each depth (%(default)s)",
     )
-    parser.add_argument("--steps", type=int, help="of a run, 2,048 tokens each (5632)")
+    parser.add_argument("--steps", type=int, help="of a run, 2,048 tokens each (8192)")
     parser.add_argument(
         "--out",
         type=Path,

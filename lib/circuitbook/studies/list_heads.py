@@ -30,6 +30,7 @@ from circuitbook.heads.copying import copy_hits
 from circuitbook.heads.names import Head, all_heads, head_name
 from circuitbook.heads.path_patching import baselines, path_patch
 from circuitbook.model.architectures import network_of
+from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.loaded import Model
 from circuitbook.recipes import ROBUST, AlgorithmSettings
 from circuitbook.store import Store
@@ -80,8 +81,13 @@ class ListHeads:
     @cached_property
     def choice(self) -> np.ndarray:
         """The same of the choice among those who do not give, [head]."""
+        return self.choice_through("direct")
+
+    def choice_through(self, way: str) -> np.ndarray:
+        """Effects on that choice, [head]: "direct", or through an input ("q", "k", "v") of the head
+        whose direct effect on it is largest."""
         clean, corrupted = (self.arrays[f"choice.{name}"].mean() for name in ("clean", "corrupted"))
-        return (self.arrays["choice.direct"].mean(1) - clean) / (clean - corrupted)
+        return (self.arrays[f"choice.{way}"].mean(1) - clean) / (clean - corrupted)
 
     @property
     def chooses(self) -> bool:
@@ -142,13 +148,16 @@ def list_arrays(
     """What `ListHeads` needs of a model; float32.
 
     rank, difference [size, n]: of IO among all tokens at END, and its logit less S's, of `prompts`
-    lists of each of `SIZES`. On `prompts` lists of all sizes together: clean, corrupted [n]; direct
-    [head, n] metric, patched; choice.clean, choice.corrupted, choice.direct, the same with
-    corruption "across"; copy, negative_copy, to_IO, to_S1, to_S2 [head, n]; movers [head];
-    previous, duplicate, induction [head, sequence]. With movers, as in `classify_heads`:
-    patched.steering [head, n], turned.order, turned.token [head, 3, n], allowed [head]; and
-    without.IO, without.S1, without.S2 [head, mover, n]: how much each mover attends from END to
-    these when that head reaches its queries corrupted.
+    lists of each of `SIZES`.
+    On `prompts` lists of all sizes together: clean, corrupted [n]; direct [head, n] metric,
+    patched; copy, negative_copy, to_IO, to_S1, to_S2 [head, n]; movers [head].
+    choice.clean, choice.corrupted, choice.direct: the same with corruption "across", and choice.q,
+    choice.k, choice.v [head, n], patched into one input of the head whose direct effect on the
+    choice is largest.
+    previous, duplicate, induction [head, sequence].
+    With movers, as in `classify_heads`: patched.steering [head, n], turned.order, turned.token
+    [head, 3, n], allowed [head]; and without.IO, without.S1, without.S2 [head, mover, n]: how much
+    each mover attends from END to these when that head reaches its queries corrupted.
     """
     task, everyone = next_in_list.TASK, all_heads(model)
     arrays: dict[str, np.ndarray] = {}
@@ -166,6 +175,10 @@ def list_arrays(
         arrays |= {f"{prefix}clean": as_array(clean), f"{prefix}corrupted": as_array(corrupted)}
         patched = path_patch(model, some, everyone, ["logits"]).metric
         arrays[f"{prefix}direct"] = as_array(patched)
+    least = patched.mean(1).argmin()  # of the choice: the one without whom it is worst
+    for kind in HEAD_INPUTS:
+        into = [f"{head_name(everyone[least])}<{kind}>"]
+        arrays[f"choice.{kind}"] = as_array(path_patch(model, across, everyone, into).metric)
     network = network_of(model)
     names = torch.stack([pairs.positions[place] for place in PLACES], 1).to(model.device)
     raised, lowered = copy_hits(network, pairs.clean.to(model.device), names)

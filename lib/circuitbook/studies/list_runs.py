@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from circuitbook.heads.names import Head
+from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.studies.head_scores import PLACES
 from circuitbook.studies.list_heads import ListHeads
 from circuitbook.tasks.stories.ordered_lists import SIZES
@@ -25,6 +26,9 @@ def run_row(heads: ListHeads) -> dict[str, object]:
     effect through the movers' queries, whether it is S-inhibition or not; chooser, the one with the
     largest direct effect on the choice among those who do not give. Of each: its effect
     (mover_effect ..., negative helps) and its attention from END to IO and to S (S1 and S2).
+    chooser_by_q, chooser_by_k, chooser_by_v: the head with the largest effect on it through
+    this input of the chooser, and chooser_by_q_effect ... how large it is: through its queries the
+    chooser is told where to look, through its values whom to name.
     mover_copies, writer_lowers: its (negative) copy score. steerer_direct: its direct effect.
     without_IO, without_S1, without_S2: where the strongest mover attends when the steerer reaches
     its queries corrupted. share_movers, share_against, share_others: of the direct effects that
@@ -53,6 +57,12 @@ def run_row(heads: ListHeads) -> dict[str, object]:
     chooses = (heads.choice < 0) & heads.chooses
     chooser = heads.strongest(chooses, heads.choice)
     row |= _of_head(heads, "chooser", chooser, heads.choice)
+    for kind in HEAD_INPUTS:
+        effect = heads.choice_through(kind)
+        teller = None if chooser is None else heads.strongest(effect < 0, effect)
+        row[f"chooser_by_{kind}"] = "" if teller is None else head_label(teller)
+        told = None if teller is None else float(effect[heads.row_of(teller)])
+        row[f"chooser_by_{kind}_effect"] = told
     row["mover_copies"] = _score(heads, mover, "copy")
     row["writer_lowers"] = _score(heads, writer, "negative_copy")
     row["steerer_direct"] = None if steerer is None else float(heads.direct[heads.row_of(steerer)])

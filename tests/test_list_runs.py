@@ -15,7 +15,7 @@ from circuitbook.heads.names import all_heads
 from circuitbook.mini import lists as running
 from circuitbook.mini import train as training
 from circuitbook.mini.list_text import ListText
-from circuitbook.mini.lists import ListRun, list_run, run_lists
+from circuitbook.mini.lists import ListRun, list_run, read_table, run_lists
 from circuitbook.mini.train import Plan
 from circuitbook.model.graph import graph_of
 from circuitbook.studies import classifying, list_heads
@@ -88,6 +88,13 @@ def test_runs_go_on_where_they_were_stopped(tmp_path, monkeypatch, few_prompts, 
     pd.testing.assert_frame_equal(parts, again)
     assert entries == sorted(path.name for path in (tmp_path / "b" / ".store").rglob("*.json"))
     assert len(entries) == 6
+    # One of them alone: the table keeps the others
+    alone = run_lists(runs[1:], tmp_path / "b", progress=False)
+    assert alone["run"].tolist() == whole["run"].tolist()
+    read_back = read_table(tmp_path / "b")
+    assert (read_back["mover"] == alone["mover"]).all() and read_back["step"].tolist() == [
+        *(0, 12, 24, 0, 12, 24)
+    ]
 
 
 def test_another_run_of_the_same_name_is_refused(tmp_path, few_prompts, one_thread):

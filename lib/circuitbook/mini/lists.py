@@ -26,7 +26,7 @@ from circuitbook.store import Store
 from circuitbook.store.files import write_atomically
 from circuitbook.store.provenance import machine, versions
 from circuitbook.studies.list_heads import measure_list_heads
-from circuitbook.studies.list_runs import run_row
+from circuitbook.studies.list_runs import LABELS, run_row
 from circuitbook.suites.finding import load_suite
 from circuitbook.suites.sources import finished_steps
 
@@ -92,7 +92,8 @@ def list_run(*, layers: int, seed: int, steps: int = STEPS, width: int = WIDTH) 
 def run_lists(
     runs: Sequence[ListRun], out: Path, *, device: str = "cpu", progress: bool = True
 ) -> pd.DataFrame:
-    """Trains and measures the runs, one after the other, and gives the table of them all.
+    """Trains and measures the runs, one after the other, and gives the table of all runs in the
+    folder.
 
     Set `torch.set_num_threads` before: it is part of what makes runs equal. ValueError if the
     folder holds another run of the same name.
@@ -101,7 +102,7 @@ def run_lists(
         _claim(run, out)
     about = {"tokens_per_step": TOKENS_PER_STEP}
     write_atomically(out / "suite.json", json.dumps(about).encode())
-    tables: dict[str, pd.DataFrame] = {}
+    tables = _tables_of_others([run.name for run in runs], out)
     total = sum(run.plan.steps for run in runs)
     with tqdm(total=total, unit="step", disable=not progress, mininterval=1) as bar:
         for run in runs:
@@ -116,6 +117,21 @@ def run_lists(
                 skip(bar, run.plan.steps)
                 measured(run.plan.steps)
     return write_table(list(tables.values()), out)
+
+
+def read_table(out: Path) -> pd.DataFrame:
+    """The table of a folder, as `run_lists` gave it; empty where there is none yet."""
+    file = out / "runs.csv"
+    if not file.exists():
+        return pd.DataFrame({"run": []})
+    table = pd.read_csv(file, dtype=dict.fromkeys(LABELS, str))
+    return table.fillna(dict.fromkeys(LABELS, ""))
+
+
+def _tables_of_others(names: Sequence[str], out: Path) -> dict[str, pd.DataFrame]:
+    """The rows of other runs than these, by run."""
+    tables = read_table(out).groupby("run", sort=False)
+    return {str(name): rows for name, rows in tables if name not in names}
 
 
 def write_table(tables: Sequence[pd.DataFrame], out: Path) -> pd.DataFrame:

@@ -30,8 +30,6 @@ from circuitbook.studies.list_runs import LABELS, run_row
 from circuitbook.suites.finding import load_suite
 from circuitbook.suites.sources import finished_steps
 
-LAYERS = (4, 6, 8)
-SEEDS = tuple(range(1, 9))
 WIDTH, HEADS = 64, 4
 STEPS = 8192  # 16.8 million tokens
 RATES = {4: 7e-3, 6: 5e-3, 8: 4e-3}  # of learning, by depth

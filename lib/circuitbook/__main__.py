@@ -1,5 +1,5 @@
-"""`python -m circuitbook COMMAND`: train the mini suite, build the book, check its links, print it,
-sweep over checkpoints, make course versions, open them, give marks."""
+"""`python -m circuitbook COMMAND`: train the mini suite, train runs for a study, build the book,
+check its links, print it, sweep over checkpoints, make course versions, open them, give marks."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     # here, so that Ctrl-C while they are imported is no traceback
     from circuitbook.mini.command import add_train_arguments, train_from_arguments
+    from circuitbook.mini.study import add_study_arguments, study_from_arguments
     from circuitbook.publishing.build import add_build_arguments, build_from_arguments
     from circuitbook.publishing.links import add_links_arguments, links_from_arguments
     from circuitbook.publishing.pdf import add_pdf_arguments, pdf_from_arguments
@@ -75,6 +76,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add_train_arguments(train)
     train.set_defaults(run=train_from_arguments)
+    study = commands.add_parser(
+        "study",
+        help="train many runs for one question, and measure them as they train",
+        description="lists: which algorithm does each seed learn from ordered lists? "
+        "Ctrl-C stops it; the same command goes on where it stopped.",
+    )
+    add_study_arguments(study)
+    study.set_defaults(run=study_from_arguments)
     build = commands.add_parser("build", help="execute the chapters and make the site")
     add_build_arguments(build)
     build.set_defaults(run=build_from_arguments)

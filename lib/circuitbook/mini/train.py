@@ -196,18 +196,34 @@ def save_checkpoint(model: PreTrainedModel, folder: Path) -> None:
     os.replace(partial, folder)
 
 
-def identity(plan: Plan) -> str:
+Reader = Callable[[int], torch.Tensor]  # step -> tokens int64 [32, 64] that its update learns from
+
+
+def identity(plan: Plan, read: Reader | None = None) -> str:
     """What a run is: its plan, its words, and the first text it reads (so that a changed grammar is
-    noticed)."""
-    first = _reader(plan)(0)
-    text = hashlib.sha256(repr((vocabulary(), first.tolist())).encode()).hexdigest()
+    noticed); of a text of its own the last, too."""
+    steps = [0] if read is None else [0, plan.steps - 1]
+    read = read or _reader(plan)
+    texts = [read(step).tolist() for step in steps]
+    known = repr((vocabulary(), texts[0] if len(texts) == 1 else texts))
+    text = hashlib.sha256(known.encode()).hexdigest()
     return json.dumps({**asdict(plan), "text": text[:16]})
 
 
-def _reader(plan: Plan) -> Callable[[int], torch.Tensor]:
-    """step -> the tokens that a run's update learns from."""
+def _reader(plan: Plan) -> Reader:
+    """Of the story language, as the plan says."""
     read = partial(batch, plan.seed if plan.data_seed is None else plan.data_seed)
     return read if plan.passages is None else partial(read, passages=plan.passages)
+
+
+def skip(bar: tqdm, steps: int) -> None:
+    """Moves a progress bar on by what was done before, which says nothing of how fast the rest
+    is."""
+    if not bar.disable:
+        bar.n += steps
+        bar.initial += steps
+        bar.last_print_n = bar.n
+        bar.refresh()
 
 
 def train(
@@ -216,8 +232,10 @@ def train(
     out: Path,
     state_dir: Path,
     *,
+    read: Reader | None = None,
     device: str = "cpu",
     progress: bool = True,
+    bar: tqdm | None = None,
     saved: Callable[[int], None] = lambda step: None,
 ) -> Path:
     """Trains `plan` and writes `out/name/step<N>/` for each of its checkpoints, and `losses.json`
@@ -225,7 +243,9 @@ def train(
 
     The run's state lives in `state_dir/name.pt` until it has ended; with it there, the run goes on
     from there. The result does not depend on interruptions. Set `torch.set_num_threads` before: it
-    is part of what makes runs equal. saved: is told each step whose checkpoint has been written.
+    is part of what makes runs equal. read: another text than the plan's, a function of the step.
+    bar: a progress bar of several runs, which this one moves on by its steps. saved: is told each
+    step whose checkpoint has been written.
     """
     folder, state_file = Path(out) / name, Path(state_dir) / f"{name}.pt"
     if (folder / "losses.json").exists() and (folder / f"step{plan.steps}").exists():
@@ -246,7 +266,7 @@ def train(
         lr=plan.lr,
         betas=(0.9, 0.98),
     )
-    read, run = _reader(plan), identity(plan)
+    run, read = identity(plan, read), read or _reader(plan)
     start, losses = resume(state_file, run, name, model, optimizer, device)
 
     def save_state(step: int) -> None:
@@ -260,9 +280,11 @@ def train(
         torch.save(state, whole := io.BytesIO())
         write_atomically(state_file, whole.getvalue())
 
-    bar = tqdm(
-        total=plan.steps, initial=start, desc=name, unit="step", disable=not progress, mininterval=1
-    )
+    own_bar = bar is None
+    if bar is None:
+        bar = tqdm(total=plan.steps, unit="step", disable=not progress, mininterval=1)
+    bar.set_description(name)
+    skip(bar, start)
     step = start
     try:
         for step in range(start, plan.steps + 1):
@@ -294,7 +316,8 @@ def train(
             bar.update()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     finally:
-        bar.close()
+        if own_bar:
+            bar.close()
     rounded = json.dumps([round(x, 5) for x in losses])
     write_atomically(folder / "losses.json", rounded.encode())
     state_file.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""What the models of ordered lists read: the mini suite's mixture, and lists that grow.
+
+The first lists are of two people alone: in trials without such a beginning, lists of three were not
+learned at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from circuitbook.mini.tokenizer import EOS, split, vocabulary
+from circuitbook.mini.train import BATCH, BLOCK, CONTEXT
+from circuitbook.tasks.stories.documents import document
+from circuitbook.tasks.stories.ordered_lists import SIZES, ordered_list
+from circuitbook.tasks.stories.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListText:
+    """The text of one run, a function of the step.
+
+    Every row of a batch begins with a document, so that the acts that are read have their list in
+    front of them; what does not fit behind it is cut off.
+    """
+
+    seed: int
+    share: float = 0.95
+    """Of the rows, and so of the tokens, that are ordered lists."""
+    pairs_until: int = 768
+    """The step up to which all lists are of two people,"""
+    threes_until: int = 6144
+    """and that up to which they are of two or three."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"a share of lists lies between 0 and 1, not at {self.share}")
+        ends = (self.pairs_until, self.threes_until)
+        if not 0 <= ends[0] <= ends[1] or any(end % BLOCK for end in ends):
+            raise ValueError(
+                f"text is made for {BLOCK} steps together, so lists grow at steps that are "
+                f"multiples of that, in ascending order, not at {ends}"
+            )
+
+    def __call__(self, step: int) -> Int[Tensor, "row pos"]:
+        """The tokens, int64 [32, 64], that update number `step` learns from."""
+        return _block(self, step // BLOCK)[step % BLOCK]
+
+    def sizes(self, step: int) -> tuple[int, ...]:
+        """The sizes that lists have at a step."""
+        ends = (self.pairs_until, self.threes_until)
+        return SIZES[: 1 + sum(step >= end for end in ends)]
+
+
+@lru_cache(maxsize=2)
+def _block(text: ListText, block: int) -> Int[Tensor, "step row pos"]:
+    """The rows of `BLOCK` steps."""
+    rng = World(f"circuitbook lists {text.seed} {block}")
+    ids = {word: i for i, word in enumerate(vocabulary())}
+    sizes = text.sizes(block * BLOCK)
+    rows: list[list[int]] = []
+    while len(rows) < BLOCK * BATCH:
+        lists = rng.random() < text.share
+        row: list[int] = []
+        while len(row) < CONTEXT:
+            words = split(ordered_list(rng, sizes) if lists else document(rng))
+            row += [ids[EOS], *(ids[word] for word in words)]
+        rows.append(row[:CONTEXT])
+    return torch.tensor(rows).view(BLOCK, BATCH, CONTEXT)

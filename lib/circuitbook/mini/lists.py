@@ -1,0 +1,228 @@
+"""Many runs on ordered lists: which algorithm does each seed learn, and when?
+
+    table = run_lists([list_run(layers=4, seed=1), ...], Path("retrained/lists"))
+
+Every run reads the story language and lists (`list_text`), saves checkpoints, and is measured at
+each as soon as it is there. Stopped at any moment, the same call goes on; nothing is done twice.
+In the folder: `<run>/step<N>/`, a suite as any other; `<run>/run.json`, what the run is and where
+it comes from; `.store`, all that was measured of heads; `runs.csv`, a row per run and checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from circuitbook.mini.list_text import ListText
+from circuitbook.mini.train import TOKENS_PER_STEP, Plan, skip, train
+from circuitbook.store import Store
+from circuitbook.store.files import write_atomically
+from circuitbook.store.provenance import machine, versions
+from circuitbook.studies.list_heads import measure_list_heads
+from circuitbook.studies.list_runs import LABELS, run_row
+from circuitbook.suites.finding import load_suite
+from circuitbook.suites.sources import finished_steps
+
+WIDTH, HEADS = 64, 4
+STEPS = 8192  # 16.8 million tokens
+RATES = {4: 7e-3, 6: 5e-3, 8: 4e-3}  # of learning, by depth
+MARKS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 90, 100)  # checkpoints, in % of the steps
+
+
+@dataclass(frozen=True)
+class ListRun:
+    """One training run."""
+
+    plan: Plan
+    text: ListText
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return f"lists-{self.plan.layers}x{self.plan.width}-seed{self.plan.seed}"
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """As JSON holds it."""
+        return json.loads(json.dumps({"plan": asdict(self.plan), "text": asdict(self.text)}))
+
+
+def list_run(*, layers: int, seed: int, steps: int = STEPS, width: int = WIDTH) -> ListRun:
+    """The run of a depth and a seed, which is that of the weights and of the text.
+
+    The learning rate of a depth that has none is that of the nearest one. ValueError for what
+    cannot be trained.
+    """
+    if layers < 1:
+        raise ValueError(f"a model has at least one layer, not {layers}")
+    if seed < 0:
+        raise ValueError(f"seeds are whole numbers from 0 on, not {seed}")
+    if width < 2 * HEADS or width % (2 * HEADS):
+        raise ValueError(
+            f"a width of {width} cannot be shared among {HEADS} heads: "
+            "each needs an even number of dimensions"
+        )
+    text = ListText(seed=seed)
+    if steps <= text.threes_until:
+        raise ValueError(
+            f"{steps} steps are too few: lists of four begin at step {text.threes_until} only"
+        )
+    plan = Plan(
+        layers=layers,
+        width=width,
+        heads=HEADS,
+        lr=RATES[min(RATES, key=lambda depth: abs(depth - layers))],
+        seed=seed,
+        steps=steps,
+        decay_steps=2 * steps,  # what forms late needs a rate that is still high
+        checkpoints=tuple(sorted({round(steps * mark / 100) for mark in MARKS})),
+    )
+    return ListRun(plan, text)
+
+
+def run_lists(
+    runs: Sequence[ListRun], out: Path, *, device: str = "cpu", progress: bool = True
+) -> pd.DataFrame:
+    """Trains and measures the runs, one after the other, and gives the table of all runs in the
+    folder.
+
+    Set `torch.set_num_threads` before: it is part of what makes runs equal. ValueError if the
+    folder holds another run of the same name.
+    """
+    for run in runs:
+        _claim(run, out)
+    about = {"tokens_per_step": TOKENS_PER_STEP}
+    write_atomically(out / "suite.json", json.dumps(about).encode())
+    tables = _tables_of_others([run.name for run in runs], out)
+    total = sum(run.plan.steps for run in runs)
+    with tqdm(total=total, unit="step", disable=not progress, mininterval=1) as bar:
+        for run in runs:
+
+            def measured(step: int, run: ListRun = run) -> None:
+                tables[run.name] = _measured(run, out, device)
+                write_table(list(tables.values()), out)
+
+            done = _finished(run, out)
+            _train(run, out, device, bar, measured)
+            if done:
+                skip(bar, run.plan.steps)
+                measured(run.plan.steps)
+    return write_table(list(tables.values()), out)
+
+
+def read_table(out: Path) -> pd.DataFrame:
+    """The table of a folder, as `run_lists` gave it; empty where there is none yet."""
+    file = out / "runs.csv"
+    if not file.exists():
+        return pd.DataFrame({"run": []})
+    table = pd.read_csv(file, dtype=dict.fromkeys(LABELS, str))
+    return table.fillna(dict.fromkeys(LABELS, ""))
+
+
+def _tables_of_others(names: Sequence[str], out: Path) -> dict[str, pd.DataFrame]:
+    """The rows of other runs than these, by run."""
+    tables = read_table(out).groupby("run", sort=False)
+    return {str(name): rows for name, rows in tables if name not in names}
+
+
+def write_table(tables: Sequence[pd.DataFrame], out: Path) -> pd.DataFrame:
+    """All rows together, kept as `runs.csv`."""
+    table = pd.concat(tables, ignore_index=True)
+    write_atomically(out / "runs.csv", table.to_csv(index=False, float_format="%.5g").encode())
+    return table
+
+
+def _file(run: ListRun, out: Path) -> Path:
+    return out / run.name / "run.json"
+
+
+def _claim(run: ListRun, out: Path) -> None:
+    """Writes what the run is, or refuses the folder of another one."""
+    file = _file(run, out)
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf8"))
+        if {name: known.get(name) for name in run.identity} != run.identity:
+            raise ValueError(
+                f"{file.parent} is another run (its plan or its text differs); "
+                "choose another --out, or remove that folder"
+            )
+        return
+    _write(run, out, {})
+
+
+def _write(run: ListRun, out: Path, seconds: dict[str, float]) -> None:
+    about = run.identity | {
+        "versions": versions(),
+        "cpu": machine()["cpu"],
+        "seconds": seconds,
+    }
+    write_atomically(_file(run, out), (json.dumps(about, indent=1) + "\n").encode())
+
+
+def _finished(run: ListRun, out: Path) -> bool:
+    folder = out / run.name
+    return (folder / "losses.json").exists() and (folder / f"step{run.plan.steps}").exists()
+
+
+def _train(
+    run: ListRun, out: Path, device: str, bar: tqdm, measured: Callable[[int], None]
+) -> None:
+    """Trains a run, and notes of each checkpoint the processor's seconds since the one before, or
+    since this process began."""
+    begun = time.process_time()
+
+    def saved(step: int) -> None:
+        nonlocal begun
+        known = json.loads(_file(run, out).read_text(encoding="utf8"))["seconds"]
+        _write(run, out, known | {str(step): round(time.process_time() - begun, 1)})
+        measured(step)
+        begun = time.process_time()
+
+    train(
+        run.name,
+        run.plan,
+        out,
+        out / ".state",
+        read=run.text,
+        device=device,
+        bar=bar,
+        saved=saved,
+    )
+
+
+def _measured(run: ListRun, out: Path, device: str) -> pd.DataFrame:
+    """A row per checkpoint that is there: what the run is, `list_runs.run_row`, and where it comes
+    from."""
+    suite, plan = load_suite(str(out)), run.plan
+    known = json.loads(_file(run, out).read_text(encoding="utf8"))
+    steps = [step for step in finished_steps(out / run.name) if step in plan.checkpoints]
+    found = measure_list_heads(
+        suite,
+        [run.name],
+        Store(out / ".store"),
+        steps={run.name: steps},
+        device=device,
+        progress=False,
+    )
+    about = {"run": run.name, "layers": plan.layers, "width": plan.width, "seed": plan.seed}
+    origin = {
+        "lr": plan.lr,
+        "steps": plan.steps,
+        "share": run.text.share,
+        "pairs_until": run.text.pairs_until,
+        "torch": known["versions"]["torch"],
+        "circuitbook": known["versions"].get("circuitbook", ""),
+        "cpu": known["cpu"],
+    }
+    rows = [
+        about | run_row(heads) | {"seconds": known["seconds"].get(str(heads.step))} | origin
+        for heads in found
+    ]
+    return pd.DataFrame(rows)

@@ -212,7 +212,7 @@ def test_the_record_that_comes_with_the_library():
     record = recorded_methods()
     assert record["model"] == "SmolLM2-135M-Instruct" and "host" not in record["machine"]
     rows = record["methods"]
-    assert rows.groupby("task").size().tolist() == [len(OF_METHODS)] * 3
+    assert rows.groupby("task").size().tolist() == [len(OF_METHODS)] * 2
     worst = rows[rows["method"] == "random"].set_index("task")["cmd"]
     others = rows[rows["method"] != "random"].groupby("task")["cmd"].max()
     assert (others < worst).all() and rows["rank"].isna().all()

@@ -73,7 +73,7 @@ place of activations."""
 
 
 def record_methods(
-    tasks: Sequence[str] = TASKS[:3], store: str | None = None, device: str = "auto"
+    tasks: Sequence[str] = ("ioi", "greater_than"), store: str | None = None, device: str = "auto"
 ) -> dict[str, Any]:
     """The record of `records.real_model.recorded_methods`: methods compared on SmolLM2."""
     chapter = open_chapter(suite="smollm2", tasks=tasks, prompts="few", device=device, store=store)

@@ -13,17 +13,8 @@ from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.circuits.recovery import auroc, average_precision, strengths
 from circuitbook.heads.edge_patching import patch_edges
 from circuitbook.model.architectures import network_of
-from circuitbook.model.compiled import (
-    KINDS,
-    LETTERS,
-    OFF,
-    ON,
-    WORDS,
-    Design,
-    read,
-    save_compiled,
-    write,
-)
+from circuitbook.model.compiled import KINDS, Design, save_compiled
+from circuitbook.model.compiled_nodes import LETTERS, OFF, ON, WORDS, read, write
 from circuitbook.model.graph import graph_of
 from circuitbook.model.network import run
 from circuitbook.recipes import get_recipe

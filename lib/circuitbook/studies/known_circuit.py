@@ -23,7 +23,8 @@ from circuitbook.circuits.minimal import minimal_circuit
 from circuitbook.circuits.pruning import MetricOfCircuits
 from circuitbook.circuits.recovery import auroc, average_precision, strengths
 from circuitbook.heads.edge_patching import patch_edges
-from circuitbook.model.compiled import HEADS, KINDS, LAYERS, Design, save_compiled
+from circuitbook.model.compiled import KINDS, Design, save_compiled
+from circuitbook.model.compiled_nodes import HEADS, LAYERS
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.model.loaded import Model
 from circuitbook.model.loading import read_model

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from circuitbook.model.compiled import LETTERS, OFF, ON, WORDS
+from circuitbook.model.compiled_nodes import LETTERS, OFF, ON, WORDS
 from circuitbook.tasks.base import PromptPairs
 
 CORRUPTIONS = ("query", "value", "key", "flag")

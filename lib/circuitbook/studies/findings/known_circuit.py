@@ -10,7 +10,7 @@ import pandas as pd
 from circuitbook.model.compiled import KINDS
 from circuitbook.studies.findings.methods import TITLES
 from circuitbook.studies.known_circuit import ALL, DESIGNS, METHODS, graph_of_known, truth
-from circuitbook.wording import capitalised, counted, listed, percent, two_digits
+from circuitbook.wording import capitalised, counted, in_markdown, listed, percent, two_digits
 
 DESIGN_TITLES = {
     "soft": "soft attention",
@@ -24,7 +24,8 @@ KIND_TITLES = {
     "backup in an MLP": "backup, MLP",
     "cancelling": "cancelling",
 }
-NAMES = TITLES | {"patching": "patching every edge"}  # in a sentence
+NAMES = {name: in_markdown(title) for name, title in TITLES.items()}  # in a sentence
+NAMES["patching"] = "patching every edge"
 # AUROC from which a kind is found, and up to which it is missed: four edges among 245 others are
 # above it once in twenty times by chance alone
 FOUND, MISSED = 0.95, 0.74

@@ -68,8 +68,8 @@ def record_smollm2(
 
 
 OF_METHODS = tuple(m for m in METHODS if m not in ("patching", "eap-ig-activations", "ifr"))
-"""What a laptop does in minutes on a real model, and patches: not a pass for each edge, nor gradients
-for each place of activations; and not IFR, which knows nothing of corrupted prompts."""
+"""What a laptop does in minutes on a real model: not a pass for each edge, nor gradients for each
+place of activations; and without IFR, which knows nothing of corrupted prompts."""
 
 
 def record_methods(

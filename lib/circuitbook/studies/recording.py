@@ -67,9 +67,9 @@ def record_smollm2(
     }
 
 
-OF_METHODS = tuple(m for m in METHODS if m not in ("patching", "eap-ig-activations", "ifr"))
+OF_METHODS = tuple(m for m in METHODS if m not in ("patching", "eap-ig-activations"))
 """What a laptop does in minutes on a real model: not a pass for each edge, nor gradients for each
-place of activations; and without IFR, which knows nothing of corrupted prompts."""
+place of activations."""
 
 
 def record_methods(

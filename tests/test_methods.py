@@ -181,7 +181,9 @@ def recorded(changed=()):
     part[["cmd", "edges"]] = [0.1, 20.0]
     for (task, method), values in dict(changed).items():
         part.loc[(part["task"] == task) & (part["method"] == method), ["cmd", "edges"]] = values
-    return {"model": "real", "date": "2026-11-27", "methods": part.reset_index(drop=True)}
+    prompts = dict.fromkeys(part["task"], 16)
+    methods = part.reset_index(drop=True)
+    return {"model": "real", "date": "2026-11-27", "prompts": prompts, "methods": methods}
 
 
 def test_on_the_real_model_the_best_are_counted_task_by_task():
@@ -190,12 +192,15 @@ def test_on_the_real_model_the_best_are_counted_task_by_task():
     said = findings.on_the_real_model(recorded(all_three))
     assert said.startswith(
         "**On real RelP has, on all 3 tasks, the smallest distance, and RelP has, on all 3 tasks, "
-        "the fewest edges.** Recorded on 27 November 2026; 3 tasks"
+        "the fewest edges.** Recorded on 27 November 2026 on 16 prompts of"
     )
     mixed = all_three | {("ioi", "gim"): (0.01, 20.0), ("ioi", "random"): (0.0, 1.0)}
     said = findings.on_the_real_model(recorded(mixed))
     assert "RelP (on 2 of 3 tasks) and GIM (on 1 of 3 tasks) have the smallest distance" in said
     assert "RelP has, on all 3 tasks, the fewest edges" in said  # of random scores nothing is said
+    two = recorded(all_three)
+    two["methods"] = two["methods"].query("task != 'ioi'")
+    assert "RelP has, on both tasks, the fewest edges" in findings.on_the_real_model(two)
 
 
 def test_the_table_has_times_over_those_of_eap():
@@ -219,4 +224,5 @@ def test_the_record_that_comes_with_the_library():
     assert "have the" in findings.on_the_real_model(record) or "has, on" in (
         findings.on_the_real_model(record)
     )
-    assert len(findings.comparison(rows)) == len(OF_METHODS)
+    shown = findings.comparison(rows).set_index("method")
+    assert len(shown) == len(OF_METHODS) and shown.loc["random", "edges"] == "none"

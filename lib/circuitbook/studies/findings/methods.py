@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import t as student_t
 
 from circuitbook.studies.methods import METHODS
-from circuitbook.wording import counted, in_markdown, listed
+from circuitbook.wording import TASK_SHORT, counted, in_markdown, listed
 
 TITLES = {
     "patching": "every edge patched",
@@ -196,7 +196,11 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame({"method": [TITLES[str(method)] for method in medians.index]})
     for name, (title, how) in formats.items():
         if medians[name].notna().any() or table.empty:
-            out[title] = [how.format(value) for value in medians[name]]
+            known = medians[name].notna()
+            shown = [how.format(value) for value in medians[name]]
+            out[title] = [
+                text if there else "none" for text, there in zip(shown, known, strict=True)
+            ]
     none = out["method"].isin([TITLES["patching"], TITLES["random"]])
     out.loc[none, "gradients a prompt"] = "\u2013"
     out.loc[out["method"] == TITLES["random"], "time, EAP's = 1"] = "\u2013"
@@ -213,12 +217,13 @@ def on_the_real_model(record: Mapping[str, Any]) -> str:
     tasks = table["task"].unique()
     closest = _ahead(table, "cmd")
     smallest = _ahead(table, "edges")
-    date = datetime.date.fromisoformat(record["date"])
+    date, prompts = datetime.date.fromisoformat(record["date"]), record["prompts"]
     return (
         f"**On {in_markdown(record['model'])} {closest} the smallest distance, and {smallest} the "
-        f"fewest edges.** Recorded on {date.day} {date:%B %Y}; {counted(len(tasks), 'task')}, too "
-        "few to say how sure that is. `python -m circuitbook record methods` makes the record "
-        "again."
+        f"fewest edges.** Recorded on {date.day} {date:%B %Y} on "
+        f"{listed(f'{prompts[task]} prompts of {TASK_SHORT[task]}' for task in tasks)}, "
+        "too few tasks to say how sure that is. `python -m circuitbook record methods` makes the "
+        "record again."
     )
 
 
@@ -228,7 +233,8 @@ def _ahead(table: pd.DataFrame, column: str) -> str:
     best = known.loc[known.groupby("task", sort=False)[column].idxmin(), "method"].value_counts()
     tasks = best.sum()
     if len(best) == 1:
-        return f"{_names([str(best.index[0])])} has, on all {tasks} tasks,"
+        which = {1: "", 2: ", on both tasks,"}.get(int(tasks), f", on all {tasks} tasks,")
+        return f"{_names([str(best.index[0])])} has{which}"
     parts = [f"{_names([str(method)])} (on {n} of {tasks} tasks)" for method, n in best.items()]
     return f"{listed(parts)} have"
 

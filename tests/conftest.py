@@ -276,3 +276,14 @@ def faults(browser):
     if why := accessibility.missing():
         pytest.skip(why)
     return functools.partial(accessibility.faults, browser)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests that wait for a browser have the cores for themselves."""
+    if hasattr(config, "workerinput"):  # of pytest-xdist
+        alone = pytest.mark.skip(
+            reason="browsers are not driven side by side: make test ARGS='-m browser'"
+        )
+        for item in items:
+            if item.get_closest_marker("browser"):
+                item.add_marker(alone)

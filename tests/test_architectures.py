@@ -1,6 +1,8 @@
 """Every architecture beside Pythia's: the logits are transformers' own; scores, circuits, paths and
 heads equal brute force."""
 
+import re
+
 import pytest
 import test_heads
 import test_patching
@@ -176,10 +178,12 @@ def test_head_scores_are_their_definitions(small, monkeypatch):
             lambda: swap_heads(network, network, [(0, 0)]),
             lambda: patch_edges(small[1], toy_pairs()),
             lambda: constant_written(small[1], toy_pairs()),
-            lambda: attribute(small[1], toy_pairs(), method="relp"),
         ):
             with pytest.raises(ValueError, match="share a norm behind them"):
                 what()
+        for method in ("relp", "gim", "eap-qk", "atp*", "eap-ig-activations", "ifr"):
+            with pytest.raises(ValueError, match=f"{re.escape(method)}.*share a norm behind them"):
+                attribute(small[1], toy_pairs(), method=method)
         return
     test_heads.test_copy_suppression_is_its_definition(small, False)
     for norms in (True, False):

@@ -8,6 +8,7 @@ import torch
 from closeness import assert_close
 from edge_gradients import assert_same_scores, edge_gradients, written_on_both
 from literal import Literal
+from parts import BEHIND
 from test_architectures import OTHERS
 from test_attribution import DATA, model_of, pairs_of
 from toys import toy_model, toy_pairs
@@ -18,7 +19,11 @@ from circuitbook.model.memory import plan_memory
 QUICK = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3")
 KINDS = [
     *QUICK,
-    *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS if kind not in QUICK),
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in OTHERS
+        if kind not in QUICK and kind not in BEHIND  # which are refused: `test_architectures`
+    ),
 ]
 SIZE = dict(layers=2, d_model=16)
 

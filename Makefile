@@ -31,8 +31,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 book: $(READY)
 	@$(PY) -m circuitbook build $(foreach p,$(PARAMS),-p '$(p)') $(ARGS)
 
-# on up to four cores, each with files of its own; one after the other with ARGS="-n 0", and those with a browser
-PARALLEL := $(if $(findstring -m browser,$(ARGS)),-n 0,-n auto --maxprocesses 4 --dist loadfile)
+# on up to four cores, each with files of its own, in their order; one after the other with ARGS="-n 0", and those with a browser
+PARALLEL := $(if $(findstring -m browser,$(ARGS)),-n 0,-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 test: $(READY)
 	@$(PY) -m pytest $(PARALLEL) $(ARGS)

@@ -255,7 +255,7 @@ def one_thread(monkeypatch):
 
 def test_a_model_that_is_finished_is_not_trained_again(tmp_path, monkeypatch, capsys, one_thread):
     """`train all`, stopped in the second model, goes on there."""
-    for name in list(PLANS):
+    for name in reversed(list(PLANS)):  # so that they come back in their order
         monkeypatch.delitem(PLANS, name)
     monkeypatch.setitem(PLANS, "one", TINY)
     monkeypatch.setitem(PLANS, "two", replace(TINY, seed=2))

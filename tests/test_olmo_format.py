@@ -184,6 +184,22 @@ def test_what_is_not_read_is_refused_by_its_setting(tmp_path, changes, message):
     assert "\n" not in str(error.value)
 
 
+def test_what_lies_beside_or_in_the_files_is_refused_as_elsewhere(tmp_path):
+    folder = tmp_path / "run" / "step1"
+    save_own(folder, random_weights(SETTINGS), SETTINGS)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds adapter_config.json beside the weights"):
+        load_suite(tmp_path / "run").checkpoint("run", 1).load()
+    (folder / "adapter_config.json").unlink()
+    kept = load_suite(tmp_path / "run").checkpoint("run", 1).load().folder / "model.safetensors"
+    assert kept.stat().st_mode & 0o777 == 0o644
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="cannot be read .*restore or download") as error:
+        load_suite(tmp_path / "run").checkpoint("run", 1).load()
+    assert "\n" not in str(error.value)
+
+
 def test_datadecide_comes_from_the_hub(hub, monkeypatch, tmp_path):
     weights = random_weights(SETTINGS)
     save_own(tmp_path / "made", weights, SETTINGS)

@@ -130,14 +130,14 @@ def _place(name: str, places: Collection[str]) -> str:
 
 def _names(file: Path) -> list[str]:
     if file.suffix != ".safetensors":
-        return list(_unpickled(file))
+        return list(unpickled(file))
     with safe_open(file, framework="pt") as opened:
         return list(opened.keys())
 
 
 def _tensor(file: Path, name: str) -> torch.Tensor:
     if file.suffix != ".safetensors":
-        return _unpickled(file)[name]
+        return unpickled(file)[name]
     with safe_open(file, framework="pt") as opened:
         return opened.get_tensor(name)
 
@@ -148,14 +148,14 @@ def _dtypes(file: Path) -> dict[str, str]:
     if file.suffix != ".safetensors":
         return {
             name: str(tensor.dtype).removeprefix("torch.")
-            for name, tensor in _unpickled(file).items()
+            for name, tensor in unpickled(file).items()
         }
     with safe_open(file, framework="pt") as opened:
         found = {name: opened.get_slice(name).get_dtype() for name in list(opened.keys())}
     return {name: _TORCHS.get(dtype, dtype) for name, dtype in found.items()}
 
 
-def _unpickled(file: Path) -> dict[str, torch.Tensor]:
+def unpickled(file: Path) -> dict[str, torch.Tensor]:
     """The tensors in a pickle; their numbers stay on disk until they are asked for."""
     mapped = zipfile.is_zipfile(file)  # torch before 1.6 wrote another format
     return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)

@@ -8,14 +8,11 @@ scales, so the numbers are exactly those of transformers' reading) and the token
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer
@@ -23,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from circuitbook.model.progress import no_progress_bars
 from circuitbook.model.shape import transformers_class
+from circuitbook.model.weight_io import save_weights
 from circuitbook.store.cache import folder_once
 from circuitbook.weights.gguf import GGUFHeader, conversion_folder, read_header
 from circuitbook.weights.hash_memory import HASHES
@@ -72,13 +70,8 @@ def _convert(path: Path, folder: Path, name: str) -> None:
         del config.quantization_config
     config.architectures = [type(hf_model).__name__]
     config.save_pretrained(folder)
-    weights = folder / "model.safetensors"
-    try:
-        tensors = {name: w.detach().contiguous() for name, w in hf_model.named_parameters()}
-        save_file(tensors, weights, {"format": "pt"})
-    except SafetensorError as error:  # what it makes of a full disk
-        raise OSError(errno.EIO, str(error), str(folder)) from error
-    weights.chmod(0o644)  # others may use the cache, too
+    tensors = {name: w.detach().contiguous() for name, w in hf_model.named_parameters()}
+    save_weights(tensors, folder)
 
 
 def _only(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from circuitbook.model.olmo_format import as_transformers_has_it
 from circuitbook.model.progress import no_progress_bars, quiet
 from circuitbook.model.shape import count_parameters, shape_of, transformers_class
 from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
+from circuitbook.model.weight_io import readable
 from circuitbook.weights.files import (
     ADAPTER_ADVICE,
     CONFIG,
@@ -49,11 +49,12 @@ def load_model(
             "float16 is too narrow for Pythia (70m gives NaN); use torch.bfloat16 or float32",
             stacklevel=3,
         )
-    folder = as_transformers_has_it(checkpoint.fetch(), checkpoint.prefer)
+    fetched = checkpoint.fetch()
+    folder = as_transformers_has_it(fetched, checkpoint.prefer)
     what = f"{checkpoint.model} at step {checkpoint.step}"
     config = read_config(folder, what)
-    if adapter := adapter_in(folder):
-        raise ValueError(f"{folder} holds {adapter} beside the weights: {ADAPTER_ADVICE}")
+    if adapter := adapter_in(fetched):  # what is converted holds the weights alone
+        raise ValueError(f"{fetched} holds {adapter} beside the weights: {ADAPTER_ADVICE}")
     if (tokenizer := find_tokenizer(folder) / TOKENIZER_FILES[0]).is_file():
         read_object(tokenizer)  # says more plainly than the Rust library what is wrong with it
     refuse_what_cannot_fit(what, shape_of(config), dtype, device, _count(config, folder))
@@ -103,29 +104,18 @@ def _read_weights(
 ) -> PreTrainedModel:
     """The transformers model from exactly these weight files, each tensor accounted for."""
     model_class: Any = transformers_class(config["model_type"])
-    try:
-        with no_progress_bars(), quiet():
-            hf_model, report = model_class.from_pretrained(
-                folder,
-                config=AutoConfig.for_model(**config),
-                generation_config=GenerationConfig(),  # not the folder's: nothing is generated
-                dtype=dtype,
-                attn_implementation="sdpa",
-                use_safetensors=files[0].suffix == ".safetensors",
-                weights_only=True,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # they are refused below, in one line
-                output_loading_info=True,
-            )
-    except pickle.UnpicklingError as error:
-        reason = "holds more than weights, or is damaged"
-        raise ValueError(f"{files[0]} {reason}; it is not read, since it might run code") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # many kinds, of safetensors, torch and transformers
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ValueError(
-            f"the weights in {folder} cannot be read ({reason}): restore or download them"
-        ) from error
+    with readable(folder, files), no_progress_bars(), quiet():
+        hf_model, report = model_class.from_pretrained(
+            folder,
+            config=AutoConfig.for_model(**config),
+            generation_config=GenerationConfig(),  # not the folder's: nothing is generated
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=files[0].suffix == ".safetensors",
+            weights_only=True,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,  # they are refused below, in one line
+            output_loading_info=True,
+        )
     account_for(report, folder, hf_model.config.num_hidden_layers)
     return hf_model

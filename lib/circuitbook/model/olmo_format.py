@@ -14,12 +14,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from circuitbook.model.accounting import some
+from circuitbook.model.accounting import some, unpickled
 from circuitbook.model.tokenizers import find_tokenizer
+from circuitbook.model.weight_io import readable, save_weights
 from circuitbook.store.cache import cache_path, folder_once
 from circuitbook.weights.files import (
     CONFIG,
@@ -79,15 +79,14 @@ def _convert(folder: Path, prefer: str, into: Path) -> None:
     own = read_object(folder / CONFIG)
     config = transformers_config(own, folder / CONFIG)
     tensors: dict[str, Tensor] = {}
-    for file in weight_files(folder, prefer):
-        if file.suffix == ".safetensors":
-            tensors |= load_file(file)
-        else:
-            tensors |= torch.load(file, map_location="cpu", weights_only=True)
+    files = weight_files(folder, prefer)
+    with readable(folder, files):
+        for file in files:
+            tensors |= load_file(file) if file.suffix == ".safetensors" else unpickled(file)
     tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
     weights = transformers_weights(tensors, config, str(folder))
     (into / CONFIG).write_text(json.dumps(config, indent=2))
-    save_file(weights, into / "model.safetensors", {"format": "pt"})
+    save_weights(weights, into)
     tokenizer = find_tokenizer(folder)
     for name in tokenizer_names({path.name for path in tokenizer.iterdir()}):
         shutil.copyfile(tokenizer / name, into / name)

@@ -22,8 +22,16 @@ class Sample:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-_SHARED = {"num_key_value_heads": 2}
 _LIKE_LLAMA = {"pad_token_id": 0, "rope_parameters": ROTARY}
+
+
+def _kin(model_type: str, example: str, difference: str, **settings: Any) -> Sample:
+    """Of Llama's kin, with heads that share keys and values."""
+    shared = _LIKE_LLAMA | {"num_key_value_heads": 2}
+    return Sample(
+        model_type=model_type, example=example, difference=difference, settings=shared | settings
+    )
+
 
 SAMPLES = {
     "gpt_neox": Sample(
@@ -50,11 +58,10 @@ SAMPLES = {
         difference="layer i divides its attention scores by i + 1",
         settings={"scale_attn_by_inverse_layer_idx": True},
     ),
-    "llama": Sample(
-        model_type="llama",
-        example="Llama, SmolLM, SmolLM2, Amber",
-        difference="RMSNorm; a gated MLP; heads may share keys and values",
-        settings=_LIKE_LLAMA | _SHARED,
+    "llama": _kin(
+        "llama",
+        "Llama, SmolLM, SmolLM2, Amber",
+        "RMSNorm; a gated MLP; heads may share keys and values",
     ),
     "olmo": Sample(
         model_type="olmo",
@@ -68,41 +75,24 @@ SAMPLES = {
         difference="clips queries, keys and values",
         settings=_LIKE_LLAMA | {"clip_qkv": 0.8},
     ),
-    "mistral": Sample(
-        model_type="mistral",
-        example="Mistral",
-        difference="as Llama; prompts no longer than its window",
-        settings=_LIKE_LLAMA | _SHARED | {"sliding_window": 32},
+    "mistral": _kin(
+        "mistral", "Mistral", "as Llama; prompts no longer than its window", sliding_window=32
     ),
-    "qwen2": Sample(
-        model_type="qwen2",
-        example="Qwen 2, 2.5",
-        difference="as Llama, with biases on queries, keys and values",
-        settings=_LIKE_LLAMA | _SHARED,
+    "qwen2": _kin("qwen2", "Qwen 2, 2.5", "as Llama, with biases on queries, keys and values"),
+    "qwen3": _kin("qwen3", "Qwen 3", "as Llama; each head norms its queries and keys", head_dim=8),
+    "smollm3": _kin(
+        "smollm3",
+        "SmolLM3",
+        "as Llama; some layers without rotary embedding",
+        no_rope_layers=[1, 0],
     ),
-    "qwen3": Sample(
-        model_type="qwen3",
-        example="Qwen 3",
-        difference="as Llama; each head norms its queries and keys",
-        settings=_LIKE_LLAMA | _SHARED | {"head_dim": 8},
+    "olmo2": _kin(
+        "olmo2",
+        "OLMo 2",
+        "norms behind attention and MLP, not before; one over all queries, or keys",
     ),
-    "smollm3": Sample(
-        model_type="smollm3",
-        example="SmolLM3",
-        difference="as Llama; some layers without rotary embedding",
-        settings=_LIKE_LLAMA | _SHARED | {"no_rope_layers": [1, 0]},
-    ),
-    "olmo2": Sample(
-        model_type="olmo2",
-        example="OLMo 2",
-        difference="norms behind attention and MLP, not before; one over all queries, or keys",
-        settings=_LIKE_LLAMA | _SHARED,
-    ),
-    "olmo3": Sample(
-        model_type="olmo3",
-        example="OLMo 3",
-        difference="as OLMo 2; prompts no longer than its window",
-        settings=_LIKE_LLAMA | _SHARED | {"sliding_window": 32},
+    "olmo3": _kin(
+        "olmo3", "OLMo 3", "as OLMo 2; prompts no longer than its window", sliding_window=32
     ),
 }
 

@@ -136,10 +136,11 @@ def _hub_suite(name: str, repos: list[str], retry: Retry) -> Suite:
     known = {model: found for model, repo in models.items() if (found := training_of(repo))}
     steps_of = {model: training.steps_of for model, training in known.items()}
     source = Repositories(models, steps_of, retry=retry)
-    tokens = {model: named_tokens_per_step(source.revisions(model)) for model in models}
-    tokens |= {model: training.tokens_per_step for model, training in known.items()}
-    told = {model: per_step for model, per_step in tokens.items() if per_step}
-    return Suite(name=name, standard=tuple(models), source=source, tokens_per_step_of=told)
+    tokens = {model: training.tokens_per_step for model, training in known.items()}
+    for model in models:
+        if model not in known and (told := named_tokens_per_step(source.revisions(model))):
+            tokens[model] = told
+    return Suite(name=name, standard=tuple(models), source=source, tokens_per_step_of=tokens)
 
 
 def _folder_suite(root: Path, name: str) -> Suite:

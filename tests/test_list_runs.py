@@ -351,4 +351,6 @@ def test_the_sentence_says_what_the_runs_say():
     assert "not tested" in hypothesis_sentence(runs_of(*[(4, *BEHIND, 1.0)] * 4))
     none = hypothesis_sentence(runs_of((4, *BEFORE, 0.5), (4, "3.1", "", "", 1.0)))
     assert "Of 2 runs, 1 solved all lists, none of them with a name mover" in none
-    assert "in 1 the receiver is found at S2" in none
+    assert "in 1 the head that chooses the receiver looks at the giver" in none
+    reverse = [(4, "1.0", "2.0", "", 1.0)] * 5 + [(4, "3.0", "2.0", "0.1", 1.0)] * 5
+    assert "The two exclude one another" in hypothesis_sentence(runs_of(*reverse))

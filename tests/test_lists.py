@@ -1,4 +1,4 @@
-"""Ordered lists: the passages, what their models read, the task, and the runs that are measured."""
+"""Ordered lists: the passages, what their models read, and the task."""
 
 import re
 from collections import Counter

@@ -115,8 +115,8 @@ def parser() -> argparse.ArgumentParser:
     pdf.set_defaults(run=pdf_from_arguments)
     record = commands.add_parser(
         "record",
-        help="measure a real language model on more prompts than the book's build takes",
-        description="Takes most of an hour on two cores. Stopped, the same command goes on.",
+        help="measure of a real language model what takes longer than the book's build may",
+        description="Takes up to an hour on two cores. Stopped, the same command goes on.",
     )
     record.add_argument(
         "what", choices=["smollm2", "methods"], help="its algorithm, or methods that score edges"

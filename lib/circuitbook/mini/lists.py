@@ -3,9 +3,10 @@
     table = run_lists([list_run(layers=4, seed=1), ...], Path("retrained/lists"))
 
 Every run reads the story language and lists (`list_text`), saves checkpoints, and is measured at
-each as soon as it is there. Stopped at any moment, the same call goes on; nothing is done twice.
-In the folder: `<run>/step<N>/`, a suite as any other; `<run>/run.json`, what the run is and where
-it comes from; `.store`, all that was measured of heads; `runs.csv`, a row per run and checkpoint.
+each as soon as it is there. Stopped at any moment, the same call goes on from the last saved state,
+and what was measured is read. In the folder: `<run>/step<N>/`, a suite as any other;
+`<run>/run.json`, what the run is and where it comes from; `.store`, all that was measured of heads;
+`runs.csv`, a row per run and checkpoint.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class ListRun:
         return json.loads(json.dumps({"plan": asdict(self.plan), "text": asdict(self.text)}))
 
 
-def list_run(*, layers: int, seed: int, steps: int = STEPS, width: int = WIDTH) -> ListRun:
+def list_run(*, layers: int, seed: int, steps: int = STEPS) -> ListRun:
     """The run of a depth and a seed, which is that of the weights and of the text.
 
     The learning rate of a depth that has none is that of the nearest one. ValueError for what
@@ -64,11 +65,6 @@ def list_run(*, layers: int, seed: int, steps: int = STEPS, width: int = WIDTH) 
         raise ValueError(f"a model has at least one layer, not {layers}")
     if seed < 0:
         raise ValueError(f"seeds are whole numbers from 0 on, not {seed}")
-    if width < 2 * HEADS or width % (2 * HEADS):
-        raise ValueError(
-            f"a width of {width} cannot be shared among {HEADS} heads: "
-            "each needs an even number of dimensions"
-        )
     text = ListText(seed=seed)
     if steps <= text.threes_until:
         raise ValueError(
@@ -76,7 +72,7 @@ def list_run(*, layers: int, seed: int, steps: int = STEPS, width: int = WIDTH) 
         )
     plan = Plan(
         layers=layers,
-        width=width,
+        width=WIDTH,
         heads=HEADS,
         lr=RATES[min(RATES, key=lambda depth: abs(depth - layers))],
         seed=seed,
@@ -175,7 +171,7 @@ def _train(
     run: ListRun, out: Path, device: str, bar: tqdm, measured: Callable[[int], None]
 ) -> None:
     """Trains a run, and notes of each checkpoint the processor's seconds since the one before, or
-    since this process began."""
+    since this call took the run up; measuring is not counted."""
     begun = time.process_time()
 
     def saved(step: int) -> None:

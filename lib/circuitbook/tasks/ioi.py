@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.balance import Evenly
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.lexicon import held_out_pair
 from circuitbook.tasks.texts import Prompt, build, fill
 from circuitbook.tasks.words import Vocabulary, single_tokens
 
@@ -78,11 +77,7 @@ def make(
         "place": vocabulary.keep_known("places", lexicon.places, after="the"),
         "object": vocabulary.keep_known("objects", lexicon.objects, after="a"),
     }
-    partners = {
-        io: [s for s in people if io != s and (not lexicon.holds_out or held_out_pair(io, s))]
-        for io in people
-    }
-    with_partner = [io for io in people if partners[io]]
+    partners = vocabulary.partners(people)
     forms = list(product(range(len(FRAMES)), ORDERS))
 
     prompts = []
@@ -90,7 +85,7 @@ def make(
     thing = {slot: Evenly(rng) for slot in slots}
     for _ in range(n):
         template, order = form.pick(forms)
-        io = receiver.pick(with_partner)
+        io = receiver.pick(list(partners))
         s = giver.pick(partners[io])
         things = {
             slot: thing[slot].pick(words)

@@ -4,7 +4,7 @@ A marker, four different letters, and one of the first three of them again. Four
 turns, each of which changes one token and so what the circuit's nodes pass on:
 
     "query"   the last letter: another of the first three
-    "value"   the letter that follows it where it stood before: one that is in no prompt's place
+    "value"   the letter that follows it where it stood before: one that is nowhere in the prompt
     "key"     the last letter where it stood before: then nothing is found
     "flag"    "!" becomes "."
 """

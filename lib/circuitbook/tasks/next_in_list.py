@@ -17,17 +17,16 @@ from transformers import PreTrainedTokenizerBase
 
 from circuitbook.tasks.balance import Evenly
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.lexicon import held_out_pair
 from circuitbook.tasks.stories.ordered_lists import (
     GIFTS,
     GIVERS,
     OPENINGS,
     SIZES,
-    listed,
     next_of,
 )
 from circuitbook.tasks.texts import Prompt, build, fill
 from circuitbook.tasks.words import Vocabulary, single_tokens
+from circuitbook.wording import listed
 
 CORRUPTIONS = ("swap", "order", "token", "across")
 ACROSS = 4  # people, of whom two can stand across
@@ -81,11 +80,7 @@ def make(
         "place": vocabulary.keep_known("places", lexicon.places, after="the"),
         "object": vocabulary.keep_known("objects", lexicon.objects, after="a"),
     }
-    partners = {
-        io: [s for s in people if io != s and (not lexicon.holds_out or held_out_pair(io, s))]
-        for io in people
-    }
-    with_partner = [io for io in people if partners[io]]
+    partners = vocabulary.partners(people)
     forms = [
         (size, at, bystander)
         for size in sizes
@@ -101,7 +96,7 @@ def make(
         opening, gift = part["opening"].pick(OPENINGS), part["gift"].pick(GIFTS)
         subject = part["subject"].pick(GIVERS) if bystander else "{S2}"
         things = {name: part[name].pick(words) for name, words in slots.items()}
-        io = receiver.pick(with_partner)
+        io = receiver.pick(list(partners))
         s = giver.pick(partners[io])
         strangers = [name for name in people if name not in (io, s)]
         chosen = [strangers[i] for i in rng.choice(len(strangers), size=size - 1, replace=False)]

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from circuitbook.tasks.lexicon import Lexicon, lexicon_for
+from circuitbook.tasks.lexicon import Lexicon, held_out_pair, lexicon_for
 
 Forms = tuple[str, str]  # singular and plural
 Word = TypeVar("Word", str, Forms)
@@ -188,6 +188,16 @@ class Vocabulary:
                 "have names and sentences; they can be put to models whose tokenizer keeps text as "
                 "it is"
             )
+
+    def partners(self, people: Sequence[str]) -> dict[str, list[str]]:
+        """{receiver: givers}, of those who have one: where pairs are held out from training, these
+        alone."""
+        apart = self.lexicon.holds_out
+        givers = {
+            io: [s for s in people if io != s and (not apart or held_out_pair(io, s))]
+            for io in people
+        }
+        return {io: found for io, found in givers.items() if found}
 
     def keep(
         self,

@@ -58,8 +58,7 @@ def last_of_runs(table: pd.DataFrame) -> pd.DataFrame:
     table: `runs.csv`, see `list_runs.run_row`. before: the strongest head that writes against S is
     in an earlier layer than the strongest mover; <NA> where the run lacks one of the two.
     chosen_at: where the head looks from END that carries the choice among those who do not give:
-    "IO", as a name mover does; "S", where it finds what an earlier layer has found out there; or
-    "elsewhere".
+    "IO", as a name mover does; "S", at the giver (S1 or S2); or "elsewhere", as where no head does.
     """
     last = table[table["step"] == table["steps"]].reset_index(drop=True)
     tops = last[[f"top_{size}" for size in SIZES]]
@@ -162,7 +161,7 @@ def hypothesis_sentence(last: pd.DataFrame) -> str:
         return (
             f"Of {counted(len(last), 'run')}, {len(solved)} solved all lists, none of them with a "
             "name mover and a head that writes against S, so that the hypothesis is not tested; in "
-            f"{at_subject} the receiver is found at S2, and fetched from there."
+            f"{at_subject} the head that chooses the receiver looks at the giver."
         )
     counts = found.counts
     before, inhibited = counts.loc["before"].sum(), counts["S-inhibition"].sum()
@@ -176,7 +175,11 @@ def hypothesis_sentence(last: pd.DataFrame) -> str:
     if found.exceptions == 0:
         return start + f"They are the same runs ({p})."
     share = percent(1 - found.exceptions / n)
-    related = "go together" if found.p < 1 - LEVEL else "are not seen to go together"
+    (both, before_alone), (inhibited_alone, neither) = found.counts.to_numpy()
+    related = "are not seen to go together"
+    if found.p < 1 - LEVEL:
+        together = both * neither > before_alone * inhibited_alone
+        related = "go together" if together else "exclude one another"
     return start + (
         f"The two {related} ({p}), and {counted(found.exceptions, 'run')} "
         f"{'contradicts' if found.exceptions == 1 else 'contradict'} "

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from circuitbook.tasks.lexicon import STORIES as L
 from circuitbook.tasks.stories.world import ADJECTIVES, DAYS, World, cap, people
+from circuitbook.wording import listed
 
 SIZES = (2, 3, 4)  # people in a list
 SHARES = {2: 1, 3: 2, 4: 2}  # of the lists, by size, where all sizes are read
@@ -54,15 +55,6 @@ OTHER = 0.25  # of the acts have another name between giver and receiver;
 OF_LIST = 0.25  # of those names, so many are of the list themselves
 BREAK = 0.1  # of the acts have another sentence before them
 NEW_OBJECT = 0.3  # of the acts are followed by those with another thing
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a sentence.
-
-    >>> listed(["Mary", "John"]), listed(["Mary", "John", "Kate"])
-    ('Mary and John', 'Mary, John and Kate')
-    """
-    return ", ".join(names[:-1]) + f" and {names[-1]}"
 
 
 def next_of(names: Sequence[str], giver: str) -> str:

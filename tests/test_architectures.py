@@ -44,6 +44,24 @@ OTHERS = (
     "smollm3",
     "olmo2",  # and so OLMo 3, whose layers compute the same: `test_equality`
 )
+QUICK = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3")
+OF_METHODS = [
+    *QUICK,
+    *(
+        pytest.param(kind, marks=pytest.mark.slow)
+        for kind in OTHERS
+        if kind not in QUICK and kind not in BEHIND  # which are refused
+    ),
+]
+"""What the twins of further methods are tried on."""
+
+
+def size_of(kind, layers=2):
+    """Four heads where some share keys and values, else two."""
+    shared = kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+    return dict(layers=layers, d_model=16, heads=4 if shared else 2)
+
+
 SIZE = dict(layers=2, heads=4, d_model=16)
 HEADS = dict(
     layers=3, heads=2, d_model=16

@@ -7,29 +7,14 @@ from closeness import assert_close
 from conftest import random_network
 from edge_gradients import assert_same_scores, edge_gradients, unchanged, written_on_both
 from literal import Literal
-from parts import BEHIND, literal_norm
-from test_architectures import OTHERS
+from parts import literal_norm
+from test_architectures import OF_METHODS, size_of
 from toys import toy_model, toy_pairs
 
 from circuitbook import attribute, get_task, load_suite
 from circuitbook.circuits import atp
 from circuitbook.heads.edge_patching import patch_edges
 from circuitbook.model.memory import plan_memory
-
-QUICK = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3")
-KINDS = [
-    *QUICK,
-    *(
-        pytest.param(kind, marks=pytest.mark.slow)
-        for kind in OTHERS
-        if kind not in QUICK and kind not in BEHIND  # which are refused: `test_architectures`
-    ),
-]
-
-
-def size_of(kind, layers=2):
-    shared = kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")
-    return dict(layers=layers, d_model=16, heads=4 if shared else 2)
 
 
 class ByPatterns(Literal):
@@ -118,7 +103,7 @@ class ByPatterns(Literal):
         return scores
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_METHODS)
 def test_the_pattern_is_computed_anew(tmp_path, kind):
     network, model = toy_model(tmp_path, architecture=kind, **size_of(kind))
     pairs = toy_pairs()

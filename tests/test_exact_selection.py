@@ -104,6 +104,7 @@ def table(exact, greedy, gap=0.0, share=1.0):
         (table(8, 8, share=0.9), ["leaves 10.0%"], []),
         (table(8, 8, gap=0.1), ["Of 60 programs 60 ran out of time"], ["solved to the end"]),
         (table(8, 8), ["All 60 programs were solved"], ["out of time"]),
+        (table(99, 99), ["No circuit of 40 edges or fewer keeps 80%"], ["no difference"]),
     ],
 )
 def test_selection_in_words(made, says, never):

@@ -85,7 +85,7 @@ def test_each_kind_says_who_misses_it():
     )
     assert "found in part by RelP (lowest AUROC: RelP 0.94)" in needed and "missed" not in needed
     assert "missed by EAP (in: sharp attention with norms)" in attention
-    assert "missed by EAP and GIM" in mlp and "(in:" not in mlp
+    assert "missed by EAP (in: sharp attention with norms); missed by GIM; found in part" in mlp
     assert "missed by EAP (in:" in cancelling and "GIM" not in cancelling.split("missed")[1]
 
 

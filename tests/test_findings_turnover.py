@@ -160,8 +160,8 @@ def test_where_the_similarity_lies_between_its_bounds():
 def test_the_distance_of_checkpoints_is_compared():
     text = words.spacing_caption(NEAR, APART, 2.0)
     assert text.startswith(
-        "*Checkpoints further apart are less alike: at 2 times the tokens, 25% of the edges "
-        "of both circuits are shared, among neighbours 50%."
+        "*Checkpoints further apart are less alike: of the edges in either circuit 25% are in both "
+        "at 2 times the tokens, among neighbours 50%."
     )
     assert "are no less alike" in words.spacing_caption(NEAR, APART.assign(edges=0.6), 2.0)
     assert "no two pairs" in words.spacing_caption(NEAR, NONE, 2.0)

@@ -7,7 +7,7 @@ import torch
 from edge_gradients import assert_same_scores
 from literal import Literal
 from parts import BEHIND
-from test_architectures import OTHERS
+from test_architectures import OTHERS, size_of
 from test_attribution import DATA, model_of, pairs_of
 from toys import toy_model, toy_pairs
 
@@ -45,8 +45,7 @@ def by_hand(network, pairs):
 
 @pytest.mark.parametrize("kind", ["gpt_neox", *(kind for kind in OTHERS if kind not in BEHIND)])
 def test_scores_are_the_definition(tmp_path, kind):
-    shared = kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")
-    size = dict(layers=2, d_model=16, heads=4 if shared else 2)
+    size = size_of(kind)
     network, model = toy_model(tmp_path, architecture=kind, **size)
     pairs = toy_pairs()
     scores = attribute(model, pairs, method="ifr", per_prompt=True)

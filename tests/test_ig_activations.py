@@ -8,29 +8,14 @@ import torch
 from closeness import assert_close
 from edge_gradients import assert_same_scores, edge_gradients, written_on_both
 from literal import Literal
-from parts import BEHIND
-from test_architectures import OTHERS
+from test_architectures import OF_METHODS, size_of
 from test_attribution import DATA, model_of, pairs_of
 from toys import toy_model, toy_pairs
 
 from circuitbook import attribute
 from circuitbook.model.memory import plan_memory
 
-QUICK = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3")
-KINDS = [
-    *QUICK,
-    *(
-        pytest.param(kind, marks=pytest.mark.slow)
-        for kind in OTHERS
-        if kind not in QUICK and kind not in BEHIND  # which are refused: `test_architectures`
-    ),
-]
 SIZE = dict(layers=2, d_model=16)
-
-
-def size_of(kind):
-    shared = kind in ("llama", "mistral", "qwen2", "qwen3", "smollm3")
-    return SIZE | {"heads": 4 if shared else 2}
 
 
 def put(place, t, clean, corrupted):
@@ -71,7 +56,7 @@ def of_activations(network, pairs, heads, ts, skip_first=False):
     return total
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OF_METHODS)
 def test_scores_are_the_definition(tmp_path, kind):
     size = size_of(kind)
     network, model = toy_model(tmp_path, architecture=kind, **size)

@@ -98,7 +98,10 @@ def circuit(*edges):
     return mask
 
 
-def made(masks, *, fresh=0.85, found_fresh=0.9, random_fresh=0.0, task="ioi", random=None):
+def made(
+    masks, *, fresh=0.85, found_fresh=0.9, random_fresh=0.0, task="ioi", random=None, away=None
+):
+    """away: the circuit that was made to differ; by default it has no edge of the others."""
     masks = np.array(masks)
     one = {"minimal": np.full(len(masks), fresh), "found": np.array([found_fresh])}
     one |= {"away": np.full(1, fresh), "random": np.full(len(masks), random_fresh)}
@@ -108,7 +111,7 @@ def made(masks, *, fresh=0.85, found_fresh=0.9, random_fresh=0.0, task="ioi", ra
         task=task,
         found=circuit(0, 1, 2, 3),
         masks=masks,
-        away=np.array([circuit(4, 5, 6)]),
+        away=np.array([circuit(4, 5, 6) if away is None else away]),
         random=np.array(random or [circuit(7, 8), circuit(9, 10)]),
         kept=one,
         fresh=one if fresh is not None else {},
@@ -131,11 +134,13 @@ def test_the_table_counts():
     ("of", "says", "never"),
     [
         ([made(HALF)],
-         ["share 50% of their", "random ones 0%", "67% of a circuit"], ["Every order"]),
-        ([made(SAME)], ["**Every order of removal leads to the same"], ["share"]),
-        ([made(HALF), made(SAME, task="sva")],
-         ["share 50%", "same circuit for SVA in mini-s"], ["removal"]),
-        ([], ["No circuit was found"], ["share"]),
+         ["keep 80%, 50% are in both in", "random ones 0%", "67% of a circuit"], ["Every order"]),
+        ([made(SAME, away=SAME[0])],
+         ["**Every order of removal leads to the same", "keeps 80%"], ["are in both"]),
+        ([made(SAME)], ["100% are in both", "furthest apart 0%"], ["Every order"]),
+        ([made(HALF), made(SAME, task="sva", away=SAME[0])],
+         ["keep 80%, 50% are in both in", "same circuit for SVA in mini-s"], ["removal"]),
+        ([], ["No circuit was found"], ["are in both"]),
     ],
 )  # fmt: skip
 def test_minimal_in_words(of, says, never):

@@ -77,7 +77,8 @@ def compare_methods(
     fresh = next_prompts(task, model.tokenizer, prompts, seed)
     if fresh is None or len(fresh) < FEWEST:
         return {}
-    graph, rows = graph_of(model), []
+    graph = graph_of(model)
+    rows: dict[str, dict[str, float]] = {}
     none, full = (metric.double().mean() for metric in _ends(model, fresh))
     patched: np.ndarray | None = None
     for method in sorted(methods, key=lambda name: name != "patching"):
@@ -97,9 +98,8 @@ def compare_methods(
         if patched is not None:
             own, exact = (np.abs(part[graph.mask]) for part in (scores.values.numpy(), patched))
             row["rank"] = float(spearmanr(own, exact).statistic)
-        rows.append((methods.index(method), row))
-    in_order = [row for _, row in sorted(rows, key=lambda one: one[0])]
-    return {name: np.array([row[name] for row in in_order], float) for name in in_order[0]}
+        rows[method] = row
+    return {name: np.array([rows[m][name] for m in methods], float) for name in rows[methods[0]]}
 
 
 def method_rows(

@@ -206,9 +206,8 @@ def minimal_table(measured: Sequence[MinimalCircuits]) -> pd.DataFrame:
     """A row per model and task. Columns: model, task; draws, different; edges (median), least and
     most of them; core, some (edges in all and in any of them); iou (mean of `pairs`), furthest
     (the smallest, with those made to share little), chance (mean of `by_chance`), found (mean of
-    `with_found`), found_edges; fresh, fresh_low (median and smallest), fresh_found, fresh_random
-    (median); nan without fresh prompts.
-    All but `furthest` are of the circuits from random orders.
+    `with_found`); fresh, fresh_found, fresh_random (medians), nan without fresh prompts. All but
+    `furthest` are of the circuits from random orders.
     """
     rows = []
     for one in measured:
@@ -218,12 +217,8 @@ def minimal_table(measured: Sequence[MinimalCircuits]) -> pd.DataFrame:
         row |= {"core": int(one.core.sum()), "some": int(one.some.sum())}
         row |= {"iou": float(one.pairs.mean()), "furthest": one.furthest}
         row |= {"chance": float(one.by_chance.mean()), "found": float(one.with_found.mean())}
-        row["found_edges"] = int(one.found.sum())
         fresh = one.fresh or dict.fromkeys(KINDS, np.array([np.nan]))
-        row |= {
-            "fresh": float(np.median(fresh["minimal"])),
-            "fresh_low": float(fresh["minimal"].min()),
-        }
+        row |= {"fresh": float(np.median(fresh["minimal"]))}
         row |= {"fresh_found": float(fresh["found"][0])}
         row |= {"fresh_random": float(np.median(fresh["random"]))}
         rows.append(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from circuitbook.studies.exact_selections import SELECTIONS
+from circuitbook.studies.exact_selections import LARGEST, SELECTIONS
 from circuitbook.wording import TASK_SHORT, counted, percent, two_digits
 
 PLACE = ["model", "task"]
@@ -49,7 +49,12 @@ def selection_in_words(selections: pd.DataFrame, threshold: float) -> str:
         f"Greedy selection leaves {percent(lost, 1)} of the sum of scores behind in the mean over "
         f"sizes, and {percent(1 - table['worst'].min(), 1)} at worst. "
     )
-    if fewer > more:
+    if both.empty:
+        said += (
+            f"No circuit of {LARGEST} edges or fewer keeps {percent(threshold)} by both, so we "
+            "can't compare circuits."
+        )
+    elif fewer > more:
         said += (
             f"**The exact best edges make smaller circuits**: in {fewer} of {n} they keep "
             f"{percent(threshold)} with fewer edges than the greedy ones, in {more} with more."
@@ -93,28 +98,26 @@ def minimal_in_words(table: pd.DataFrame, threshold: float) -> str:
     """How different circuits that keep as much can be. table: of `minimal_table`."""
     if table.empty:
         return "No circuit was found, so no others can be set beside it."
-    single = table[table["different"] == 1]
-    several = table[table["different"] > 1]
-    keep = f"keep {percent(threshold)}"
-    parts = []
+    alike = table["furthest"] == 1  # of all, those that were made to differ too
+    single, several = table[alike], table[~alike]
     if several.empty:
         return (
             f"**Every order of removal leads to the same circuit** in all {len(table)} pairs of a "
-            f"model and a task: sampling finds no second one that {keep.replace('keep', 'keeps')}."
+            f"model and a task: sampling finds no second one that keeps {percent(threshold)}."
         )
     iou, chance = several["iou"], several["chance"]
-    parts.append(
-        f"**Two minimal circuits that {keep} share {_range(iou)} of their edges in the mean**, "
-        f"two random ones {_range(chance)}, and the two furthest apart "
+    parts = [
+        f"**Of the edges of two minimal circuits that keep {percent(threshold)}, {_range(iou)} are "
+        f"in both in the mean**, of two random ones {_range(chance)}, of the two furthest apart "
         f"{_range(several['furthest'])}."
-    )
+    ]
     core = several["core"] / several["edges"]
     parts.append(f"{_range(core)} of a circuit's edges are in all of them.")
     if len(single):
         places = [f"{TASK_SHORT[row.task]} in {row.model}" for row in single.itertuples()]
         parts.append(f"Every order leads to the same circuit for {', '.join(places)}.")
     parts.append(
-        f"The circuit of the search by scores shares {_range(several['found'])} with them."
+        f"Of the edges of one and of the search's circuit {_range(several['found'])} are in both."
     )
     return " ".join(parts)
 
@@ -160,7 +163,7 @@ def minimal_shown(table: pd.DataFrame) -> pd.DataFrame:
         }
     )
     columns = {
-        "iou": "shared by two",
+        "iou": "Jaccard of two",
         "furthest": "furthest two",
         "chance": "random two",
         "found": "with the search's",

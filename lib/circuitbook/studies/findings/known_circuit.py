@@ -105,12 +105,14 @@ def kinds_in_words(table: pd.DataFrame) -> list[str]:
         parts = []
         if found:
             parts.append(f"found by {_names(found)}")
-        if missed:
-            worst = [auroc.columns[list(auroc.loc[name] <= MISSED)] for name in missed]
-            where = [name for name in auroc.columns if any(name in some for some in worst)]
-            part = f"missed by {_names(missed)}"
-            if len(where) < len(auroc.columns):
-                part += f" (in: {'; '.join(DESIGN_TITLES[str(name)] for name in where)})"
+        forms: dict[tuple[str, ...], list[str]] = {}  # in which form: which methods miss it there
+        for name in missed:
+            where = auroc.columns[list(auroc.loc[name] <= MISSED)]
+            forms.setdefault(tuple(map(str, where)), []).append(name)
+        for where_missed, names in forms.items():
+            part = f"missed by {_names(names)}"
+            if len(where_missed) < len(auroc.columns):
+                part += f" (in: {'; '.join(DESIGN_TITLES[name] for name in where_missed)})"
             parts.append(part)
         if between:
             low = ", ".join(
@@ -118,8 +120,8 @@ def kinds_in_words(table: pd.DataFrame) -> list[str]:
             )
             parts.append(f"found in part by {_names(between)} (lowest AUROC: {low})")
         edges = counted(len(KINDS[kind]), "edge")
-        lines.append(f"*{capitalised(KIND_TITLES[kind])}* ({edges}): {'; '.join(parts)}")
-    return [line + "." for line in lines]
+        lines.append(f"*{capitalised(KIND_TITLES[kind])}* ({edges}): {'; '.join(parts)}.")
+    return lines
 
 
 def norms_in_words(table: pd.DataFrame) -> str:

@@ -196,11 +196,7 @@ def comparison(table: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame({"method": [TITLES[str(method)] for method in medians.index]})
     for name, (title, how) in formats.items():
         if medians[name].notna().any() or table.empty:
-            known = medians[name].notna()
-            shown = [how.format(value) for value in medians[name]]
-            out[title] = [
-                text if there else "none" for text, there in zip(shown, known, strict=True)
-            ]
+            out[title] = ["none" if pd.isna(v) else how.format(v) for v in medians[name]]
     none = out["method"].isin([TITLES["patching"], TITLES["random"]])
     out.loc[none, "gradients a prompt"] = "\u2013"
     out.loc[out["method"] == TITLES["random"], "time, EAP's = 1"] = "\u2013"

@@ -229,8 +229,8 @@ def spacing_caption(neighbours: pd.DataFrame, spaced: pd.DataFrame, ratio: float
         return "*There are no two pairs of checkpoints at different distances.*"
     compared = "less alike" if apart < near - AS_MUCH else "no less alike"
     return (
-        f"*Checkpoints further apart are {compared}: at {ratio:g} times the tokens, "
-        f"{percent(apart)} of the edges of both circuits are shared, among neighbours "
+        f"*Checkpoints further apart are {compared}: of the edges in either circuit "
+        f"{percent(apart)} are in both at {ratio:g} times the tokens, among neighbours "
         f"{percent(near)}. Each dot: the mean over pairs of a model's checkpoints.*"
     )
 

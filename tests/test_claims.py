@@ -204,15 +204,22 @@ def test_noise_around_the_bar_is_no_job_lost():
     )
 
 
-def test_a_stage_that_a_size_does_not_have_explains_nothing():
+def test_a_run_without_a_stage_does_not_test_it():
     whole = {"steering": even(-0.5, 0, 0, 0), "direct": even(-0.5, 0, 0, 0)}
     members = {"S-inhibition": [0], "name mover": [0]}
     there = classes_of("size1", 1, members, **whole)
     without = classes_of("size2", 1, {}, direct=even(-0.5, 0, 0, 0))
     found = share_of("steering")(evidence(head_classes=[there, without], main=SIZES[:2]))
-    assert found.verdict is Verdict.FAILS and "not there in size2" in found.measured
+    assert found.verdict is Verdict.HOLDS and "nothing to explain in size2" in found.measured
     alone = share_of("steering")(evidence(head_classes=[there], main=SIZES[:1]))
     assert alone.verdict is Verdict.HOLDS
+    nowhere = share_of("steering")(evidence(head_classes=[without], main=SIZES[1:2]))
+    assert nowhere.parts == () and "not tested" in nowhere.measured
+    lists = classes_of("lists", 1, members, **whole)
+    other = evidence(head_classes=[without], main=SIZES[1:2], elsewhere=[lists])
+    found = share_of("steering")(other)
+    assert found.verdict is Verdict.HOLDS and "lists: runs on ordered lists" in found.measured
+    # Where it is lost again, it explains nothing
     later = classes_of("size1", 2, {}, direct=even(-0.5, 0, 0, 0))
     lost = share_of("steering")(evidence(head_classes=[there, later], main=SIZES[:1]))
     assert lost.verdict is Verdict.FAILS

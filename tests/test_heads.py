@@ -524,9 +524,9 @@ def test_there_are_no_name_movers_before_the_task_is_done(tmp_path):
         progress=False,
     )
     before, after = found
-    assert not before.does_ioi and before.movers == [] and "s_inhibition" not in before.arrays
+    assert not before.able and before.movers == [] and "s_inhibition" not in before.arrays
     assert before.table()["s_inhibition_through_q"].isna().all()
-    assert after.does_ioi and after.movers and len(after.arrays["s_inhibition"]) == 12
+    assert after.able and after.movers and len(after.arrays["s_inhibition"]) == 12
 
 
 def test_documents_in_pieces_change_nothing(toy, monkeypatch):

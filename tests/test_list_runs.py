@@ -1,6 +1,7 @@
 """Runs on ordered lists: trained, stopped, gone on with and measured; and what their table says."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +16,13 @@ from circuitbook.heads.names import all_heads
 from circuitbook.mini import lists as running
 from circuitbook.mini import train as training
 from circuitbook.mini.list_text import ListText
-from circuitbook.mini.lists import ListRun, list_run, read_table, run_lists
+from circuitbook.mini.lists import ListRun, list_run, run_lists
 from circuitbook.mini.train import Plan
 from circuitbook.model.graph import graph_of
-from circuitbook.studies import classifying, list_heads
+from circuitbook.records.list_runs import recorded_runs
+from circuitbook.store.locks import alone_in
+from circuitbook.studies import list_heads
+from circuitbook.studies.classifying import classify_heads
 from circuitbook.studies.findings.two_algorithms import (
     association,
     by_depth,
@@ -91,10 +95,23 @@ def test_runs_go_on_where_they_were_stopped(tmp_path, monkeypatch, few_prompts, 
     # One of them alone: the table keeps the others
     alone = run_lists(runs[1:], tmp_path / "b", progress=False)
     assert alone["run"].tolist() == whole["run"].tolist()
-    read_back = read_table(tmp_path / "b")
+    read_back = recorded_runs(tmp_path / "b" / "runs.csv")
     assert (read_back["mover"] == alone["mover"]).all() and read_back["step"].tolist() == [
         *(0, 12, 24, 0, 12, 24)
     ]
+
+
+def test_processes_share_the_runs_out(tmp_path, few_prompts, one_thread, capsys):
+    """What another process is at is left to it, and its rows are in the table as they are there."""
+    runs = [ListRun(replace(TINY, seed=seed), replace(TEXT, seed=seed)) for seed in (1, 2)]
+    first = run_lists(runs[:1], tmp_path, progress=False)
+    (tmp_path / runs[1].name).mkdir()
+    with alone_in(tmp_path / runs[1].name):
+        both = run_lists(runs, tmp_path, progress=False)
+    pd.testing.assert_frame_equal(both, first)
+    said = capsys.readouterr().out
+    assert f"{runs[1].name} is left to process {os.getpid()}" in said
+    assert run_lists(runs, tmp_path, progress=False)["seed"].tolist() == [1, 1, 1, 2, 2, 2]
 
 
 def test_another_run_of_the_same_name_is_refused(tmp_path, few_prompts, one_thread):
@@ -146,9 +163,8 @@ def model():
     return load_suite("mini").checkpoint("mini-l", 3906).load(dtype=torch.float64)
 
 
-def test_steering_is_what_the_librarys_own_stages_give(model, monkeypatch):
-    """`classify_heads`, put to this task in IOI's place, with two heads made name movers by
-    hand."""
+def test_steering_is_what_the_librarys_own_stages_give(model):
+    """`classify_heads`, with two heads made name movers by hand."""
     movers = [(4, 1), (5, 2)]
     pairs = next_in_list.TASK.prompts(model.tokenizer, 12)
     ours = _steering(model, pairs, movers, 42)
@@ -156,9 +172,9 @@ def test_steering_is_what_the_librarys_own_stages_give(model, monkeypatch):
     by_head = np.repeat(is_mover[:, None], 12, 1).astype(float)
     known = {"clean": np.full(12, 4.0), "corrupted": np.zeros(12), "direct": 4 - 2 * by_head}
     known |= {"copy": by_head, "negative_copy": 0 * by_head, "previous": by_head}
-    monkeypatch.setattr(classifying.ioi, "TASK", next_in_list.TASK)
     mask = np.ones_like(graph_of(model).mask)
-    twin = classifying.classify_heads(model, HeadScores("m", 1, 1, 4, known), mask, SETTINGS)
+    scores = HeadScores("m", 1, 1, 4, known, next_in_list.TASK)
+    twin = classify_heads(model, scores, mask, SETTINGS)
     assert [tuple(head) for head in twin["receivers.q"]] == movers
     np.testing.assert_allclose(ours["patched.steering"], twin["patched.steering"], rtol=1e-9)
     for signal in ("order", "token"):

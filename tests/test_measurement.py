@@ -200,7 +200,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_of_it_is_kept(suite, tmp_path
 def test_an_absence_is_left_out_rather_than_kept_as_nan(tmp_path):
     suite, store = load_suite("mini"), Store(tmp_path / "store")
     [early] = measure_heads(suite, ["mini-xs"], store, steps={"mini-xs": (0,)}, progress=False)
-    assert not early.does_ioi and "s_inhibition" not in early.arrays
+    assert not early.able and "s_inhibition" not in early.arrays
     assert early.table()["s_inhibition_IO"].isna().all()
     assert all(np.isfinite(array).all() for array in early.arrays.values())
 
@@ -227,7 +227,7 @@ def test_an_interruption_loses_one_kind_of_score(tmp_path, monkeypatch):
     [scores] = measure_heads(suite, ["mini-xs"], store, steps=steps, progress=False)
     entries = store.entries()
     assert entries["kind"].tolist() == [*kinds, "heads-suppression", "heads-inhibition"]
-    assert entries["date"].tolist()[:5] == before and scores.does_ioi
+    assert entries["date"].tolist()[:5] == before and scores.able
 
 
 def test_where_a_number_comes_from_is_beside_it(suite, tmp_path):

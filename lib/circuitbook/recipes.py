@@ -118,6 +118,9 @@ class Recipe:
     """Circuits from resampled prompts beside each circuit that is found."""
     ability_prompts: int = 200
     """Prompts of every task on which abilities are measured."""
+    names_task: str = "ioi"
+    """The task that heads are scored and put into classes on: "ioi", or another with its positions
+    and its corruptions ("next_in_list")."""
 
     def __post_init__(self) -> None:
         for name, n in {**self.prompts, "abilities": self.ability_prompts}.items():
@@ -149,7 +152,7 @@ class Recipe:
     def with_prompts(self, prompts: int | Mapping[str, int]) -> Recipe:
         """The same on other numbers of prompts: one for all tasks, or {task: number}.
 
-        Heads are measured on IOI, so on as many prompts as that has.
+        Heads are measured on one of the tasks (`names_task`), so on as many prompts as that has.
         """
         if not isinstance(prompts, Mapping):
             prompts = dict.fromkeys(self.prompts, prompts)
@@ -157,7 +160,10 @@ class Recipe:
         for task, n in prompts.items():
             _check_prompts(task, n)  # before heads take it
         numbers = self.prompts | dict(prompts)
-        heads = replace(self.heads, prompts=numbers["ioi"]) if "ioi" in prompts else self.heads
+        of_names = self.names_task
+        heads = self.heads
+        if of_names in prompts:
+            heads = replace(heads, prompts=numbers[of_names])
         return replace(self, prompts=numbers, heads=heads)
 
     def within(self, max_share: float) -> Recipe:

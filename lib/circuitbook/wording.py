@@ -23,6 +23,7 @@ TASK_TITLES = Titles(
         "gendered_pronoun": "Gendered Pronoun",
         "greater_than": "Greater-Than",
         "sva": "Subject-Verb Agreement",
+        "next_in_list": "Next in a list",
         "repetition": "Repeated random words",
     }
 )

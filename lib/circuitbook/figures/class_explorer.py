@@ -32,15 +32,16 @@ def class_explorer(
     model: str,
     most: int = 200,
     lab: Mapping[str, Sequence[int]] | None = None,
+    task: str = "ioi",
 ) -> HTML:
-    """The IOI circuits; a head's colour and shape say its class, a click lists its numbers.
+    """The circuits of a task; a head's colour and shape say its class, a click lists its numbers.
 
     model: the one that is shown first, at its last checkpoint. most, lab: see `circuit_explorer`.
     """
     return circuit_explorer(
-        of_ioi(circuits),
+        of_task(circuits, task),
         name="classes",
-        start=(model, "ioi"),
+        start=(model, task),
         roles=class_roles(head_classes),
         notes=class_notes(head_classes, head_scores),
         most=most,
@@ -55,7 +56,7 @@ def front_explorer(
 
     page: the address of the page with the whole `class_explorer`.
     """
-    ioi_circuits = of_ioi(circuits)
+    ioi_circuits = of_task(circuits, "ioi")
     last = {result.model: result for result in ioi_circuits}  # ascending, so the last stays
     model = max(last.values(), key=lambda result: result.circuit.n_edges).model
     return circuit_explorer(
@@ -67,8 +68,8 @@ def front_explorer(
     )
 
 
-def of_ioi(circuits: Sequence[CircuitResult]) -> list[CircuitResult]:
-    return [result for result in circuits if result.task == "ioi"]
+def of_task(circuits: Sequence[CircuitResult], task: str) -> list[CircuitResult]:
+    return [result for result in circuits if result.task == task]
 
 
 def class_roles(

@@ -76,7 +76,7 @@ def heads_over_steps(scores: Sequence[HeadScores], carriers: Sequence[Head]) -> 
     strongest.set_title("Strongest head of a kind")
     strongest.set_ylabel("score")
     strongest.legend()
-    able = [at for at in scores if at.does_ioi]
+    able = [at for at in scores if at.able]
     for head, colour, marker in zip(carriers, (BLUE, ORANGE, GREEN), "os^", strict=False):
         values = [-at.score("direct")[at.heads.index(head)] for at in able]
         _over_steps(direct, [at.step for at in able], values, head_label(head), colour, marker)

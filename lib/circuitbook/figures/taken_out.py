@@ -140,7 +140,7 @@ def direct_effects_of_seeds(heads: Sequence[HeadScores], seeds: Sequence[str]) -
     """
     fig, axes = subplots(1, len(seeds), figsize=(8.4, 3.0), sharey=True, squeeze=False)
     for ax, model in zip(axes[0], seeds, strict=True):
-        able = [at.does_ioi for at in of_model(heads, model)]
+        able = [at.able for at in of_model(heads, model)]
         effects = -trajectories(heads, model, "direct")[able]
         named = 0
         for head in effects:

@@ -26,14 +26,17 @@ PLACES = {
 }
 
 
-def kept_elsewhere(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -> Figure:
-    """What IOI circuits and patterns of classes keep elsewhere: a row for each move, a dot for each
-    pair and a larger one for the mean, beside the mean of the targets' own and of shuffled heads.
+def kept_elsewhere(
+    transfers: pd.DataFrame, seeds: Sequence[Sequence[str]], task: str = "ioi"
+) -> Figure:
+    """What circuits of a task and patterns of classes keep elsewhere: a row for each move, a dot
+    for each pair and a larger one for the mean, beside the mean of the targets' own and of shuffled
+    heads.
 
     transfers: see `transfer`; seeds: groups of models that differ by their seeds alone.
     """
     found = {
-        what: dict(list(places_moved(transfers, "ioi", what, seeds).groupby("where")))
+        what: dict(list(places_moved(transfers, task, what, seeds).groupby("where")))
         for what in MOVED
     }
     rows = [(what, where) for what in MOVED for where in WHERE if where in found[what]]
@@ -69,13 +72,13 @@ def kept_elsewhere(transfers: pd.DataFrame, seeds: Sequence[Sequence[str]]) -> F
     return fig
 
 
-def run_matrices(transfers: pd.DataFrame, models: Sequence[str]) -> plt.Figure:
-    """Faithfulness of the IOI circuit of each checkpoint at each other one: a matrix per model.
+def run_matrices(transfers: pd.DataFrame, models: Sequence[str], task: str = "ioi") -> plt.Figure:
+    """Faithfulness of the circuit of each checkpoint at each other one: a matrix per model.
 
     transfers: see `transfer`. Models with fewer than two such checkpoints are left out.
     """
     squares = {
-        model: transfer_matrix(transfers, "ioi", "circuit", model, short_number) for model in models
+        model: transfer_matrix(transfers, task, "circuit", model, short_number) for model in models
     }
     return matrices(
         {model: square for model, square in squares.items() if len(square) > 1},
@@ -85,14 +88,14 @@ def run_matrices(transfers: pd.DataFrame, models: Sequence[str]) -> plt.Figure:
     )
 
 
-def model_matrices(transfers: pd.DataFrame) -> plt.Figure:
-    """Faithfulness of a model's IOI circuit, and of its pattern of classes, in another model.
+def model_matrices(transfers: pd.DataFrame, task: str = "ioi") -> plt.Figure:
+    """Faithfulness of a model's circuit of a task, and of its pattern of classes, in another model.
 
     transfers: see `transfer`; at the models' last checkpoints.
     """
     squares = {
-        "the circuit, edge by edge": transfer_matrix(transfers, "ioi", "circuit"),
-        "its classes": transfer_matrix(transfers, "ioi", "classes"),
+        "the circuit, edge by edge": transfer_matrix(transfers, task, "circuit"),
+        "its classes": transfer_matrix(transfers, task, "classes"),
     }
     return matrices(
         {title: square for title, square in squares.items() if len(square)},

@@ -15,14 +15,18 @@ from circuitbook.heads.path_patching import baselines, path_patch
 from circuitbook.model.architectures import network_of
 from circuitbook.model.loaded import Model
 from circuitbook.tasks import ioi
-from circuitbook.tasks.base import PromptPairs
+from circuitbook.tasks.base import PromptPairs, Task
 
 PLACES = ("IO", "S1", "S2")
 S_INHIBITION = ("through_q", "logit_difference", *PLACES)
 
 
 def s_inhibition(
-    model: Model, pairs: PromptPairs, movers: Sequence[Head], seed: int = 42
+    model: Model,
+    pairs: PromptPairs,
+    movers: Sequence[Head],
+    seed: int = 42,
+    task: Task = ioi.TASK,
 ) -> Float[np.ndarray, "head 5"]:
     """What each head does to the name movers, relative to the clean run, float64.
 
@@ -31,13 +35,13 @@ def s_inhibition(
     from the prompt whose first two names have changed places (the repeated name is the same, its
     place is not), into the movers' queries at END: change of the logit difference, and of the
     movers' attention from END to IO, S1 and S2. (Tigges et al. 2024: an S-inhibition head lowers
-    the first two and raises the third.)
+    the first two and raises the third.) task: what the pairs are of.
     """
     senders, receivers = all_heads(model), [f"{head_name(head)}<q>" for head in movers]
     clean = baselines(model, pairs)[0].double().mean()
     through = path_patch(model, pairs, senders, receivers).metric.double().mean(1)
     # The other prompts: the first two names change places
-    moved = ioi.TASK.prompts(
+    moved = task.prompts(
         model.tokenizer,
         n=len(pairs),
         seed=seed,

@@ -2,11 +2,11 @@
 
     table = run_lists([list_run(layers=4, seed=1), ...], Path("retrained/lists"))
 
-Every run reads the story language and lists (`list_text`), saves checkpoints, and is measured at
+Every run reads lists (`list_text`), saves checkpoints, and is measured at
 each as soon as it is there. Stopped at any moment, the same call goes on from the last saved state,
 and what was measured is read. In the folder: `<run>/step<N>/`, a suite as any other;
-`<run>/run.json`, what the run is and where it comes from; `.store`, all that was measured of heads;
-`runs.csv`, a row per run and checkpoint.
+`<run>/run.json`, what the run is and where it comes from; `<run>/measured.csv`, its rows of
+`runs.csv`, which has one per run and checkpoint; `.store`, all that was measured of heads.
 """
 
 from __future__ import annotations
@@ -19,21 +19,28 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
+from filelock import Timeout
 from tqdm.auto import tqdm
 
 from circuitbook.mini.list_text import ListText
 from circuitbook.mini.train import TOKENS_PER_STEP, Plan, skip, train
+from circuitbook.records.list_runs import recorded_runs
 from circuitbook.store import Store
 from circuitbook.store.files import write_atomically
+from circuitbook.store.locks import alone_in, holder
 from circuitbook.store.provenance import machine, versions
 from circuitbook.studies.list_heads import measure_list_heads
-from circuitbook.studies.list_runs import LABELS, run_row
+from circuitbook.studies.list_runs import run_row
 from circuitbook.suites.finding import load_suite
 from circuitbook.suites.sources import finished_steps
 
 WIDTH, HEADS = 64, 4
-STEPS = 8192  # 16.8 million tokens
+STEPS = 6144  # 12.6 million tokens
 RATES = {4: 7e-3, 6: 5e-3, 8: 4e-3}  # of learning, by depth
+DECAY = (
+    1.3  # runs, the length of the rate's cosine: what forms late needs a rate that is still high
+)
+MEASURED = "measured.csv"
 MARKS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 90, 100)  # checkpoints, in % of the steps
 
 
@@ -77,7 +84,7 @@ def list_run(*, layers: int, seed: int, steps: int = STEPS) -> ListRun:
         lr=RATES[min(RATES, key=lambda depth: abs(depth - layers))],
         seed=seed,
         steps=steps,
-        decay_steps=2 * steps,  # what forms late needs a rate that is still high
+        decay_steps=round(DECAY * steps),
         checkpoints=tuple(sorted({round(steps * mark / 100) for mark in MARKS})),
     )
     return ListRun(plan, text)
@@ -89,50 +96,55 @@ def run_lists(
     """Trains and measures the runs, one after the other, and gives the table of all runs in the
     folder.
 
-    Set `torch.set_num_threads` before: it is part of what makes runs equal. ValueError if the
-    folder holds another run of the same name.
+    Set `torch.set_num_threads` before: it is part of what makes runs equal. A run that another
+    process is at is left to it, so that the same call in several processes shares the runs out.
+    ValueError if the folder holds another run of the same name.
     """
     for run in runs:
         _claim(run, out)
     about = {"tokens_per_step": TOKENS_PER_STEP}
     write_atomically(out / "suite.json", json.dumps(about).encode())
-    tables = _tables_of_others([run.name for run in runs], out)
     total = sum(run.plan.steps for run in runs)
     with tqdm(total=total, unit="step", disable=not progress, mininterval=1) as bar:
         for run in runs:
-
-            def measured(step: int, run: ListRun = run) -> None:
-                tables[run.name] = _measured(run, out, device)
-                write_table(list(tables.values()), out)
-
-            done = _finished(run, out)
-            _train(run, out, device, bar, measured)
-            if done:
+            try:
+                with alone_in(out / run.name):
+                    _run(run, out, device, bar)
+            except Timeout as taken:
+                tqdm.write(f"{run.name} is left to {holder(taken.lock_file)}, which is at it")
                 skip(bar, run.plan.steps)
-                measured(run.plan.steps)
-    return write_table(list(tables.values()), out)
+    return write_table(out)
 
 
-def read_table(out: Path) -> pd.DataFrame:
-    """The table of a folder, as `run_lists` gave it; empty where there is none yet."""
-    file = out / "runs.csv"
-    if not file.exists():
-        return pd.DataFrame({"run": []})
-    table = pd.read_csv(file, dtype=dict.fromkeys(LABELS, str))
-    return table.fillna(dict.fromkeys(LABELS, ""))
+def _run(run: ListRun, out: Path, device: str, bar: tqdm) -> None:
+    """Trains and measures a run, whatever is there of it."""
+
+    def measured(_: int) -> None:
+        table = _measured(run, out, device)
+        write_atomically(out / run.name / MEASURED, _csv(table))
+        write_table(out)
+
+    done = _finished(run, out)
+    _train(run, out, device, bar, measured)
+    if done:
+        skip(bar, run.plan.steps)
+        measured(run.plan.steps)
 
 
-def _tables_of_others(names: Sequence[str], out: Path) -> dict[str, pd.DataFrame]:
-    """The rows of other runs than these, by run."""
-    tables = read_table(out).groupby("run", sort=False)
-    return {str(name): rows for name, rows in tables if name not in names}
-
-
-def write_table(tables: Sequence[pd.DataFrame], out: Path) -> pd.DataFrame:
-    """All rows together, kept as `runs.csv`."""
+def write_table(out: Path) -> pd.DataFrame:
+    """The rows of all runs in the folder, kept as `runs.csv`; shallow runs first, then by seed."""
+    files = sorted(out.glob(f"*/{MEASURED}"))
+    tables = [recorded_runs(file) for file in files]
+    if not tables:
+        raise FileNotFoundError(f"{out}: no run there has been measured")
     table = pd.concat(tables, ignore_index=True)
-    write_atomically(out / "runs.csv", table.to_csv(index=False, float_format="%.5g").encode())
+    table = table.sort_values(["layers", "width", "seed", "step"], ignore_index=True)
+    write_atomically(out / "runs.csv", _csv(table))
     return table
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, float_format="%.5g").encode()
 
 
 def _file(run: ListRun, out: Path) -> Path:

@@ -19,7 +19,7 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(range(1, 9)),
         help="of each depth (%(default)s)",
     )
-    parser.add_argument("--steps", type=int, help="of a run, 2,048 tokens each (8192)")
+    parser.add_argument("--steps", type=int, help="of a run, 2,048 tokens each (6144)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -33,6 +33,13 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
         help="torch threads; the result depends on it (%(default)s)",
     )
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--ship",
+        nargs="*",
+        metavar="RUN",
+        help="train nothing: put the table of what is in --out into the library, and these runs' "
+        "checkpoints into models/lists",
+    )
 
 
 def study_from_arguments(args: argparse.Namespace) -> None:
@@ -43,6 +50,8 @@ def study_from_arguments(args: argparse.Namespace) -> None:
     from circuitbook.model.devices import check_device
     from circuitbook.studies.findings.two_algorithms import hypothesis_sentence, last_of_runs
 
+    if args.ship is not None:
+        return _ship(args.out, args.ship)
     if args.threads < 1:
         raise ValueError(f"--threads is at least 1, not {args.threads}")
     check_device(args.device)
@@ -56,3 +65,15 @@ def study_from_arguments(args: argparse.Namespace) -> None:
     table = run_lists(runs, args.out, device=args.device)
     print(f"{args.out / 'runs.csv'}: {table['run'].nunique()} runs, {len(table)} checkpoints")
     print(hypothesis_sentence(last_of_runs(table)))
+
+
+def _ship(out: Path, names: list[str]) -> None:
+    from circuitbook.mini.shipping import ship
+    from circuitbook.paths import PACKAGE
+    from circuitbook.records.list_runs import FILE
+
+    models = PACKAGE.parents[1] / "models"
+    if not models.is_dir():
+        raise ValueError(f"--ship works in a clone of the repository: there is no folder {models}")
+    ship(out, names, table=FILE, models=models / "lists")
+    print(f"{FILE}; {', '.join(names) or 'no run'} in {models / 'lists'}")

@@ -1,4 +1,6 @@
-"""Text in ordinary English to measure on, where no corpus can be had: passages by SmolLM2 itself.
+"""Text to measure on, where no corpus can be had, or the suite's own is another one.
+
+Ordinary English: passages by SmolLM2 itself.
 
 110 passages of about 80 tokens. SmolLM2-135M-Instruct went on from 40 openings written by hand
 ("The old house", "When the train arrived"), sampled at temperature 1 from the most probable 95% of
@@ -12,3 +14,6 @@ from circuitbook.paths import DATA
 
 PASSAGES = str(DATA / "smollm2_passages.txt")
 """The file, as measurements take it: passages separated by empty lines."""
+
+LIST_PASSAGES = str(DATA / "list_passages.txt")
+"""The same of ordered lists: 100 passages that no run has read, by `mini.list_text.write_lists`."""

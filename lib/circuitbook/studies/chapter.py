@@ -41,6 +41,7 @@ from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
 from circuitbook.suites import Suite
 from circuitbook.suites.names import base_model
+from circuitbook.tasks import get_task
 
 OWN_PROMPTS = 24  # of a task of one's own, whose list is short: half for the search, half fresh
 
@@ -79,8 +80,9 @@ class Chapter:
 
     @property
     def seeds(self) -> list[list[str]]:
-        """The runs of each size, the main one first."""
-        return [[name for name in self.models if base_model(name) == size] for size in self.main]
+        """The runs of each size, the main one, if there is one, first."""
+        sizes = dict.fromkeys(map(base_model, self.main))
+        return [[name for name in self.models if base_model(name) == size] for size in sizes]
 
     @property
     def device(self) -> dict:
@@ -118,7 +120,9 @@ class Chapter:
             steps=self.steps if steps is None else dict(steps),
             tasks=self.tasks if tasks is None else tuple(tasks),
         )
-        settings = get_recipe(recipe) if recipe else self.recipe
+        settings = self.recipe
+        if recipe:
+            settings = replace(get_recipe(recipe), names_task=settings.names_task)
         settings = settings if seed is None else settings.with_seed(seed)
         return replace(self, chosen=chosen, recipe=settings)
 
@@ -264,12 +268,14 @@ def open_chapter(
     store: str | None = None,
     tokens_per_step: int | None = None,
     prepend_bos: bool = False,
+    names_task: str = "ioi",
     needs: Sequence[str] = (),
 ) -> Chapter:
     """Checks a notebook's parameters (see `select`) and opens its store.
 
     prompts: how many, {task: how many}, or "few" (see `Recipe.shortened`), in place of the recipe's
-    numbers; a task of one's own has OWN_PROMPTS. prepend_bos: see `Suite`. needs: tasks that the
+    numbers; a task of one's own has OWN_PROMPTS. prepend_bos: see `Suite`. names_task: see
+    `Recipe`. needs: tasks that the
     chapter is about. ValueError in one line for a parameter that is wrong.
     """
     for name, value in (("STORE", store), ("TEXT", text)):
@@ -281,7 +287,7 @@ def open_chapter(
     for task in needs:
         if task not in chosen.tasks:
             raise ValueError(f"TASKS must name {task!r}, which this chapter is about")
-    settings = get_recipe(recipe)
+    settings = replace(get_recipe(recipe), names_task=get_task(names_task).name)
     if own := [task for task in chosen.tasks if task not in settings.prompts]:
         settings = settings.with_prompts(dict.fromkeys(own, OWN_PROMPTS))
     if prompts == "few":

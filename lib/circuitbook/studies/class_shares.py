@@ -60,7 +60,7 @@ FUNCTIONS = ("look at the indirect object", "look at the subject", "look elsewhe
 
 def function_shares(head_scores: Sequence[HeadScores], bar: float = 0.5) -> pd.DataFrame:
     """Who helps directly, told by where it looks on the prompts themselves, not by a score: a row
-    per checkpoint that does IOI.
+    per checkpoint that does the task.
 
     Columns: model, step, tokens_seen and, for each of `FUNCTIONS`, that share of the direct effects
     that help. A head looks at what gets more of its attention from END (the subject: S1 and S2
@@ -68,7 +68,7 @@ def function_shares(head_scores: Sequence[HeadScores], bar: float = 0.5) -> pd.D
     """
     rows = []
     for scores in head_scores:
-        if not scores.does_ioi:
+        if not scores.able:
             continue
         helps = np.clip(-scores.score("direct"), 0, None)
         io, subject = scores.score("to_IO"), scores.score("to_S1") + scores.score("to_S2")

@@ -20,7 +20,7 @@ from circuitbook.model.loaded import Model
 from circuitbook.recipes import AlgorithmSettings
 from circuitbook.stats import bootstrap_draws
 from circuitbook.studies.head_scores import PLACES, HeadScores
-from circuitbook.tasks import PromptPairs, ioi
+from circuitbook.tasks import PromptPairs, Task
 
 STAGES = {
     "direct": (
@@ -155,8 +155,8 @@ def classify_heads(
     settings: AlgorithmSettings,
     seed: int = 42,
 ) -> dict[str, np.ndarray]:
-    """What `HeadClasses` needs of a checkpoint beyond its head scores, on the same IOI prompts;
-    `mask` is its IOI circuit, bool [src, dst].
+    """What `HeadClasses` needs of a checkpoint beyond its head scores, on the same prompts;
+    `mask` is its circuit of that task, bool [src, dst].
 
     Stage "steering": receivers are the queries of all name movers, or ("direct" in the settings, as
     the caption of Figure 4 has it) of all heads of the stage before that help. A head is
@@ -177,7 +177,7 @@ def classify_heads(
         known = ", ".join(map(repr, (*SIGNALS, APART)))
         raise ValueError(f"unknown signal {settings.signal!r}; there are: {known}")
     everyone = all_heads(model)
-    pairs = ioi.TASK.prompts(model.tokenizer, n=scores.items("direct"), seed=seed)
+    pairs = scores.task.prompts(model.tokenizer, n=scores.items("direct"), seed=seed)
     draws = Draws(scores, settings)
     classes = {name: mostly(found) for name, found in draws.direct().items()}
     steers = classes["name mover"]
@@ -192,7 +192,7 @@ def classify_heads(
     receivers = [f"{head_name(head)}<q>" for head in steered]
     out["patched.steering"] = path_patch(model, pairs, everyone, receivers).metric.double().numpy()
     out["receivers.q"] = np.array(steered)
-    out |= _signals(model, pairs, steered, classes["name mover"][steers], seed)
+    out |= _signals(model, scores.task, pairs, steered, classes["name mover"][steers], seed)
     out["allowed"] = np.ones(len(everyone), bool)
     if settings.needs_edge:
         graph = graph_of(model)
@@ -211,7 +211,12 @@ def classify_heads(
 
 
 def _signals(
-    model: Model, pairs: PromptPairs, steered: list[Head], movers: np.ndarray, seed: int
+    model: Model,
+    task: Task,
+    pairs: PromptPairs,
+    steered: list[Head],
+    movers: np.ndarray,
+    seed: int,
 ) -> dict[str, np.ndarray]:
     """Each of `SIGNALS`, patched at END into the queries of `steered`: {signal.*: [head, n] metric,
     turned.*: [head, 3, n] change of their attention, in the groups of `turned_away`}.
@@ -223,7 +228,7 @@ def _signals(
     everywhere = attention_from_end(network_of(model), pairs, PLACES)
     before = torch.stack([everywhere[place][rows] for place in PLACES], 1).double().cpu().numpy()
     for signal in SIGNALS:
-        moved = ioi.TASK.prompts(model.tokenizer, n=len(pairs), seed=seed, corruption=signal)
+        moved = task.prompts(model.tokenizer, n=len(pairs), seed=seed, corruption=signal)
         through = path_patch(
             model,
             moved,

@@ -96,7 +96,7 @@ def swap_effect(
     for name in dict.fromkeys(at.model for at in scores):
         mine = sorted((at for at in scores if at.model == name), key=lambda at: at.step)
         carriers = carriers_of(mine[-1])
-        before = [at for at in mine if not at.does_ioi and at.step > 0]
+        before = [at for at in mine if not at.able and at.step > 0]
         if not carriers or not before:
             continue
         target, source = before[-1].step, mine[-1].step

@@ -221,25 +221,27 @@ def measure_head_classes(
     dtype: torch.dtype = torch.float32,
     progress: bool = True,
 ) -> list[HeadClasses]:
-    """The algorithm at each checkpoint of `head_scores` whose IOI circuit was looked for, by the
-    same recipe.
+    """The algorithm at each checkpoint of `head_scores` whose circuit of that task was looked for,
+    by the same recipe.
 
-    A checkpoint that does not do IOI has no classes: a share of no effect means nothing.
+    A checkpoint that does not do it has no classes: a share of no effect means nothing.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    of_ioi = {
-        (result.model, result.step): result.circuit for result in circuits if result.task == "ioi"
+    of_names = {
+        (result.model, result.step): result.circuit
+        for result in circuits
+        if result.task == recipe.names_task
     }
-    scored = [scores for scores in head_scores if (scores.model, scores.step) in of_ioi]
+    scored = [scores for scores in head_scores if (scores.model, scores.step) in of_names]
     places = [(scores.model, scores.step) for scores in scored]
     where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
     classified = []
     for scores, here in zip(
         scored, at_places(suite, places, store, what="algorithm", **where), strict=True
     ):
-        circuit = of_ioi[scores.model, scores.step]
+        circuit = of_names[scores.model, scores.step]
         arrays: dict[str, np.ndarray] = {}
-        if scores.does_ioi:
+        if scores.able:
             arrays = here.arrays(
                 "algorithm",
                 classify_heads,
@@ -265,10 +267,10 @@ def _head_classes(
         }
 
     size, n = len(scores.heads), len(scores.arrays["clean"])
-    drawn = memberships(scores, arrays, settings) if scores.does_ioi else {}
+    drawn = memberships(scores, arrays, settings) if scores.able else {}
     classes = {name: mostly(found) for name, found in drawn.items()}
     classes = classes or {name: np.zeros(size, bool) for name in CLASSES}
-    direct = {"direct": scores.arrays["direct"].astype(float)} if scores.does_ioi else {}
+    direct = {"direct": scores.arrays["direct"].astype(float)} if scores.able else {}
     patched = direct | part("patched.")
     rows = [circuit.graph.source(*head) for head in scores.heads]
     return HeadClasses(
@@ -303,8 +305,8 @@ def _signal_effects(scores: HeadScores, patched: Mapping[str, np.ndarray]) -> np
 
 
 def _why(scores: HeadScores, patched: Mapping, settings: AlgorithmSettings) -> dict[str, str]:
-    if not scores.does_ioi:
-        return dict.fromkeys(STAGES, "the model does not do IOI here")
+    if not scores.able:
+        return dict.fromkeys(STAGES, f"the model does not do {scores.task.title} here")
     who = (
         "no name mover" if settings.receivers == "movers" else "no head of the classes before helps"
     )

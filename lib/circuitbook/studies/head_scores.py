@@ -9,8 +9,8 @@
                                       al. 2023)
     copy_suppression                  how much of its effect on text is: lower what is predicted
                                       already and stood before (CSPA, McDougall et al. 2023)
-    to_IO, to_S1, to_S2               attention from END, on IOI
-    direct                            direct effect on IOI, by path patching; negative helps
+    to_IO, to_S1, to_S2               attention from END, on IOI (or another task of names)
+    direct                            direct effect on it, by path patching; negative helps
     s_inhibition ...                  what it does to where the name movers look, by path patching
 
 Scores come per item (sequence, pair of words, prompt, document), so that intervals can be had later
@@ -44,7 +44,7 @@ from circuitbook.recipes import HeadSettings, Recipe, get_recipe
 from circuitbook.store import Store
 from circuitbook.studies.measurement import Steps, as_array, at_checkpoints, refuse_arrays
 from circuitbook.suites import Suite
-from circuitbook.tasks import ioi
+from circuitbook.tasks import Task, get_task, ioi
 from circuitbook.tasks.lexicon import STORIES, lexicon_for
 from circuitbook.tasks.sequences import documents, repeated_sequences, text_file
 
@@ -83,17 +83,18 @@ class HeadScores:
     tokens_seen: int
     n_heads: int  # per layer
     arrays: dict[str, np.ndarray]
+    task: Task = ioi.TASK  # of names, that heads were measured on: see `Recipe.names_task`
 
     @property
     def heads(self) -> list[tuple[int, int]]:
         return [divmod(row, self.n_heads) for row in range(len(self.arrays["previous"]))]
 
     @property
-    def does_ioi(self) -> bool:
-        """Whether the model does IOI here at all; before that, shares of its logit difference mean
-        nothing.
+    def able(self) -> bool:
+        """Whether the model does the task of names here at all; before that, shares of its logit
+        difference mean nothing.
         """
-        return float(self.arrays["clean"].mean()) > ioi.TASK.min_metric
+        return float(self.arrays["clean"].mean()) > self.task.min_metric
 
     @property
     def movers(self) -> list[tuple[int, int]]:
@@ -172,9 +173,11 @@ def successor_part(model: Model, *, norms: bool, as_published: bool) -> dict[str
     return _floats({"successor": successor_hits(network_of(model), pairs, norms, as_published)})
 
 
-def copying_part(model: Model, *, prompts: int, seed: int, norms: bool) -> dict[str, np.ndarray]:
+def copying_part(
+    model: Model, *, task: Task, prompts: int, seed: int, norms: bool
+) -> dict[str, np.ndarray]:
     """copy and negative_copy, each [head, prompt]."""
-    pairs = ioi.TASK.prompts(model.tokenizer, n=prompts, seed=seed)
+    pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     check_pairs(model, pairs)
     names = torch.stack([pairs.positions[place] for place in PLACES], 1).to(model.device)
     raised, lowered = copy_hits(network_of(model), pairs.clean.to(model.device), names, norms)
@@ -182,10 +185,10 @@ def copying_part(model: Model, *, prompts: int, seed: int, norms: bool) -> dict[
 
 
 def attention_part(
-    model: Model, *, prompts: int, seed: int, as_published: bool
+    model: Model, *, task: Task, prompts: int, seed: int, as_published: bool
 ) -> dict[str, np.ndarray]:
     """to_IO, to_S1 and to_S2, attention from END, each [head, prompt]."""
-    pairs = ioi.TASK.prompts(model.tokenizer, n=prompts, seed=seed)
+    pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     found = {}
     for place, attention in attention_from_end(network_of(model), pairs, PLACES).items():
         if as_published:  # their index takes a prompt for a head: every head gets a mean of heads
@@ -195,11 +198,11 @@ def attention_part(
     return _floats(found)
 
 
-def direct_part(model: Model, *, prompts: int, seed: int) -> dict[str, np.ndarray]:
+def direct_part(model: Model, *, task: Task, prompts: int, seed: int) -> dict[str, np.ndarray]:
     """clean and corrupted logit differences [prompt], direct [head, prompt], and n_heads of a
     layer.
     """
-    pairs = ioi.TASK.prompts(model.tokenizer, n=prompts, seed=seed)
+    pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
     clean, corrupted = baselines(model, pairs)
     direct = path_patch(model, pairs, all_heads(model), ["logits"]).metric
     measured = _floats({"clean": clean, "corrupted": corrupted, "direct": direct})
@@ -230,20 +233,22 @@ def suppression_part(
 
 
 def inhibition_part(
-    model: Model, *, prompts: int, seed: int, movers: list[Head]
+    model: Model, *, task: Task, prompts: int, seed: int, movers: list[Head]
 ) -> dict[str, np.ndarray]:
     """{"s_inhibition": [head, 5]}; nothing where there is no name mover."""
     if not movers:
         return {}
-    pairs = ioi.TASK.prompts(model.tokenizer, n=prompts, seed=seed)
-    return {"s_inhibition": s_inhibition(model, pairs, movers, seed).astype(np.float32)}
+    pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
+    return {"s_inhibition": s_inhibition(model, pairs, movers, seed, task).astype(np.float32)}
 
 
-def _parts(settings: HeadSettings, seed: int, text: str | None) -> dict[str, tuple[Callable, dict]]:
+def _parts(
+    settings: HeadSettings, task: Task, seed: int, text: str | None
+) -> dict[str, tuple[Callable, dict]]:
     """{kind in the store: (function, its arguments)} of all but the last part, which needs the
     others.
     """
-    s, ioi_prompts = settings, {"prompts": settings.prompts, "seed": seed}
+    s, names = settings, {"task": task, "prompts": settings.prompts, "seed": seed}
     lengths = {"sequences": s.sequences, "length": s.length, "story_length": s.story_length}
     texts = {
         "texts": s.documents,
@@ -255,42 +260,49 @@ def _parts(settings: HeadSettings, seed: int, text: str | None) -> dict[str, tup
     return {
         "heads-repeated": (repeated_part, lengths | published | {"seed": seed}),
         "heads-successor": (successor_part, published | {"norms": s.norms}),
-        "heads-copying": (copying_part, ioi_prompts | {"norms": s.norms}),
-        "heads-attention": (attention_part, ioi_prompts | published),
-        "heads-direct": (direct_part, ioi_prompts),
+        "heads-copying": (copying_part, names | {"norms": s.norms}),
+        "heads-attention": (attention_part, names | published),
+        "heads-direct": (direct_part, names),
         "heads-suppression": (suppression_part, texts | published | {"seed": seed}),
     }
 
 
-def name_movers(arrays: dict[str, np.ndarray], settings: HeadSettings) -> np.ndarray:
-    """bool [head]: copies names more often than `copy_bar`, and helps IOI directly by more than
-    `direct_bar`.
+def name_movers(
+    arrays: dict[str, np.ndarray], settings: HeadSettings, task: Task = ioi.TASK
+) -> np.ndarray:
+    """bool [head]: copies names more often than `copy_bar`, and helps the task directly by more
+    than `direct_bar`.
     """
-    scores = HeadScores("", 0, 0, int(arrays["n_heads"]), arrays)
+    scores = HeadScores("", 0, 0, int(arrays["n_heads"]), arrays, task)
     with np.errstate(all="ignore"):
         direct = scores.score("direct")
     found = (scores.score("copy") > settings.copy_bar) & (direct < -settings.direct_bar)
-    return found if scores.does_ioi or settings.as_published else np.zeros_like(found)
+    return found if scores.able or settings.as_published else np.zeros_like(found)
 
 
 def _assembled(
     settings: HeadSettings,
+    task: Task,
     seed: int,
     text: str | None,
     measure: Callable[..., dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint, every part by `measure(kind, function, **arguments)`."""
     arrays: dict[str, np.ndarray] = {}
-    for kind, (function, arguments) in _parts(settings, seed, text).items():
+    for kind, (function, arguments) in _parts(settings, task, seed, text).items():
         arrays |= measure(kind, function, **arguments)
-    arrays["movers"] = name_movers(arrays, settings)
+    arrays["movers"] = name_movers(arrays, settings, task)
     movers = [divmod(int(row), int(arrays["n_heads"])) for row in arrays["movers"].nonzero()[0]]
-    arguments = {"prompts": settings.prompts, "seed": seed, "movers": movers}
+    arguments = {"task": task, "prompts": settings.prompts, "seed": seed, "movers": movers}
     return arrays | measure("heads-inhibition", inhibition_part, **arguments)
 
 
 def score_heads(
-    model: Model, settings: HeadSettings, seed: int = 42, text: str | None = None
+    model: Model,
+    settings: HeadSettings,
+    seed: int = 42,
+    text: str | None = None,
+    task: Task = ioi.TASK,
 ) -> dict[str, np.ndarray]:
     """All scores of one model's heads, without a store: see `HeadScores.arrays`."""
 
@@ -299,7 +311,7 @@ def score_heads(
         refuse_arrays([model], kind, arrays, what)
         return arrays
 
-    return _assembled(settings, seed, text, measured)
+    return _assembled(settings, task, seed, text, measured)
 
 
 def measure_heads(
@@ -321,10 +333,10 @@ def measure_heads(
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     where: dict[str, Any] = {"device": device, "dtype": dtype, "progress": progress}
-    results = []
+    results, task = [], get_task(recipe.names_task)
     for here in at_checkpoints(suite, models, store, what="heads", steps=steps, **where):
-        arrays = _assembled(recipe.heads, recipe.seed, text, here.arrays)
+        arrays = _assembled(recipe.heads, task, recipe.seed, text, here.arrays)
         n_heads, place = int(arrays.pop("n_heads")), here.checkpoint
         tokens = cast(int, place.tokens_seen)  # None only if the suite does not say
-        results.append(HeadScores(place.model, place.step, tokens, n_heads, arrays))
+        results.append(HeadScores(place.model, place.step, tokens, n_heads, arrays, task))
     return results

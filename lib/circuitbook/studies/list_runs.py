@@ -12,10 +12,6 @@ from circuitbook.tasks.stories.ordered_lists import SIZES
 from circuitbook.wording import head_label
 
 SHARES = ("movers", "against", "others")
-LABELS = (  # columns that name heads
-    *("movers", "against", "inhibits", "mover", "writer", "steerer", "chooser"),
-    *(f"chooser_by_{kind}" for kind in HEAD_INPUTS),
-)
 
 
 def run_row(heads: ListHeads) -> dict[str, object]:

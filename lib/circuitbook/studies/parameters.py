@@ -21,7 +21,7 @@ from circuitbook.suites.finding import load_suite
 from circuitbook.suites.integrity import announced, duplicate_weights
 from circuitbook.suites.sources import Folder
 from circuitbook.suites.suite import Suite, check_tokens_per_step
-from circuitbook.tasks.registry import TASKS
+from circuitbook.tasks.registry import FURTHER, TASKS
 
 DTYPES = {
     "float32": torch.float32,
@@ -165,8 +165,9 @@ def select(
             )
     wanted = _listed("TASKS", tasks, tuple(TASKS), TASKS)
     for task in wanted:
-        if task not in TASKS:
-            raise ValueError(f"unknown task {task!r}; there are: {', '.join(TASKS)}")
+        if task not in TASKS and task not in FURTHER:
+            known = ", ".join([*TASKS, *FURTHER])
+            raise ValueError(f"unknown task {task!r}; there are: {known}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; there are: {', '.join(DTYPES)}")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

@@ -141,7 +141,7 @@ def heads_against(
     rows = []
     for kind in (*SCORE_KINDS, "direct"):
         # "direct" is a share of an effect that is there only where the task is done
-        compared = [(own, low) for own, low in pairs if kind != "direct" or own.does_ioi]
+        compared = [(own, low) for own, low in pairs if kind != "direct" or own.able]
         if not compared:
             continue
         own = np.concatenate([scores.score(kind) for scores, _ in compared])

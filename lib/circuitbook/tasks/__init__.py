@@ -1,4 +1,4 @@
-"""The paper's four tasks: `get_task(name).prompts(tokenizer, n, seed)`.
+"""The paper's four tasks, and one more: `get_task(name).prompts(tokenizer, n, seed)`.
 
 A module per task; `base`, `metrics`, `texts` and `words` hold what they share. The same definitions
 serve any English tokenizer and the mini suite's: only the words differ (`lexicon`).

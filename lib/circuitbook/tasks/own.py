@@ -24,11 +24,11 @@ from transformers import PreTrainedTokenizerBase
 
 from circuitbook.store.code import code_hash
 from circuitbook.tasks.base import PromptPairs, Task
-from circuitbook.tasks.registry import TASKS
+from circuitbook.tasks.registry import FURTHER, TASKS
 from circuitbook.tasks.texts import Prompt, build
 from circuitbook.tasks.words import single_token
 
-GIVEN = tuple(TASKS)  # the paper's
+GIVEN = (*TASKS, *FURTHER)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def own_task(
 def add_task(task: Task) -> Task:
     """Makes a task known by its name, in this process, to `get_task` and to all studies.
 
-    One's own task may be added again, with other prompts. ValueError for a name of the paper's.
+    One's own task may be added again, with other prompts. ValueError for a name that is given.
     """
     if task.name in GIVEN:
         raise ValueError(f"there is a task {task.name!r} already; give yours another name")

@@ -93,26 +93,33 @@ def _edges_of_most(evidence: Evidence, runs: Sequence[str]) -> Estimate | None:
 
 
 def share_of(stage: str) -> Test:
-    """Do the classes of a stage explain more of its effect than the paper says, in every run and at
-    every checkpoint from the first that has the stage?
+    """Do the classes of a stage explain more of its effect than the paper says, in every run that
+    has the stage, and at every checkpoint from the first on that does?
+
+    A run that never has it (no head that others could steer, or inform) says nothing about it.
     """
 
     def test(evidence: Evidence) -> Answer:
-        parts, without, unknown = [], [], []
-        for run in evidence.runs:
+        parts, without, unknown, elsewhere = [], [], [], []
+        others = dict.fromkeys(at.model for at in evidence.elsewhere)
+        for run in (*evidence.runs, *others):
             shares = {at.step: _share(at, stage) for at in evidence.of_classes(run)}
             known = {step: share for step, share in shares.items() if share is not None}
             unknown += [f"{run} at step {step:,}" for step in shares if step not in known]
             there = [step for step, share in known.items() if share is not NOT_THERE]
             if known and not there:
                 without.append(run)
-                parts.append(Part(run, NOT_THERE, CLAIMED[stage], write=percent))
+            elif there and run in others:
+                elsewhere.append(run)
             for step in [step for step in known if there and step >= there[0]]:
                 name = f"{run} at step {step:,}"
                 parts.append(Part(name, known[step], CLAIMED[stage], write=percent))
+        if not parts and without:
+            return Answer.open(f"nothing to explain in {', '.join(without)}, so not tested by them")
         if not parts:
             return Answer.open("no model does IOI, or none has a circuit for it")
-        said = [f"not there in {', '.join(without)}"] if without else []
+        said = [f"nothing to explain in {', '.join(without)}"] if without else []
+        said += [f"{', '.join(elsewhere)}: runs on ordered lists"] if elsewhere else []
         said += [f"no circuit for {', '.join(unknown)}"] if unknown else []
         return Answer(tuple(parts), "; ".join(said), ", ".join(unknown))
 

@@ -50,6 +50,8 @@ class Evidence:
     head_classes: Sequence[HeadClasses]
     transfers: pd.DataFrame
     turnover: pd.DataFrame
+    elsewhere: Sequence[HeadClasses] = ()
+    """Of runs on another text and task of names, for what the suite's own runs do not have."""
 
     @property
     def along_training(self) -> bool:
@@ -67,7 +69,8 @@ class Evidence:
 
     def of_classes(self, run: str) -> list[HeadClasses]:
         """The checkpoints of a run that do IOI, ascending."""
-        able = (at for at in self.head_classes if at.model == run and "direct" in at.patched)
+        every = (*self.head_classes, *self.elsewhere)
+        able = (at for at in every if at.model == run and "direct" in at.patched)
         return sorted(able, key=lambda at: at.step)
 
     def of_circuits(self, run: str, task: str) -> list[CircuitResult]:

@@ -178,7 +178,7 @@ def _shares() -> list[Claim]:
             words=f"{claim[0].lower()}{claim[1:]}, in Pythia's IOI circuits at all times shown",
             source=f"section 4.2, Figure 4 {panel}",
             statistic="share of the stage's absolute effects, of every run and checkpoint from the "
-            "first that has the stage; 0 in a run without it",
+            "first that has the stage, where any has",
             null="the share is below",
             bound="70%" if stage == "direct" else "50%",
             group=ALGORITHM,

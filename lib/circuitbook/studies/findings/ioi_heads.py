@@ -25,7 +25,7 @@ from circuitbook.wording import (
 
 def doing_ioi(heads: Sequence[HeadScores], last: pd.DataFrame) -> pd.DataFrame:
     """Of `last`, a row per head at the last checkpoint, the rows of models that do IOI there."""
-    able = {(at.model, at.step) for at in heads if at.does_ioi}
+    able = {(at.model, at.step) for at in heads if at.able}
     rows = [place in able for place in zip(last["model"], last["step"], strict=True)]
     return last[rows]
 
@@ -129,8 +129,8 @@ def copiers_in_words(last: pd.DataFrame, model: str, bar: float = 0.9) -> str:
 
 
 def scores_where_ioi_is_done(heads: Sequence[HeadScores]) -> pd.DataFrame:
-    """The scores of all heads at the checkpoints that do IOI (see `HeadScores.does_ioi`)."""
-    able = [at for at in heads if at.does_ioi]
+    """The scores of all heads at the checkpoints that do IOI (see `HeadScores.able`)."""
+    able = [at for at in heads if at.able]
     return score_table(able) if able else score_table(heads).iloc[:0]
 
 

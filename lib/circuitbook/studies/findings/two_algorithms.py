@@ -1,26 +1,32 @@
-"""What the runs on ordered lists say of the hypothesis: name movers with S-inhibition arise if and
-only if the strongest head that writes against S sits before the strongest mover, and it does so
-more often in deeper models.
+"""What the runs on ordered lists say: which algorithm each seed learns, when, and whether name
+movers with S-inhibition arise if and only if the strongest head that writes against S sits before
+the strongest mover (the hypothesis that the study was planned for).
 
-The unit is the run: its last checkpoint counts, if all of its lists are solved there. A run without
-a name mover has another algorithm: see `chosen_at`.
+The unit is the run: its last checkpoint counts, if all of its lists are solved there. Two
+algorithms occur. "move", the paper's: END looks at the receiver in the list, and copies the name.
+"fetch": END looks at the giver, and names whom that place holds by then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, fisher_exact, permutation_test, spearmanr
 
+from circuitbook.studies.head_classes import CLASSES, PANELS, HeadClasses
+from circuitbook.studies.transfer import NULLS, places_moved
 from circuitbook.tasks.stories.ordered_lists import SIZES
-from circuitbook.wording import counted, head_from_label, percent
+from circuitbook.wording import counted, head_from_label, listed, percent, short_number
 
 SOLVED = 0.9  # of the prompts of every size have the right name on top
 LEVEL = 0.95
 LOOKS = 0.5  # of a head's attention from END
 CHOSEN_AT = ("IO", "S", "elsewhere")
+ALGORITHMS = {"IO": "move", "S": "fetch"}  # by where the head looks that carries the choice
+UNSOLVED = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +58,14 @@ class Association:
 
 
 def last_of_runs(table: pd.DataFrame) -> pd.DataFrame:
-    """The last checkpoint of every run that has ended, with `solved`, `before`, `inhibited` and
-    `chosen_at`.
+    """The last checkpoint of every run that has ended, with `solved`, `before`, `inhibited`,
+    `chosen_at` and `algorithm`.
 
     table: `runs.csv`, see `list_runs.run_row`. before: the strongest head that writes against S is
     in an earlier layer than the strongest mover; <NA> where the run lacks one of the two.
     chosen_at: where the head looks from END that carries the choice among those who do not give:
     "IO", as a name mover does; "S", at the giver (S1 or S2); or "elsewhere", as where no head does.
+    algorithm: one of `ALGORITHMS`, "" where lists are not solved or the choice is made elsewhere.
     """
     last = table[table["step"] == table["steps"]].reset_index(drop=True)
     tops = last[[f"top_{size}" for size in SIZES]]
@@ -70,13 +77,19 @@ def last_of_runs(table: pd.DataFrame) -> pd.DataFrame:
         pd.NA if mover is None or writer is None else writer < mover
         for mover, writer in zip(layers["mover"], layers["writer"], strict=True)
     ]
-    return last.assign(
-        solved=(tops > SOLVED).all(axis=1),
-        before=pd.array(before, dtype="boolean"),
-        inhibited=last["inhibits"].fillna("").astype(str) != "",
-        chosen_at=np.select(
+    solved = (tops > SOLVED).all(axis=1)
+    chosen_at = pd.Series(
+        np.select(
             [last["chooser_IO"] > LOOKS, last["chooser_S"] > LOOKS], CHOSEN_AT[:2], CHOSEN_AT[2]
         ),
+        index=last.index,
+    )
+    return last.assign(
+        solved=solved,
+        before=pd.array(before, dtype="boolean"),
+        inhibited=last["inhibits"].fillna("").astype(str) != "",
+        chosen_at=chosen_at,
+        algorithm=chosen_at.map(ALGORITHMS).where(solved).fillna(UNSOLVED),
     )
 
 
@@ -135,12 +148,22 @@ def trend(last: pd.DataFrame, seed: int = 0) -> tuple[float, float]:
     (nan, nan) where all runs have one depth, or all are alike.
     """
     runs = last[last["solved"] & last["before"].notna()]
-    layers, before = runs["layers"].to_numpy(float), runs["before"].to_numpy(float)
-    if len(set(layers)) < 2 or len(set(before)) < 2:
+    return _rises(runs["layers"].to_numpy(float), runs["before"].to_numpy(float), seed)
+
+
+def fetching_with_depth(last: pd.DataFrame, seed: int = 0) -> tuple[float, float]:
+    """The same of depth and whether a run fetches, over those that have an algorithm."""
+    runs = last[last["algorithm"] != UNSOLVED]
+    fetches = (runs["algorithm"] == "fetch").to_numpy(float)
+    return _rises(runs["layers"].to_numpy(float), fetches, seed)
+
+
+def _rises(layers: np.ndarray, happens: np.ndarray, seed: int) -> tuple[float, float]:
+    if len(set(layers)) < 2 or len(set(happens)) < 2:
         return np.nan, np.nan
 
     def correlation(one: np.ndarray) -> float:
-        return float(spearmanr(one, before).statistic)
+        return float(spearmanr(one, happens).statistic)
 
     test = permutation_test(
         (layers,),
@@ -185,3 +208,210 @@ def hypothesis_sentence(last: pd.DataFrame) -> str:
         f"{'contradicts' if found.exceptions == 1 else 'contradict'} "
         f'"if and only if" ({share} do not).'
     )
+
+
+def answer(last: pd.DataFrame) -> str:
+    """Which algorithm how many runs have, all in all and by depth; in bold."""
+    if last.empty:
+        return "No run has ended yet."
+    counts = last["algorithm"].value_counts()
+    moves, fetches = (int(counts.get(name, 0)) for name in ALGORITHMS.values())
+    solved, n = int(last["solved"].sum()), len(last)
+    said = (
+        f"**One language, two algorithms. Of {counted(n, 'run')} that differ by their seed and "
+        f"depth alone, {solved} learn all lists: {moves} as the paper has it (find the receiver, "
+        f"move the name), {fetches} by another way (look the receiver up where the giver is named "
+        "again, fetch it from there)."
+    )
+    if other := solved - moves - fetches:
+        said += f" In {other} no single head carries the choice."
+    return said + "** " + _by_depth_in_words(last)
+
+
+def _by_depth_in_words(last: pd.DataFrame) -> str:
+    parts = []
+    for layers, runs in last[last["algorithm"] != UNSOLVED].groupby("layers"):
+        fetch = int((runs["algorithm"] == "fetch").sum())
+        parts.append(f"{fetch} of {len(runs)} with {layers} layers")
+    if not parts:
+        return ""
+    correlation, p = fetching_with_depth(last)
+    words = f"They fetch in {listed(parts)}"
+    if np.isnan(correlation):
+        return f"{words}."
+    told = "more often the deeper they are" if correlation > 0 else "less often the deeper they are"
+    if p > 1 - LEVEL:
+        told = "so that we can't tell whether depth matters"
+    return f"{words}: {told} (permutation p = {p:.2g})."
+
+
+def learned_at(table: pd.DataFrame) -> pd.Series:
+    """{run: tokens seen at the first checkpoint from which on lists of three are right in `SOLVED`
+    of the prompts}, nan for a run that has none."""
+    found = {}
+    for run, rows in table.sort_values("step").groupby("run", sort=False):
+        able = (rows["top_3"] > SOLVED).to_numpy()
+        from_here = np.logical_and.accumulate(able[::-1])[::-1]
+        found[run] = float(rows["tokens_seen"].to_numpy()[from_here][0]) if able[-1] else np.nan
+    return pd.Series(found, dtype=float)
+
+
+def learning_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
+    """When lists of three are learned, and from what."""
+    at = learned_at(table).reindex(last["run"])
+    known = at.dropna()
+    if known.empty:
+        return "No run learns lists of three."
+    exclude = float(table.loc[table["top_3"].between(0.4, 0.6), "top_2"].median())
+    said = (
+        "All runs first learn not to name the giver, which is enough for lists of two (right in "
+        f"{percent(exclude)} of the prompts while lists of three are at chance among the two who "
+        f"are left). Then, after {short_number(known.min())} to {short_number(known.max())} "
+        "tokens, lists of three come"
+    )
+    if late := len(at) - len(known):
+        said += f"; in {counted(late, 'run')} they do not come by the end"
+    return said + "."
+
+
+def seeds_table(last: pd.DataFrame) -> pd.DataFrame:
+    """A row per run, for the page: which heads do what at the end, and how well it does."""
+    rows = last.sort_values(["layers", "seed"])
+    tell = [
+        (row["chooser_by_v"], row["chooser_by_v_effect"])
+        if row["algorithm"] == "fetch"
+        else (row["chooser_by_q"], row["chooser_by_q_effect"])
+        for _, row in rows.iterrows()
+    ]
+    return pd.DataFrame(
+        {
+            "layers": rows["layers"],
+            "seed": rows["seed"],
+            "algorithm": rows["algorithm"].replace(UNSOLVED, "-"),
+            "lists of 2, 3, 4 right": [
+                ", ".join(percent(row[f"top_{size}"]) for size in SIZES)
+                for _, row in rows.iterrows()
+            ],
+            "chooses": rows["chooser"],
+            "its effect": rows["chooser_effect"],
+            "told by": [head for head, _ in tell],
+            "their effect": [effect for _, effect in tell],
+            "name mover": rows["mover"],
+            "writes against S": rows["writer"],
+            "S-inhibition": rows["inhibits"],
+        }
+    ).reset_index(drop=True)
+
+
+def without_sentence(last: pd.DataFrame) -> str:
+    """What the movers do without the head that steers them."""
+    runs = last[(last["algorithm"] == "move") & last["inhibited"]]
+    if runs.empty:
+        return "No run has a name mover that S-inhibition steers."
+    means = {name: runs[name].mean() for name in ("mover_IO", "without_IO", "without_S1")}
+    return (
+        f"In {counted(len(runs), 'run')} S-inhibition steers the name mover: it looks at the "
+        f"receiver with {percent(means['mover_IO'])} of its attention, and with "
+        f"{percent(means['without_IO'])} when the strongest of these heads tells it of another "
+        f"giver (then {percent(means['without_S1'])} go to the giver of the clean prompt)."
+    )
+
+
+def transfer_by_algorithm(transfers: pd.DataFrame, algorithm: Mapping[str, str]) -> pd.DataFrame:
+    """What circuits and patterns of classes keep in another run, at the runs' last checkpoints.
+
+    transfers: of `studies.transfer.transfer`. Columns: what; where ("same algorithm", "other
+    algorithm"); pairs; kept, lowest, own and null: mean and lowest faithfulness, that of what was
+    found at the target, and of shuffled heads there.
+    """
+    task = transfers["task"].iloc[0] if len(transfers) else ""
+    rows = []
+    for what in NULLS:
+        moved = places_moved(transfers, task, what)
+        moved = moved[moved["source"] != moved["target"]]
+        alike = moved["source"].map(algorithm) == moved["target"].map(algorithm)
+        for where, part in (("same algorithm", moved[alike]), ("other algorithm", moved[~alike])):
+            if len(part):
+                kept = part["faithfulness"]
+                numbers = (len(part), kept.mean(), kept.min(), part["own"].mean())
+                rows.append((what, where, *numbers, part["null"].mean()))
+    return pd.DataFrame(rows, columns=["what", "where", "pairs", "kept", "lowest", "own", "null"])
+
+
+def transfer_sentence(summary: pd.DataFrame) -> str:
+    """What a pattern of classes keeps among runs of one algorithm, and of the other."""
+    of_classes = summary[summary["what"] == "classes"].set_index("where")
+    if of_classes.empty:
+        return "There are no two runs to move a pattern of classes between."
+    parts = [
+        f"in a run of the {where} it keeps {percent(row['kept'])} (the target's own pattern "
+        f"{percent(row['own'])}, shuffled heads {percent(row['null'])})"
+        for where, row in of_classes.iterrows()
+    ]
+    return f"Moved as a pattern of classes, a run's circuit works as follows: {'; '.join(parts)}."
+
+
+def runs_with(algorithm: str, runs: Sequence[str], last: pd.DataFrame) -> list[str]:
+    """Of these runs, those that end with an algorithm."""
+    ends = dict(zip(last["run"], last["algorithm"], strict=True))
+    return [run for run in runs if ends.get(run) == algorithm]
+
+
+def parting_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
+    """Whether a run's first choice is made where its last one is."""
+    same = changed = other_head = 0
+    for _, end in last[last["algorithm"] != UNSOLVED].iterrows():
+        rows = table[(table["run"] == end["run"]) & (table["chooser"] != "")].sort_values("step")
+        first = rows.iloc[0]
+        looks = "IO" if first["chooser_IO"] > first["chooser_S"] else "S"
+        same += ALGORITHMS[looks] == end["algorithm"]
+        changed += ALGORITHMS[looks] != end["algorithm"]
+        other_head += first["chooser"] != end["chooser"]
+    if not same + changed:
+        return "No run has learned lists of three."
+    said = (
+        f"The algorithm is decided when lists of three are learned: in {same} of "
+        f"{counted(same + changed, 'run')} the head that first carries the choice looks, of the "
+        "two names, more at the one that the last one looks at"
+    )
+    if other_head:
+        return said + f" (in {other_head} it is another head by then)."
+    return said + ", and it is the same head."
+
+
+def stays_sentence(
+    shares: pd.DataFrame, head_classes: Sequence[HeadClasses], runs: Sequence[str]
+) -> str:
+    """Figure 4 B to D in words, run by run, from the first checkpoint with S-inhibition on."""
+    said = []
+    for run in runs:
+        steered = [
+            at for at in head_classes if at.model == run and at.classes["S-inhibition"].any()
+        ]
+        if not steered:
+            said.append(f"In {run} no head is S-inhibition.")
+            continue
+        own = shares[(shares["model"] == run) & (shares["form"] == "absolute")]
+        own = own[own["step"] >= steered[0].step].dropna(subset=["share"])
+        least = own.groupby("stage")["share"].min()
+        parts = [
+            f"{PANELS[stage]} at {percent(least[stage])} or more"
+            for stage in PANELS
+            if stage in least
+        ]
+        none = [PANELS[stage] for stage in PANELS if stage not in least]
+        first, end = (
+            {(name, row) for name in CLASSES for row in at.classes[name].nonzero()[0]}
+            for at in (steered[0], steered[-1])
+        )
+        said.append(
+            f"In {run}, at the {counted(len(steered), 'checkpoint')} with S-inhibition, the shares "
+            f"stay ({listed(parts)}), and so do the heads: {len(first & end)} of the {len(first)} "
+            "places in a class are held by the same head to the end."
+        )
+        if none:
+            said.append(
+                f"{listed(none)} has nothing to explain: what the S-inhibition head needs, the "
+                "giver's name, it reads where that stands, and no other head tells it."
+            )
+    return " ".join(dict.fromkeys(said)) or "No run that is shown here has the paper's algorithm."

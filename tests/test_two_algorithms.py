@@ -1,0 +1,267 @@
+"""What the page on two algorithms says, where the right words are known; and what comes with the
+book of its runs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+from circuitbook.figures import two_algorithms as figures
+from circuitbook.mini import shipping
+from circuitbook.mini.list_text import write_lists
+from circuitbook.mini.lists import list_run
+from circuitbook.mini.shipping import ship, training_log
+from circuitbook.records.list_runs import LABELS, recorded_runs
+from circuitbook.records.passages import LIST_PASSAGES
+from circuitbook.studies.findings import two_algorithms as findings
+from circuitbook.studies.head_classes import CLASSES, HeadClasses
+from circuitbook.suites import load_suite
+
+NONE = {
+    "mover": "", "writer": "3.2", "inhibits": "", "chooser": "", "chooser_IO": np.nan,
+    "chooser_S": np.nan, "chooser_effect": np.nan,
+    **{f"chooser_by_{kind}": "" for kind in "qkv"},
+    **{f"chooser_by_{kind}_effect": np.nan for kind in "qkv"},
+    "mover_IO": np.nan, "without_IO": np.nan, "without_S1": np.nan,
+}  # fmt: skip
+MOVE = NONE | {
+    "mover": "3.1", "inhibits": "2.3 2.0", "chooser": "3.1", "chooser_IO": 0.8, "chooser_S": 0.1,
+    "chooser_effect": -0.7, "chooser_by_q": "2.3", "chooser_by_q_effect": -0.6, "mover_IO": 0.8,
+    "without_IO": 0.1, "without_S1": 0.7,
+}  # fmt: skip
+FETCH = NONE | {
+    "chooser": "3.2", "chooser_IO": 0.0, "chooser_S": 0.9, "chooser_effect": -1.0,
+    "chooser_by_v": "2.0", "chooser_by_v_effect": -0.5,
+}  # fmt: skip
+
+
+def runs_of(*runs) -> pd.DataFrame:
+    """Runs of (layers, what they end with), which learn lists of three at the third checkpoint of
+    four, if ever."""
+    rows = []
+    for seed, (layers, end) in enumerate(runs, start=1):
+        for at, step in enumerate((0, 10, 20, 30)):
+            learned = at >= 2 and end is not NONE
+            about = {"run": f"r{seed}", "layers": layers, "width": 64, "seed": seed, "steps": 30}
+            tops = {"top_2": float(at > 0), "top_3": 0.97 if learned else 0.5 * (at > 0)}
+            tops["top_4"] = 0.95 if learned else 0.33
+            rows.append(
+                about | {"step": step, "tokens_seen": step * 2048} | tops
+                | (end if learned else NONE)
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_an_algorithm_is_told_by_where_the_choice_is_made():
+    runs = runs_of((4, MOVE), (4, NONE), (6, FETCH), (6, MOVE | {"chooser_IO": 0.3}))
+    last = findings.last_of_runs(runs)
+    assert last["algorithm"].tolist() == ["move", "", "fetch", ""]
+    assert last["solved"].tolist() == [True, False, True, True]
+    said = findings.answer(last)
+    assert "Of 4 runs" in said and "3 learn all lists: 1 as the paper has it" in said
+    assert "1 by another way" in said and "In 1 no single head carries the choice" in said
+    assert findings.runs_with("move", ["r3", "r1", "new"], last) == ["r1"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ([(4, MOVE)] * 6 + [(6, FETCH)] * 6, "0 of 6 with 4 layers and 6 of 6 with 6 layers: more"),
+        ([(4, FETCH)] * 6 + [(6, MOVE)] * 6, "0 of 6 with 6 layers: less often the deeper"),
+        ([(4, MOVE), (4, FETCH), (6, MOVE), (6, FETCH)], "we can't tell whether depth matters"),
+        ([(4, MOVE)] * 3, "They fetch in 0 of 3 with 4 layers."),
+    ],
+)
+def test_depth_is_said_to_matter_where_it_does(runs, words):
+    assert words in findings.answer(findings.last_of_runs(runs_of(*runs)))
+
+
+def test_when_lists_of_three_are_learned():
+    runs = runs_of((4, MOVE), (4, NONE))
+    assert findings.learned_at(runs).tolist() == [20 * 2048, pytest.approx(np.nan, nan_ok=True)]
+    fell = runs.copy()
+    fell.loc[(fell["run"] == "r1") & (fell["step"] == 20), "top_3"] = 0.8
+    assert findings.learned_at(fell)["r1"] == 30 * 2048
+    last = findings.last_of_runs(runs)
+    said = findings.learning_sentence(runs, last)
+    assert "in 1 run they do not come by the end" in said and "in 100% of the prompts" in said
+    none = runs_of((4, NONE))
+    assert findings.learning_sentence(none, findings.last_of_runs(none)) == (
+        "No run learns lists of three."
+    )
+
+
+def test_the_first_choice_is_compared_with_the_last():
+    runs = runs_of((4, MOVE), (6, FETCH))
+    last = findings.last_of_runs(runs)
+    said = findings.parting_sentence(runs, last)
+    assert "in 2 of 2 runs" in said and said.endswith("and it is the same head.")
+    at = (runs["run"] == "r2") & (runs["step"] == 20)
+    runs.loc[at, ["chooser", "chooser_IO", "chooser_S"]] = ["1.1", 0.6, 0.2]
+    said = findings.parting_sentence(runs, last)
+    assert "in 1 of 2 runs" in said and said.endswith("(in 1 it is another head by then).")
+    none = runs_of((4, NONE))
+    assert "No run" in findings.parting_sentence(none, findings.last_of_runs(none))
+
+
+def test_a_row_of_each_run():
+    table = findings.seeds_table(findings.last_of_runs(runs_of((6, FETCH), (4, MOVE), (4, NONE))))
+    assert table["layers"].tolist() == [4, 4, 6]
+    assert table["algorithm"].tolist() == ["move", "-", "fetch"]
+    assert table["told by"].tolist() == ["2.3", "", "2.0"]
+    assert table["lists of 2, 3, 4 right"].tolist()[0] == "100%, 97%, 95%"
+
+
+def test_what_movers_do_without_s_inhibition():
+    said = findings.without_sentence(findings.last_of_runs(runs_of((4, MOVE), (4, FETCH))))
+    assert "In 1 run" in said and "with 80% of its attention, and with 10%" in said
+    assert "No run" in findings.without_sentence(findings.last_of_runs(runs_of((4, FETCH))))
+
+
+def classes(step: int, **members: int) -> HeadClasses:
+    found = {name: np.arange(4) == members.get(name.replace("-", "_"), -1) for name in CLASSES}
+    return HeadClasses(
+        "r1", step, step, 2, np.ones(4), np.zeros(4), {}, found, np.ones(4, bool), {},
+        np.zeros((4, 3)), 0.01, {},
+    )  # fmt: skip
+
+
+def test_whether_the_algorithm_stays_is_said_of_each_stage():
+    shares = pd.DataFrame(
+        [
+            ("r1", step, stage, "absolute", share)
+            for step, direct, steering in ((1, 0.2, np.nan), (2, 0.9, 0.8), (3, 0.8, 1.0))
+            for stage, share in (("direct", direct), ("steering", steering), ("tertiary", np.nan))
+        ],
+        columns=["model", "step", "stage", "form", "share"],
+    )
+    at = [
+        classes(1),
+        classes(2, S_inhibition=1, induction=2),
+        classes(3, S_inhibition=1, induction=3),
+    ]
+    said = findings.stays_sentence(shares, at, ["r1"])
+    assert "at the 2 checkpoints with S-inhibition" in said  # what was before does not count
+    assert "(B at 80% or more and C at 80% or more)" in said
+    assert "1 of the 2 places in a class are held by the same head" in said
+    assert "D has nothing to explain" in said
+    assert findings.stays_sentence(shares, at[:1], ["r1"]) == "In r1 no head is S-inhibition."
+
+
+def test_transfers_are_sorted_by_algorithm():
+    names = ("a", "b", "c")
+    rows = [
+        dict(
+            task="next_in_list", source=source, target=target, source_step=9, target_step=9,
+            source_tokens=1, target_tokens=1, what=what, edges=3,
+            faithfulness=0.0 if what == "other classes"
+            else 1.0 if source == target else 0.8 if {source, target} == {"a", "b"} else 0.1,
+        )
+        for source in names
+        for target in names
+        for what in ("classes", "other classes")
+        if what == "classes" or source == target
+    ]  # fmt: skip
+    summary = findings.transfer_by_algorithm(
+        pd.DataFrame(rows), {"a": "move", "b": "move", "c": "fetch"}
+    )
+    assert summary["pairs"].tolist() == [2, 4]
+    np.testing.assert_allclose(summary["kept"], [0.8, 0.1])
+    said = findings.transfer_sentence(summary)
+    assert "same algorithm it keeps 80% (the target's own pattern 100%, shuffled heads 0%)" in said
+    assert "other algorithm it keeps 10%" in said
+    assert "no two runs" in findings.transfer_sentence(summary[:0])
+
+
+# ------------------------------------------------------------------ figures
+
+
+def test_every_head_of_a_run_is_drawn_where_it_sits():
+    last = findings.last_of_runs(runs_of((4, MOVE), (4, NONE), (6, FETCH)))
+    fig = figures.heads_of_runs(last)
+    four, six = fig.axes
+    marks = {(round(float(line.get_xdata()[0]), 2), float(line.get_ydata()[0]), line.get_marker())
+             for line in four.lines if line.get_marker() not in ("None", "")}  # fmt: skip
+    assert marks == {
+        (2.3, 0.0, "D"), (1.7, 0.0, "D"), (3.1, 0.0, "v"), (2.9, 0.0, "o"), (3.1, 1.0, "v"),
+    }  # fmt: skip
+    assert [text.get_text() for text in four.texts] == ["find and move", "not learned"]
+    assert "look up and fetch" in [text.get_text() for text in six.texts]
+    assert figures.heads_of_runs(last[:0]).axes[0].texts  # says that there is nothing
+
+
+def test_curves_are_what_was_measured():
+    runs = runs_of((4, MOVE), (6, FETCH))
+    last = findings.last_of_runs(runs)
+
+    def curves(ax: Axes) -> list[list[float]]:
+        return [list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) == 4]
+
+    three = figures.lists_learned(runs, last).axes[1]
+    assert curves(three) == [[0.0, 0.5, 0.97, 0.97]] * 2
+    first = figures.parting(runs, ["r1", "not there"], last).axes[0]
+    assert first.get_title() == "r1: find and move"
+    np.testing.assert_allclose(curves(first)[0], [np.nan, np.nan, 0.8, 0.8])
+    assert [text.get_text() for text in first.texts] == ["3.1"]
+
+
+# ------------------------------------------------------------------ what comes with the book
+
+
+def test_the_log_means_the_updates_since_the_row_before():
+    rows = pd.DataFrame({"step": [0, 40], "top_2": [0.0, 1.0], "top_3": [0, 0.5], "top_4": [0, 0]})
+    log = training_log([float(i) for i in range(40)], rows).set_index("step")
+    assert log.index.tolist() == [0, 32, 40]
+    assert log["training_loss"].tolist()[1:] == [15.5, 35.5] and np.isnan(log["training_loss"][0])
+    assert log["top_3"].tolist() == [0, pytest.approx(np.nan, nan_ok=True), 0.5]
+    assert log["tokens_seen"][40] == 40 * 2048
+
+
+def a_run(out, seed):
+    """Its folder as `run_lists` leaves it, with little in it."""
+    run = list_run(layers=4, seed=seed)
+    folder = out / run.name
+    for step in run.plan.checkpoints:
+        (folder / f"step{step}").mkdir(parents=True)
+        (folder / f"step{step}" / "model.safetensors").write_bytes(bytes(1000))
+        (folder / f"step{step}" / "config.json").write_text("{}")
+    (folder / "run.json").write_text(json.dumps(run.identity))
+    (folder / "losses.json").write_text(json.dumps([1.0] * run.plan.steps))
+    rows = runs_of((4, MOVE)).assign(run=run.name, seed=seed)
+    rows = rows.assign(**{name: rows.get(name, "") for name in LABELS})
+    rows.to_csv(folder / "measured.csv", index=False)
+    return run
+
+
+def test_runs_are_shipped_whole_or_not_at_all(tmp_path, monkeypatch):
+    out, models, table = tmp_path / "out", tmp_path / "models", tmp_path / "runs.csv"
+    runs = [a_run(out, seed) for seed in (1, 2)]
+    for names, message in (
+        (["nothing"], "is no run that has ended"),
+        ([run.name for run in runs], "name fewer runs"),
+    ):
+        monkeypatch.setattr(shipping, "BUDGET", 15_000)
+        with pytest.raises(ValueError, match=message):
+            ship(out, names, table=table, models=models)
+        assert not models.exists() and not table.exists()
+    ship(out, [runs[0].name], table=table, models=models)
+    assert recorded_runs(table)["seed"].tolist() == [1] * 4 + [2] * 4  # of all runs
+    suite = load_suite(models)
+    assert suite.models == (runs[0].name,) and suite.tokens_per_step == 2048
+    left_out = {round(runs[0].plan.steps * mark / 100) for mark in shipping.LEFT_OUT}
+    assert set(suite.steps(runs[0].name)) == set(runs[0].plan.checkpoints) - left_out
+    assert (models / runs[0].name / "training.csv").exists()
+
+
+def test_another_file_is_no_table_of_runs(tmp_path):
+    (tmp_path / "a.csv").write_text("run,step\na,1\n")
+    with pytest.raises(ValueError, match=r"a\.csv is no table of runs: it lacks against, chooser"):
+        recorded_runs(tmp_path / "a.csv")
+
+
+def test_the_passages_are_those_of_the_library(tmp_path):
+    made = write_lists(tmp_path / "lists.txt").read_text(encoding="utf8")
+    with open(LIST_PASSAGES, encoding="utf8") as file:
+        assert file.read() == made

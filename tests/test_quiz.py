@@ -17,7 +17,7 @@ from circuitbook.teaching.quiz import quiz_as_markdown, quiz_of
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "book/quiz").glob("*.yml"))
 WITH = ("abilities", "circuits", "circuits-over-training", "components", "after-formation")
-WITH += ("algorithm", "real-model", "stability", "enough", "circuit-tests", "lab")
+WITH += ("algorithm", "two-algorithms", "real-model", "stability", "enough", "circuit-tests", "lab")
 
 SMALL = """
 - question: What is *two* and $1 + 1$?

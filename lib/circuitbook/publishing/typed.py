@@ -36,13 +36,13 @@ class Kind(enum.Enum):
 
 OF_NAMES = {  # where the default is None, or no notebook is at hand
     **dict.fromkeys(("SUITE", "MODEL", "STORE", "TEXT", "FOLDER", "RECORD", "RECIPE"), Kind.TEXT),
-    **dict.fromkeys(("BESIDE", "REAL", "ABLATION", "DEVICE", "DTYPE", "TASK"), Kind.TEXT),
+    **dict.fromkeys(("BESIDE", "REAL", "LISTS", "ABLATION", "DEVICE", "DTYPE", "TASK"), Kind.TEXT),
     **dict.fromkeys(("MODELS", "SEEDS", "TASKS", "PASSAGES"), Kind.TEXTS),
     **dict.fromkeys(("STEP", "TOKENS_PER_STEP"), Kind.NUMBER),
     "STEPS": Kind.STEPS,
 }
 # Of these, what names files or folders; and of those, what may have to be made
-PLACES = ("SUITE", "REAL", "STORE", "TEXT", "FOLDER", "RECORD")
+PLACES = ("SUITE", "REAL", "LISTS", "STORE", "TEXT", "FOLDER", "RECORD")
 MADE = ("STORE", "FOLDER")
 OF_TYPES = {bool: Kind.TRUTH, int: Kind.NUMBER, float: Kind.NUMBER, str: Kind.TEXT}
 

@@ -166,8 +166,8 @@ def select(
     wanted = _listed("TASKS", tasks, tuple(TASKS), TASKS)
     for task in wanted:
         if task not in TASKS and task not in FURTHER:
-            known = ", ".join([*TASKS, *FURTHER])
-            raise ValueError(f"unknown task {task!r}; there are: {known}")
+            there = ", ".join([*TASKS, *FURTHER])
+            raise ValueError(f"unknown task {task!r}; there are: {there}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; there are: {', '.join(DTYPES)}")
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

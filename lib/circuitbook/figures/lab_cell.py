@@ -6,25 +6,26 @@ from IPython.display import HTML, Markdown, display
 
 from circuitbook.figures.explorer import LAB_PAGE
 from circuitbook.figures.lab import lab_view
-from circuitbook.figures.lab_weights import shipped
+from circuitbook.figures.lab_weights import beside_the_site
 from circuitbook.figures.tables import folded
 from circuitbook.figures.views import escaped, in_the_book
 from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
 from circuitbook.studies.findings.lab_cell import InPage, LabCell
 from circuitbook.suites import Suite, load_suite
+from circuitbook.suites.finding import SHIPPED
 
 NOTHING = (
-    "There is nothing to try here: the lab runs checkpoints of the mini suite, and none of this "
-    "run's shows it. The whole lab is in {doc}`/notebooks/lab`."
+    "There is nothing to try here: the lab runs checkpoints that come with the book, and none of "
+    "this run's shows it. The whole lab is in {doc}`/notebooks/lab`."
 )
 
 
 def checkpoints_in_a_page(suite: Suite) -> InPage:
     """The checkpoints that the lab can run, {model: steps}, small to large; {} for a suite whose
     weights do not lie beside the site."""
-    if suite.name != "mini" or suite.source != load_suite("mini").source:
+    if suite.name not in SHIPPED or suite.source != load_suite(suite.name).source:
         return {}
-    return shipped(suite)
+    return beside_the_site(suite)
 
 
 def try_it(suite: Suite, cell: LabCell | None) -> None:
@@ -46,14 +47,14 @@ def lab_cell(suite: Suite, cell: LabCell) -> HTML:
     state = texts | {"switches": dict(cell.switches), "node": cell.node}
     return lab_view(
         suite,
-        {model: shipped(suite)[model] if in_the_book() else [step]},
+        {model: beside_the_site(suite)[model] if in_the_book() else [step]},
         {"model": model, "step": step} | state,
         name=cell.name,
         label=f"The lab with {model}: {', '.join(cell.shown)}",
         tokenizer=read_tokenizer(find_tokenizer(suite.checkpoint(model, step).fetch())),
         instead=f"<p data-still>{escaped(cell.still)}</p>",
         shown=cell.shown,
-        full=LAB_PAGE if in_the_book() else None,
+        full=LAB_PAGE if in_the_book() and suite.name == "mini" else None,
     )
 
 

@@ -1,4 +1,5 @@
-"""The mini suite's weights as files that the lab loads: one checkpoint each, beside the site.
+"""Weights as files that the lab loads, beside the site: one checkpoint each, of the mini suite and
+of the runs on ordered lists.
 
 A page opened from disk may not read other files, but it may load scripts. So a file is a script
 that puts the checkpoint's float16 numbers, as base64, under its name: see `js/weights.js`.
@@ -112,6 +113,14 @@ def shipped(suite: Suite, budget: int = BUDGET) -> dict[str, list[int]]:
     return chosen
 
 
+def beside_the_site(suite: Suite) -> dict[str, list[int]]:
+    """Which checkpoints of a suite that comes with the book its site has, {model: steps}: of the
+    mini suite what `shipped` says, of another the last ones."""
+    if suite.name == "mini":
+        return shipped(suite)
+    return {model: list(suite.steps(model)[-1:]) for model in suite.models}
+
+
 def _if_it_fits(model: str, steps: Iterable[int], size: int, left: int) -> dict[str, list[int]]:
     return {model: list(steps)} if size <= left else {}
 
@@ -123,8 +132,9 @@ def _bytes(suite: Suite, model: str, steps: Iterable[int]) -> int:
 def weights_files(
     suite: Suite, checkpoints: Mapping[str, Iterable[int]] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """(name of a file in _static, its text) of the checkpoints; those of `shipped`, unless told."""
-    chosen = shipped(suite) if checkpoints is None else checkpoints
+    """(name of a file in _static, its text) of the checkpoints; those of `beside_the_site`, unless
+    told."""
+    chosen = beside_the_site(suite) if checkpoints is None else checkpoints
     for model, steps in chosen.items():
         for step in steps:
             key = key_of(model, step)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from circuitbook.figures.panels import PAGE, panel_grid, subplots
 from circuitbook.figures.showing import nothing
-from circuitbook.figures.style import CURVES, tokens_axis
+from circuitbook.figures.style import CURVES
 from circuitbook.studies.findings.two_algorithms import UNSOLVED
-from circuitbook.wording import head_from_label
+from circuitbook.wording import head_from_label, short_number
 
 COLOURS = {"move": CURVES[0], "fetch": CURVES[1], UNSOLVED: "#888888"}
 TITLES = {"move": "find and move", "fetch": "look up and fetch", UNSOLVED: "not learned"}
@@ -24,6 +26,7 @@ MARKS = {  # column of the table of runs: marker, colour, label
     "writer": ("v", CURVES[5], "writes most against the giver"),
     "chooser": ("o", "#000000", "chooses the receiver (in the colour of its algorithm)"),
 }
+HOLLOW = ("inhibits", "writer")  # drawn around others
 FEW = 4  # most heads of a layer that are drawn apart
 
 
@@ -46,8 +49,7 @@ def heads_of_runs(last: pd.DataFrame) -> Figure:
     for ax, depth in zip(axes[0], depths, strict=True):
         _heads_panel(ax, last[last["layers"] == depth].sort_values("seed"), depth)
     handles = [
-        Line2D([], [], marker=marker, color=colour, linestyle="none", label=label)
-        for marker, colour, label in MARKS.values()
+        Line2D([], [], linestyle="none", label=MARKS[name][2], **_mark(name)) for name in MARKS
     ]
     fig.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=8.5)
     fig.supxlabel("layer", fontsize=10)
@@ -60,20 +62,11 @@ def _heads_panel(ax: Axes, runs: pd.DataFrame, depth: int) -> None:
         heads = {"inhibits": run["inhibits"], "told": told}
         heads |= {"writer": run["writer"], "chooser": run["chooser"]}
         for name, labels in heads.items():
-            marker, colour, _ = MARKS[name]
-            colour = COLOURS[run["algorithm"]] if name == "chooser" else colour
+            colour = COLOURS[run["algorithm"]] if name == "chooser" else None
             for label in str(labels).split():
                 layer, head = head_from_label(label)
                 x = layer + (head - (FEW - 1) / 2) * 0.2
-                hollow = name in ("inhibits", "writer")
-                ax.plot(
-                    x,
-                    y,
-                    marker,
-                    color=colour,
-                    markersize=10 if hollow else 6,
-                    markerfacecolor="none" if hollow else colour,
-                )
+                ax.plot(x, y, linestyle="none", **_mark(name, colour))
         title = TITLES[run["algorithm"]]
         ax.text(depth - 0.35, y, title, va="center", fontsize=8, color=COLOURS[run["algorithm"]])
     ax.set_title(f"{depth} layers")
@@ -81,9 +74,24 @@ def _heads_panel(ax: Axes, runs: pd.DataFrame, depth: int) -> None:
     ax.set_xlim(-0.5, depth + 1.1)
     ax.set_yticks(range(len(runs)), [f"seed {seed}" for seed in runs["seed"]], fontsize=8.5)
     ax.set_ylim(len(runs) - 0.5, -0.5)
-    ax.grid(axis="x", visible=False)
+    ax.grid(visible=False)
     for layer in range(depth + 1):
         ax.axvline(layer - 0.5, color="#e4e4e4", linewidth=0.8, zorder=0)
+
+
+def _mark(name: str, colour: str | None = None) -> dict[str, Any]:
+    """How a kind of head is drawn, in its own colour or another."""
+    marker, own, _ = MARKS[name]
+    hollow, colour = name in HOLLOW, colour or own
+    face = "none" if hollow else colour
+    size = 10 if hollow else 6
+    return {"marker": marker, "color": colour, "markerfacecolor": face, "markersize": size}
+
+
+def _tokens(ax: Axes) -> None:
+    """A linear axis: what happens here happens late."""
+    ax.xaxis.set_major_formatter(FuncFormatter(short_number))
+    ax.set_xlabel("tokens seen")
 
 
 def lists_learned(table: pd.DataFrame, last: pd.DataFrame) -> Figure:
@@ -105,7 +113,7 @@ def lists_learned(table: pd.DataFrame, last: pd.DataFrame) -> Figure:
                 linestyle="-" if name != UNSOLVED else ":",
             )
         ax.set_title(f"lists of {size}")
-        tokens_axis(ax, table["tokens_seen"])
+        _tokens(ax)
         if size > 2:
             ax.axhline(1 / (size - 1), color="#999999", linewidth=5, alpha=0.35, zorder=0)
     axes[0, 0].set_ylabel("receiver is the likeliest token")
@@ -136,7 +144,7 @@ def parting(table: pd.DataFrame, runs: Sequence[str], last: pd.DataFrame) -> Fig
             values = rows[name].to_numpy(float)
             ax.plot(rows["tokens_seen"], values, color=colour, marker=marker, label=label)
         ax.set_title(f"{run}: {TITLES[algorithm.get(run, UNSOLVED)]}")
-        tokens_axis(ax, rows["tokens_seen"])
+        _tokens(ax)
         ax.set_ylim(-0.05, 1.05)
         _heads_named(ax, rows)
     handles = [

@@ -55,7 +55,7 @@ from circuitbook.weights.hash_memory import HASHES
 
 __all__ = ["BuildError", "build_book", "execute_notebook", "parse_parameters"]
 
-LAB = "notebooks/lab"  # the chapter that needs the mini suite's weights beside the site
+LABS = {"notebooks/lab": "mini", "notebooks/two-algorithms": "lists"}  # whose weights chapters need
 
 
 def build_book(
@@ -218,8 +218,8 @@ def stage(root: Path, src: Path, chapters: Iterable[str]) -> None:
             script = Path("book", "_static", file_name)
             _put(src / script, read().encode())
             wanted.add(script)
-        if LAB in chapters:
-            for file_name, text in weights_files(load_suite("mini")):
+        for suite in [name for chapter, name in LABS.items() if chapter in chapters]:
+            for file_name, text in weights_files(load_suite(suite)):
                 script = Path("book", "_static", file_name)
                 _put(src / script, text.encode())
                 wanted.add(script)

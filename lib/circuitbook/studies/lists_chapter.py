@@ -13,7 +13,7 @@ from circuitbook.studies.head_classes import HeadClasses
 from circuitbook.suites.finding import load_suite
 from circuitbook.tasks.next_in_list import TASK
 
-PROMPTS = 96  # of lists of two, three and four in turn
+PROMPTS = 64  # of lists of two, three and four in turn
 
 
 def open_lists(

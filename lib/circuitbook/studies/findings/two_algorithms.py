@@ -25,7 +25,8 @@ SOLVED = 0.9  # of the prompts of every size have the right name on top
 LEVEL = 0.95
 LOOKS = 0.5  # of a head's attention from END
 CHOSEN_AT = ("IO", "S", "elsewhere")
-ALGORITHMS = {"IO": "move", "S": "fetch"}  # by where the head looks that carries the choice
+MOVE, FETCH = "move", "fetch"
+ALGORITHMS = {"IO": MOVE, "S": FETCH}  # by where the head looks that carries the choice
 UNSOLVED = ""
 
 

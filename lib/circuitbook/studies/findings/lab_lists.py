@@ -55,8 +55,8 @@ def who_tells(
         example=example,
         shown=("text", "other", "right", "wrong", "bars", "tiles"),
         question=(
-            f"Head {head_label(teller)} of {in_markdown(name)} {SAID[algorithm]}. **Give it what it "
-            f"writes when {OTHER} gives: whom does the model expect now?**"
+            f"Head {head_label(teller)} of {in_markdown(name)} {SAID[algorithm]}. **Give it what "
+            f"it writes when {OTHER} gives: whom does the model expect now?**"
         ),
         still=still_of(at, name, example),
         seen=(

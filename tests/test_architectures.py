@@ -10,7 +10,7 @@ import torch
 from closeness import assert_close
 from conftest import random_network, save_checkpoint
 from literal import Literal
-from parts import BEHIND, exact, ungrouped
+from parts import BEHIND, GEMMA, exact, ungrouped
 from test_circuits import random_circuit
 from toys import toy_model, toy_pairs
 
@@ -43,6 +43,8 @@ OTHERS = (
     "qwen3",
     "smollm3",
     "olmo2",  # and so OLMo 3, whose layers compute the same: `test_equality`
+    "gemma2",
+    "gemma3_text",
 )
 QUICK = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3")
 OF_METHODS = [
@@ -111,7 +113,7 @@ def test_logits_equal_transformers_and_the_bridge(kind, tmp_path):
         2,
         4,
         16,
-        8 if kind == "qwen3" else 4,
+        8 if kind in ("qwen3", *GEMMA) else 4,
         64,
     ) and not shape.parallel
     assert shape.gated == (not kind.startswith("gpt")) and shape == shape_of(
@@ -209,7 +211,7 @@ def test_head_scores_are_their_definitions(small, monkeypatch):
         test_heads.test_copy_score_is_its_definition(small, norms, monkeypatch)
 
 
-@pytest.mark.parametrize("kind", ["olmo2", "olmo3"])
+@pytest.mark.parametrize("kind", BEHIND)
 def test_patching_an_edge_of_a_layer_with_a_norm_behind_it_is_literal(kind, tmp_path):
     """Each edge by itself carries what its source writes on the corrupted prompt; the norm that the
     heads share is taken anew. What a head writes, summed over the heads, is what the layer adds."""
@@ -223,6 +225,7 @@ def test_patching_an_edge_of_a_layer_with_a_norm_behind_it_is_literal(kind, tmp_
         assert abs(effect[src, dst] - float(clean - alone)) < 1e-9
     assert (abs(effect[graph.mask]) > 1e-6).mean() > 0.8
     layer = network_of(model).layers[0]
-    z = torch.randn(5, 2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(5, *layer.w_out.shape[:2], dtype=torch.float64, generator=generator)
     written = torch.einsum("phe,hed->pd", layer.scaled(z), layer.w_written)
     assert_close(written, layer.attention(z), rounds=100)

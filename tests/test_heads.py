@@ -144,13 +144,14 @@ def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
 @pytest.mark.parametrize("whole", [False, True])
 def test_repeat_scores_are_means_along_diagonals(toy, whole):
     network, model = toy
+    before = network.config._attn_implementation
     network.set_attn_implementation("eager")
     length, tokens = (
         6,
         torch.randint(1, 15, (3, 6), generator=torch.Generator().manual_seed(1)).repeat(1, 2),
     )
     patterns = torch.cat(network(tokens, output_attentions=True).attentions, 1)  # [n, head, t, s]
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation(before)
     scores = repeat_scores(network_of(model), tokens, length, whole)
     for head in range(6):
         for i in range(3):

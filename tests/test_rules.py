@@ -86,7 +86,7 @@ class ByRules(Literal):
         if config.model_type == "qwen3":
             attention = parts.attention[layer]
             q, k = held_norm(q, attention.q_norm), held_norm(k, attention.k_norm)
-            q, k = parts.rotated(q, k)
+            q, k = parts.rotated(layer, q, k)
         else:
             q, k, v = parts.prepared(layer, q, k, v)
         if self.gim:

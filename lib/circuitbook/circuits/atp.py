@@ -49,7 +49,7 @@ from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.layers import CosSin, Layer
 from circuitbook.model.memory import SOURCES
 from circuitbook.model.network import Edit, Network, attention_pattern
-from circuitbook.model.parts import Norm, with_gradient_times
+from circuitbook.model.parts import CappedScale, Norm, with_gradient_times
 
 
 def add_chunk_of_patterns(
@@ -145,7 +145,7 @@ class _Head:
     layer: Layer
     index: int
     cos_sin: CosSin | None
-    scale: float
+    scale: float | CappedScale
     """Of attention scores."""
     q: Float[Tensor, "prompt 1 pos 1 d_head"]
     """As attention takes it; so is k."""
@@ -163,7 +163,7 @@ class _Head:
         normed: Float[Tensor, "prompt 1 pos d_model"],
         back: LayerGradients,
         cos_sin: CosSin | None,
-        scale: float,
+        scale: float | CappedScale,
         prefix: tuple[Tensor, Tensor] | None,
     ) -> _Head:
         """From what the layer's heads read, after the norm, and the gradients at what they give."""

@@ -93,6 +93,7 @@ def ablate(
     check_pairs(model, pairs)
     graph, network = graph_of(model), network_of(model)
     network.refuse_shared_norms("the ablation of heads")
+    network.refuse_capped_logits("the ablation of heads")
     for layer, head in heads:
         source_of(graph, (layer, head))
     length = int(pairs.end.max()) + 1
@@ -179,6 +180,7 @@ def repair_over_text(
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
     network.refuse_shared_norms("self-repair")
+    network.refuse_capped_logits("self-repair")
     tokens = tokens.to(model.device)
     streams, zs, written = [], [], []
     for done in run(network, network.embed(tokens)[:, None]):

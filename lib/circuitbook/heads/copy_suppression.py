@@ -76,6 +76,7 @@ def copy_suppression(
     the authors' code.
     """
     network.refuse_shared_norms("copy suppression")
+    network.refuse_capped_logits("copy suppression")
     n = len(tokens) if evaluate is None else min(evaluate, len(tokens))
     length, (d_vocab, d_model) = tokens.shape[1], network.w_embed.shape
     rows = max(1, DOCUMENT_BYTES // (8 * length * d_model * 12))

@@ -64,7 +64,7 @@ def values_without_attention(
     if norms:
         return layer.attended("v", layer.project("v", layer.norm_attention(stream)), None)
     return einsum(
-        layer.norm_attention.centre(stream) * layer.norm_attention.weight,
+        layer.norm_attention.centre(stream) * layer.norm_attention.weight.to(stream),
         layer.w_in["v"],
         "n place d_model, head d_head d_model -> n place head d_head",
     )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -112,7 +111,7 @@ def _as_a_head_finds_it(
     network: Network, tokens: Int[Tensor, " pair"], layer: int, norms: bool
 ) -> Float[Tensor, "pair d_model"]:
     """e(w) of `successor_hits`."""
-    word, first = F.embedding(tokens, network.w_embed), network.layers[0]
+    word, first = network.words(tokens), network.layers[0]
     if not norms:
         return first.mlp(word)
     return word + first.mlp(first.norm_mlp(word)) if layer else word

@@ -144,8 +144,10 @@ def _last_layer_at_end(
     cos_sin = network.rotary_cos_sin(x, group.start, n_pos)
     at_query = None
     if cos_sin is not None:
-        cos, sin = cos_sin
-        at_query = cos[group.end][:, None, None], sin[group.end][:, None, None]
+        at_query = {
+            way: (cos[group.end][:, None, None], sin[group.end][:, None, None])
+            for way, (cos, sin) in cos_sin.items()
+        }
     q = layer.attended("q", layer.project("q", at_end(normed, group.end))[:, :, None], at_query)
     k, v = (layer.attended(kind, layer.project(kind, normed), cos_sin) for kind in "kv")
     later = torch.arange(n_pos, device=x.device) > group.end[:, None, None, None, None]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from circuitbook.model.parts import MLP, JointNorm, Norm
 
-CosSin = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]
+# Rotary embedding of some positions, by `Layer.way`
+CosSin = Mapping[str, tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,11 +44,13 @@ class Layer:
     head by itself: clipped (OLMo 1), normed (Qwen 3), scaled by the layer (GPT-2)."""
     turned: bool = True
     """Whether rotary embedding turns the layer's queries and keys; in SmolLM3 not in all layers."""
+    way: str = ""
+    """Which rotary embedding does, where layers have several (Gemma 3): see `Network.rotary`."""
     norm_in: Mapping[str, JointNorm] = field(default_factory=dict)
     """By kind, a norm over the queries or keys of all heads (OLMo 2). A head takes it over all that
     the maps make of the stream which that head reads."""
     norm_out: Norm | None = None
-    """A norm behind the sum of the heads (OLMo 2); see `scaled`."""
+    """A norm behind the sum of the heads (OLMo 2, Gemma); see `scaled`."""
 
     def once(self, kind: str) -> int:
         """Every how manieth head has a query, key or value of its own."""
@@ -100,7 +103,9 @@ class Layer:
     @property
     def w_written(self) -> Float[Tensor, "head d_head d_model"]:
         """See `scaled`."""
-        return self.w_out if self.norm_out is None else self.w_out * self.norm_out.weight
+        if self.norm_out is None:
+            return self.w_out
+        return (self.w_out * self.norm_out.weight).to(self.w_out.dtype)
 
     def attention(self, z: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes d_model"]:
         """What the heads together add to the stream."""
@@ -113,16 +118,19 @@ class Layer:
         """Queries, keys or values as attention takes them, from what `project` gave."""
         if kind in self.after:
             x = self.after[kind](x)
-        return rotate(x, cos_sin) if self.turned and kind != "v" else x
+        return (
+            x
+            if kind == "v" or cos_sin is None or not self.turned
+            else rotate(x, *cos_sin[self.way])
+        )
 
 
 def rotate(
-    x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None
+    x: Float[Tensor, "*axes pos head d_head"],
+    cos: Float[Tensor, "pos 1 rotary"],
+    sin: Float[Tensor, "pos 1 rotary"],
 ) -> Float[Tensor, "*axes pos head d_head"]:
-    """Rotary embedding of the first r of d_head dimensions; None: x as it is."""
-    if cos_sin is None:
-        return x
-    cos, sin = cos_sin
+    """Rotary embedding of the first r of d_head dimensions."""
     turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
     first, second = turned.chunk(2, -1)
     turned = turned * cos + torch.cat([-second, first], -1) * sin

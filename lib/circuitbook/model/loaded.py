@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from circuitbook.model.parts import SoftCap
 from circuitbook.model.shape import Shape
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ class Model:
             if positions is not None:  # unembedding is dear, and only these are asked for
                 row = torch.arange(len(batch), device=self.device)
                 hidden = hidden[row, positions[start : start + rows]]
-            parts.append(self.hf_model.lm_head(hidden))
+            logits = self.hf_model.lm_head(hidden)
+            parts.append(
+                logits if (cap := logit_cap(self.hf_model.config)) is None else cap(logits)
+            )
         if parts:
             return torch.cat(parts)
         shape = (0, length, self.shape.d_vocab) if positions is None else (0, self.shape.d_vocab)
@@ -155,6 +159,12 @@ class Model:
         if all_logits:
             per_position += s.d_vocab
         return 4 * (length * per_position + s.d_vocab)
+
+
+def logit_cap(config: PretrainedConfig) -> SoftCap | None:
+    """What transformers does to the logits of a model with this configuration behind `lm_head`."""
+    most = getattr(config, "final_logit_softcapping", None)
+    return None if most is None else SoftCap(most)
 
 
 def _add_missing_biases(hf_model: PreTrainedModel) -> None:

@@ -7,7 +7,7 @@ such as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,12 @@ from torch import Tensor
 
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.layers import CosSin, Layer
-from circuitbook.model.parts import Norm
+from circuitbook.model.parts import CappedScale, Norm, SoftCap
 
 # ------------------------------------------------------------------ the weights
+
+# (x, positions [1, s]) -> cos, sin [1, s, r]
+Rotary = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,9 +37,10 @@ class Network:
     layers: tuple[Layer, ...]
     norm_final: Norm
     w_unembed: Float[Tensor, "vocab d_model"]
-    rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
-    """(x, positions [1, s]) -> cos, sin [1, s, r]; None without rotary embedding."""
-    scale: float
+    rotary: Rotary | Mapping[str, Rotary] | None
+    """Of all layers; by `Layer.way`, where they turn in different ways; None without rotary
+    embedding."""
+    scale: float | CappedScale
     """Of attention scores."""
     parallel: bool = True
     """Whether attention and MLP of a layer read the same stream."""
@@ -44,6 +48,18 @@ class Network:
     """Learned, where there is no rotary embedding."""
     temperature: float = 1.0
     """Of attention on the way back alone: see `circuits.rules`."""
+    embed_scale: float = 1.0
+    """What embeddings are multiplied by (Gemma)."""
+    cap: SoftCap | None = None
+    """Of logits (Gemma 2)."""
+
+    def refuse_capped_logits(self, what: str) -> None:
+        """ValueError for what adds up parts of a logit, where logits are capped (Gemma 2)."""
+        if self.cap is not None:
+            raise ValueError(
+                f"{what}: not for a model whose logits are capped (Gemma 2), which are no sum of "
+                "what its parts write; scores of edges and circuits are"
+            )
 
     def refuse_shared_norms(self, what: str) -> None:
         """ValueError for what takes a head's output by itself, where heads share a norm behind
@@ -59,24 +75,39 @@ class Network:
         self, tokens: Int[Tensor, "*axes pos"], start: int = 0
     ) -> Float[Tensor, "*axes pos d_model"]:
         """The stream that enters, of tokens at positions start, start + 1, ..."""
-        x = F.embedding(tokens, self.w_embed)
+        x = self.words(tokens)
         if self.w_positions is None:
             return x
         return x + self.w_positions[start : start + tokens.shape[-1]]
 
+    def words(self, tokens: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes d_model"]:
+        """Their embeddings, without positions."""
+        x = F.embedding(tokens, self.w_embed)
+        return x if self.embed_scale == 1 else x * self.embed_scale
+
     def rotary_cos_sin(self, x: Tensor, start: int, s: int) -> CosSin | None:
-        """What `rotate` needs for s positions from `start` on; None without rotary embedding.
+        """What `Layer.attended` needs for s positions from `start` on; None without rotary
+        embedding.
 
         Of x only the dtype and the device count.
         """
         if self.rotary is None:
             return None
-        cos, sin = self.rotary(x, torch.arange(start, start + s, device=x.device)[None])
-        return cos[0, :, None], sin[0, :, None]
+        ways = self.rotary if isinstance(self.rotary, Mapping) else {"": self.rotary}
+        at = torch.arange(start, start + s, device=x.device)[None]
+        turned = {way: rotary(x, at) for way, rotary in ways.items()}
+        return {way: (cos[0, :, None], sin[0, :, None]) for way, (cos, sin) in turned.items()}
 
     def logits(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
         """Logits of the last residual stream."""
-        return F.linear(self.norm_final(x), self.w_unembed)
+        return self.logits_of_normed(self.norm_final(x))
+
+    def logits_of_normed(
+        self, normed: Float[Tensor, "*axes d_model"], tokens: Int[Tensor, " token"] | None = None
+    ) -> Float[Tensor, "*axes token"]:
+        """Logits, of what the final norm gives: of these tokens, or of the whole vocabulary."""
+        logits = F.linear(normed, self.w_unembed if tokens is None else self.w_unembed[tokens])
+        return logits if self.cap is None else self.cap(logits)
 
 
 # ------------------------------------------------------------------ the forward pass
@@ -189,7 +220,7 @@ def attend(
     q: Float[Tensor, "prompt version query head d_head"],
     k: Float[Tensor, "prompt version key head d_head"],
     v: Float[Tensor, "prompt version key head d_head"],
-    scale: float,
+    scale: float | CappedScale,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
     temperature: float = 1.0,
@@ -219,7 +250,7 @@ def attend(
 def attention_pattern(
     q: Float[Tensor, "prompt version query head d_head"],
     k: Float[Tensor, "prompt version key head d_head"],
-    scale: float,
+    scale: float | CappedScale,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
     temperature: float = 1.0,

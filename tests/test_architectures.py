@@ -124,7 +124,9 @@ def test_logits_equal_transformers_and_the_bridge(kind, tmp_path):
     )
 
 
-@pytest.mark.parametrize(("rule", "at"), [("midpoint", 0.5), ("right", 1.0)])
+@pytest.mark.parametrize(
+    ("rule", "at"), [("midpoint", 0.5), pytest.param("right", 1.0, marks=pytest.mark.slow)]
+)
 @pytest.mark.filterwarnings("ignore:toy in toy")
 def test_scores_equal_shifting_every_edge_by_hand(toy, kind, rule, at):
     network, model = toy

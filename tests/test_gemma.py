@@ -66,6 +66,7 @@ def test_both_caps_change_what_the_model_says(capped):
     assert_close(6 * torch.tanh(logits["no cap of logits"] / 6), logits["own"], rounds=10)
 
 
+@pytest.mark.filterwarnings("ignore:toy in toy")
 def test_the_divergence_and_its_slopes_heed_the_cap(capped, monkeypatch):
     test_ablations.test_the_divergence_is_that_of_all_logits(capped)
     test_ablations.test_scores_of_the_divergence_are_its_slopes(capped)

@@ -232,7 +232,7 @@ def _gemma_layer(block: Any, shape: Shape, eps: float) -> Layer:
 def _rotary_by_way(hf_model: PreTrainedModel) -> tuple[Rotary | dict[str, Rotary], list[str]]:
     """The model's rotary embedding, and which way each layer takes: see `Layer.way`."""
     config: Any = hf_model.config
-    rotary = hf_model.base_model.rotary_emb
+    rotary: Any = hf_model.base_model.rotary_emb
     if config.model_type not in ("olmo3", "gemma3_text"):  # theirs asks for the kind of layer
         return rotary, [""] * config.num_hidden_layers
     kinds = config.layer_types

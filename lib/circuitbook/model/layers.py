@@ -16,8 +16,8 @@ from torch import Tensor
 
 from circuitbook.model.parts import MLP, JointNorm, Norm
 
-# Rotary embedding of some positions, by `Layer.way`
-CosSin = Mapping[str, tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]]
+Turn = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]  # cosines and sines
+CosSin = Mapping[str, Turn]  # by `Layer.way`
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -118,19 +118,16 @@ class Layer:
         """Queries, keys or values as attention takes them, from what `project` gave."""
         if kind in self.after:
             x = self.after[kind](x)
-        return (
-            x
-            if kind == "v" or cos_sin is None or not self.turned
-            else rotate(x, *cos_sin[self.way])
-        )
+        if kind == "v" or cos_sin is None or not self.turned:
+            return x
+        return rotate(x, cos_sin[self.way])
 
 
 def rotate(
-    x: Float[Tensor, "*axes pos head d_head"],
-    cos: Float[Tensor, "pos 1 rotary"],
-    sin: Float[Tensor, "pos 1 rotary"],
+    x: Float[Tensor, "*axes pos head d_head"], turn: Turn
 ) -> Float[Tensor, "*axes pos head d_head"]:
     """Rotary embedding of the first r of d_head dimensions."""
+    cos, sin = turn
     turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
     first, second = turned.chunk(2, -1)
     turned = turned * cos + torch.cat([-second, first], -1) * sin

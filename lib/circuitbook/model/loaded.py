@@ -104,7 +104,7 @@ class Model:
         if positions is not None:
             positions = self._checked_positions(positions, n, length)
         rows = max(1, batch_bytes // self._row_bytes(length, all_logits=positions is None))
-        parts = []
+        cap, parts = logit_cap(self.hf_model.config), []
         for start in range(0, n, rows):
             batch = tokens[start : start + rows].to(self.device)
             hidden = self.hf_model.base_model(input_ids=batch, use_cache=False).last_hidden_state
@@ -112,9 +112,7 @@ class Model:
                 row = torch.arange(len(batch), device=self.device)
                 hidden = hidden[row, positions[start : start + rows]]
             logits = self.hf_model.lm_head(hidden)
-            parts.append(
-                logits if (cap := logit_cap(self.hf_model.config)) is None else cap(logits)
-            )
+            parts.append(logits if cap is None else cap(logits))
         if parts:
             return torch.cat(parts)
         shape = (0, length, self.shape.d_vocab) if positions is None else (0, self.shape.d_vocab)
@@ -162,7 +160,7 @@ class Model:
 
 
 def logit_cap(config: PretrainedConfig) -> SoftCap | None:
-    """What transformers does to the logits of a model with this configuration behind `lm_head`."""
+    """What a model with this configuration does to its logits behind `lm_head`."""
     most = getattr(config, "final_logit_softcapping", None)
     return None if most is None else SoftCap(most)
 

@@ -66,9 +66,9 @@ class Network:
         them (OLMo 2 and 3)."""
         if any(layer.norm_out is not None for layer in self.layers):
             raise ValueError(
-                f"{what}: not for a model whose heads share a norm behind them (OLMo 2 and 3), "
-                "where what one head writes depends on the others of its layer; scores of edges "
-                "and circuits are"
+                f"{what}: not for a model whose heads share a norm behind them (OLMo 2 and 3, "
+                "Gemma 2 and 3), where what one head writes depends on the others of its layer; "
+                "scores of edges and circuits are"
             )
 
     def embed(

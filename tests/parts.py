@@ -176,6 +176,26 @@ class Parts:
         root = deviation(sum(given.values()), norm)
         return {name: value / root * norm.weight for name, value in given.items()}
 
+    def of_heads(self, layer, z):
+        """{head: what it writes [..., d]} of what attention gives all of them, [..., head * e]."""
+        heads = range(self.n_heads)
+        return self.heads_write(
+            layer, {head: z[..., self.place(head)] @ self.write(layer, head).T for head in heads}
+        )
+
+    def write_scaled(self, layer, head):
+        """[d, e]: what a head makes of its z once what a norm behind it divides by is in that."""
+        write = self.write(layer, head)
+        return self.adds(layer).weight[:, None] * write if self.behind else write
+
+    def adds(self, layer):
+        """The module that gives what attention adds to the stream."""
+        return self.blocks[layer].post_attention_layernorm if self.behind else self.output[layer]
+
+    def mlp_adds(self, layer):
+        """The module that gives what the MLP adds."""
+        return self.blocks[layer].post_feedforward_layernorm if self.behind else self.mlp[layer]
+
     def mlp_writes(self, layer, x):
         """[pos, d]: what the MLP writes, of the stream that it reads."""
         given = self.mlp[layer](literal_norm(x, self.norm_mlp[layer]))

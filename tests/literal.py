@@ -9,7 +9,7 @@ own models; uses nothing of the library but names.
 from __future__ import annotations
 
 import torch
-from parts import Parts, exact, literal_norm
+from parts import Parts, exact
 
 
 class Literal:
@@ -30,7 +30,7 @@ class Literal:
             for h in range(parts.n_heads):
                 qkv = [parts.projected(i, h, kind, read(f"a{i}.h{h}<{kind}>")) for kind in "qkv"]
                 q, k, v = parts.prepared(i, *qkv)
-                pattern = q @ k.T / parts.d_head**0.5
+                pattern = parts.scores(q, k)
                 pattern = pattern.masked_fill(
                     torch.ones_like(pattern).triu(1).bool(), -torch.inf
                 ).softmax(-1)
@@ -43,7 +43,7 @@ class Literal:
             written |= new
             if parts.parallel:
                 bias = bias + parts.output_bias(i)
-        return written, literal_norm(read("logits"), parts.norm_final) @ parts.unembed.T
+        return written, parts.logits(read("logits"))
 
     def loss(self, pairs, i, embeddings, edit=lambda source, target, written: written):
         _, logits = self.run(embeddings, edit)

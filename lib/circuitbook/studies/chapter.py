@@ -35,6 +35,7 @@ from circuitbook.studies.measurement import Place, places_of
 from circuitbook.studies.methods import measure_methods
 from circuitbook.studies.minimal_circuits import MinimalCircuits, measure_minimal
 from circuitbook.studies.next_words import measure_next_words
+from circuitbook.studies.node_circuits import measure_nodes
 from circuitbook.studies.parameters import Selection, select
 from circuitbook.studies.relabelling import Relabelled, measure_relabelled
 from circuitbook.studies.resampling import measure_scrubs
@@ -177,6 +178,11 @@ class Chapter:
     def methods(self) -> pd.DataFrame:
         """Methods that score edges, at the last checkpoints: see `measure_methods`."""
         return measure_methods(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def node_circuits(self) -> pd.DataFrame:
+        """Circuits of nodes beside those of edges, at the last checkpoints: see `measure_nodes`."""
+        return measure_nodes(self.suite, self.circuits, self.store, self.recipe, **self.device)
 
     @cached_property
     def known(self) -> dict[str, dict[str, np.ndarray]]:

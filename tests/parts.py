@@ -99,6 +99,7 @@ class Parts:
         self.attention = [getattr(block, attention) for block in self.blocks]
         self.output = [getattr(one, output) for one in self.attention]
         self.behind = self.config.model_type in BEHIND
+        self.joint = self.config.model_type in BEHIND  # one norm over all heads' queries
         self.norm_attention = [getattr(block, before, None) for block in self.blocks]
         self.norm_mlp = [None if self.behind else getattr(block, between) for block in self.blocks]
         self.mlp = [block.mlp for block in self.blocks]
@@ -131,7 +132,7 @@ class Parts:
         is normed together with those that all heads would have of this stream."""
         x = literal_norm(x, self.norm_attention[layer])
         weight, bias = self.read(layer, head, kind)
-        if not self.behind or kind == "v":
+        if not self.joint or kind == "v":
             return x @ weight.T + bias
         norm, e = getattr(self.attention[layer], f"{kind}_norm"), self.d_head
         whole = getattr(self.attention[layer], f"{kind}_proj").weight
@@ -147,6 +148,21 @@ class Parts:
         norm = self.blocks[layer].post_attention_layernorm
         root = deviation(sum(given.values()), norm)
         return {name: value / root * norm.weight for name, value in given.items()}
+
+    def of_heads(self, layer, z):
+        """{head: what it writes [..., d]} of what attention gives all of them, [..., head * e]."""
+        heads = range(self.n_heads)
+        return self.heads_write(
+            layer, {head: z[..., self.place(head)] @ self.write(layer, head).T for head in heads}
+        )
+
+    def adds(self, layer):
+        """The module that gives what attention adds to the stream."""
+        return self.blocks[layer].post_attention_layernorm if self.behind else self.output[layer]
+
+    def mlp_adds(self, layer):
+        """The module that gives what the MLP adds."""
+        return self.blocks[layer].post_feedforward_layernorm if self.behind else self.mlp[layer]
 
     def mlp_writes(self, layer, x):
         """[pos, d]: what the MLP writes, of the stream that it reads."""

@@ -37,7 +37,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
@@ -213,5 +212,5 @@ def _made_of(
     cos_sin: CosSin | None,
 ) -> Float[Tensor, "prompt src pos 1 d_head"]:
     """A head's queries, keys or values, as attention takes them, of a stream after the norm."""
-    weight, bias = (part[kind][head].to(normed.dtype) for part in (layer.w_in, layer.b_in))
-    return layer.attended(kind, F.linear(normed, weight, bias)[..., None, :], cos_sin)
+    made = layer.project_one(kind, normed, head)
+    return layer.attended(kind, made[..., None, :], cos_sin)

@@ -61,9 +61,7 @@ def points_of(method: str, rule: str, points: int, n: int, n_layers: int) -> Poi
 
 
 def adder_of(method: str, network: Network, points: int) -> AddChunk:
-    """What adds a chunk's scores to the sums. ValueError for a model on which it is not defined."""
-    if method not in ("eap", "eap-ig", "clean-corrupted"):
-        network.refuse_shared_norms(f"method {method!r}")
+    """What adds a chunk's scores to the sums."""
     if method == "eap-ig-activations":
         return partial(add_chunk_of_activations, m=points)
     if method == "ifr":

@@ -86,16 +86,28 @@ class Layer:
         bias = self.b_in[kind][heads]
         return value + bias.view(len(heads), *[1] * (x.ndim - 2), -1)
 
+    def project_one(
+        self, kind: str, x: Float[Tensor, "*axes d_model"], head: int
+    ) -> Float[Tensor, "*axes d_head"]:
+        """`project` of one head alone."""
+        if kind in self.norm_in:
+            return self.project(kind, x)[..., head, :]
+        return F.linear(x, self.w_in[kind][head].to(x), self.b_in[kind][head].to(x))
+
     def scaled(self, z: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes head d_head"]:
         """z such that head h writes scaled(z)[h] @ w_written[h].
 
         Behind a norm of their sum a head writes its share of the normed sum: what it gave, times
         the norm's weight, over the root mean square of what all heads of the layer gave.
         """
+        return z if self.norm_out is None else z * self.share(z)
+
+    def share(self, z: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes 1 1"]:
+        """What `scaled` multiplies by: 1 without a norm behind the heads."""
         if self.norm_out is None:
-            return z
+            return torch.ones_like(z[..., :1, :1])
         total = F.linear(z.flatten(-2), self.w_out.to(z).flatten(0, 1).t())
-        return z * self.norm_out.standardise(total, z.dtype)[1][..., None]
+        return self.norm_out.standardise(total, z.dtype)[1][..., None]
 
     @property
     def w_written(self) -> Float[Tensor, "head d_head d_model"]:
@@ -106,6 +118,11 @@ class Layer:
         """What the heads together add to the stream."""
         total = F.linear(z.flatten(-2), self.w_out.flatten(0, 1).t(), self.b_out)
         return total if self.norm_out is None else self.norm_out(total)
+
+    def add_up(self, written: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes d_model"]:
+        """The same from what `scaled` gives, or from what heads are to write in its place."""
+        weight = self.w_written.to(written.dtype).flatten(0, 1)
+        return F.linear(written.flatten(-2), weight.t(), self.b_out)
 
     def attended(
         self, kind: str, x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None

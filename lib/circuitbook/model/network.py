@@ -86,6 +86,7 @@ class Network:
 class Run:
     """What one layer did in a forward pass."""
 
+    layer: Layer
     x: Float[Tensor, "prompt version pos d_model"]
     """The stream that its heads read."""
     x_mlp: Float[Tensor, "prompt version pos d_model"]
@@ -97,11 +98,20 @@ class Run:
     k: Float[Tensor, "prompt version pos head d_head"]
     v: Float[Tensor, "prompt version pos head d_head"]
     z: Float[Tensor, "prompt version pos head d_head"]
+    """As attention gives it."""
+    replaced: Float[Tensor, "prompt version pos head d_head"] | None
+    """What heads are made to write, if an edit does so; see `written`."""
     mlp_in: Float[Tensor, "prompt version pos d_model"]
     """After its norm."""
     mlp_out: Float[Tensor, "prompt version pos d_model"]
     out: Float[Tensor, "prompt version pos d_model"]
     """The stream after the layer."""
+
+    @property
+    def written(self) -> Float[Tensor, "prompt version pos head d_head"]:
+        """Head h writes written[h] @ layer.w_written[h]; z itself, unless there is a norm behind
+        the heads (`Layer.scaled`)."""
+        return self.layer.scaled(self.z) if self.replaced is None else self.replaced
 
 
 # Rotated keys, and values, of the positions before the first: by layer
@@ -110,7 +120,8 @@ Prefix = Sequence[
 ]
 
 # (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (as `Layer.project` gives
-# them), "z", "mlp" (what the MLP reads, normed) or "mlp_out" (what it writes)
+# them), "z", "written" (as in `Run`), "mlp" (what the MLP reads, normed) or "mlp_out" (what it
+# writes)
 Edit = Callable[[str, int, Tensor], Tensor]
 
 
@@ -143,12 +154,16 @@ def run(
         before = prefix[i] if prefix and start else None
         z = attend(q, k, v, network.scale, before, temperature=network.temperature)
         z = edit("z", i, z)
-        between = x + layer.attention(z)
+        written = z if edit is _leave else layer.scaled(z)
+        now = edit("written", i, written)
+        replaced = None if now is written else now
+        between = x + (layer.attention(z) if replaced is None else layer.add_up(replaced))
         x_mlp = x if network.parallel else between
         mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
         mlp_out = edit("mlp_out", i, layer.mlp(mlp_in))
         out = between + mlp_out
         yield Run(
+            layer=layer,
             x=x,
             x_mlp=x_mlp,
             inputs=inputs,
@@ -156,6 +171,7 @@ def run(
             k=k,
             v=v,
             z=z,
+            replaced=replaced,
             mlp_in=mlp_in,
             mlp_out=mlp_out,
             out=out,

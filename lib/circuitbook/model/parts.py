@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +99,10 @@ class MLP:
         written = F.linear(hidden, self.w_out, self.b_out)
         return written if self.norm_out is None else self.norm_out(written)
 
+    def without_norm(self) -> MLP:
+        """The maps alone."""
+        return replace(self, norm_out=None)
+
 
 @dataclass(frozen=True, eq=False)
 class HeadNorm:
@@ -122,6 +126,8 @@ class JointNorm:
 
     weight: Float[Tensor, "head d_head"]
     eps: float
+    frozen: bool = False
+    """As in `Norm`."""
 
     def __call__(self, x: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes head d_head"]:
         return self.standardise(x)[0] * self.weight
@@ -131,6 +137,7 @@ class JointNorm:
     ) -> tuple[Float[Tensor, "*axes head d_head"], Float[Tensor, "*axes 1 1"]]:
         """x / sqrt(mean over all heads of x^2 + eps), and 1 / that root."""
         scale = torch.rsqrt(x.square().mean((-2, -1), keepdim=True) + self.eps)
+        scale = scale.detach() if self.frozen else scale
         return x * scale, scale
 
 

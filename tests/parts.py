@@ -156,6 +156,11 @@ class Parts:
             layer, {head: z[..., self.place(head)] @ self.write(layer, head).T for head in heads}
         )
 
+    def write_scaled(self, layer, head):
+        """[d, e]: what a head makes of its z once what a norm behind it divides by is in that."""
+        write = self.write(layer, head)
+        return self.adds(layer).weight[:, None] * write if self.behind else write
+
     def adds(self, layer):
         """The module that gives what attention adds to the stream."""
         return self.blocks[layer].post_attention_layernorm if self.behind else self.output[layer]

@@ -40,6 +40,10 @@ class CorruptedLayer:
     inputs: dict[str, Float[Tensor, "prompt pos head d_head"]]
     """Queries and keys after rotary; values."""
     z: Float[Tensor, "prompt pos head d_head"]
+    """As attention gives it."""
+    instead: Float[Tensor, "prompt pos head d_head"] | None = None
+    """What absent edges carry of heads that share a norm behind them, as `Run.written`, if that is
+    not what they give (`circuits.ablations`)."""
     mlp: Float[Tensor, "prompt pos d_model"]
     """What the MLP writes."""
 

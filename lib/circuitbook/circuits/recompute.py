@@ -175,17 +175,23 @@ def _write_behind_norm(
     z: Float[Tensor, "row prompt pos d_head"],
     corrupted: CorruptedRun,
 ) -> None:
-    """What heads write that share a norm: where one changes, all in use write something else."""
+    """What heads write that share a norm: where one changes, all in use write something else.
+
+    Where absent edges carry something else than the heads give, a head that no edge of the circuit
+    reaches goes on writing that.
+    """
     graph, dtype = circuits[0].graph, corrupted.change.dtype
-    before = corrupted.layers[index].z.to(dtype)
-    written, weights = layer.scaled(before), layer.w_written.to(dtype)
+    before, instead = corrupted.layers[index].z.to(dtype), corrupted.layers[index].instead
+    written = layer.scaled(before) if instead is None else instead.to(dtype)
+    weights = layer.w_written.to(dtype)
     for place in sorted({place for place, _ in rows}):
         now = before.clone()
         for (circuit, head), value in zip(rows, z, strict=True):
             if circuit == place:
                 now[:, :, head] = value.to(dtype)
         changes = layer.scaled(now) - written
-        for head in range(graph.n_heads):
+        reached = [head for circuit, head in rows if circuit == place]
+        for head in range(graph.n_heads) if instead is None else reached:
             circuits[place].write(graph.source(index, head), changes[:, :, head] @ weights[head])
 
 

@@ -45,16 +45,6 @@ class Network:
     temperature: float = 1.0
     """Of attention on the way back alone: see `circuits.rules`."""
 
-    def refuse_shared_norms(self, what: str) -> None:
-        """ValueError for what takes a head's output by itself, where heads share a norm behind
-        them (OLMo 2 and 3)."""
-        if any(layer.norm_out is not None for layer in self.layers):
-            raise ValueError(
-                f"{what}: not for a model whose heads share a norm behind them (OLMo 2 and 3), "
-                "where what one head writes depends on the others of its layer; scores of edges "
-                "and circuits are"
-            )
-
     def embed(
         self, tokens: Int[Tensor, "*axes pos"], start: int = 0
     ) -> Float[Tensor, "*axes pos d_model"]:

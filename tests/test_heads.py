@@ -200,7 +200,7 @@ def test_successor_is_its_definition(toy, norms):
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
         (w_v, _), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
         for j, (word, after) in enumerate(pairs.tolist()):
-            x = parts.words.weight[word]
+            x = parts.words(torch.tensor(word))
             if norms:
                 if layer:
                     x = x + parts.mlp_writes(0, x)
@@ -288,6 +288,7 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     vectors."""
     parts, n, length = Parts(network), evaluate, tokens.shape[1]
     z, streams, last = {}, {}, {}
+    before = network.config._attn_implementation
     network.set_attn_implementation("eager")
     hooks = [
         (out, True, lambda m, x, layer=layer: z.__setitem__(layer, x[0].clone()))
@@ -300,7 +301,7 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     hooks += [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
     with hooked(hooks):
         out = network(tokens, output_attentions=True)
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation(before)
     unembed = parts.unembedding()
     kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):

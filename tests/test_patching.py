@@ -157,11 +157,12 @@ class ThreePasses:
                 hooks.append((getattr(self.parts.attention[layer], module), False, swap))
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
+            before = self.network.config._attn_implementation
             self.network.set_attn_implementation(
                 "eager"
             )  # it tells its patterns, but takes softmax in float32
             patterns = self.network(self.clean, output_attentions=True).attentions
-            self.network.set_attn_implementation("sdpa")
+            self.network.set_attn_implementation(before)
         return self.pairs.metric(logits)[0], patterns
 
 

@@ -289,6 +289,7 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     vectors."""
     parts, n, length = Parts(network), evaluate, tokens.shape[1]
     z, streams, last = {}, {}, {}
+    before = network.config._attn_implementation
     network.set_attn_implementation("eager")
     hooks = [
         (out, True, lambda m, x, layer=layer: z.__setitem__(layer, x[0].clone()))
@@ -301,7 +302,7 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     hooks += [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
     with hooked(hooks):
         out = network(tokens, output_attentions=True)
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation(before)
     unembed = parts.unembedding()
     kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):

@@ -20,8 +20,8 @@ an edge u -> v, in their place,
 with q' and k' what the head makes of its clean input plus a_u(corrupted) - a_u(clean), norm and
 all: exactly the query or key of the patched edge. An edge is patched at all positions at once, so
 its keys change together, where the paper patches each by itself; for queries it is the same. dL/dA
-is g_z . v, with g_z the gradient of what attention gives. This is "eap-qk"; it keeps the sign of a
-score, which the paper drops.
+is g_z . v, with g_z the gradient of what attention gives, through a norm behind the heads if there
+is one. This is "eap-qk"; it keeps the sign of a score, which the paper drops.
 
 "atp*" takes that with GradDrop: of a prompt, the mean of |score| over the layers whose attention
 and MLP are cut out of the gradient, other than v's own, where nothing would come back (L - 1 layers

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from circuitbook.circuits.backward import Gradients, LayerGradients, gradients_at
 from circuitbook.circuits.batches import at_end, metric_of_stream
+from circuitbook.circuits.between import add_between
 from circuitbook.circuits.score_sums import Chunk, ScoreSums
 from circuitbook.circuits.through_norms import at_head_inputs, through_norm
 from circuitbook.model.dtypes import sums_dtype
@@ -40,9 +41,12 @@ def add_chunk(
         chunk.prefix,
         both.end,
         both.weights,
+        of_z=sums.between is not None,
     )
     note_losses(sums, chunk, both, back)
     add_edges(sums, back_through, graph, chunk, both, back)
+    if sums.between is not None:
+        add_between(sums, back_through, graph, chunk, both.x, back)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -34,6 +34,8 @@ WITHOUT_POSITIONS = {  # and why
 }
 WITHOUT_POSITIONS["atp*"] = WITHOUT_POSITIONS["eap-qk"]
 
+WITH_BETWEEN = ("eap", "eap-ig", "clean-corrupted")  # attention's gradients are the true ones
+
 AddChunk = Callable[[ScoreSums, Network, Graph, Chunk], None]
 
 

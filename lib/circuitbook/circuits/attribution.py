@@ -39,7 +39,6 @@ from tqdm.auto import tqdm
 from circuitbook.circuits.batches import check_pairs, chunks_of, default_memory, window
 from circuitbook.circuits.methods import (
     AUTHORS_RULE,
-    WITH_BETWEEN,
     WITHOUT_POSITIONS,
     AddChunk,
     adder_of,
@@ -127,7 +126,7 @@ def attribute(
     per_prompt: bool = False,
     per_position: bool = False,
     spans: Spans | None = None,
-    between: bool = False,
+    between: str | None = None,
     memory: int | None = None,
     progress: bool = False,
 ) -> Scores:
@@ -146,7 +145,8 @@ def attribute(
     position.
     spans: keep those of each span of these (`spans_of(pairs)`), not of each position.
     between: also keep those of edges between positions, or spans; of "eap", "eap-ig" and
-    "clean-corrupted".
+    "clean-corrupted". By the "gradient" alone, or with attention's "pattern" computed anew for keys
+    (see `circuits.between`; of "eap" that is PEAP's).
     memory: bytes that activations may take at a time, beside the weights and the result; default
     512 MB on a CPU, half of what is free on a GPU. It decides how many prompts and points are done
     together; a single one must fit.
@@ -160,25 +160,24 @@ def attribute(
     now = points_of(method, rule, points, len(pairs), model.shape.n_layers)
     if tolerance is not None and (method, rule) != ("eap-ig", "midpoint"):
         raise ValueError('a tolerance needs method="eap-ig" and rule="midpoint"')
-    per_position = per_position or between or spans is not None
+    per_position = per_position or between is not None or spans is not None
     if per_position and method in WITHOUT_POSITIONS:
         raise ValueError(
             f'method="{method}" has no scores per position: {WITHOUT_POSITIONS[method]}; '
             'take "eap", or ask for no positions'
         )
-    if between and method not in WITH_BETWEEN:
-        raise ValueError(
-            f'method="{method}" has no scores between positions; take '
-            f"{', '.join(WITH_BETWEEN[:-1])} or {WITH_BETWEEN[-1]}"
-        )
     network, graph = network_of(model), graph_of(model)
     check_pairs(model, pairs)
     if spans is not None:
         spans.check(pairs)
-    keep = {"per_prompt": per_prompt, "per_position": per_position, "between": between}
+    keep = {
+        "per_prompt": per_prompt,
+        "per_position": per_position,
+        "between": between is not None,
+    }
     memory = memory or default_memory(model.device)
     prefixes = Prefixes(network, pairs, memory // 8)
-    add = adder_of(method, network, points)
+    add = adder_of(method, network, points, between)
     known: list[tuple[Tensor, Tensor]] = []  # points [n, m] and the losses there, of each round
     taken = 0
     with tqdm(desc="attribution", unit="run", disable=not progress, leave=False) as bar:

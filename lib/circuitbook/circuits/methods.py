@@ -35,6 +35,7 @@ WITHOUT_POSITIONS = {  # and why
 WITHOUT_POSITIONS["atp*"] = WITHOUT_POSITIONS["eap-qk"]
 
 WITH_BETWEEN = ("eap", "eap-ig", "clean-corrupted")  # attention's gradients are the true ones
+BETWEEN = ("gradient", "pattern")  # how edges between positions are scored: `circuits.between`
 
 AddChunk = Callable[[ScoreSums, Network, Graph, Chunk], None]
 
@@ -62,8 +63,21 @@ def points_of(method: str, rule: str, points: int, n: int, n_layers: int) -> Poi
     return Points(t, torch.full_like(t, 1 / parts))
 
 
-def adder_of(method: str, network: Network, points: int) -> AddChunk:
-    """What adds a chunk's scores to the sums. ValueError for a model on which it is not defined."""
+def adder_of(method: str, network: Network, points: int, between: str | None = None) -> AddChunk:
+    """What adds a chunk's scores to the sums.
+
+    between: how edges between positions are scored, if they are. ValueError for a model on which
+    the method is not defined, and where it has no such scores.
+    """
+    if between is not None and between not in BETWEEN:
+        raise ValueError(
+            f"there are no scores between positions by {between!r}; there are: {', '.join(BETWEEN)}"
+        )
+    if between is not None and method not in WITH_BETWEEN:
+        raise ValueError(
+            f'method="{method}" has no scores between positions; take '
+            f"{', '.join(WITH_BETWEEN[:-1])} or {WITH_BETWEEN[-1]}"
+        )
     if method not in ("eap", "eap-ig", "clean-corrupted"):
         network.refuse_shared_norms(f"method {method!r}")
     if method == "eap-ig-activations":
@@ -73,4 +87,4 @@ def adder_of(method: str, network: Network, points: int) -> AddChunk:
     if method in ("eap-qk", "atp*"):
         return partial(add_chunk_of_patterns, drop=method == "atp*")
     back_through = with_rules(network, RULES_OF[method]) if method in RULES_OF else network
-    return partial(add_chunk, back_through=back_through)
+    return partial(add_chunk, back_through=back_through, between=between)

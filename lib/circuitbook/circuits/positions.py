@@ -8,7 +8,7 @@ A circuit elsewhere in this book has an edge at all positions or at none. Here t
 
 A span is a position, where prompts are of one template and all of the same length; or one of
 `spans_of(pairs)`, which line up prompts of different ones. Scores are those that `attribute` keeps
-with per_position=True or spans=..., and between=True; evaluation is that of
+with per_position=True or spans=..., and between=...; evaluation is that of
 `evaluation.evaluate_masks`, exact. Without edges between spans each query sees all keys and values
 that the circuit has up to its own position.
 
@@ -19,7 +19,7 @@ is also seen from the position where it is, so there are edges between a span an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,10 @@ from jaxtyping import Bool, Int64
 
 from circuitbook.circuits.attribution import Scores
 from circuitbook.circuits.batches import first_difference
-from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
-from circuitbook.circuits.evaluation import check_aligned, evaluate_masks
-from circuitbook.circuits.faithfulness import FORMS, faithfulness
+from circuitbook.circuits.corrupted import CorruptedRuns
+from circuitbook.circuits.evaluation import check_aligned
+from circuitbook.circuits.faithfulness import Curve
+from circuitbook.circuits.search import search_grid
 from circuitbook.circuits.spans import SpanCircuit, Spans, each_position
 from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.loaded import Model
@@ -158,9 +159,10 @@ def _is_key_or_value(graph: Graph) -> Bool[np.ndarray, " dst"]:
 def size_on_prompts(circuit: SpanCircuit, graph: Graph, pairs: PromptPairs) -> tuple[float, float]:
     """How many edges a circuit is on a prompt, in the mean: (at positions, between positions).
 
-    An edge counts at each position of its span, an edge between spans at each pair of positions,
-    from the first position on at which clean and corrupted differ: before it nothing is corrupted.
-    Where all edges between spans are in, those of keys and values that the circuit has count.
+    An edge counts at each position of its span (into `logits` at END alone), an edge between spans
+    at each pair of positions, from the first position on at which clean and corrupted differ:
+    before it nothing is corrupted. Where all edges between spans are in, those of keys and values
+    that the circuit has count.
     """
     positions = np.arange(pairs.clean.shape[1])
     behind = positions >= first_difference(pairs).numpy()[:, None]
@@ -169,8 +171,38 @@ def size_on_prompts(circuit: SpanCircuit, graph: Graph, pairs: PromptPairs) -> t
     to_at = np.einsum("njt,nia,ji->ta", on, on, np.tri(len(positions))) / len(pairs)
     has = circuit.edges.any(1) & _is_key_or_value(graph)
     between = has[None] if circuit.between is None else circuit.between
-    edges = on.sum(1).mean(0) @ circuit.edges.sum((1, 2))
+    edges = on.sum(1).mean(0) @ circuit.edges[..., :-1].sum((1, 2))
+    at_end = circuit.spans.places[np.arange(len(pairs)), pairs.end]
+    edges += circuit.edges[at_end, :, -1].sum() / len(pairs)
     return float(edges), float((to_at * between.sum(-1)).sum())
+
+
+@dataclass(eq=False, kw_only=True)
+class PositionCurve(Curve):
+    """`Curve` of an order of `position_order`: what has been evaluated so far."""
+
+    spans: Spans
+    about: dict[int, tuple[int, int, float, float]] = field(default_factory=dict)
+    """Edges after pruning -> between, anywhere, at_positions, pairs: see `position_curve`."""
+
+    def first(self, n: int) -> SpanCircuit:
+        return first_positions(self.order, self.runs.graph, self.spans, n)
+
+    def count(self, circuit: np.ndarray | SpanCircuit) -> tuple[int, int]:
+        assert isinstance(circuit, SpanCircuit)
+        anywhere, nodes = super().count(circuit)
+        between = 0 if circuit.between is None else int(circuit.between.sum())
+        edges = int(circuit.edges.sum()) + between
+        if edges not in self.about:
+            size = size_on_prompts(circuit, self.runs.graph, self.pairs)
+            self.about[edges] = between, anywhere, *size
+        return edges, nodes
+
+    def frame(self) -> pd.DataFrame:
+        table = super().frame()
+        about = [self.about[edges] for edges in table["edges"]]
+        columns = ["between", "anywhere", "at_positions", "pairs"]
+        return table.join(pd.DataFrame(about, columns=columns))
 
 
 def position_curve(
@@ -181,38 +213,62 @@ def position_curve(
     *,
     spans: Spans | None = None,
     absolute: bool = True,
+    form: str = "normalised",
     memory: int | None = None,
 ) -> pd.DataFrame:
     """Faithfulness of the first n edges of `position_order`, for each n of `sizes`.
 
-    A row for each, ascending: size (n), edges and between (at spans and between them, dead ones not
-    counted), anywhere (edges at any span), at_positions and pairs (edges on a prompt, see
-    `size_on_prompts`), metric, ratio, normalised.
+    The rows are those of `find_circuit`'s curve, where edges are those at spans and between them,
+    and besides: between (how many are between spans), anywhere (different edges, whatever their
+    spans), at_positions and pairs (edges on a prompt, see `size_on_prompts`).
     spans: of these prompts, where the scores are of others'. ValueError for scores without spans on
     prompts that end at different positions.
     """
+    curve = _curve(model, pairs, scores, spans, absolute, form, memory)
+    curve.evaluate(sorted({int(n) for n in sizes}))
+    return curve.frame()
+
+
+def find_at_positions(
+    model: Model,
+    pairs: PromptPairs,
+    scores: Scores,
+    *,
+    threshold: float = 0.8,
+    spans: Spans | None = None,
+    absolute: bool = True,
+    form: str = "normalised",
+    memory: int | None = None,
+) -> tuple[SpanCircuit | None, pd.DataFrame]:
+    """The smallest circuit with faithfulness >= `threshold` among the first n edges of
+    `position_order`, looked for as `find_circuit` does on its grid, and the curve of what was
+    looked at: see `position_curve`. None where none passes.
+    """
+    curve = _curve(model, pairs, scores, spans, absolute, form, memory)
+    search_grid(curve, len(curve.order), threshold)
+    table = curve.frame()
+    passing = table.loc[table[form] >= threshold, "size"]
+    return (None if passing.empty else curve.first(int(passing.iloc[0]))), table
+
+
+def _curve(
+    model: Model,
+    pairs: PromptPairs,
+    scores: Scores,
+    spans: Spans | None,
+    absolute: bool,
+    form: str,
+    memory: int | None,
+) -> PositionCurve:
     spans = spans or scores.spans
     if spans is None:
         check_aligned(pairs)
         spans = each_position(pairs)
-    runs, order = CorruptedRuns(model, pairs, memory), position_order(scores, absolute=absolute)
-    wanted = sorted({int(n) for n in sizes})
-    clean, corrupted = (float(metric.double().mean()) for metric in runs.baselines())
-    rows: list[dict[str, float]] = []
-    for first in range(0, len(wanted), TOGETHER):
-        some = wanted[first : first + TOGETHER]
-        circuits = [first_positions(order, runs.graph, spans, n) for n in some]
-        metrics = evaluate_masks(model, pairs, circuits, runs=runs).double().mean(1).tolist()
-        for n, circuit, metric in zip(some, circuits, metrics, strict=True):
-            kept = {form: faithfulness(metric, clean, corrupted, form) for form in FORMS}
-            at_positions, between = size_on_prompts(circuit, runs.graph, pairs)
-            counts = {
-                "size": n,
-                "edges": int(circuit.edges.sum()),
-                "between": 0 if circuit.between is None else int(circuit.between.sum()),
-                "anywhere": int(circuit.edges.any(0).sum()),
-                "at_positions": at_positions,
-                "pairs": between,
-            }
-            rows.append(counts | {"metric": metric} | kept)
-    return pd.DataFrame(rows)
+    return PositionCurve(
+        model=model,
+        pairs=pairs,
+        runs=CorruptedRuns(model, pairs, memory),
+        order=position_order(scores, absolute=absolute),
+        form=form,
+        spans=spans,
+    )

@@ -87,7 +87,7 @@ def find_circuit(
     elif search == "every":
         curve.evaluate(range(1, limit + 1))
     else:
-        _grid(curve, limit, threshold)
+        search_grid(curve, limit, threshold)
     table = curve.frame()
     nothing = Circuit(
         graph,
@@ -217,7 +217,8 @@ def _bisect(curve: Curve, limit: int, threshold: float) -> None:
     curve.evaluate([low])
 
 
-def _grid(curve: Curve, limit: int, threshold: float) -> None:
+def search_grid(curve: Curve, limit: int, threshold: float) -> None:
+    """Evaluates sizes in steps of a factor 1.41, then those below the first that passes."""
     curve.evaluate(grid_sizes(limit))
     for _ in range(2):  # the first that passes, and what lies between it and the one below
         known = sorted(curve.counts)

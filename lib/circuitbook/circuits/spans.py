@@ -97,10 +97,16 @@ def spans_of(pairs: PromptPairs, marks: Sequence[str] | None = None) -> Spans:
     return Spans(names=tuple(names), places=places)
 
 
+def whole_prompts(pairs: PromptPairs) -> Spans:
+    """All positions as one span: circuits without positions."""
+    within = torch.arange(pairs.clean.shape[1]) <= pairs.end[:, None]
+    return Spans(names=("everywhere",), places=within.long() - 1)
+
+
 def each_position(pairs: PromptPairs) -> Spans:
     """Every position as a span of its own, the same in all prompts."""
     positions = torch.arange(pairs.clean.shape[1])
-    places = positions.where(positions <= pairs.end[:, None], torch.tensor(-1))
+    places = positions.where(positions <= pairs.end[:, None], -1)
     return Spans(names=tuple(map(str, positions.tolist())), places=places)
 
 

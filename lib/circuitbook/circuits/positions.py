@@ -29,14 +29,15 @@ from circuitbook.circuits.attribution import Scores
 from circuitbook.circuits.batches import first_difference
 from circuitbook.circuits.corrupted import CorruptedRuns
 from circuitbook.circuits.evaluation import check_aligned
-from circuitbook.circuits.faithfulness import Curve
-from circuitbook.circuits.search import search_grid
+from circuitbook.circuits.faithfulness import Curve, grid_sizes
+from circuitbook.circuits.search import refine
 from circuitbook.circuits.spans import SpanCircuit, Spans, each_position
 from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.loaded import Model
 from circuitbook.tasks.base import PromptPairs
 
 BETWEEN = -1  # in place of a source
+AT_A_TIME = 4  # sizes of the grid, before a search asks whether one passes
 
 
 def position_order(
@@ -241,11 +242,19 @@ def find_at_positions(
     memory: int | None = None,
 ) -> tuple[SpanCircuit | None, pd.DataFrame]:
     """The smallest circuit with faithfulness >= `threshold` among the first n edges of
-    `position_order`, looked for as `find_circuit` does on its grid, and the curve of what was
-    looked at: see `position_curve`. None where none passes.
+    `position_order`, and the curve of what was looked at (see `position_curve`).
+
+    Looked for as `find_circuit` does on its grid, but no further than to the first that passes;
+    None where none passes.
     """
     curve = _curve(model, pairs, scores, spans, absolute, form, memory)
-    search_grid(curve, len(curve.order), threshold)
+    sizes = grid_sizes(len(curve.order))
+    for first in range(0, len(sizes), AT_A_TIME):
+        some = sizes[first : first + AT_A_TIME]
+        curve.evaluate(some)
+        if any(curve.faithfulness(n) >= threshold for n in some):
+            break
+    refine(curve, threshold)
     table = curve.frame()
     passing = table.loc[table[form] >= threshold, "size"]
     return (None if passing.empty else curve.first(int(passing.iloc[0]))), table

@@ -87,7 +87,7 @@ def find_circuit(
     elif search == "every":
         curve.evaluate(range(1, limit + 1))
     else:
-        search_grid(curve, limit, threshold)
+        _grid(curve, limit, threshold)
     table = curve.frame()
     nothing = Circuit(
         graph,
@@ -217,10 +217,14 @@ def _bisect(curve: Curve, limit: int, threshold: float) -> None:
     curve.evaluate([low])
 
 
-def search_grid(curve: Curve, limit: int, threshold: float) -> None:
-    """Evaluates sizes in steps of a factor 1.41, then those below the first that passes."""
+def _grid(curve: Curve, limit: int, threshold: float) -> None:
     curve.evaluate(grid_sizes(limit))
-    for _ in range(2):  # the first that passes, and what lies between it and the one below
+    refine(curve, threshold)
+
+
+def refine(curve: Curve, threshold: float) -> None:
+    """Evaluates what lies between the first size that passes and the one below, twice."""
+    for _ in range(2):
         known = sorted(curve.counts)
         passing = (i for i, n in enumerate(known) if curve.faithfulness(n) >= threshold)
         first = next(passing, None)

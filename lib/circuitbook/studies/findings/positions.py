@@ -50,11 +50,12 @@ def positions_in_words(table: pd.DataFrame) -> str:
     by_kind = {kind: part.set_index("model") for kind, part in passing.groupby("kind")}
     everywhere, spans, between = (by_kind[kind] for kind in ("everywhere", "spans", "between"))
     share = spans["at_positions"] / everywhere["at_positions"]
+    models = listed(map(in_markdown, everywhere.index))
     few = "Most edges of a prompt are not needed" if (share < FEW).all() else "With positions"
     return (
         f"**{few}: at the right spans, {span(share, percent)} of those that a circuit without "
-        f"positions has are enough.** In {listed(map(in_markdown, everywhere.index))} that circuit has "
-        f"{span(everywhere['edges'])} edges, which are {span(everywhere['at_positions'])} on a "
+        f"positions has are enough.** In {models} that circuit has {span(everywhere['edges'])} "
+        f"edges, which are {span(everywhere['at_positions'])} on a "
         f"prompt, since each counts at every position; with spans there are "
         f"{span(spans['at_positions'])}. By the numbers of positions, where another word stands in "
         f"each template, it takes {span(by_kind['numbers']['at_positions'])}. Queries see the keys "

@@ -2,7 +2,8 @@
 every position, float64.
 
 The input of every node is written out as the sum of what its sources wrote, plus the attention
-biases, which belong to no node. `edit` may replace what any edge carries. Works on transformers'
+biases, which belong to no node. `edit` may replace what any edge carries, `see` the keys and values
+[to, at, e] that each query sees. Works on transformers'
 own models; uses nothing of the library but names.
 """
 
@@ -12,13 +13,22 @@ import torch
 from parts import Parts, exact
 
 
+def carried(source, target, written):
+    return written
+
+
+def seen(target, own):
+    """The key or value [at, e] of a head, the same for all queries."""
+    return own.expand(len(own), *own.shape)
+
+
 class Literal:
     def __init__(self, network):
         self.network = exact(network)
         self.parts = Parts(self.network)
         self.embed = self.parts.embed
 
-    def run(self, embeddings, edit=lambda source, target, written: written):
+    def run(self, embeddings, edit=carried, see=seen):
         """(what each source wrote {name: [pos, d]}, logits [pos, vocab]); embeddings: [pos, d]."""
         parts, written, bias = self.parts, {"input": embeddings}, 0
 
@@ -30,11 +40,13 @@ class Literal:
             for h in range(parts.n_heads):
                 qkv = [parts.projected(i, h, kind, read(f"a{i}.h{h}<{kind}>")) for kind in "qkv"]
                 q, k, v = parts.prepared(i, *qkv)
+                k, v = see(f"a{i}.h{h}<k>", k), see(f"a{i}.h{h}<v>", v)
                 pattern = parts.scores(q, k)
                 pattern = pattern.masked_fill(
                     torch.ones_like(pattern).triu(1).bool(), -torch.inf
                 ).softmax(-1)
-                new[f"a{i}.h{h}"] = pattern @ v @ parts.write(i, h).T
+                z = (pattern[:, None] @ v)[:, 0]
+                new[f"a{i}.h{h}"] = z @ parts.write(i, h).T
             new = parts.heads_write(i, new)
             if not parts.parallel:  # in a sequential block the MLP reads the heads of its layer
                 written |= new
@@ -45,8 +57,8 @@ class Literal:
                 bias = bias + parts.output_bias(i)
         return written, parts.logits(read("logits"))
 
-    def loss(self, pairs, i, embeddings, edit=lambda source, target, written: written):
-        _, logits = self.run(embeddings, edit)
+    def loss(self, pairs, i, embeddings, edit=carried, see=seen):
+        _, logits = self.run(embeddings, edit, see)
         return -pairs.subset([i]).metric(logits[pairs.end[i]][None])[0]
 
     def circuit(self, pairs, edges):

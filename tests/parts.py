@@ -218,10 +218,12 @@ class Parts:
         return *self.rotated(layer, q, k), v
 
     def scores(self, q, k):
-        """[query, key]: what the softmax is taken of, of q and k as attention takes them."""
+        """[query, key]: what the softmax is taken of, of q and k as attention takes them. k may be
+        another for each query: [query, key, e]."""
+        products = q @ k.T if k.ndim == 2 else (k @ q[..., None])[..., 0]
         if self.config.model_type not in GEMMA:
-            return q @ k.T / self.d_head**0.5
-        products = q @ k.T / self.config.query_pre_attn_scalar**0.5
+            return products / self.d_head**0.5
+        products = products / self.config.query_pre_attn_scalar**0.5
         return capped(products, self.config.attn_logit_softcapping)
 
     def logits(self, last):

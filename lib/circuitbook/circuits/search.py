@@ -223,7 +223,12 @@ def _bisect(curve: Curve, limit: int, threshold: float) -> None:
 
 def _grid(curve: Curve, limit: int, threshold: float) -> None:
     curve.evaluate(grid_sizes(limit))
-    for _ in range(2):  # the first that passes, and what lies between it and the one below
+    refine(curve, threshold)
+
+
+def refine(curve: Curve, threshold: float) -> None:
+    """Evaluates what lies between the first size that passes and the one below, twice."""
+    for _ in range(2):
         known = sorted(curve.counts)
         passing = (i for i, n in enumerate(known) if curve.faithfulness(n) >= threshold)
         first = next(passing, None)

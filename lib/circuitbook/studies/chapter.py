@@ -37,6 +37,7 @@ from circuitbook.studies.minimal_circuits import MinimalCircuits, measure_minima
 from circuitbook.studies.next_words import measure_next_words
 from circuitbook.studies.node_circuits import measure_nodes
 from circuitbook.studies.parameters import Selection, select
+from circuitbook.studies.positions import measure_positions
 from circuitbook.studies.relabelling import Relabelled, measure_relabelled
 from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
@@ -198,6 +199,11 @@ class Chapter:
     def minimal(self) -> list[MinimalCircuits]:
         """Minimal circuits from random orders: see `measure_minimal`."""
         return measure_minimal(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def positions(self) -> pd.DataFrame:
+        """Circuits of IOI with positions, at the last checkpoints: see `measure_positions`."""
+        return measure_positions(self.suite, self.circuits, self.store, self.recipe, **self.device)
 
     @cached_property
     def found_under(self) -> tuple[pd.DataFrame, pd.DataFrame]:

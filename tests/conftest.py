@@ -56,7 +56,8 @@ def random_network(
     values), "olmo", or one that is no other's: "gpt2 scaled" (attention by the layer), "olmo
     clipped", "mistral", "qwen2" (biases), "qwen3" (normed queries and keys, heads of a width of
     their own), "smollm3" (its second layer without rotary), "olmo2", "olmo3" (norms behind
-    attention and MLP, one over the queries and keys of all heads).
+    attention and MLP, one over the queries and keys of all heads), "gemma2" (norms on both sides,
+    caps that bite), "gemma3_text" (normed queries and keys; its layers turn in two ways).
     """
     rope = {"rope_type": "default", "rope_theta": 10000.0}
     sizes = {
@@ -99,27 +100,38 @@ def random_network(
             OlmoConfig(**sizes, pad_token_id=0, rope_parameters=rope, clip_qkv=most)
         )
     else:
+        kinds = ["sliding_attention", "full_attention"]
+        gemma = {
+            "head_dim": 2 * d_model // heads,
+            "query_pre_attn_scalar": 6,
+            "sliding_window": 32,
+            "layer_types": [kinds[i % 2] for i in range(layers)],
+        }
+        longer = rope | {"rope_type": "linear", "factor": 8.0}
+        by_layer = {kinds[0]: rope | {"rope_theta": 100.0}, kinds[1]: longer}
         own = {
             "mistral": {"sliding_window": 32},
             "qwen3": {"head_dim": 2 * d_model // heads},
             "smollm3": {"no_rope_layers": [int(i != 1) for i in range(layers)]},
             "olmo3": {"sliding_window": 32},
+            "gemma2": gemma | {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 6.0},
+            "gemma3_text": gemma | {"rope_parameters": by_layer},
         }
         config = AutoConfig.for_model(
             architecture,
             **sizes | {"pad_token_id": 0, "num_key_value_heads": heads // 2},
-            rope_parameters=rope,
-            **own.get(architecture, {}),
+            **{"rope_parameters": rope} | own.get(architecture, {}),
         )
         network = AutoModelForCausalLM.from_config(config)
     network.eval()
     generator = torch.Generator().manual_seed(seed)
+    around = 0 if architecture.startswith("gemma") else 1  # norms' weights; Gemma adds 1 itself
     with torch.no_grad():
         for name, weight in network.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             weight.copy_(
                 noise * (2 / d_model**0.5 if weight.ndim == 2 else 0.3)
-                + ("norm" in name or "ln_" in name) * name.endswith("weight")
+                + ("norm" in name or "ln_" in name) * name.endswith("weight") * around
             )
     return network
 

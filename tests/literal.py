@@ -2,14 +2,24 @@
 every position, float64.
 
 The input of every node is written out as the sum of what its sources wrote, plus the attention
-biases, which belong to no node. `edit` may replace what any edge carries. Works on transformers'
+biases, which belong to no node. `edit` may replace what any edge carries, `see` the keys and values
+[to, at, e] that each query sees. Works on transformers'
 own models; uses nothing of the library but names.
 """
 
 from __future__ import annotations
 
 import torch
-from parts import Parts, exact, literal_norm
+from parts import Parts, exact
+
+
+def carried(source, target, written):
+    return written
+
+
+def seen(target, own):
+    """The key or value [at, e] of a head, the same for all queries."""
+    return own.expand(len(own), *own.shape)
 
 
 class Literal:
@@ -18,7 +28,7 @@ class Literal:
         self.parts = Parts(self.network)
         self.embed = self.parts.embed
 
-    def run(self, embeddings, edit=lambda source, target, written: written):
+    def run(self, embeddings, edit=carried, see=seen):
         """(what each source wrote {name: [pos, d]}, logits [pos, vocab]); embeddings: [pos, d]."""
         parts, written, bias = self.parts, {"input": embeddings}, 0
 
@@ -30,11 +40,13 @@ class Literal:
             for h in range(parts.n_heads):
                 qkv = [parts.projected(i, h, kind, read(f"a{i}.h{h}<{kind}>")) for kind in "qkv"]
                 q, k, v = parts.prepared(i, *qkv)
-                pattern = q @ k.T / parts.d_head**0.5
+                k, v = see(f"a{i}.h{h}<k>", k), see(f"a{i}.h{h}<v>", v)
+                pattern = parts.scores(q, k)
                 pattern = pattern.masked_fill(
                     torch.ones_like(pattern).triu(1).bool(), -torch.inf
                 ).softmax(-1)
-                new[f"a{i}.h{h}"] = pattern @ v @ parts.write(i, h).T
+                z = (pattern[:, None] @ v)[:, 0]
+                new[f"a{i}.h{h}"] = z @ parts.write(i, h).T
             new = parts.heads_write(i, new)
             if not parts.parallel:  # in a sequential block the MLP reads the heads of its layer
                 written |= new
@@ -43,10 +55,10 @@ class Literal:
             written |= new
             if parts.parallel:
                 bias = bias + parts.output_bias(i)
-        return written, literal_norm(read("logits"), parts.norm_final) @ parts.unembed.T
+        return written, parts.logits(read("logits"))
 
-    def loss(self, pairs, i, embeddings, edit=lambda source, target, written: written):
-        _, logits = self.run(embeddings, edit)
+    def loss(self, pairs, i, embeddings, edit=carried, see=seen):
+        _, logits = self.run(embeddings, edit, see)
         return -pairs.subset([i]).metric(logits[pairs.end[i]][None])[0]
 
     def circuit(self, pairs, edges):

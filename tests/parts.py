@@ -7,6 +7,7 @@ import copy
 
 import torch
 from torch import nn
+from transformers import AttentionInterface
 
 # module names: blocks, attention, its output, norm before attention, norm before the MLP,
 # embedding, last norm
@@ -31,10 +32,28 @@ _NAMES = {
         "norm",
     ),
 }
-BEHIND = ("olmo2", "olmo3")  # norms behind attention and MLP, none before
+ONLY_BEHIND = ("olmo2", "olmo3")  # norms behind attention and MLP, none before
+GEMMA = ("gemma2", "gemma3_text")  # both; their weights are stored without the 1
+BEHIND = (*ONLY_BEHIND, *GEMMA)
 # of Llama: the same names
 KIN = ("llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3", *BEHIND)
 _NAMES |= dict.fromkeys(KIN, _NAMES["llama"])
+_NAMES |= dict.fromkeys(
+    GEMMA, (*_NAMES["llama"][:4], "pre_feedforward_layernorm", *_NAMES["llama"][5:])
+)
+
+
+def _capped_attention(module, query, key, value, mask, scaling, softcap=None, **_):
+    """Gemma 2's, in the dtype of its inputs, over all that stands before: transformers takes the
+    softmax in float32."""
+    key, value = (x.repeat_interleave(module.num_key_value_groups, 1) for x in (key, value))
+    scores = softcap * (scaling * query @ key.mT / softcap).tanh()
+    later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    pattern = scores.masked_fill(later, -torch.inf).softmax(-1)
+    return (pattern @ value).transpose(1, 2), pattern
+
+
+AttentionInterface.register("capped", _capped_attention)
 
 
 def exact(network):
@@ -51,12 +70,18 @@ def exact(network):
                     )
                     new.weight = norm.weight
                     setattr(module, name, new)
+                elif type(norm).__name__ in ("Gemma2RMSNorm", "Gemma3RMSNorm"):
+                    new = nn.RMSNorm(norm.weight.shape, eps=norm.eps, dtype=torch.float64)
+                    new.weight = nn.Parameter(1 + norm.weight, requires_grad=False)
+                    setattr(module, name, new)
                 elif type(norm).__name__ == "OlmoLayerNorm":
                     setattr(
                         module,
                         name,
                         nn.LayerNorm(d, eps=1e-5, elementwise_affine=False, dtype=torch.float64),
                     )
+    if kind == "gemma2":
+        network.set_attn_implementation("capped")
     return network
 
 
@@ -79,7 +104,9 @@ def ungrouped(network):
                         heads // shared, 0
                     )
                     linear.bias = nn.Parameter(biases.flatten(), requires_grad=False)
-            if network.config.model_type in BEHIND:  # as many times the same: the mean square stays
+            if (
+                network.config.model_type in ONLY_BEHIND
+            ):  # as many times the same: the mean square stays
                 norm = block.self_attn.k_norm
                 rows = norm.weight.unflatten(0, (shared, -1)).repeat_interleave(heads // shared, 0)
                 norm.weight = nn.Parameter(rows.flatten(), requires_grad=False)
@@ -99,8 +126,9 @@ class Parts:
         self.attention = [getattr(block, attention) for block in self.blocks]
         self.output = [getattr(one, output) for one in self.attention]
         self.behind = self.config.model_type in BEHIND
+        self.joint = self.config.model_type in ONLY_BEHIND  # one norm over all heads' queries
         self.norm_attention = [getattr(block, before, None) for block in self.blocks]
-        self.norm_mlp = [None if self.behind else getattr(block, between) for block in self.blocks]
+        self.norm_mlp = [None if self.joint else getattr(block, between) for block in self.blocks]
         self.mlp = [block.mlp for block in self.blocks]
         self.words, self.norm_final, self.unembed = (
             getattr(self.body, embed),
@@ -131,7 +159,7 @@ class Parts:
         is normed together with those that all heads would have of this stream."""
         x = literal_norm(x, self.norm_attention[layer])
         weight, bias = self.read(layer, head, kind)
-        if not self.behind or kind == "v":
+        if not self.joint or kind == "v":
             return x @ weight.T + bias
         norm, e = getattr(self.attention[layer], f"{kind}_norm"), self.d_head
         whole = getattr(self.attention[layer], f"{kind}_proj").weight
@@ -148,6 +176,26 @@ class Parts:
         root = deviation(sum(given.values()), norm)
         return {name: value / root * norm.weight for name, value in given.items()}
 
+    def of_heads(self, layer, z):
+        """{head: what it writes [..., d]} of what attention gives all of them, [..., head * e]."""
+        heads = range(self.n_heads)
+        return self.heads_write(
+            layer, {head: z[..., self.place(head)] @ self.write(layer, head).T for head in heads}
+        )
+
+    def write_scaled(self, layer, head):
+        """[d, e]: what a head makes of its z once what a norm behind it divides by is in that."""
+        write = self.write(layer, head)
+        return self.adds(layer).weight[:, None] * write if self.behind else write
+
+    def adds(self, layer):
+        """The module that gives what attention adds to the stream."""
+        return self.blocks[layer].post_attention_layernorm if self.behind else self.output[layer]
+
+    def mlp_adds(self, layer):
+        """The module that gives what the MLP adds."""
+        return self.blocks[layer].post_feedforward_layernorm if self.behind else self.mlp[layer]
+
     def mlp_writes(self, layer, x):
         """[pos, d]: what the MLP writes, of the stream that it reads."""
         given = self.mlp[layer](literal_norm(x, self.norm_mlp[layer]))
@@ -159,7 +207,7 @@ class Parts:
         """q, k and v [pos, e] of a head as attention takes them: normed, clipped, turned by rotary,
         scaled, where the architecture says so."""
         attention, config = self.attention[layer], self.config
-        if config.model_type == "qwen3":
+        if config.model_type in ("qwen3", "gemma3_text"):
             q, k = literal_norm(q, attention.q_norm), literal_norm(k, attention.k_norm)
         if (most := getattr(config, "clip_qkv", None)) is not None:
             q, k, v = (x.where(x.abs() < most, most * x.sign()) for x in (q, k, v))
@@ -167,7 +215,21 @@ class Parts:
             return q / (layer + 1 if config.scale_attn_by_inverse_layer_idx else 1), k, v
         if config.model_type == "smollm3" and not config.no_rope_layers[layer]:
             return q, k, v
-        return *self.rotated(q, k), v
+        return *self.rotated(layer, q, k), v
+
+    def scores(self, q, k):
+        """[query, key]: what the softmax is taken of, of q and k as attention takes them. k may be
+        another for each query: [query, key, e]."""
+        products = q @ k.T if k.ndim == 2 else (k @ q[..., None])[..., 0]
+        if self.config.model_type not in GEMMA:
+            return products / self.d_head**0.5
+        products = products / self.config.query_pre_attn_scalar**0.5
+        return capped(products, self.config.attn_logit_softcapping)
+
+    def logits(self, last):
+        """[pos, vocab], of the last stream."""
+        logits = literal_norm(last, self.norm_final) @ self.unembed.T
+        return capped(logits, getattr(self.config, "final_logit_softcapping", None))
 
     def value(self, layer, head, x):
         """[e]: what a head passes on of a position whose stream is x [d]."""
@@ -179,13 +241,14 @@ class Parts:
         """Where a head is in the input of the output map."""
         return slice(head * self.d_head, (head + 1) * self.d_head)
 
-    def rotated(self, q, k):
-        """q and k [pos, e] after rotary, if there is any."""
+    def rotated(self, layer, q, k):
+        """q and k [pos, e] after a layer's rotary, if there is any."""
         if self.config.model_type == "gpt2":
             return q, k
         from transformers.models.gpt_neox.modeling_gpt_neox import apply_rotary_pos_emb
 
-        of_kind = self.config.layer_types[:1] if self.config.model_type == "olmo3" else []
+        by_kind = self.config.model_type in ("olmo3", "gemma3_text")
+        of_kind = self.config.layer_types[layer : layer + 1] if by_kind else []
         cos, sin = self.body.rotary_emb(q[None], torch.arange(len(q))[None], *of_kind)
         return [x[0, 0] for x in apply_rotary_pos_emb(q[None, None], k[None, None], cos, sin)]
 
@@ -219,6 +282,10 @@ class Parts:
     def unembedding(self):
         """[vocab, d] with the last norm's weight in it, and its centring."""
         return centred(self.unembed * weight_of(self.norm_final), self.norm_final)
+
+
+def capped(x, most):
+    return x if most is None else most * torch.tanh(x / most)
 
 
 def centred(x, norm):

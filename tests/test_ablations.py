@@ -30,7 +30,7 @@ LENGTHS = (6, 8, 6, 8, 6)  # two structures, of three and of two prompts
 
 
 @pytest.fixture(
-    scope="module", params=["gpt_neox", "gpt_neox sequential", "llama", "gpt2", "qwen3"]
+    scope="module", params=["gpt_neox", "gpt_neox sequential", "llama", "gpt2", "qwen3", "olmo2"]
 )
 def toy(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablations")
@@ -150,7 +150,7 @@ def test_constants_are_put_as_by_hand_and_the_plain_forward_agrees(toy, share):
         vectors = {"input": written.embed[0]}
         for layer, of_heads in enumerate(heads):
             for h, z in enumerate(of_heads):
-                vectors[f"a{layer}.h{h}"] = (z @ literal.parts.write(layer, h).T)[None]
+                vectors[f"a{layer}.h{h}"] = (z @ literal.parts.write_scaled(layer, h).T)[None]
             vectors[f"m{layer}"] = written.mlp[layer][0]
         return vectors
 
@@ -211,7 +211,7 @@ def test_the_gradient_of_the_optimum_is_that_of_finite_differences(toy):
         vectors = {"input": written.embed[0]}
         for layer, z in enumerate(written.z):
             for h, of_head in enumerate(z[0, 0]):
-                vectors[f"a{layer}.h{h}"] = (of_head @ literal.parts.write(layer, h).T)[None]
+                vectors[f"a{layer}.h{h}"] = (of_head @ literal.parts.write_scaled(layer, h).T)[None]
             vectors[f"m{layer}"] = written.mlp[layer][0]
         rows = [measures_by_hand(literal, pairs, i, edges, vectors)[2] for i in range(len(pairs))]
         return float(sum(rows)) / len(rows)

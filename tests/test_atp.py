@@ -7,7 +7,6 @@ from closeness import assert_close
 from conftest import random_network
 from edge_gradients import assert_same_scores, edge_gradients, unchanged, written_on_both
 from literal import Literal
-from parts import literal_norm
 from test_architectures import OF_METHODS, size_of
 from toys import toy_model, toy_pairs
 
@@ -31,32 +30,40 @@ class ByPatterns(Literal):
         return int(name[1:].split(".")[0])
 
     def through_pattern(self, layer, head, kind, written, change):
-        """What the head writes with the query or key of the patched edge, less what it wrote; the
-        values and the other side stay."""
-        x, parts, norm = self.stream(written, layer), self.parts, self.parts.norm_attention[layer]
+        """{head: what it writes with the query or key of the patched edge, less what it wrote}; the
+        values and the other side stay. All heads of the layer where they share a norm behind them,
+        which is linear here, as all that follows the pattern."""
+        x, parts = self.stream(written, layer), self.parts
 
-        def writes(**reads):
-            made = []
-            for name in "qkv":
-                weight, bias = parts.read(layer, head, name)
-                made.append(literal_norm(reads.get(name, x), norm) @ weight.T + bias)
-            q, k, v = parts.prepared(layer, *made)
+        def gives(head, **reads):
+            q, k, v = (parts.projected(layer, head, name, reads.get(name, x)) for name in "qkv")
+            q, k, v = parts.prepared(layer, q, k, v)
             later = torch.ones(len(x), len(x)).triu(1).bool()
-            pattern = (q @ k.T / parts.d_head**0.5).masked_fill(later, -torch.inf).softmax(-1)
+            pattern = parts.scores(q, k).masked_fill(later, -torch.inf).softmax(-1)
             return pattern @ v @ parts.write(layer, head).T
 
-        return writes(**{kind: x + change}) - writes()
+        given = {h: gives(h) for h in range(parts.n_heads)}
+        moved = {h: torch.zeros_like(x) for h in given}
+        moved[head] = gives(head, **{kind: x + change}) - given[head]
+        _, changes = torch.autograd.functional.jvp(
+            lambda *z: tuple(parts.heads_write(layer, dict(zip(given, z, strict=True))).values()),
+            tuple(given.values()),
+            tuple(moved.values()),
+        )
+        return dict(zip(given, changes, strict=True))
 
     def changes(self, pairs, i, names):
-        """{edge: what it changes [pos, d]}: of its source, or of what its head writes."""
+        """{edge: {writer: change [pos, d]}}: of its source, or of what heads write."""
         clean, corrupted = written_on_both(self, pairs, i)
         out = {}
         for name in names:
             source, target = name.split("->")
-            out[name] = corrupted[source] - clean[source]
+            change = corrupted[source] - clean[source]
+            out[name] = {source: change}
             if target[-3:] in ("<q>", "<k>"):
                 layer, head = map(int, target[1:-3].split(".h"))
-                out[name] = self.through_pattern(layer, head, target[-2], clean, out[name])
+                of_heads = self.through_pattern(layer, head, target[-2], clean, change)
+                out[name] = {f"a{layer}.h{h}": moved for h, moved in of_heads.items()}
         return out
 
     def of_prompt(self, pairs, i, edit=unchanged, changes=None):
@@ -70,9 +77,11 @@ class ByPatterns(Literal):
         scores = {}
         for name, gradient in gradients.items():
             target = name.split("->")[1]
-            through_head = target[-3:] in ("<q>", "<k>")
-            gradient = at_output[target[:-3]] if through_head else gradient
-            scores[name] = float((changes[name] * gradient).sum())
+            if target[-3:] in ("<q>", "<k>"):
+                parts = [(at_output[head], change) for head, change in changes[name].items()]
+            else:
+                parts = [(gradient, changes[name][source]) for source in changes[name]]
+            scores[name] = float(sum((g * change).sum() for g, change in parts))
         return scores
 
     def without_layer(self, pairs, i, dropped, changes):
@@ -117,9 +126,9 @@ def test_the_pattern_is_computed_anew(tmp_path, kind):
     assert other[:, into].any() and not other[:, ~into].any() and scores.points == 1
 
 
-@pytest.mark.parametrize("kind", ("gpt_neox", "gpt_neox sequential", "qwen3"))
+@pytest.mark.parametrize("kind", ("gpt_neox", "gpt_neox sequential", "qwen3", "olmo2"))
 def test_each_layer_is_cut_out_of_the_gradient(tmp_path, kind):
-    size = size_of(kind, layers=2 if kind == "qwen3" else 3)
+    size = size_of(kind, layers=3 if kind.startswith("gpt_neox") else 2)
     network, model = toy_model(tmp_path, architecture=kind, **size)
     pairs = toy_pairs().subset([0, 3])
     scores = attribute(model, pairs, method="atp*")

@@ -20,7 +20,9 @@ from toys import toy_pairs
 from transformers import PreTrainedTokenizerFast
 
 from circuitbook.circuits.evaluation import evaluate_masks
+from circuitbook.model.architectures import network_of
 from circuitbook.model.graph import graph_of
+from circuitbook.model.network import last_stream
 from circuitbook.store.disk import Store
 from circuitbook.store.keys import measurement_key
 from circuitbook.studies.parameters import select
@@ -149,18 +151,24 @@ def test_weights_in_other_floats_are_read(make, dtype):
     assert load(root).hf_model.lm_head.weight.dtype == torch.float32
 
 
-def test_layers_that_turn_in_different_ways_are_refused(make):
+def test_layers_may_turn_in_different_ways(make):
     """As OLMo 3 does once its context was lengthened; before, all layers turn alike."""
     plain = {"rope_type": "default", "rope_theta": 1e4}
     longer = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0,
               "original_max_position_embeddings": 32}  # fmt: skip
     ropes = {"full_attention": longer, "sliding_attention": plain}
-    refused(
-        make("olmo3", {"rope_parameters": ropes}, layers=4), "turn their positions", "lengthened"
-    )
+    model = load(make("olmo3", {"rope_parameters": ropes}, layers=4))
+    network = network_of(model)
+    assert [layer.way for layer in network.layers] == [*["sliding_attention"] * 3, "full_attention"]
+    ours = network.logits(last_stream(network, network.embed(TOKENS)[:, None])[:, 0])
+    assert_close(ours, model.hf_model(TOKENS).logits, rounds=100)
+    all_plain = load(make("olmo3", {"rope_parameters": dict.fromkeys(ropes, plain)}, layers=4))
+    assert (all_plain.logits(TOKENS) - model.logits(TOKENS)).abs().max() > 1e-3
+    dynamic = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    ropes["full_attention"] = dynamic
+    refused(make("olmo3", {"rope_parameters": ropes}, layers=4), "'dynamic' are not supported")
     old = {"rope_parameters": None, "rope_theta": 500_000, "rope_scaling": None}
     assert load(make("olmo3", old, layers=4)).shape.n_layers == 4
-    dynamic = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     refused(make("olmo2", {"rope_parameters": dynamic}), "'dynamic' are not supported")
 
 
@@ -261,6 +269,13 @@ def test_adapters_are_not_passed_over(make):
         ("llama", {"rope_parameters": {"rope_type": "default", "rope_theta": -1}}, ["rope_theta"]),
         ("olmo", {"clip_qkv": -8.0}, ["clip_qkv is -8.0", "above 0"]),
         ("olmo", {"clip_qkv": "much"}, ["clip_qkv"]),
+        ("gemma2", {"attn_logit_softcapping": 0.0}, ["attn_logit_softcapping is 0.0", "above 0"]),
+        ("gemma3_text", {"final_logit_softcapping": -1.0}, ["final_logit_softcapping is -1.0"]),
+        ("gemma3_text", {"query_pre_attn_scalar": 0}, ["query_pre_attn_scalar is 0"]),
+        ("gemma3_text", {"sliding_window": 0}, ["sliding_window is 0"]),
+        ("gemma2", {"layer_types": ["full_attention", "chunked_attention"]}, ["'chunked_atte"]),
+        ("gemma3_text", {"rope_parameters": {"sliding_attention": {"rope_type": "longrope"}}},
+         ["longrope"]),
         ("mistral", {"sliding_window": 0}, ["sliding_window is 0"]),
         ("smollm3", {"no_rope_layers": [1]}, ["no_rope_layers", "1", "2"]),
     ],

@@ -21,6 +21,7 @@ ARCHITECTURES = (
     "olmo clipped",
     "qwen3",
     "smollm3",
+    "olmo2",
 )
 
 

@@ -37,7 +37,7 @@ def test_every_architecture_is_there_and_read_rightly(equality):
     assert equality["edges"].nunique() == 2  # heads feed the MLP of their layer, or do not
 
 
-@pytest.mark.parametrize("kind", ["gpt_neox", "llama", "olmo2"])
+@pytest.mark.parametrize("kind", ["gpt_neox", "llama", "olmo2", "gemma2", "gemma3_text"])
 def test_by_hand_is_by_hand(kind, tmp_path):
     """The library's literal way is that of the tests, which uses transformers' modules."""
     network, model = toy_model(tmp_path, architecture=kind, layers=2, heads=4, d_model=16)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from closeness import assert_close
+from parts import Parts, centred, deviation, exact, weight_of
 from test_patching import hooked
 from toys import toy_model
 
@@ -142,43 +143,39 @@ def test_the_head_of_figure_2_is_the_first_in_the_circuit_to_reach_the_bar():
     assert figure_2_head(found, [], "m", "induction") is None
 
 
-def test_repair_over_text_is_its_definition(tmp_path):
-    network, model = toy_model(tmp_path, layers=2, heads=2, d_model=16)
-    network = network.double().requires_grad_(False)
+@pytest.mark.parametrize("architecture", ["gpt_neox", "olmo2"])
+def test_repair_over_text_is_its_definition(tmp_path, architecture):
+    network, model = toy_model(tmp_path, architecture=architecture, layers=2, heads=2, d_model=16)
+    network = exact(network)
     tokens = torch.randint(1, 15, (4, 7), generator=torch.Generator().manual_seed(4))
-    got, body, kept = repair_over_text(model, tokens, share=0.2), network.gpt_neox, {}
+    got, parts, kept = repair_over_text(model, tokens, share=0.2), Parts(network), {}
     hooks = [
-        (b.attention.dense, True, lambda m, x, layer=layer: kept.__setitem__(layer, x[0].clone()))
-        for layer, b in enumerate(body.layers)
+        (out, True, lambda m, x, layer=layer: kept.__setitem__(layer, x[0].clone()))
+        for layer, out in enumerate(parts.output)
     ]
-    hooks += [(body.final_layer_norm, True, lambda m, x: kept.__setitem__("last", x[0].clone()))]
+    hooks += [(parts.norm_final, True, lambda m, x: kept.__setitem__("last", x[0].clone()))]
     with hooked(hooks):
         clean = network(tokens).logits
-    final, last = body.final_layer_norm, kept["last"]
-    deviation = (last.var(-1, keepdim=True, unbiased=False) + final.eps).sqrt()
+    final, held = parts.norm_final, deviation(kept["last"], parts.norm_final)
 
-    def centred(logits):  # of the next token
-        centred = logits - logits.mean(-1, keepdim=True)
-        return centred[:, :-1].gather(2, tokens[:, 1:, None]).flatten()
+    def of_next(logits):  # centred, of the next token
+        logits = logits - logits.mean(-1, keepdim=True)
+        return logits[:, :-1].gather(2, tokens[:, 1:, None]).flatten()
 
     def straight(x):  # what a vector in the last stream adds to the centred logit of the next token
-        normed = (x - x.mean(-1, keepdim=True)) / deviation * final.weight
-        return centred(normed @ network.lm_head.weight.T)
+        return of_next(centred(x, final) / held * weight_of(final) @ parts.unembed.T)
 
     for row, (layer, head) in enumerate(itertools.product(range(2), range(2))):
-        part = slice(head * 8, (head + 1) * 8)
-        w = body.layers[layer].attention.dense.weight[:, part]
-        wrote, other = kept[layer][..., part] @ w.T, kept[layer].roll(1, 0)[..., part]
+        wrote = parts.of_heads(layer, kept[layer])[head]
+        other = wrote.roll(1, 0)
 
-        def swap(m, x, other=other, part=part):
-            z = x[0].clone()
-            z[..., part] = other
-            return (z,)
+        def swap(m, x, y, wrote=wrote, other=other):
+            return y - wrote + other  # before the layer all is clean
 
         written = {}
         hooks = [
-            (block.mlp, False, lambda m, x, y, i=i, to=written: to.__setitem__(i, y))
-            for i, block in enumerate(body.layers)
+            (parts.mlp_adds(i), False, lambda m, x, y, i=i, to=written: to.__setitem__(i, y))
+            for i in range(2)
         ]
         with hooked(hooks):
             network(tokens)
@@ -187,23 +184,20 @@ def test_repair_over_text_is_its_definition(tmp_path):
         def keep_last(m, x, to=written):
             to["last"] = x[0].clone()
 
-        end = (body.final_layer_norm, True, keep_last)
-        with hooked([*hooks, end, (body.layers[layer].attention.dense, True, swap)]):
+        with hooked([*hooks, (final, True, keep_last), (parts.adds(layer), False, swap)]):
             patched = network(tokens).logits
         # a norm's bias adds the same to both runs
         most = straight(wrote).topk(int(0.2 * 24)).indices
-        direct = (straight(wrote) - straight(other @ w.T))[most].mean()
-        total = (centred(clean) - centred(patched))[most].mean()
+        direct = (straight(wrote) - straight(other))[most].mean()
+        total = (of_next(clean) - of_next(patched))[most].mean()
         size = clean.abs().max()
         assert_close(got["direct"][row], direct, rounds=100, size=size)
         assert_close(got["total"][row], total, rounds=100, size=size)
         by_mlps = sum(straight(written[i] - before[i]) for i in range(2))
         assert_close(got["by_mlps"][row], by_mlps[most].mean(), rounds=100, size=size)
         left = written["last"]
-        own = (left - left.mean(-1, keepdim=True)) / (
-            left.var(-1, keepdim=True, unbiased=False) + final.eps
-        ).sqrt()
-        by_norm = centred((own * final.weight) @ network.lm_head.weight.T) - straight(left)
+        own = centred(left, final) / deviation(left, final) * weight_of(final)
+        by_norm = of_next(own @ parts.unembed.T) - straight(left)
         assert_close(got["by_norm"][row], by_norm[most].mean(), rounds=100, size=size)
     made_up = got["by_heads"] + got["by_mlps"] + got["by_norm"]
     assert_close(made_up, got["direct"] - got["total"], rounds=100, size=size)

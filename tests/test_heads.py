@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from closeness import assert_close
-from parts import Parts, bias_of, centred, deviation, exact, literal_norm, weight_of
+from parts import Parts, bias_of, centred, deviation, exact, weight_of
 from test_patching import hooked
 from toys import toy_model
 
@@ -144,13 +144,14 @@ def test_a_head_that_looks_one_way_scores_one_for_that_and_zero_for_the_rest():
 @pytest.mark.parametrize("whole", [False, True])
 def test_repeat_scores_are_means_along_diagonals(toy, whole):
     network, model = toy
+    before = network.config._attn_implementation
     network.set_attn_implementation("eager")
     length, tokens = (
         6,
         torch.randint(1, 15, (3, 6), generator=torch.Generator().manual_seed(1)).repeat(1, 2),
     )
     patterns = torch.cat(network(tokens, output_attentions=True).attentions, 1)  # [n, head, t, s]
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation(before)
     scores = repeat_scores(network_of(model), tokens, length, whole)
     for head in range(6):
         for i in range(3):
@@ -200,14 +201,15 @@ def test_successor_is_its_definition(toy, norms):
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
         (w_v, _), w_o = parts.read(layer, head, "v"), parts.write(layer, head)
         for j, (word, after) in enumerate(pairs.tolist()):
-            x = parts.words.weight[word]
+            x = parts.words(torch.tensor(word))
             if norms:
                 if layer:
-                    x = x + parts.mlp[0](literal_norm(x, parts.norm_mlp[0]))
-                value, unembed = parts.value(layer, head, x), parts.unembedding()
+                    x = x + parts.mlp_writes(0, x)
+                given, unembed = w_o @ parts.value(layer, head, x), parts.unembedding()
+                written = parts.heads_write(layer, {head: given})[head]
             else:
-                value, unembed = w_v @ parts.mlp[0](x), parts.unembed
-            logits = unembed @ (w_o @ value)
+                written, unembed = w_o @ w_v @ parts.mlp[0](x), parts.unembed
+            logits = unembed @ written
             targets = lists[0 if j < 4 else 1][2].tolist()
             assert bool(got[row, j]) == (max(targets, key=lambda t: float(logits[t])) == after)
 
@@ -245,9 +247,10 @@ def test_copy_score_is_its_definition(toy, norms, monkeypatch):
                     value = (
                         parts.value(layer, head, x)
                         if norms
-                        else w_v @ (weight_of(norm) * centred(x, norm))
+                        else w_v @ (x if norm is None else weight_of(norm) * centred(x, norm))
                     )
-                    logits = sign * (unembed @ (w_o @ value)) + (0 if norms else bias)
+                    written = parts.heads_write(layer, {head: w_o @ value})[head]
+                    logits = sign * (unembed @ written) + (0 if norms else bias)
                     hits += int(tokens[i, place]) in logits.topk(3).indices.tolist()
                 assert got[row, i] == pytest.approx(hits / 3)
     assert 0 < raised.mean() < 1
@@ -286,24 +289,26 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
     vectors."""
     parts, n, length = Parts(network), evaluate, tokens.shape[1]
     z, streams, last = {}, {}, {}
+    before = network.config._attn_implementation
     network.set_attn_implementation("eager")
     hooks = [
         (out, True, lambda m, x, layer=layer: z.__setitem__(layer, x[0].clone()))
         for layer, out in enumerate(parts.output)
     ]
     hooks += [
-        (norm, True, lambda m, x, layer=layer: streams.__setitem__(layer, x[0].clone()))
-        for layer, norm in enumerate(parts.norm_attention)
+        (block, True, lambda m, x, layer=layer: streams.__setitem__(layer, x[0].clone()))
+        for layer, block in enumerate(parts.blocks)
     ]
     hooks += [(parts.norm_final, True, lambda m, x: last.__setitem__(0, x[0].clone()))]
     with hooked(hooks):
         out = network(tokens, output_attentions=True)
-    network.set_attn_implementation("sdpa")
+    network.set_attn_implementation(before)
     unembed = parts.unembedding()
     kept, ablated = torch.zeros(6, n, dtype=D), torch.zeros(6, n, dtype=D)
     for row, (layer, head) in enumerate(itertools.product(range(3), range(2))):
         w_o = parts.write(layer, head)
-        wrote = z[layer][..., parts.place(head)] @ w_o.T
+        wrote = parts.of_heads(layer, z[layer])[head]
+        given = sum(z[layer][..., parts.place(h)] @ parts.write(layer, h).T for h in range(2))
         mean = wrote.mean(0)
         for i in range(n):
             for d in range(length):
@@ -318,8 +323,10 @@ def literal_cspa(network, tokens, function, evaluate, share, as_published):
                 new = mean[d].clone()
                 for s in range(d + 1):
                     if lens[s] + 1e-6 >= bar and (as_published or lens[s] > -1e9):
-                        value = parts.value(layer, head, streams[layer][i, s])
-                        part = out.attentions[layer][i, head, d, s] * (w_o @ value - mean[d])
+                        value = w_o @ parts.value(layer, head, streams[layer][i, s])
+                        rest = given[i, d] - value  # of what is normed together there
+                        value = parts.heads_write(layer, {"s": value, "rest": rest})["s"]
+                        part = out.attentions[layer][i, head, d, s] * (value - mean[d])
                         unit = unembed[tokens[i, s]] / unembed[tokens[i, s]].norm()
                         new = new + min(0.0, float(part @ unit)) * unit
                 own = F.log_softmax(out.logits[i, d], -1)

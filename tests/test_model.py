@@ -225,6 +225,9 @@ def test_float16_on_pythia_warns(tmp_path):
         load_suite(tmp_path).checkpoint("pythia-70m", 0).load(dtype=torch.float16)
 
 
+PLAIN_GEMMA = {"model_type": "gemma3_text", "attention_bias": False}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -233,7 +236,7 @@ def test_float16_on_pythia_warns(tmp_path):
             r"narrow at step 10 is of architecture 'mamba'; these are supported: "
             r"'gpt_neox' \(Pythia, mini\), 'gpt2'",
         ),
-        ({"model_type": "gemma2"}, "is of architecture 'gemma2', .* capped; these are supported"),
+        ({"model_type": "gemma3"}, "is of architecture 'gemma3', of images and text, .* language"),
         ({"model_type": "mixtral"}, "is of architecture 'mixtral', .* no single MLP; these are"),
         (
             {"model_type": "hf_olmo"},
@@ -242,6 +245,14 @@ def test_float16_on_pythia_warns(tmp_path):
         (
             {"model_type": "olmo2", "attention_bias": True},
             "'olmo2' with attention_bias = True; only False is supported",
+        ),
+        (
+            PLAIN_GEMMA | {"use_bidirectional_attention": True},
+            "'gemma3_text' with use_bidirectional_attention = True; only False is supported",
+        ),
+        (
+            PLAIN_GEMMA | {"attn_logit_softcapping": 50.0},
+            "'gemma3_text' with attn_logit_softcapping = 50.0; only None is supported",
         ),
         (
             {"model_type": "gpt2", "add_cross_attention": True},

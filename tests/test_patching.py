@@ -42,11 +42,13 @@ def hooked(hooks):
         handle.remove()
 
 
-PROJECTIONS = ("query_key_value", "c_attn", "q_proj", "k_proj", "v_proj")
+PROJECTIONS = ("query_key_value", "c_attn", "q_proj", "k_proj", "v_proj", "q_norm", "k_norm")
 
 
 def projection(parts, layer, head, kind):
     """The module that makes a head's q, k or v, and where in its output they are."""
+    if parts.joint and kind != "v":  # the norm over those of all heads
+        return f"{kind}_norm", parts.place(head)
     i, e = "qkv".index(kind), parts.d_head
     module, begin = {
         "gpt_neox": ("query_key_value", 3 * head + i),
@@ -95,16 +97,16 @@ class ThreePasses:
         kind, own_layer, head = sender
         where, read = self.at(sender_at), {}
 
-        def hold(module, x, layer):
-            z = self.z[layer].clone()
+        def hold(layer):
+            written = self.parts.of_heads(layer, self.z[layer])
             if kind == "head" and layer == own_layer:
-                part = self.parts.place(head)
-                z[..., part] = torch.where(where, self.z_bad[layer][..., part], z[..., part])
-            return (z,)
+                bad = self.parts.of_heads(layer, self.z_bad[layer])[head]
+                written[head] = torch.where(where, bad, written[head])
+            return sum(written.values()) + self.parts.output_bias(layer)
 
         hooks = [
-            (out, True, lambda m, x, layer=layer: hold(m, x, layer))
-            for layer, out in enumerate(self.parts.output)
+            (self.parts.adds(layer), False, lambda m, x, y, layer=layer: hold(layer))
+            for layer in range(len(self.parts.blocks))
         ]
         if kind == "mlp":
             hooks.append(
@@ -155,11 +157,12 @@ class ThreePasses:
                 hooks.append((getattr(self.parts.attention[layer], module), False, swap))
         with hooked(hooks), torch.no_grad():
             logits = self.network(self.clean).logits[:, -1]
+            before = self.network.config._attn_implementation
             self.network.set_attn_implementation(
                 "eager"
             )  # it tells its patterns, but takes softmax in float32
             patterns = self.network(self.clean, output_attentions=True).attentions
-            self.network.set_attn_implementation("sdpa")
+            self.network.set_attn_implementation(before)
         return self.pairs.metric(logits)[0], patterns
 
 
@@ -306,22 +309,25 @@ def test_ablation_and_direct_effects(toy, how):
 
     clean_z, bad_z = z_of(pairs.clean), z_of(pairs.corrupted)
 
-    def without(m, x, layer):
-        z = x[0].clone()
+    now = {}
+
+    def without(layer):
+        written = parts.of_heads(layer, now[layer])
         for at, head in gone:
             if at == layer:
-                part = parts.place(head)
-                z[..., part] = 0 if how == "zero" else bad_z[layer][..., part]
-        return (z,)
+                bad = parts.of_heads(layer, bad_z[layer])[head]
+                written[head] = 0 * bad if how == "zero" else bad
+        return sum(written.values()) + parts.output_bias(layer)
 
-    after = literal_logits(
-        network,
-        pairs,
-        [
-            (out, True, lambda m, x, layer=layer: without(m, x, layer))
-            for layer, out in enumerate(parts.output)
-        ],
-    )
+    taken = [
+        hook
+        for layer, out in enumerate(parts.output)
+        for hook in (
+            (out, True, lambda m, x, layer=layer: now.__setitem__(layer, x[0])),
+            (parts.adds(layer), False, lambda m, x, y, layer=layer: without(layer)),
+        )
+    ]
+    after = literal_logits(network, pairs, taken)
     before = literal_logits(network, pairs, [])
     assert_close(got.after, pairs.measures(after)["logit_difference"], rounds=100)
     assert_close(got.before, pairs.measures(before)["logit_difference"], rounds=100)
@@ -342,8 +348,7 @@ def test_ablation_and_direct_effects(toy, how):
         return pairs.measures(normed @ network.lm_head.weight.T)["logit_difference"]
 
     for layer, head in ((0, 1), (2, 1)):
-        part = parts.place(head)
-        wrote = clean_z[layer][b, pairs.end][:, part] @ parts.write(layer, head).T
+        wrote = parts.of_heads(layer, clean_z[layer][b, pairs.end])[head]
         direct = difference(stream) - difference(stream - wrote)
         size = difference(stream).abs().max()
         assert_close(got.direct_before[layer, head], direct, rounds=100, size=size)
@@ -354,15 +359,11 @@ def test_ablation_and_direct_effects(toy, how):
     # the norm's own deviation
     kept = {}
     hooks = [
-        (block.mlp, False, lambda m, x, y, i=i: kept.__setitem__(i, y))
-        for i, block in enumerate(parts.blocks)
+        (parts.mlp_adds(i), False, lambda m, x, y, i=i: kept.__setitem__(i, y))
+        for i in range(len(parts.blocks))
     ]
     literal_logits(network, pairs, hooks)
     mlps_before = {i: y[b, pairs.end] for i, y in kept.items()}
-    taken = [
-        (out, True, lambda m, x, layer=layer: without(m, x, layer))
-        for layer, out in enumerate(parts.output)
-    ]
     ends = (parts.norm_final, True, lambda m, x: last.__setitem__(1, x[0].clone()))
     literal_logits(network, pairs, [*hooks, *taken, ends])
     left = last[1][b, pairs.end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,25 @@ def test_no_method_holds_more_than_is_planned(tmp_path):
         planned = plan.one_prompt + plan.scores + plan.working
         assert 0.3 * planned < peaks[method] <= planned, method
     assert peaks["eap-qk"] > peaks["eap"] and peaks["eap-ig-activations"] > peaks["eap-ig"]
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "gemma3_text"])
+def test_wide_heads_and_caps_are_planned(tmp_path, kind):
+    """Heads that are twice as wide as the stream, a cap that keeps a pattern more."""
+    network = random_network(layers=3, heads=8, d_model=64, architecture=kind)
+    network.config.sliding_window = 128
+    _, model = toy_model(tmp_path, dtype=torch.float32, network=network)
+    pairs = toy_pairs(lengths=(100,), first=(80,))
+    attribute(model, pairs, method="eap")
+    plan = plan_memory(model.shape, torch.float32, 20, 100, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peak = peak_of(lambda: attribute(model, pairs, points=2, memory=plan.one_prompt))
+    planned = plan.one_prompt + plan.scores + plan.working
+    assert model.shape.capped == (kind == "gemma2") and 0.6 * planned < peak <= planned
+    narrow = replace(model.shape, capped=False, d_head=8)
+    less = plan_memory(narrow, torch.float32, 20, 100, device="cpu")
+    assert less.one_prompt + less.scores + less.working < peak
 
 
 def test_what_cannot_fit_is_refused_with_numbers(monkeypatch):

@@ -17,6 +17,7 @@ from circuitbook.circuits.positions import (
     position_curve,
     position_order,
 )
+from circuitbook.circuits.spans import SpanCircuit, each_position
 from circuitbook.model.graph import Graph, graph_of
 
 KINDS = ("gpt_neox", "gpt_neox sequential", "llama", "qwen3", "olmo2")
@@ -27,6 +28,11 @@ END = 6
 def random_mask(graph, share, seed, n_pos=7):
     rng = np.random.default_rng(seed)
     return (rng.random((n_pos, *graph.mask.shape)) < share) & graph.mask
+
+
+def live(mask, graph):
+    spans = each_position(toy_pairs(**ALIGNED))
+    return live_at_positions(SpanCircuit(edges=mask, spans=spans), graph).edges
 
 
 def patched_at_positions(network, pairs, graph, mask):
@@ -93,8 +99,8 @@ def test_dead_edges_are_on_no_path(graph):
     shares = []
     for seed in range(12):
         mask = random_mask(graph, 0.03 * (seed + 1), seed)
-        got = live_at_positions(mask, graph, END - 1)
-        assert (got == on_a_path(graph, mask, END - 1)).all()
+        got = live(mask, graph)
+        assert (got == on_a_path(graph, mask, END)).all()
         shares.append(got.sum() / mask.sum())
     assert min(shares) < 0.1 and max(shares) > 0.3
 
@@ -103,9 +109,9 @@ def test_dead_edges_change_nothing(tmp_path):
     _, model = toy_model(tmp_path, layers=2)
     pairs, graph = toy_pairs(**ALIGNED), graph_of(model)
     mask = random_mask(graph, 0.4, 5)
-    live = live_at_positions(mask, graph, END)
-    both = evaluate_masks(model, pairs, [mask, live])
-    assert 0 < live.sum() < mask.sum()
+    alive = live(mask, graph)
+    both = evaluate_masks(model, pairs, [mask, alive])
+    assert 0 < alive.sum() < mask.sum()
     assert_close(both[1], both[0], rounds=100)
 
 
@@ -114,6 +120,8 @@ def test_the_order_and_its_circuits(tmp_path):
     pairs, graph = toy_pairs(**ALIGNED), graph_of(model)
     scores = attribute(model, pairs, method="eap", per_position=True)
     order = position_order(scores)
+    assert (order[:, 0] == order[:, 1]).all()  # none between positions
+    order = order[:, 1:]
     values = np.abs(scores.per_position.numpy())[tuple(order.T)]
     assert (np.diff(values) <= 0).all() and len(order) == (scores.per_position != 0).sum()
     assert order[:, 0].min() == 2  # where the first prompt begins to differ
@@ -121,8 +129,9 @@ def test_the_order_and_its_circuits(tmp_path):
     assert (into_logits[:, 0] == END).all()
     signed = position_order(scores, absolute=False, limit=5)
     best = np.sort(scores.per_position.numpy().ravel())[::-1][:5]
-    np.testing.assert_array_equal(scores.per_position.numpy()[tuple(signed.T)], best)
-    assert first_positions(order, graph, len(order), 7, END).sum() <= len(order)
+    np.testing.assert_array_equal(scores.per_position.numpy()[tuple(signed[:, 1:].T)], best)
+    circuit = first_positions(position_order(scores), graph, each_position(pairs), 40)
+    assert 0 < circuit.edges.sum() <= 40 and circuit.between is None
 
 
 def test_a_circuit_with_positions_needs_fewer_places():

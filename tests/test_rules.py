@@ -4,7 +4,7 @@ import pytest
 import torch
 from closeness import assert_close
 from literal import Literal
-from parts import bias_of, centred, deviation, weight_of
+from parts import GEMMA, bias_of, capped, centred, deviation, weight_of
 from toys import toy_model, toy_pairs
 
 from circuitbook import attribute
@@ -12,7 +12,16 @@ from circuitbook.circuits.rules import RULES_OF, with_rules
 from circuitbook.model.architectures import network_of
 from circuitbook.model.network import last_stream
 
-KINDS = ("gpt_neox", "gpt_neox sequential", "gpt2", "llama", "olmo clipped", "qwen3")
+KINDS = (
+    "gpt_neox",
+    "gpt_neox sequential",
+    "gpt2",
+    "llama",
+    "olmo clipped",
+    "qwen3",
+    "olmo2",
+    *GEMMA,
+)
 ALL_AT_ONCE = dict(layers=2, heads=2, d_model=16)
 
 
@@ -58,6 +67,8 @@ class Slope(torch.autograd.Function):
 
 
 def held_norm(x, norm):
+    if norm is None:
+        return x
     return centred(x, norm) / deviation(x, norm).detach() * weight_of(norm) + bias_of(norm)
 
 
@@ -83,15 +94,26 @@ class ByRules(Literal):
 
     def prepared(self, layer, q, k, v):
         parts, config = self.parts, self.parts.config
-        if config.model_type == "qwen3":
+        if config.model_type in ("qwen3", "gemma3_text"):
             attention = parts.attention[layer]
             q, k = held_norm(q, attention.q_norm), held_norm(k, attention.k_norm)
-            q, k = parts.rotated(q, k)
+            q, k = parts.rotated(layer, q, k)
         else:
             q, k, v = parts.prepared(layer, q, k, v)
         if self.gim:
             q, k, v = (Times.apply(x, f) for x, f in ((q, 0.25), (k, 0.25), (v, 0.5)))
         return q, k, v
+
+    def projected(self, layer, head, kind, x):
+        parts, x = self.parts, held_norm(x, self.parts.norm_attention[layer])
+        weight, bias = parts.read(layer, head, kind)
+        made = x @ weight.T + bias
+        if not parts.joint or kind == "v":
+            return made
+        norm = getattr(parts.attention[layer], f"{kind}_norm")
+        whole = getattr(parts.attention[layer], f"{kind}_proj").weight
+        first = (head if kind == "q" else head // parts.group) * parts.d_head
+        return made / deviation(x @ whole.T, norm).detach() * norm.weight[first:][: parts.d_head]
 
     def logits(self, embeddings):
         parts, written, bias = self.parts, {"input": embeddings}, 0
@@ -109,22 +131,26 @@ class ByRules(Literal):
             for h in range(parts.n_heads):
                 qkv = []
                 for kind in "qkv":
-                    weight, b = parts.read(i, h, kind)
-                    x = held_norm(read(f"a{i}.h{h}<{kind}>"), parts.norm_attention[i])
-                    qkv.append(x @ weight.T + b)
+                    qkv.append(self.projected(i, h, kind, read(f"a{i}.h{h}<{kind}>")))
                 q, k, v = self.prepared(i, *qkv)
-                scores = q @ k.T / parts.d_head**0.5
+                scores = parts.scores(q, k)
                 scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), float("-inf"))
                 pattern = FlatSoftmax.apply(scores, 2.0) if self.gim else scores.softmax(-1)
                 new[f"a{i}.h{h}"] = pattern @ v @ parts.write(i, h).T
+            if parts.behind:  # each its share of what is normed together
+                norm = parts.adds(i)
+                root = deviation(sum(new.values()), norm).detach()
+                new = {name: value / root * weight_of(norm) for name, value in new.items()}
             if not parts.parallel:
                 written |= new
                 bias = bias + parts.output_bias(i)
-            new[f"m{i}"] = self.mlp(i, held_norm(read(f"m{i}"), parts.norm_mlp[i]))
+            of_mlp = self.mlp(i, held_norm(read(f"m{i}"), parts.norm_mlp[i]))
+            new[f"m{i}"] = held_norm(of_mlp, parts.mlp_adds(i)) if parts.behind else of_mlp
             written |= new
             if parts.parallel:
                 bias = bias + parts.output_bias(i)
-        return held_norm(read("logits"), parts.norm_final) @ parts.unembed.T
+        logits = held_norm(read("logits"), parts.norm_final) @ parts.unembed.T
+        return capped(logits, getattr(parts.config, "final_logit_softcapping", None))
 
     def scores(self, pairs):
         """{edge: mean over prompts}: the change of its source times the gradient, at clean."""
@@ -146,7 +172,7 @@ class ByRules(Literal):
 @pytest.mark.parametrize("method", ["relp", "gim"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_the_literal_rules(tmp_path, kind, method):
-    size = ALL_AT_ONCE | ({"heads": 4} if kind in ("llama", "qwen3") else {})
+    size = ALL_AT_ONCE | ({"heads": 4} if kind in ("llama", "qwen3", "olmo2") else {})
     network, model = toy_model(tmp_path, architecture=kind, **size)
     pairs = toy_pairs()
     scores, plain = attribute(model, pairs, method=method), attribute(model, pairs, method="eap")

@@ -37,7 +37,7 @@ from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.loaded import Model
-from circuitbook.model.network import Network, last_stream, run
+from circuitbook.model.network import Network, attend, last_stream, run
 from circuitbook.tasks.base import PromptPairs
 
 ABLATIONS = ("swap", "resample", "mean", "optimal")
@@ -128,7 +128,7 @@ class Written:
 
     embed: Float[Tensor, "row pos d_model"]
     z: tuple[Float[Tensor, "row pos head d_head"], ...]
-    """By layer; a head writes z @ w_out, so this is all it can write."""
+    """By layer, `Run.written`: a head writes z @ w_written, so this is all it can write."""
     mlp: tuple[Float[Tensor, "row pos d_model"], ...]
     row_of: Int[Tensor, " prompt"]
     """Which row is a prompt's."""
@@ -188,13 +188,12 @@ def constant_written(model: Model, pairs: PromptPairs) -> Written:
 def _means(model: Model, tokens: Int[Tensor, "prompt pos"]) -> list[Tensor]:
     """Means over prompts of equal length, each [pos, ...]: embeddings, then z and MLP by layer."""
     network, dtype = network_of(model), sums_dtype(model.dtype)
-    network.refuse_shared_norms("ablation by a mean")
     sums: list[Tensor] = []
     for part in tokens.split(PROMPTS):
         x = network.embed(part.to(model.device))[:, None]
         found = [x]
         for done in run(network, x):
-            found += [done.z, done.mlp_out]
+            found += [done.written, done.mlp_out]
         found = [tensor[:, 0].to(dtype).sum(0) for tensor in found]
         sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
     return [total / len(tokens) for total in sums]
@@ -248,7 +247,8 @@ def _layers_of(
 ) -> tuple[list[CorruptedLayer], Float[Tensor, "prompt pos d_model"]]:
     """The layers of the run in which all edges carry what is written, and the last stream.
 
-    written: of these very prompts, in rows of their own.
+    written: of these very prompts, in rows of their own. Behind a norm that they share, what heads
+    give of these streams counts for the others, though no edge carries it.
     """
     streams, last = streams_of(network, written, dtype)
     cos_sin = network.rotary_cos_sin(last, 0, last.shape[1])
@@ -258,8 +258,14 @@ def _layers_of(
         inputs = {
             kind: layer.attended(kind, layer.project(kind, read), cos_sin) for kind in HEAD_INPUTS
         }
+        z, instead = written.z[i], None
+        if layer.norm_out is not None:
+            q, k, v = (inputs[kind][:, None] for kind in HEAD_INPUTS)
+            z, instead = attend(q, k, v, network.scale)[:, 0], z
         layers.append(
-            CorruptedLayer(x=x, x_mlp=x_mlp, inputs=inputs, z=written.z[i], mlp=written.mlp[i])
+            CorruptedLayer(
+                x=x, x_mlp=x_mlp, inputs=inputs, z=z, instead=instead, mlp=written.mlp[i]
+            )
         )
     return layers, last
 
@@ -274,8 +280,7 @@ def streams_of(
     x = written.embed.to(dtype)
     streams = []
     for layer, z, mlp in zip(network.layers, written.z, written.mlp, strict=True):
-        heads = F.linear(z.flatten(-2).to(dtype), layer.w_out.flatten(0, 1).t(), layer.b_out)
-        between = x + heads
+        between = x + layer.add_up(z.to(dtype))
         streams.append((x, x if network.parallel else between))
         x = between + mlp.to(dtype)
     return streams, x

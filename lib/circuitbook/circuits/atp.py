@@ -20,8 +20,8 @@ an edge u -> v, in their place,
 with q' and k' what the head makes of its clean input plus a_u(corrupted) - a_u(clean), norm and
 all: exactly the query or key of the patched edge. An edge is patched at all positions at once, so
 its keys change together, where the paper patches each by itself; for queries it is the same. dL/dA
-is g_z . v, with g_z the gradient of what attention gives. This is "eap-qk"; it keeps the sign of a
-score, which the paper drops.
+is g_z . v, with g_z the gradient of what attention gives, through a norm behind the heads if there
+is one. This is "eap-qk"; it keeps the sign of a score, which the paper drops.
 
 "atp*" takes that with GradDrop: of a prompt, the mean of |score| over the layers whose attention
 and MLP are cut out of the gradient, other than v's own, where nothing would come back (L - 1 layers
@@ -37,7 +37,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
@@ -49,7 +48,7 @@ from circuitbook.model.graph import HEAD_INPUTS, Graph
 from circuitbook.model.layers import CosSin, Layer
 from circuitbook.model.memory import SOURCES
 from circuitbook.model.network import Edit, Network, attention_pattern
-from circuitbook.model.parts import Norm, with_gradient_times
+from circuitbook.model.parts import CappedScale, Norm, with_gradient_times
 
 
 def add_chunk_of_patterns(
@@ -145,7 +144,7 @@ class _Head:
     layer: Layer
     index: int
     cos_sin: CosSin | None
-    scale: float
+    scale: float | CappedScale
     """Of attention scores."""
     q: Float[Tensor, "prompt 1 pos 1 d_head"]
     """As attention takes it; so is k."""
@@ -163,7 +162,7 @@ class _Head:
         normed: Float[Tensor, "prompt 1 pos d_model"],
         back: LayerGradients,
         cos_sin: CosSin | None,
-        scale: float,
+        scale: float | CappedScale,
         prefix: tuple[Tensor, Tensor] | None,
     ) -> _Head:
         """From what the layer's heads read, after the norm, and the gradients at what they give."""
@@ -213,5 +212,5 @@ def _made_of(
     cos_sin: CosSin | None,
 ) -> Float[Tensor, "prompt src pos 1 d_head"]:
     """A head's queries, keys or values, as attention takes them, of a stream after the norm."""
-    weight, bias = (part[kind][head].to(normed.dtype) for part in (layer.w_in, layer.b_in))
-    return layer.attended(kind, F.linear(normed, weight, bias)[..., None, :], cos_sin)
+    made = layer.project_one(kind, normed, head)
+    return layer.attended(kind, made[..., None, :], cos_sin)

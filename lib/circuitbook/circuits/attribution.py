@@ -48,6 +48,7 @@ from circuitbook.circuits.not_finite import where_not_finite
 from circuitbook.circuits.prefixes import Prefixes
 from circuitbook.circuits.quadrature import INTEGRATED, MOST_POINTS, Points, where_losses_change
 from circuitbook.circuits.score_sums import Chunk, ScoreSums
+from circuitbook.circuits.spans import Spans, each_position
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
@@ -75,8 +76,13 @@ class Scores:
     """The sum of a prompt's edges out of `input`: `change`, if the quadrature were exact."""
     per_prompt: Float[Tensor, "n src dst"] | None = None
     """If asked for; its mean over n is `values`."""
-    per_position: Float[Tensor, "pos src dst"] | None = None
-    """If asked for; its sum over pos is `values`."""
+    per_position: Float[Tensor, "span src dst"] | None = None
+    """If asked for; its sum over spans is `values`."""
+    between: Float[Tensor, "to at dst"] | None = None
+    """If asked for, of the edges between positions: the score of the key or value `dst` at one
+    span as queries at another see it (see `circuits.between`); 0 where dst is neither."""
+    spans: Spans | None = None
+    """Of the last two; None: each position is one."""
 
     @property
     def gap(self) -> float:
@@ -119,6 +125,8 @@ def attribute(
     tolerance: float | None = None,
     per_prompt: bool = False,
     per_position: bool = False,
+    spans: Spans | None = None,
+    between: str | None = None,
     memory: int | None = None,
     progress: bool = False,
 ) -> Scores:
@@ -135,6 +143,10 @@ def attribute(
     `circuits.quadrature`), and so on.
     per_prompt, per_position: also keep the scores of each prompt (4 n src dst bytes) and of each
     position.
+    spans: keep those of each span of these (`spans_of(pairs)`), not of each position.
+    between: also keep those of edges between positions, or spans; of "eap", "eap-ig" and
+    "clean-corrupted". By the "gradient" alone, or with attention's "pattern" computed anew for keys
+    (see `circuits.between`; of "eap" that is PEAP's).
     memory: bytes that activations may take at a time, beside the weights and the result; default
     512 MB on a CPU, half of what is free on a GPU. It decides how many prompts and points are done
     together; a single one must fit.
@@ -148,6 +160,7 @@ def attribute(
     now = points_of(method, rule, points, len(pairs), model.shape.n_layers)
     if tolerance is not None and (method, rule) != ("eap-ig", "midpoint"):
         raise ValueError('a tolerance needs method="eap-ig" and rule="midpoint"')
+    per_position = per_position or between is not None or spans is not None
     if per_position and method in WITHOUT_POSITIONS:
         raise ValueError(
             f'method="{method}" has no scores per position: {WITHOUT_POSITIONS[method]}; '
@@ -155,15 +168,21 @@ def attribute(
         )
     network, graph = network_of(model), graph_of(model)
     check_pairs(model, pairs)
-    keep: dict[str, bool] = {"per_prompt": per_prompt, "per_position": per_position}
+    if spans is not None:
+        spans.check(pairs)
+    keep = {
+        "per_prompt": per_prompt,
+        "per_position": per_position,
+        "between": between is not None,
+    }
     memory = memory or default_memory(model.device)
     prefixes = Prefixes(network, pairs, memory // 8)
-    add = adder_of(method, network, points)
+    add = adder_of(method, network, points, between)
     known: list[tuple[Tensor, Tensor]] = []  # points [n, m] and the losses there, of each round
     taken = 0
     with tqdm(desc="attribution", unit="run", disable=not progress, leave=False) as bar:
         while True:
-            sums = _no_sums_yet(model, graph, pairs, now.m, **keep)
+            sums = _no_sums_yet(model, graph, pairs, now.m, spans, **keep)
             bar.total = (bar.total or 0) + now.t.numel()
             _add_points(sums, model, graph, pairs, prefixes, method, add, now, memory, bar)
             taken += now.m
@@ -188,6 +207,8 @@ def attribute(
         from_input=sums.from_input,
         per_prompt=sums.per_prompt,
         per_position=None if sums.per_position is None else sums.per_position / n,
+        between=None if sums.between is None else sums.between / n,
+        spans=spans,
     )
     bar_of_gap = LARGE_GAP if tolerance is None else tolerance
     if method == "eap-ig" and abs(scores.relative_gap) > bar_of_gap:
@@ -247,10 +268,19 @@ def _add_points(
 
 
 def _no_sums_yet(
-    model: Model, graph: Graph, pairs: PromptPairs, m: int, *, per_prompt: bool, per_position: bool
+    model: Model,
+    graph: Graph,
+    pairs: PromptPairs,
+    m: int,
+    spans: Spans | None,
+    *,
+    per_prompt: bool,
+    per_position: bool,
+    between: bool,
 ) -> ScoreSums:
     """Zeros; those of prompts and positions, which may be many, on the host."""
-    n, width = pairs.clean.shape
+    spans = spans or each_position(pairs)
+    n, width = len(pairs), len(spans)
     edges, dtype = graph.mask.shape, sums_dtype(model.dtype)
     return ScoreSums(
         values=torch.zeros(*edges, dtype=dtype, device=model.device),
@@ -259,6 +289,8 @@ def _no_sums_yet(
         from_input=torch.zeros(n, dtype=dtype),
         per_prompt=torch.zeros(n, *edges, dtype=dtype) if per_prompt else None,
         per_position=torch.zeros(width, *edges, dtype=dtype) if per_position else None,
+        between=torch.zeros(width, width, graph.n_dst, dtype=dtype) if between else None,
+        spans=spans,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -130,13 +129,13 @@ def metric_of_normed(
         return pairs.minus_divergence(network, normed)
     n_prompts, n_versions, _ = normed.shape
     tokens, places = pairs.answers.unique(return_inverse=True)
-    logits = F.linear(normed, network.w_unembed[tokens.to(normed.device)])
+    logits = network.logits_of_normed(normed, tokens.to(normed.device))
     signs, places = pairs.signs.to(normed.device), places.to(normed.device)
     chosen = logits.gather(2, places[:, None].expand(-1, n_versions, -1))
     metric = of_answers(
         pairs.metric_name,
         chosen.flatten(0, 1),
         signs.repeat_interleave(n_versions, 0),
-        lambda: log_total(normed.flatten(0, 1), network.w_unembed),
+        lambda: log_total(normed.flatten(0, 1), network.w_unembed, cap=network.cap),
     )
     return metric.unflatten(0, (n_prompts, n_versions))

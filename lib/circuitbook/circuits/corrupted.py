@@ -19,6 +19,7 @@ from circuitbook.circuits.batches import (
     window,
 )
 from circuitbook.circuits.prefixes import Prefixes
+from circuitbook.circuits.spans import SpanCircuit
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import graph_of
@@ -40,6 +41,10 @@ class CorruptedLayer:
     inputs: dict[str, Float[Tensor, "prompt pos head d_head"]]
     """Queries and keys after rotary; values."""
     z: Float[Tensor, "prompt pos head d_head"]
+    """As attention gives it."""
+    instead: Float[Tensor, "prompt pos head d_head"] | None = None
+    """What absent edges carry of heads that share a norm behind them, as `Run.written`, if that is
+    not what they give (`circuits.ablations`)."""
     mlp: Float[Tensor, "prompt pos d_model"]
     """What the MLP writes."""
 
@@ -66,9 +71,9 @@ class CorruptedRun:
     """Of the clean run, and of the corrupted one."""
 
 
-def at_any_position(mask: np.ndarray) -> np.ndarray:
+def at_any_position(mask: np.ndarray | SpanCircuit) -> np.ndarray:
     """The edges of a circuit, bool [src, dst], whatever their positions."""
-    return np.logical_or.reduce(mask) if mask.ndim == 3 else mask
+    return np.logical_or.reduce(mask.edges) if isinstance(mask, SpanCircuit) else mask
 
 
 class CorruptedRuns:
@@ -115,8 +120,8 @@ class CorruptedRuns:
         """Of some of the prompts."""
         return _corrupted_run(prefixes, self.pairs.subset(rows), rows, self.device)
 
-    def together(self, corrupted: CorruptedRun, masks: Sequence[np.ndarray]) -> int:
-        """How many of these circuits, bool [src, dst] or [pos, src, dst], fit into memory."""
+    def together(self, corrupted: CorruptedRun, masks: Sequence[np.ndarray | SpanCircuit]) -> int:
+        """How many of these circuits, bool [src, dst] or with spans, fit into memory."""
         per_source = 2 * self._sum_size * corrupted.change.numel()
         largest = per_source * max(int(at_any_position(m).any(1).sum()) + 2 for m in masks)
         return int(np.clip(self.memory // max(1, largest), 1, TOGETHER))

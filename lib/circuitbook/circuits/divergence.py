@@ -7,7 +7,8 @@ whole vocabulary,
 
 where x is the circuit's last stream after the final norm, w_v the unembedding of token v and
 log_total the logarithm of the sum of exp(logit). So beside t only `model.log_total` is needed, and
-that takes the vocabulary in parts, forward and back: no more memory than for a probability.
+that takes the vocabulary in parts, forward and back: no more memory than for a probability. Where
+logits are capped (Gemma 2) sum_v p_v cap(x . w_v) takes the place of x . t, in parts, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from circuitbook.model.architectures import network_of
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.loaded import Model
-from circuitbook.model.log_total import log_total
+from circuitbook.model.log_total import log_total, mean_capped
 from circuitbook.model.network import Network, last_stream
 from circuitbook.tasks.base import PromptPairs
 
@@ -41,7 +42,7 @@ class DivergencePairs(PromptPairs):
     log_probabilities: Float[Tensor, "n vocab"]
     """Of the model on the clean prompts, at END."""
     expected: Float[Tensor, "n d_model"]
-    """The model's mean unembedding, t above."""
+    """The model's mean unembedding, t above; not used where logits are capped."""
 
     def metric(self, logits: Float[Tensor, "n vocab"]) -> Float[Tensor, " n"]:
         """-KL(model || logits), [n], in nats; `logits` as in `PromptPairs.metric`."""
@@ -61,10 +62,13 @@ class DivergencePairs(PromptPairs):
         """The metric from what the final norm gives, with its gradient there."""
         log_p, dtype = self.log_probabilities.to(normed.device), sums_dtype(normed.dtype)
         minus_entropy = (log_p.exp() * log_p).sum(1).to(dtype)
-        expected = self.expected.to(normed.device, dtype)
-        mean_logit = torch.einsum("pvd,pd->pv", normed.to(dtype), expected)
-        total = log_total(normed.flatten(0, 1), network.w_unembed).view(normed.shape[:2])
-        return mean_logit - total - minus_entropy[:, None]
+        if network.cap is None:
+            expected = self.expected.to(normed.device, dtype)
+            mean_logit = torch.einsum("pvd,pd->pv", normed.to(dtype), expected)
+        else:
+            mean_logit = mean_capped(normed, network.w_unembed, log_p.exp().to(dtype), network.cap)
+        total = log_total(normed.flatten(0, 1), network.w_unembed, cap=network.cap)
+        return mean_logit - total.view(normed.shape[:2]) - minus_entropy[:, None]
 
 
 @torch.no_grad()

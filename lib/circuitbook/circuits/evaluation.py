@@ -24,6 +24,7 @@ from circuitbook.circuits.circuit import Circuit
 from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
 from circuitbook.circuits.not_finite import refuse_not_finite
 from circuitbook.circuits.recompute import metric_of_circuits
+from circuitbook.circuits.spans import SpanCircuit, each_position
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import Graph, graph_of
 from circuitbook.model.loaded import Model
@@ -49,18 +50,19 @@ def evaluate_circuit(
 def evaluate_masks(
     model: Model,
     pairs: PromptPairs,
-    masks: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray | SpanCircuit],
     *,
     memory: int | None = None,
     runs: CorruptedRuns | None = None,
 ) -> Float[Tensor, "circuit n"]:
-    """`evaluate_circuit` of several circuits, bool [src, dst] each; or [pos, src, dst] where a
-    circuit has edges of its own at each position (`circuits.positions`).
+    """`evaluate_circuit` of several circuits, bool [src, dst] each; or, where a circuit has edges
+    of its own at each position, [pos, src, dst], or at each span a `SpanCircuit` (see
+    `circuits.positions`).
 
     runs: what was computed before, of the same model and prompts. ValueError for a mask that is not
     of the model's graph; FloatingPointError where the metric is not finite.
     """
-    _check_masks(model, pairs, masks)
+    masks = _checked(model, pairs, masks)
     runs = runs or CorruptedRuns(model, pairs, memory)
     metric = torch.zeros(len(masks), len(pairs), dtype=sums_dtype(model.dtype))
     if not len(masks):
@@ -75,16 +77,25 @@ def evaluate_masks(
     return metric
 
 
-def _check_masks(model: Model, pairs: PromptPairs, masks: Sequence[np.ndarray]) -> None:
+def _checked(
+    model: Model, pairs: PromptPairs, masks: Sequence[np.ndarray | SpanCircuit]
+) -> list[np.ndarray | SpanCircuit]:
+    """The masks, those with positions with these as spans."""
     shape, n_pos = graph_of(model).mask.shape, pairs.clean.shape[1]
+    checked: list[np.ndarray | SpanCircuit] = []
     for i, mask in enumerate(masks):
-        if np.shape(mask) not in (shape, (n_pos, *shape)):
+        if isinstance(mask, SpanCircuit):
+            mask.check(pairs, shape, f"circuit {i}")
+        elif np.shape(mask) not in (shape, (n_pos, *shape)):
             raise ValueError(
                 f"mask {i} is {list(np.shape(mask))}, but the graph of {model.checkpoint.model} "
                 f"has {list(shape)} [src, dst], and the prompts {n_pos} positions"
             )
-        if np.ndim(mask) == 3:
+        elif np.ndim(mask) == 3:
             check_aligned(pairs)
+            mask = SpanCircuit(edges=mask, spans=each_position(pairs))
+        checked.append(mask)
+    return checked
 
 
 def check_aligned(pairs: PromptPairs) -> None:
@@ -93,7 +104,8 @@ def check_aligned(pairs: PromptPairs) -> None:
         ends = ", ".join(map(str, pairs.end.unique().tolist()))
         raise ValueError(
             f"{pairs.task}: a circuit with positions needs prompts whose positions match, and "
-            f"these end at {ends}; take those of one template: pairs.subset(...)"
+            f"these end at {ends}; take those of one template, pairs.subset(...), or spans, "
+            "spans_of(pairs)"
         )
 
 

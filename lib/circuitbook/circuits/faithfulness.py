@@ -12,9 +12,10 @@ from jaxtyping import Float64, Int64
 from tqdm.auto import tqdm
 
 from circuitbook.circuits.attribution import Scores
-from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns
+from circuitbook.circuits.corrupted import TOGETHER, CorruptedRuns, at_any_position
 from circuitbook.circuits.evaluation import evaluate_masks
 from circuitbook.circuits.selection import edge_order, first_edges
+from circuitbook.circuits.spans import SpanCircuit
 from circuitbook.circuits.stable_signs import stable_signs
 from circuitbook.model.graph import graph_of
 from circuitbook.model.loaded import Model
@@ -109,7 +110,11 @@ def mib_metrics(
         memory=memory,
     )
     at = dict(zip(curve["size"], curve["normalised"], strict=True))
-    f = np.array([at[int(share * graph.n_edges)] for share in MIB_SHARES])
+    return mib_areas(np.array([at[int(share * graph.n_edges)] for share in MIB_SHARES]))
+
+
+def mib_areas(f: Float64[np.ndarray, " share"]) -> dict[str, float]:
+    """{"cpr", "cmd"} of the normalised faithfulness at `MIB_SHARES`; see `mib_metrics`."""
     return {
         "cpr": float(np.trapezoid(f, MIB_SHARES)),
         "cmd": float(np.trapezoid(np.abs(1 - f), MIB_SHARES)),
@@ -139,7 +144,7 @@ class Curve:
     model: Model
     pairs: PromptPairs
     runs: CorruptedRuns
-    order: Int64[np.ndarray, "edge 2"]
+    order: Int64[np.ndarray, "edge ends"]
     """The circuit of size n is the first n of these, less the dead ones."""
     form: str
     """Of the interval, and of `faithfulness`."""
@@ -154,17 +159,25 @@ class Curve:
         self.clean, self.corrupted = clean.double().numpy(), corrupted.double().numpy()
         self.metric[0] = self.corrupted
 
+    def first(self, n: int) -> np.ndarray | SpanCircuit:
+        """The circuit of size n."""
+        return first_edges(self.order, self.runs.graph, n)
+
+    def count(self, circuit: np.ndarray | SpanCircuit) -> tuple[int, int]:
+        """Its edges and nodes."""
+        mask = at_any_position(circuit)
+        return int(mask.sum()), int(self.runs.graph.nodes_of(mask).sum())
+
     def evaluate(self, sizes: Iterable[int]) -> None:
         """Evaluates the sizes that are not known yet, several at a time."""
-        waiting: dict[int, np.ndarray] = {}
+        waiting: dict[int, np.ndarray | SpanCircuit] = {}
         sizes = [n for n in sizes if n not in self.counts]
         bar = tqdm(
             total=len(sizes), desc="circuits", unit="size", disable=not self.progress, leave=False
         )
         for i, n in enumerate(sizes):
-            mask = first_edges(self.order, self.runs.graph, n)
-            edges = int(mask.sum())
-            self.counts[n] = edges, int(self.runs.graph.nodes_of(mask).sum())
+            mask = self.first(n)
+            self.counts[n] = edges, _ = self.count(mask)
             if edges not in self.metric:
                 waiting[edges] = mask
             if waiting and (len(waiting) >= TOGETHER or i == len(sizes) - 1):

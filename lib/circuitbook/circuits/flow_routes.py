@@ -52,8 +52,8 @@ def add_chunk_of_routes(sums: ScoreSums, network: Network, graph: Graph, chunk: 
         heads, mlp = graph.destination(i, 0), graph.destination(i)
         read(heads, mlp, done.x)
         written[graph.heads(i)] = einsum(
-            done.z[:, 0].to(dtype),
-            layer.w_out.to(dtype),
+            layer.scaled(done.z[:, 0].to(dtype)),
+            layer.w_written.to(dtype),
             "prompt pos head d_head, head d_head d_model -> head prompt pos d_model",
         )
         read(mlp, mlp + 1, done.x_mlp)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from circuitbook.circuits.backward import Gradients, LayerGradients, gradients_at
 from circuitbook.circuits.batches import at_end, metric_of_stream
+from circuitbook.circuits.between import add_between
 from circuitbook.circuits.score_sums import Chunk, ScoreSums
 from circuitbook.circuits.through_norms import at_head_inputs, through_norm
 from circuitbook.model.dtypes import sums_dtype
@@ -25,11 +26,17 @@ from circuitbook.model.network import Network, Prefix, run
 
 
 def add_chunk(
-    sums: ScoreSums, network: Network, graph: Graph, chunk: Chunk, back_through: Network
+    sums: ScoreSums,
+    network: Network,
+    graph: Graph,
+    chunk: Chunk,
+    back_through: Network,
+    between: str | None = None,
 ) -> None:
     """Adds the scores of these prompts and points to the sums.
 
-    back_through: the network itself, or with other gradients (`circuits.rules`).
+    back_through: the network itself, or with other gradients (`circuits.rules`). between: how edges
+    between positions are scored, if they are.
     """
     both = both_runs(sums, network, graph, chunk)
     back = gradients_at(
@@ -40,9 +47,12 @@ def add_chunk(
         chunk.prefix,
         both.end,
         both.weights,
+        of_z=between is not None,
     )
     note_losses(sums, chunk, both, back)
     add_edges(sums, back_through, graph, chunk, both, back)
+    if between is not None:
+        add_between(sums, network, graph, chunk, both.x, back, anew=between == "pattern")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

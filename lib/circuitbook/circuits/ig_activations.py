@@ -44,7 +44,7 @@ def add_chunk_of_activations(
     points = chunk.points.to(both.difference)
     with torch.no_grad():
         runs = run(network, both.x, chunk.start, chunk.prefix)
-        written = [{"z": done.z, "mlp_out": done.mlp_out} for done in runs]
+        written = [{"written": done.written, "mlp_out": done.mlp_out} for done in runs]
     of_embeddings = points * (places == 0).to(points)
     back = gradients_at(
         network,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -58,7 +57,7 @@ def measure_circuits(
                 some, log_p = pairs.subset(rows), clean[rows].to(dtype).log_softmax(1)
                 answers, signs = some.answers.to(log_p.device), some.signs.to(log_p.device)
                 for place, circuit in enumerate(circuits):
-                    logits = F.linear(normed[part, place], runs.network.w_unembed).to(dtype)
+                    logits = runs.network.logits_of_normed(normed[part, place]).to(dtype)
                     kl = (log_p.exp() * (log_p - logits.log_softmax(1))).sum(1)
                     right = rank(logits, answers, signs) == 0
                     for name, value in zip(MEASURES, (some.metric(logits), right, kl), strict=True):

@@ -25,6 +25,7 @@ from circuitbook.circuits.rules import RULES_OF, with_rules
 from circuitbook.circuits.score_sums import Chunk, ScoreSums
 from circuitbook.model.graph import Graph
 from circuitbook.model.network import Network
+from circuitbook.model.parts import CappedScale
 
 AUTHORS_RULE = {"eap-ig-activations": "left"}  # of all others "right"
 
@@ -33,6 +34,9 @@ WITHOUT_POSITIONS = {  # and why
     "ifr": "shares are averaged over positions",
 }
 WITHOUT_POSITIONS["atp*"] = WITHOUT_POSITIONS["eap-qk"]
+
+WITH_BETWEEN = ("eap", "eap-ig", "clean-corrupted")  # attention's gradients are the true ones
+BETWEEN = ("gradient", "pattern")  # how edges between positions are scored: `circuits.between`
 
 AddChunk = Callable[[ScoreSums, Network, Graph, Chunk], None]
 
@@ -60,10 +64,25 @@ def points_of(method: str, rule: str, points: int, n: int, n_layers: int) -> Poi
     return Points(t, torch.full_like(t, 1 / parts))
 
 
-def adder_of(method: str, network: Network, points: int) -> AddChunk:
-    """What adds a chunk's scores to the sums. ValueError for a model on which it is not defined."""
-    if method not in ("eap", "eap-ig", "clean-corrupted"):
-        network.refuse_shared_norms(f"method {method!r}")
+def adder_of(method: str, network: Network, points: int, between: str | None = None) -> AddChunk:
+    """What adds a chunk's scores to the sums.
+
+    between: how edges between positions are scored, if they are. ValueError where the method has
+    no such scores.
+    """
+    if between is not None and between not in BETWEEN:
+        raise ValueError(
+            f"there are no scores between positions by {between!r}; there are: {', '.join(BETWEEN)}"
+        )
+    if between is not None and method not in WITH_BETWEEN:
+        raise ValueError(
+            f'method="{method}" has no scores between positions; take '
+            f"{', '.join(WITH_BETWEEN[:-1])} or {WITH_BETWEEN[-1]}"
+        )
+    if between is not None and isinstance(network.scale, CappedScale):
+        raise ValueError(
+            "scores between positions: not for a model whose attention scores are capped (Gemma 2)"
+        )
     if method == "eap-ig-activations":
         return partial(add_chunk_of_activations, m=points)
     if method == "ifr":
@@ -71,4 +90,4 @@ def adder_of(method: str, network: Network, points: int) -> AddChunk:
     if method in ("eap-qk", "atp*"):
         return partial(add_chunk_of_patterns, drop=method == "atp*")
     back_through = with_rules(network, RULES_OF[method]) if method in RULES_OF else network
-    return partial(add_chunk, back_through=back_through)
+    return partial(add_chunk, back_through=back_through, between=between)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -39,7 +38,6 @@ def optimal_written(
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
-    network.refuse_shared_norms('the ablation "optimal"')
     target, stop = divergence_pairs(model, pairs), int(pairs.end.max()) + 1
     end = pairs.end.to(model.device)
     clean = network.embed(pairs.clean[:, :stop].to(model.device)).detach()
@@ -117,18 +115,26 @@ def ablated_last(
         now = {}
         for kind in HEAD_INPUTS:
             stream = read(graph.destination(index, head, kind), streams[index][0])
-            weight, bias = layer.w_in[kind][head], layer.b_in[kind][head]
-            value = F.linear(layer.norm_attention(stream), weight, bias)
+            value = layer.project_one(kind, layer.norm_attention(stream), head)
             value = value.expand(*clean.shape[:2], -1)[:, None, :, None]
             now[kind] = layer.attended(kind, value, cos_sin)
         return attend(now["q"], now["k"], now["v"], network.scale)[:, 0, :, 0]
 
     for i, layer in enumerate(network.layers):
         heads: dict[int, Tensor] = {}
-        for head in range(graph.n_heads):
-            if mask[:, [graph.destination(i, head, kind) for kind in HEAD_INPUTS]].any():
-                change = attends(layer, i, head) - written.z[i][:, :, head].to(clean.dtype)
-                heads[graph.source(i, head)] = change @ layer.w_out[head]
+        every = range(graph.n_heads)
+        inputs = {
+            head: [graph.destination(i, head, kind) for kind in HEAD_INPUTS] for head in every
+        }
+        reached = [head for head in every if mask[:, inputs[head]].any()]
+        if layer.norm_out is None or not reached:
+            now = {head: attends(layer, i, head) for head in reached}
+        else:  # where one head changes, all write something else
+            given = torch.stack([attends(layer, i, head) for head in every], -2)
+            now = dict(zip(every, layer.scaled(given).unbind(-2), strict=True))
+        for head in reached:
+            change = now[head] - written.z[i][:, :, head].to(clean.dtype)
+            heads[graph.source(i, head)] = change @ layer.w_written[head].to(change.dtype)
         if not graph.parallel:
             moved |= heads
         if mask[:, graph.destination(i)].any():

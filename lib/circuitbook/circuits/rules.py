@@ -25,7 +25,7 @@ from torch import Tensor
 
 from circuitbook.model.layers import Layer
 from circuitbook.model.network import Network
-from circuitbook.model.parts import MLP, HeadNorm, with_gradient_times
+from circuitbook.model.parts import MLP, HeadNorm, Norm, with_gradient_times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,10 @@ def _layer(layer: Layer, rules: Rules) -> Layer:
         layer,
         norm_attention=replace(layer.norm_attention, frozen=rules.frozen_norms),
         norm_mlp=replace(layer.norm_mlp, frozen=rules.frozen_norms),
+        norm_in={
+            kind: replace(norm, frozen=rules.frozen_norms) for kind, norm in layer.norm_in.items()
+        },
+        norm_out=_behind(layer.norm_out, rules),
         after=after,
         mlp=_mlp(layer.mlp, rules),
     )
@@ -79,7 +83,13 @@ def _layer(layer: Layer, rules: Rules) -> Layer:
 
 def _mlp(mlp: MLP, rules: Rules) -> MLP:
     activation = _identity_rule(mlp.activation) if rules.identity else mlp.activation
-    return replace(mlp, activation=activation, halved=rules.halved)
+    norm_out = _behind(mlp.norm_out, rules)
+    return replace(mlp, activation=activation, halved=rules.halved, norm_out=norm_out)
+
+
+def _behind(norm: Norm | None, rules: Rules) -> Norm | None:
+    """The norm behind the heads, or the MLP, if there is one."""
+    return None if norm is None else replace(norm, frozen=rules.frozen_norms)
 
 
 def _scaled(factor: float, before: Callable[[Tensor], Tensor] | None) -> Callable[[Tensor], Tensor]:

@@ -9,6 +9,7 @@ from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from circuitbook.circuits.spans import Spans
 from circuitbook.model.network import Prefix
 from circuitbook.tasks.base import PromptPairs
 
@@ -46,7 +47,10 @@ class ScoreSums:
     from_input: Float[Tensor, " n"]
     """Of each prompt, the sum of its edges out of `input`."""
     per_prompt: Float[Tensor, "n src dst"] | None = None
-    per_position: Float[Tensor, "pos src dst"] | None = None
+    per_position: Float[Tensor, "span src dst"] | None = None
+    between: Float[Tensor, "to at dst"] | None = None
+    spans: Spans | None = None
+    """Of the last two."""
 
     @property
     def change(self) -> Float[Tensor, " n"]:
@@ -66,25 +70,39 @@ class ScoreSums:
             products = difference.flatten(1) @ gradient.flatten(1).t()
             self.values[:n_src, columns] += products
             return
-        kept = []
-        if self.per_prompt is not None:
-            kept.append("prompt")
-        if self.per_position is not None:
-            kept.append("pos")
+        kept = "prompt" if self.per_position is None else "prompt pos"
         products = einsum(
             difference,
             gradient,
-            f"src prompt pos d_model, dst prompt pos d_model -> {' '.join(kept)} src dst",
+            f"src prompt pos d_model, dst prompt pos d_model -> {kept} src dst",
         )
         if self.per_position is not None:
-            of_positions = products.sum(0) if len(kept) == 2 else products
-            positions = slice(chunk.start, chunk.start + n_pos)
-            self.per_position[positions, :n_src, columns] += of_positions.cpu()
-        if self.per_prompt is not None:
-            of_prompts = products.sum(1) if len(kept) == 2 else products
-            self.add_of_prompts(chunk, of_prompts, columns)
-        else:
-            self.values[:n_src, columns] += products.sum(0)
+            of_spans = einsum(
+                products,
+                self._counts(chunk, n_pos).to(products),
+                "prompt pos src dst, prompt pos span -> span src dst",
+            )
+            self.per_position[:, :n_src, columns] += of_spans.cpu()
+            products = products.sum(1)
+        self.add_of_prompts(chunk, products, columns)
+
+    def add_between(
+        self, chunk: Chunk, products: Float[Tensor, "prompt dst to at"], columns: slice
+    ) -> None:
+        """Adds the edges between positions at the keys or values `columns`."""
+        assert self.between is not None
+        counts = self._counts(chunk, products.shape[-1]).to(products)
+        of_spans = einsum(
+            products,
+            counts,
+            counts,
+            "prompt dst to at, prompt to span, prompt at span_at -> span span_at dst",
+        )
+        self.between[:, :, columns] += of_spans.cpu()
+
+    def _counts(self, chunk: Chunk, n_pos: int) -> Float[Tensor, "prompt pos span"]:
+        assert self.spans is not None
+        return self.spans.counts(chunk.rows, chunk.start, n_pos)
 
     def add_of_prompts(
         self, chunk: Chunk, products: Float[Tensor, "prompt src dst"], columns: slice
@@ -100,6 +118,10 @@ class ScoreSums:
     ) -> tuple[ScoreSums, Chunk]:
         """Sums for a chunk's own prompts, added to `per_prompt`; and the chunk as all there is."""
         own = replace(
-            self, values=torch.zeros_like(self.values), per_prompt=per_prompt, per_position=None
+            self,
+            values=torch.zeros_like(self.values),
+            per_prompt=per_prompt,
+            per_position=None,
+            between=None,
         )
         return own, replace(chunk, rows=torch.arange(len(chunk.rows)))

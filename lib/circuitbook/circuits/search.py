@@ -88,43 +88,47 @@ def find_circuit(
         curve.evaluate(range(1, limit + 1))
     else:
         _grid(curve, limit, threshold)
-    table = curve.frame()
+    settings = {
+        "threshold": threshold,
+        "form": form,
+        "search": search,
+        "selection": selection,
+        "absolute": absolute,
+        "limit": limit,
+    } | ({} if stable is None else {"stable": stable})
+    found = smallest_that_passes(model, pairs, curve, settings)
+    return replace(found, scores=scores.values.numpy())
+
+
+def smallest_that_passes(
+    model: Model, pairs: PromptPairs, curve: Curve, settings: dict[str, Any]
+) -> Circuit:
+    """Of the sizes on the curve; or no edges, and the reason for none.
+
+    settings: what `Circuit.about` says of the search; of them "form", "threshold" and "limit" count
+    here.
+    """
+    graph, table = curve.runs.graph, curve.frame()
     nothing = Circuit(
         graph,
         np.zeros(graph.mask.shape, bool),
-        scores=scores.values.numpy(),
         clean=float(curve.clean.mean()),
         corrupted=float(curve.corrupted.mean()),
         curve=table,
-        about=_about(model, pairs)
-        | {
-            "threshold": threshold,
-            "form": form,
-            "search": search,
-            "selection": selection,
-            "absolute": absolute,
-            "limit": limit,
-        }
-        | ({} if stable is None else {"stable": stable}),
+        about=_about(model, pairs) | settings,
     )
-    return _smallest_that_passes(nothing, order, table)
-
-
-def _smallest_that_passes(nothing: Circuit, order: np.ndarray, curve: pd.DataFrame) -> Circuit:
-    """`nothing`, which holds the settings, with its edges; or the reason for none."""
-    graph, about = nothing.graph, nothing.about
-    form, threshold = about["form"], about["threshold"]
-    passing = curve[curve[form] >= threshold]
+    form, threshold = settings["form"], settings["threshold"]
+    passing = table[table[form] >= threshold]
     if passing.empty:
-        best = curve.loc[curve[form].idxmax()]
+        best = table.loc[table[form].idxmax()]
         why = (
-            f"none of up to {about['limit']} edges keeps {threshold:.0%} "
+            f"none of up to {settings['limit']} edges keeps {threshold:.0%} "
             f"(closest: {best[form]:.1%} with {int(best['edges'])} edges)"
         )
         return replace(nothing, reason=why)
     first = passing.iloc[0]
-    about = about | {
-        "stays_from": _stays_from(curve["size"], curve[form] >= threshold),
+    about = nothing.about | {
+        "stays_from": _stays_from(table["size"], table[form] >= threshold),
         "size": int(first["size"]),
     }
     if first["edges"] == 0:
@@ -135,7 +139,7 @@ def _smallest_that_passes(nothing: Circuit, order: np.ndarray, curve: pd.DataFra
         return replace(nothing, reason=why, about=about)
     return replace(
         nothing,
-        mask=first_edges(order, graph, int(first["size"])),
+        mask=first_edges(curve.order, graph, int(first["size"])),
         faithfulness=float(first[form]),
         low=float(first["low"]),
         high=float(first["high"]),
@@ -219,7 +223,12 @@ def _bisect(curve: Curve, limit: int, threshold: float) -> None:
 
 def _grid(curve: Curve, limit: int, threshold: float) -> None:
     curve.evaluate(grid_sizes(limit))
-    for _ in range(2):  # the first that passes, and what lies between it and the one below
+    refine(curve, threshold)
+
+
+def refine(curve: Curve, threshold: float) -> None:
+    """Evaluates what lies between the first size that passes and the one below, twice."""
+    for _ in range(2):
         known = sorted(curve.counts)
         passing = (i for i, n in enumerate(known) if curve.faithfulness(n) >= threshold)
         first = next(passing, None)

@@ -78,6 +78,8 @@ def _through_joint_norm(
         weight,
         "prompt pos head d_head, head d_head d_model -> head prompt pos d_model",
     )
+    if norm.frozen:
+        return at_input
     along = (g * own).sum(-1) / normed[0, 0, 0].numel()  # [prompt, version, pos, head]
     shared = einsum(
         normed,

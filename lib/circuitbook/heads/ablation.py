@@ -85,14 +85,16 @@ def ablate(
 
     how: "zero" (the authors'), or "resample": the head writes what it wrote on the corrupted
     prompt. The direct effect of a head is what it writes at END, through the final LayerNorm of the
-    clean run, on the logit difference of the answers. ValueError for another `how` or an unknown
+    clean run, on the logit difference of the answers. Behind a norm that the heads of a layer
+    share, a head writes its share of the normed sum (`Layer.scaled`): that is what is taken out,
+    and the others of its layer go on writing theirs. ValueError for another `how` or an unknown
     head. (Tigges et al. 2024, appendix on self-repair.)
     """
     if how not in HOW:
         raise ValueError(f"cannot ablate by {how!r}; there are: {', '.join(HOW)}")
     check_pairs(model, pairs)
     graph, network = graph_of(model), network_of(model)
-    network.refuse_shared_norms("the ablation of heads")
+    network.refuse_capped_logits("the ablation of heads")
     for layer, head in heads:
         source_of(graph, (layer, head))
     length = int(pairs.end.max()) + 1
@@ -103,14 +105,15 @@ def ablate(
     scale = network.norm_final.standardise(last, sums_dtype(model.dtype))[1]
     direction = answer_directions(network, pairs)
 
-    def take_out(what: str, layer: int, z: Tensor) -> Tensor:
+    def take_out(what: str, layer: int, written: Tensor) -> Tensor:
         taken = [head for at, head in heads if at == layer]
-        if what != "z" or not taken:
-            return z
-        z = z.clone()
+        if what != "written" or not taken:
+            return written
+        written = written.clone()
+        corrupted = runs[layer].written[:, 1:]
         for head in taken:
-            z[..., head, :] = 0 if how == "zero" else runs[layer].z[:, 1:, :, head]
-        return z
+            written[..., head, :] = 0 if how == "zero" else corrupted[..., head, :]
+        return written
 
     ablated = list(run(network, network.embed(both[:, :1]), edit=take_out))
     before, after = (_logit_difference(network, pairs, done, end) for done in (runs, ablated))
@@ -125,8 +128,8 @@ def ablate(
         heads=tuple(heads),
         before=before,
         after=after,
-        direct_before=_direct_effects(network, runs, end, scale, direction),
-        direct_after=_direct_effects(network, ablated, end, scale, direction),
+        direct_before=_direct_effects(runs, end, scale, direction),
+        direct_after=_direct_effects(ablated, end, scale, direction),
         by_mlps=(torch.stack(mlps).to(direction) * scale * direction).sum(-1).cpu(),
         by_norm=(left.to(direction) * rescaled * direction).sum(-1).cpu(),
     )
@@ -141,7 +144,6 @@ def _logit_difference(
 
 
 def _direct_effects(
-    network: Network,
     runs: Sequence[Run],
     end: Int[Tensor, " n"],
     scale: Float[Tensor, "n 1"],
@@ -151,11 +153,11 @@ def _direct_effects(
     written = torch.stack(
         [
             einsum(
-                at_end(done.z, end)[:, 0],
-                layer.w_out,
+                at_end(done.written, end)[:, 0],
+                done.layer.w_written.to(done.z.dtype),
                 "prompt head d_head, head d_head d_model -> head prompt d_model",
             )
-            for done, layer in zip(runs, network.layers, strict=True)
+            for done in runs
         ]
     )
     return (written.to(direction) * scale * direction).sum(-1).cpu()
@@ -178,12 +180,12 @@ def repair_over_text(
     what the deviation's own change adds. (McGrath et al. 2023; the appendix of Tigges et al. 2024.)
     """
     network, dtype = network_of(model), sums_dtype(model.dtype)
-    network.refuse_shared_norms("self-repair")
+    network.refuse_capped_logits("self-repair")
     tokens = tokens.to(model.device)
-    streams, zs, written = [], [], []
+    streams, of_heads, written = [], [], []
     for done in run(network, network.embed(tokens)[:, None]):
         streams.append(done.x)
-        zs.append(done.z)
+        of_heads.append(done.written)
         written.append((done.out - done.x - done.mlp_out, done.mlp_out))
     unembed = folded_unembedding(network, dtype)
     right = (unembed - unembed.mean(0))[tokens[:, 1:]]  # [document, pos, d_model]
@@ -202,11 +204,11 @@ def repair_over_text(
     before = [(along(heads), along(mlp)) for heads, mlp in written]
     means: dict[str, list[Tensor]] = {name: [] for name in OVER_TEXT}
     for i, layer in enumerate(network.layers):
-        for head in range(layer.w_out.shape[0]):
-            z = zs[i][:, :, :, head]
-            other = z.roll(1, 0)
-            of_own = (z[:, 0, :-1] @ layer.w_out[head]).to(dtype)
-            of_other = (other[:, 0, :-1] @ layer.w_out[head]).to(dtype)
+        for head, weight in enumerate(layer.w_written.to(of_heads[i].dtype)):
+            of_head = of_heads[i][:, :, :, head]
+            other = of_head.roll(1, 0)
+            of_own = (of_head[:, 0, :-1] @ weight).to(dtype)
+            of_other = (other[:, 0, :-1] @ weight).to(dtype)
             own = (of_own * scale * right).sum(-1).flatten()
             most = own.topk(max(1, int(share * own.numel()))).indices
             lost = ((of_own - of_other) * scale * right).sum(-1)
@@ -224,13 +226,13 @@ def repair_over_text(
 
 
 def _write_instead(layer: int, head: int, value: Float[Tensor, "document 1 pos d_head"]) -> Edit:
-    """The edit that has one head give this z."""
+    """The edit that has one head write this."""
 
-    def edit(what: str, at: int, z: Tensor) -> Tensor:
-        if (what, at) != ("z", layer):
-            return z
-        z = z.clone()
-        z[..., head, :] = value
-        return z
+    def edit(what: str, at: int, written: Tensor) -> Tensor:
+        if (what, at) != ("written", layer):
+            return written
+        written = written.clone()
+        written[..., head, :] = value
+        return written
 
     return edit

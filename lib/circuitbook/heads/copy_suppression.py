@@ -73,9 +73,10 @@ def copy_suppression(
     last stream alone, with the last norm's deviation held. (McDougall et al. 2023, and the authors'
     code.)
     as_published: where fewer candidates are left than there is room for, everything is kept, as in
-    the authors' code.
+    the authors' code. Behind a norm that the heads of a layer share, a head writes its share of the
+    normed sum, and v_s W_O is the part of that which comes from s (`Layer.scaled`).
     """
-    network.refuse_shared_norms("copy suppression")
+    network.refuse_capped_logits("copy suppression")
     n = len(tokens) if evaluate is None else min(evaluate, len(tokens))
     length, (d_vocab, d_model) = tokens.shape[1], network.w_embed.shape
     rows = max(1, DOCUMENT_BYTES // (8 * length * d_model * 12))
@@ -93,12 +94,12 @@ def copy_suppression(
 def _mean_outputs(
     network: Network, tokens: Int[Tensor, "document pos"], rows: int
 ) -> list[Float[Tensor, "pos head d_head"]]:
-    """Of each layer, the heads' mean z over all documents, `rows` of them at a time."""
+    """Of each layer, the mean `Run.written` over all documents, `rows` of them at a time."""
     dtype = sums_dtype(network.w_embed.dtype)
     means: list[Tensor] = []
     for part in tokens.split(rows):
         layers = run(network, network.embed(part)[:, None])
-        shares = [done.z[:, 0].to(dtype).sum(0) / len(tokens) for done in layers]
+        shares = [done.written[:, 0].to(dtype).sum(0) / len(tokens) for done in layers]
         means = [a + b for a, b in zip(means, shares, strict=True)] if means else shares
     return means
 
@@ -162,14 +163,14 @@ def _divergences(
 
     kept, ablated = [], []
     runs = run(network, network.embed(tokens)[:, None])
-    for done, layer, mean_z in zip(runs, network.layers, means, strict=True):
-        w_out = layer.w_out.to(dtype)
+    for done, mean in zip(runs, means, strict=True):
+        w_out = done.layer.w_written.to(dtype)
         pattern = attention_pattern(done.q, done.k, network.scale)[:, 0].to(dtype)
-        along = _along_unembedding(done, w_out, mean_z, suppressible.unit)
+        along = _along_unembedding(done, w_out, mean, suppressible.unit)
         chosen = suppressible.chosen(done.x[:, 0].to(dtype))[:, None]
         scaled = scale[:, None]  # [document, 1, pos, 1]
         suppression = (scaled * (pattern * along).clamp(max=0) * chosen).transpose(0, 1)
-        less = (scaled * (mean_z - done.z[:, 0].to(dtype)).transpose(1, 2)).transpose(0, 1)
+        less = (scaled * (mean - done.written[:, 0].to(dtype)).transpose(1, 2)).transpose(0, 1)
         without = torch.stack([one @ w for one, w in zip(less, w_out, strict=True)])
         written = torch.stack([without, without + suppression @ suppressible.unit], 1)
 
@@ -243,7 +244,7 @@ class _Predictions:
 def _along_unembedding(
     done: Run,
     w_out: Float[Tensor, "head d_head d_model"],
-    mean_z: Float[Tensor, "query head d_head"],
+    mean: Float[Tensor, "query head d_head"],
     unit: Float[Tensor, "document source d_model"],
 ) -> Float[Tensor, "document head query source"]:
     """v_s W_O less the head's mean output, along the unembedding of each source token s."""
@@ -253,10 +254,14 @@ def _along_unembedding(
         w_out,
         "document source d_model, head d_head d_model -> document source head d_head",
     )
-    through = (values * readers).sum(-1)
+    through = rearrange(
+        (values * readers).sum(-1), "document source head -> document head 1 source"
+    )
+    if done.layer.norm_out is not None:
+        through = through * done.layer.share(done.z)[:, 0].transpose(1, 2).to(unit.dtype)
     of_mean = einsum(
-        mean_z,
+        mean,
         readers,
         "query head d_head, document source head d_head -> document head query source",
     )
-    return rearrange(through, "document source head -> document head 1 source") - of_mean
+    return through - of_mean

@@ -28,9 +28,9 @@ def copy_hits(
     through its values and output, and is unembedded; a hit: the name is among the five highest
     (lowest) tokens. norms=True: with the head's own LayerNorm. norms=False, as the authors'
     processed weights: the norm's weight and centring, but no division and no bias, and the
-    unembedding's bias is added.
+    unembedding's bias is added. A norm behind the heads divides all tokens' logits by the same, so
+    that its weight alone counts.
     """
-    network.refuse_shared_norms("copy scores")
     dtype = sums_dtype(network.w_embed.dtype)
     prompts = torch.arange(len(tokens), device=tokens.device)[:, None]
     first = next(run(network, network.embed(tokens)[:, None]))
@@ -42,7 +42,7 @@ def copy_hits(
     lowered: list[Tensor] = []
     for layer in network.layers:
         values = values_without_attention(layer, stream, norms).to(dtype)
-        for head, w_out in enumerate(layer.w_out.to(dtype)):
+        for head, w_out in enumerate(layer.w_written.to(dtype)):
             # A head's output has few dimensions and there are many places: unembed those first
             logits = values[:, :, head] @ (w_out @ unembed.t())
             for highest, hits in ((True, raised), (False, lowered)):
@@ -64,7 +64,7 @@ def values_without_attention(
     if norms:
         return layer.attended("v", layer.project("v", layer.norm_attention(stream)), None)
     return einsum(
-        layer.norm_attention.centre(stream) * layer.norm_attention.weight,
+        layer.norm_attention.centre(stream) * layer.norm_attention.weight.to(stream),
         layer.w_in["v"],
         "n place d_model, head d_head d_model -> n place head d_head",
     )

@@ -45,7 +45,6 @@ def patch_edges(
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
-    network.refuse_shared_norms("patch_edges (patch_each does the same, slower)")
     memory = memory or default_memory(model.device)
     prefixes = Prefixes(network, pairs, memory // 8)
     lost = np.zeros((len(pairs), *graph.mask.shape))
@@ -92,7 +91,7 @@ def _of_layer(
         if kind == "mlp":
             value = block.norm_mlp(now)
         else:
-            value = block.norm_attention(now) @ block.w_in[kind][head].T + block.b_in[kind][head]
+            value = block.project_one(kind, block.norm_attention(now), head or 0)
         read = {(kind, layer): {head or 0: value}}
         last, _ = third_pass(network, clean, group, read, len(value), (), ())
         yield dst, metric_of_stream(network, part, last), clean.metric
@@ -108,8 +107,8 @@ def _changes(
         network.embed(tokens[:, start:stop].to(network.w_embed.device), start) for tokens in both
     )
     changes = [(corrupted - whole).flatten(0, 1)[None]]
-    for block, z, mlp in zip(network.layers, clean.z, clean.mlp, strict=True):
-        changes += [z.transpose(0, 1) @ block.w_out, mlp[None]]
+    for block, heads, mlp in zip(network.layers, clean.written, clean.mlp, strict=True):
+        changes += [heads.transpose(0, 1) @ block.w_written.to(heads.dtype), mlp[None]]
     return torch.cat(changes)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -85,8 +84,8 @@ class FirstPass:
     """Clean, before each layer, and after the last."""
     attention: list[Float[Tensor, "place d_model"]]
     """What the clean heads and their bias write."""
-    z: list[Float[Tensor, "place head d_head"]]
-    """Corrupted minus clean."""
+    written: list[Float[Tensor, "place head d_head"]]
+    """`Run.written`, corrupted minus clean."""
     mlp: list[Float[Tensor, "place d_model"]]
     """What the MLPs write, corrupted minus clean."""
     first_read: int
@@ -124,14 +123,15 @@ def first_pass(
     x = network.embed(both, start)
     x_read = None
     prefix: list[tuple[Tensor, Tensor] | None] = []
-    streams, attention, z, mlp = [], [], [], []
+    streams, attention, written, mlp = [], [], [], []
     from_end = x.new_zeros(len(watch), len(watched_at), len(pairs))
     for layer, done in enumerate(run(network, x, start, before)):
         streams.append(done.x[:, 0][at])
         out = done.out[:, 0][at]
         clean_mlp = done.mlp_out[:, 0][at]
         attention.append(out - streams[-1] - clean_mlp)
-        z.append(done.z[:, 1][at] - done.z[:, 0][at])
+        clean_heads, corrupted_heads = done.written.unbind(1)
+        written.append(corrupted_heads[at] - clean_heads[at])
         mlp.append(done.mlp_out[:, 1][at] - clean_mlp)
         if layer == first_read:
             x_read = done.x[:, 0].contiguous()
@@ -160,7 +160,7 @@ def first_pass(
         places=places,
         streams=streams,
         attention=attention,
-        z=z,
+        written=written,
         mlp=mlp,
         first_read=first_read,
         x=x_read,
@@ -232,7 +232,8 @@ def second_pass(
 
     for i, layer in enumerate(network.layers[senders[0].layer :], senders[0].layer):
         heads = [sender.head for sender in senders if sender.layer == i and sender.head < n_heads]
-        written = clean.z[i][at].transpose(0, 1)[heads] @ layer.w_out[heads]
+        change = clean.written[i][at].transpose(0, 1)[heads]
+        written = change @ layer.w_written[heads].to(change.dtype)
         stream, attention = clean.streams[i][at], clean.attention[i][at]
         keep("qkv", i)
         if not network.parallel:
@@ -263,5 +264,4 @@ def _join(
 def _what_it_reads(layer: Layer, receiver: Receiver, stream: Tensor) -> Tensor:
     if receiver.kind == "mlp":
         return layer.norm_mlp(stream)
-    weight = layer.w_in[receiver.kind][receiver.head]
-    return F.linear(layer.norm_attention(stream), weight, layer.b_in[receiver.kind][receiver.head])
+    return layer.project_one(receiver.kind, layer.norm_attention(stream), receiver.head)

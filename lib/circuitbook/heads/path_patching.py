@@ -5,7 +5,8 @@ in the code of Tigges et al. 2024, section 4.2). Three passes over the clean pro
 
     1  clean, and the corrupted prompts for what the sender writes there
     2  the sender writes what it wrote on the corrupted prompts, all other heads what they wrote on
-       the clean ones; MLPs are recomputed, since they belong to direct paths. What the receivers
+       the clean ones (behind a norm that they share: the shares that they had there, see
+       `Layer.scaled`); MLPs are recomputed, since they belong to direct paths. What the receivers
        read now is kept
     3  clean again, but the receivers read what was kept; everything after them is recomputed
 
@@ -95,7 +96,6 @@ def path_patch(
     """
     check_pairs(model, pairs)
     network, graph = network_of(model), graph_of(model)
-    network.refuse_shared_norms("path patching")
     sources = [source_of(graph, sender) for sender in senders]
     targets = [_receiver(graph, name) for name in receivers]
     _check_ends(sources, targets, watch)

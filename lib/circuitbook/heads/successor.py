@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -83,9 +82,9 @@ def successor_hits(
     of the list's successors; a hit is the right one on top. norms=True: e(w) = embedding plus what
     the first MLP makes of it (the embedding alone for layer 0), with all LayerNorms and biases, as
     the model has them. norms=False is the authors': e(w) = MLP_0(embedding), without any LayerNorm.
-    ties: an equal one beside it is a hit too.
+    ties: an equal one beside it is a hit too. What a norm behind the heads divides by is the same
+    for all targets, so that its weight alone counts.
     """
-    network.refuse_shared_norms("successor scores")
     dtype = sums_dtype(network.w_embed.dtype)
     unembed = folded_unembedding(network, dtype) if norms else network.w_unembed.to(dtype)
     hits = []
@@ -96,7 +95,7 @@ def successor_hits(
             word = _as_a_head_finds_it(network, pairs[:, 0], i, norms)
             logits = einsum(
                 _values(layer, word, norms).to(dtype),
-                layer.w_out.to(dtype),
+                (layer.w_written if norms else layer.w_out).to(dtype),
                 unembed[targets],
                 "pair head d_head, head d_head d_model, target d_model -> head pair target",
             )
@@ -112,9 +111,9 @@ def _as_a_head_finds_it(
     network: Network, tokens: Int[Tensor, " pair"], layer: int, norms: bool
 ) -> Float[Tensor, "pair d_model"]:
     """e(w) of `successor_hits`."""
-    word, first = F.embedding(tokens, network.w_embed), network.layers[0]
+    word, first = network.words(tokens), network.layers[0]
     if not norms:
-        return first.mlp(word)
+        return first.mlp.without_norm()(word)
     return word + first.mlp(first.norm_mlp(word)) if layer else word
 
 

@@ -20,11 +20,11 @@ from circuitbook.tasks.base import PromptPairs
 def swap_heads(target: Network, source: Network, heads: Sequence[Head]) -> Network:
     """`target` with the q, k and v rows, biases and output columns of these heads from `source`.
 
-    Norms and the output bias, which heads share, stay the target's. (The stored code of Tigges et
+    Norms and the output bias, which heads share, stay the target's. Heads that share a key have
+    each its own then, and a norm over all keys counts each of them. (The stored code of Tigges et
     al. slices the fused matrix by input columns instead, and leaves the output: it does not swap
     the heads it names.) ValueError if the two networks differ in shape.
     """
-    target.refuse_shared_norms("swaps of heads")
     layers = list(target.layers)
     for layer, head in heads:
         if not _both_have(target, source, layer, head):
@@ -50,8 +50,13 @@ def _with_head_of(target: Layer, source: Layer, head: int) -> Layer:
         index = torch.tensor([head], device=ours.device)
         return ours.index_copy(0, index, theirs[head : head + 1].to(ours))
 
+    norm_in = {
+        kind: replace(norm, weight=norm.weight.repeat_interleave(target.once(kind), 0))
+        for kind, norm in target.norm_in.items()
+    }
     return replace(
         target,
+        norm_in=norm_in,
         w_in={kind: put(target.w_in[kind], source.w_in[kind]) for kind in HEAD_INPUTS},
         b_in={kind: put(target.b_in[kind], source.b_in[kind]) for kind in HEAD_INPUTS},
         w_out=put(target.w_out, source.w_out),

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -115,15 +114,20 @@ def _first_layer(
         return attend(q, k, v, network.scale, _of_heads(prefix, heads))
 
     z = attended(clean, range(len(layer.w_out)))
-    between = x + F.linear(z.flatten(-2), layer.w_out.flatten(0, 1).t(), layer.b_out)
+    between = x + layer.attention(z)
     heads = sorted({head for kind in HEAD_INPUTS for head in read.get((kind, index), {})})
     if heads:
         now = {kind: clean[kind][:, :, :, heads].repeat(1, n_senders, 1, 1, 1) for kind in clean}
         for kind in HEAD_INPUTS:
             for head, value in read.get((kind, index), {}).items():
                 _put(now[kind][..., heads.index(head), :], value, group.places)
-        change = attended(now, heads) - z[:, :, :, heads]
-        between = between + change.flatten(-2) @ layer.w_out[heads].flatten(0, 1)
+        if layer.norm_out is None:
+            change = attended(now, heads) - z[:, :, :, heads]
+            between = between + change.flatten(-2) @ layer.w_out[heads].flatten(0, 1)
+        else:  # where one head changes, all write something else
+            z = z.repeat(1, n_senders, 1, 1, 1)
+            z[:, :, :, heads] = attended(now, heads)
+            between = x + layer.attention(z)
     x_mlp = x if network.parallel else between
     mlp_in = layer.norm_mlp(x_mlp)
     if ("mlp", index) in read:
@@ -144,14 +148,16 @@ def _last_layer_at_end(
     cos_sin = network.rotary_cos_sin(x, group.start, n_pos)
     at_query = None
     if cos_sin is not None:
-        cos, sin = cos_sin
-        at_query = cos[group.end][:, None, None], sin[group.end][:, None, None]
+        at_query = {
+            way: (cos[group.end][:, None, None], sin[group.end][:, None, None])
+            for way, (cos, sin) in cos_sin.items()
+        }
     q = layer.attended("q", layer.project("q", at_end(normed, group.end))[:, :, None], at_query)
     k, v = (layer.attended(kind, layer.project(kind, normed), cos_sin) for kind in "kv")
     later = torch.arange(n_pos, device=x.device) > group.end[:, None, None, None, None]
     z = attend(q, k, v, network.scale, _of_heads(prefix), later)
     x = at_end(x, group.end)
-    between = x + F.linear(z.flatten(2), layer.w_out.flatten(0, 1).t(), layer.b_out)
+    between = x + layer.attention(z[:, :, 0])
     return between + layer.mlp(layer.norm_mlp(x if network.parallel else between))
 
 

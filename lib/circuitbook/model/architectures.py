@@ -6,20 +6,32 @@ A new architecture is a function here, in `NETWORKS`, and its name in `model.sha
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.graph import HEAD_INPUTS
 from circuitbook.model.layers import Layer
-from circuitbook.model.loaded import Model
-from circuitbook.model.network import Network
-from circuitbook.model.parts import MLP, Clip, HeadNorm, JointNorm, NoNorm, Norm, Scaled
+from circuitbook.model.loaded import Model, logit_cap
+from circuitbook.model.network import Network, Rotary
+from circuitbook.model.parts import (
+    MLP,
+    CappedScale,
+    Clip,
+    HeadNorm,
+    JointNorm,
+    NoNorm,
+    Norm,
+    Scaled,
+    SoftCap,
+)
 from circuitbook.model.shape import Shape
 
 Linear = tuple[Float[Tensor, "out in"], Float[Tensor, " out"]]  # weight and bias
@@ -134,13 +146,13 @@ def _olmo2(hf_model: PreTrainedModel, shape: Shape) -> Network:
     """OLMo 2 and 3: Llama's maps, with norms behind attention and MLP, none before them, and one
     over the queries, and the keys, of all heads together."""
     body: Any = hf_model.base_model
-    rotary = body.rotary_emb
-    if hf_model.config.model_type == "olmo3":  # asks for a kind of layer; all turn alike: `config`
-        kind = hf_model.config.layer_types[0]
-        rotary = functools.partial(rotary, layer_type=kind)
+    rotary, ways = _rotary_by_way(hf_model)
     return Network(
         w_embed=body.embed_tokens.weight.detach(),
-        layers=tuple(_olmo2_layer(block, shape, hf_model) for block in body.layers),
+        layers=tuple(
+            replace(_olmo2_layer(block, shape, hf_model), way=way)
+            for block, way in zip(body.layers, ways, strict=True)
+        ),
         norm_final=_llama_norm(body.norm, hf_model),
         w_unembed=hf_model.lm_head.weight.detach(),
         rotary=rotary,
@@ -174,6 +186,59 @@ def _olmo2_layer(block: Any, shape: Shape, hf_model: PreTrainedModel) -> Layer:
     )
 
 
+def _gemma(hf_model: PreTrainedModel, shape: Shape) -> Network:
+    """Gemma 2 and 3: norms before and behind attention and MLP, whose weights are 1 + what is
+    stored; embeddings times the root of d_model. Gemma 2 caps attention scores and logits, Gemma 3
+    norms the queries and keys of each head, and turns them by the kind of layer."""
+    body: Any = hf_model.base_model
+    config: Any = hf_model.config
+    rotary, ways = _rotary_by_way(hf_model)
+    scale = config.query_pre_attn_scalar**-0.5
+    most = config.attn_logit_softcapping
+    return Network(
+        w_embed=body.embed_tokens.weight.detach(),
+        layers=tuple(
+            replace(_gemma_layer(block, shape, config.rms_norm_eps), way=way)
+            for block, way in zip(body.layers, ways, strict=True)
+        ),
+        norm_final=_gemma_norm(body.norm, config.rms_norm_eps),
+        w_unembed=hf_model.lm_head.weight.detach(),
+        rotary=rotary,
+        scale=scale if most is None else CappedScale(scale, SoftCap(most)),
+        parallel=shape.parallel,
+        embed_scale=float(body.embed_tokens.embed_scale.to(body.embed_tokens.weight.dtype)),
+        cap=logit_cap(config),
+    )
+
+
+def _gemma_layer(block: Any, shape: Shape, eps: float) -> Layer:
+    attention, mlp = block.self_attn, block.mlp
+    maps = two_maps(mlp.up_proj, mlp.down_proj, mlp.act_fn, gate=linear(mlp.gate_proj))
+    norms = {kind: getattr(attention, f"{kind}_norm", None) for kind in "qk"}
+    layer = layer_of(
+        shape,
+        norm_attention=_gemma_norm(block.input_layernorm, eps),
+        norm_mlp=_gemma_norm(block.pre_feedforward_layernorm, eps),
+        qkv=_llama_qkv(attention),
+        output=attention.o_proj,
+        mlp=replace(maps, norm_out=_gemma_norm(block.post_feedforward_layernorm, eps)),
+        after={
+            kind: HeadNorm(_one_more(norm), eps) for kind, norm in norms.items() if norm is not None
+        },
+    )
+    return replace(layer, norm_out=_gemma_norm(block.post_attention_layernorm, eps))
+
+
+def _rotary_by_way(hf_model: PreTrainedModel) -> tuple[Rotary | dict[str, Rotary], list[str]]:
+    """The model's rotary embedding, and which way each layer takes: see `Layer.way`."""
+    config: Any = hf_model.config
+    rotary: Any = hf_model.base_model.rotary_emb
+    if config.model_type not in ("olmo3", "gemma3_text"):  # theirs asks for the kind of layer
+        return rotary, [""] * config.num_hidden_layers
+    kinds = config.layer_types
+    return {kind: partial(rotary, layer_type=kind) for kind in sorted(set(kinds))}, kinds
+
+
 def _after(attention: Any, config: Any) -> dict[str, Callable[[Tensor], Tensor]]:
     """What is done to queries, keys and values between their maps and rotary; see `Layer.after`."""
     if (most := getattr(config, "clip_qkv", None)) is not None:
@@ -192,6 +257,7 @@ NETWORKS: dict[str, Callable[[Any, Shape], Network]] = {
     "gpt2": _gpt2,
     **dict.fromkeys(("llama", "olmo", "mistral", "qwen2", "qwen3", "smollm3"), _llama),
     **dict.fromkeys(("olmo2", "olmo3"), _olmo2),
+    **dict.fromkeys(("gemma2", "gemma3_text"), _gemma),
 }
 
 
@@ -281,6 +347,17 @@ def _llama_norm(module: Any, hf_model: PreTrainedModel) -> Norm:
     if hf_model.config.model_type == "olmo":
         return Norm(ones, 0 * ones, 1e-5)
     return Norm(module.weight.detach(), 0 * ones, hf_model.config.rms_norm_eps, centred=False)
+
+
+def _gemma_norm(module: Any, eps: float) -> Norm:
+    weight = _one_more(module)
+    return Norm(weight, torch.zeros_like(weight), eps, centred=False)
+
+
+def _one_more(norm: Any) -> Tensor:
+    """1 + the stored weight, which is near 0, in a dtype that keeps its digits."""
+    weight = norm.weight.detach()
+    return 1 + weight.to(sums_dtype(weight.dtype))
 
 
 def linear(module: Any) -> Linear:

@@ -24,14 +24,20 @@ _ONLY: dict[str, dict[str, object]] = {
     # a bias behind which a norm stands belongs to no head, and is not the same for all inputs
     "olmo2": {"attention_bias": False},
     "olmo3": {"attention_bias": False},
+    "gemma2": {"attention_bias": False, "use_bidirectional_attention": False},
+    "gemma3_text": {
+        "attention_bias": False,
+        "use_bidirectional_attention": False,
+        "attn_logit_softcapping": None,  # which transformers reads and does not heed
+    },
 }
 
 # Why some that people ask for are not read
-_CAPS = "whose attention scores, or logits, are capped"
 _EXPERTS = "a mixture of experts, which has no single MLP"
 _NOT_READ = {
-    "gemma2": _CAPS,
-    "gemma3_text": "some of whose layers turn positions in another way than the others",
+    "gemma3": "of images and text, of which only the language model is read, saved by itself (in "
+    "transformers: text = Gemma3ForCausalLM(both.config.text_config); text.model = "
+    "both.model.language_model; text.tie_weights(); text.save_pretrained(folder))",
     "mixtral": _EXPERTS,
     "olmoe": _EXPERTS,
     "qwen2_moe": _EXPERTS,
@@ -55,7 +61,16 @@ _SIZES = (
 _OPEN_SIZES = ("num_key_value_heads", "intermediate_size", "n_inner", "head_dim", "sliding_window")
 _MOST = {"num_hidden_layers": 1000}  # the deepest language models have some 130
 _LARGEST = 2**31 - 1
+_ABOVE_0 = (
+    "clip_qkv",
+    "query_pre_attn_scalar",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+)
 _EPSILONS = ("layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps")
+
+# What layers attend to: all that stands before, or a window, beyond which prompts are refused
+_LAYERS = ("full_attention", "sliding_attention")
 
 # Rotary positions that do not depend on how long a prompt is. With the others a prompt's first
 # tokens, which circuits run once for all that follows, would have to be run again.
@@ -93,7 +108,8 @@ def _check_architecture(config: dict[str, Any], what: str, file: Path) -> None:
             f"(see {file})"
         )
     for setting, supported in _ONLY.get(kind, {}).items():
-        if (value := config.get(setting, supported)) != supported:
+        value = config.get(setting, supported)
+        if value != supported and (value or supported):  # null is as good as False
             raise ValueError(
                 f"{what} is of architecture {kind!r} with {setting} = {value!r}; "
                 f"only {supported!r} is supported (see {file})"
@@ -131,29 +147,37 @@ def _check_sizes(config: dict[str, Any], file: Path) -> None:
     for name in _EPSILONS:
         if not _is_number(eps := getattr(c, name, 0.0)) or eps < 0:
             raise ValueError(f"{file}: {name} is {shown(eps)}; a small number is expected")
-    clip = getattr(c, "clip_qkv", None)
-    if clip is not None and (not _is_number(clip) or clip <= 0):
-        raise ValueError(f"{file}: clip_qkv is {shown(clip)}; null or a number above 0 is expected")
+    for name in _ABOVE_0:
+        value = getattr(c, name, None)
+        if value is not None and (not _is_number(value) or value <= 0):
+            raise ValueError(
+                f"{file}: {name} is {shown(value)}; null or a number above 0 is expected"
+            )
     turned = getattr(c, "no_rope_layers", None)
     if turned is not None and len(turned) != c.num_hidden_layers:
         raise ValueError(
             f"{file}: no_rope_layers speaks of {len(turned)} layers, and the model has "
             f"{c.num_hidden_layers}"
         )
+    for kind in getattr(c, "layer_types", None) or []:
+        if kind not in _LAYERS:
+            raise ValueError(
+                f"{file}: layers of type {shown(kind)} are not supported, only "
+                f"{' and '.join(map(repr, _LAYERS))}"
+            )
     if config["model_type"] != "gpt2":
         _check_rotary(c, file)
 
 
 def _check_rotary(c: Any, file: Path) -> None:
     """ValueError for rotary positions that the forward pass does not reproduce exactly."""
-    rope = getattr(c, "rope_parameters", None) or {}
-    if kinds := sorted(kind for kind in rope if kind in (getattr(c, "layer_types", None) or [])):
-        if any(rope[kind] != rope[kinds[0]] for kind in kinds):
-            raise ValueError(
-                f"{file}: layers turn their positions in different ways ({', '.join(kinds)}), "
-                "which is not supported: take a checkpoint from before its context was lengthened"
-            )
-        rope = rope[kinds[0]]
+    ropes = getattr(c, "rope_parameters", None) or {}
+    kinds = [kind for kind in ropes if kind in (getattr(c, "layer_types", None) or [])]
+    for rope in [ropes[kind] for kind in kinds] or [ropes]:  # each kind of layer may have its own
+        _check_one_rotary(rope or {}, c, file)
+
+
+def _check_one_rotary(rope: dict[str, Any], c: Any, file: Path) -> None:
     kind = rope.get("rope_type", "default")
     if kind not in _ROTARY:
         way = ""

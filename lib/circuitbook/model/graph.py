@@ -172,7 +172,8 @@ class Graph:
         """The edges of a circuit that lie on a path from `input` to `logits`.
 
         This is what EAP-IG's pruning of dead nodes leaves. Dead edges change nothing: their source
-        runs on corrupted inputs alone, or nobody reads their target.
+        runs on corrupted inputs alone, or nobody reads their target. (Where heads share a norm
+        behind them, a source with corrupted inputs still changes with the others of its layer.)
         """
         mask = mask & self.mask
         fed = np.zeros(self.n_src + 1, bool)  # reached from `input`

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from circuitbook.model.parts import MLP, JointNorm, Norm
 
-CosSin = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]
+Turn = tuple[Float[Tensor, "pos 1 rotary"], Float[Tensor, "pos 1 rotary"]]  # cosines and sines
+CosSin = Mapping[str, Turn]  # by `Layer.way`
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,11 +44,13 @@ class Layer:
     head by itself: clipped (OLMo 1), normed (Qwen 3), scaled by the layer (GPT-2)."""
     turned: bool = True
     """Whether rotary embedding turns the layer's queries and keys; in SmolLM3 not in all layers."""
+    way: str = ""
+    """Which rotary embedding does, where layers have several (Gemma 3): see `Network.rotary`."""
     norm_in: Mapping[str, JointNorm] = field(default_factory=dict)
     """By kind, a norm over the queries or keys of all heads (OLMo 2). A head takes it over all that
     the maps make of the stream which that head reads."""
     norm_out: Norm | None = None
-    """A norm behind the sum of the heads (OLMo 2); see `scaled`."""
+    """A norm behind the sum of the heads (OLMo 2, Gemma); see `scaled`."""
 
     def once(self, kind: str) -> int:
         """Every how manieth head has a query, key or value of its own."""
@@ -86,26 +89,45 @@ class Layer:
         bias = self.b_in[kind][heads]
         return value + bias.view(len(heads), *[1] * (x.ndim - 2), -1)
 
+    def project_one(
+        self, kind: str, x: Float[Tensor, "*axes d_model"], head: int
+    ) -> Float[Tensor, "*axes d_head"]:
+        """`project` of one head alone."""
+        if kind in self.norm_in:
+            return self.project(kind, x)[..., head, :]
+        return F.linear(x, self.w_in[kind][head].to(x), self.b_in[kind][head].to(x))
+
     def scaled(self, z: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes head d_head"]:
         """z such that head h writes scaled(z)[h] @ w_written[h].
 
         Behind a norm of their sum a head writes its share of the normed sum: what it gave, times
         the norm's weight, over the root mean square of what all heads of the layer gave.
         """
+        return z if self.norm_out is None else z * self.share(z)
+
+    def share(self, z: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes 1 1"]:
+        """What `scaled` multiplies by: 1 without a norm behind the heads."""
         if self.norm_out is None:
-            return z
+            return torch.ones_like(z[..., :1, :1])
         total = F.linear(z.flatten(-2), self.w_out.to(z).flatten(0, 1).t())
-        return z * self.norm_out.standardise(total, z.dtype)[1][..., None]
+        return self.norm_out.standardise(total, z.dtype)[1][..., None]
 
     @property
     def w_written(self) -> Float[Tensor, "head d_head d_model"]:
         """See `scaled`."""
-        return self.w_out if self.norm_out is None else self.w_out * self.norm_out.weight
+        if self.norm_out is None:
+            return self.w_out
+        return (self.w_out * self.norm_out.weight).to(self.w_out.dtype)
 
     def attention(self, z: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes d_model"]:
         """What the heads together add to the stream."""
         total = F.linear(z.flatten(-2), self.w_out.flatten(0, 1).t(), self.b_out)
         return total if self.norm_out is None else self.norm_out(total)
+
+    def add_up(self, written: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes d_model"]:
+        """The same from what `scaled` gives, or from what heads are to write in its place."""
+        weight = self.w_written.to(written.dtype).flatten(0, 1)
+        return F.linear(written.flatten(-2), weight.t(), self.b_out)
 
     def attended(
         self, kind: str, x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None
@@ -113,16 +135,16 @@ class Layer:
         """Queries, keys or values as attention takes them, from what `project` gave."""
         if kind in self.after:
             x = self.after[kind](x)
-        return rotate(x, cos_sin) if self.turned and kind != "v" else x
+        if kind == "v" or cos_sin is None or not self.turned:
+            return x
+        return rotate(x, cos_sin[self.way])
 
 
 def rotate(
-    x: Float[Tensor, "*axes pos head d_head"], cos_sin: CosSin | None
+    x: Float[Tensor, "*axes pos head d_head"], turn: Turn
 ) -> Float[Tensor, "*axes pos head d_head"]:
-    """Rotary embedding of the first r of d_head dimensions; None: x as it is."""
-    if cos_sin is None:
-        return x
-    cos, sin = cos_sin
+    """Rotary embedding of the first r of d_head dimensions."""
+    cos, sin = turn
     turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
     first, second = turned.chunk(2, -1)
     turned = turned * cos + torch.cat([-second, first], -1) * sin

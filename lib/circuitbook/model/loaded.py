@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from circuitbook.model.parts import SoftCap
 from circuitbook.model.shape import Shape
 
 if TYPE_CHECKING:
@@ -103,14 +104,15 @@ class Model:
         if positions is not None:
             positions = self._checked_positions(positions, n, length)
         rows = max(1, batch_bytes // self._row_bytes(length, all_logits=positions is None))
-        parts = []
+        cap, parts = logit_cap(self.hf_model.config), []
         for start in range(0, n, rows):
             batch = tokens[start : start + rows].to(self.device)
             hidden = self.hf_model.base_model(input_ids=batch, use_cache=False).last_hidden_state
             if positions is not None:  # unembedding is dear, and only these are asked for
                 row = torch.arange(len(batch), device=self.device)
                 hidden = hidden[row, positions[start : start + rows]]
-            parts.append(self.hf_model.lm_head(hidden))
+            logits = self.hf_model.lm_head(hidden)
+            parts.append(logits if cap is None else cap(logits))
         if parts:
             return torch.cat(parts)
         shape = (0, length, self.shape.d_vocab) if positions is None else (0, self.shape.d_vocab)
@@ -155,6 +157,12 @@ class Model:
         if all_logits:
             per_position += s.d_vocab
         return 4 * (length * per_position + s.d_vocab)
+
+
+def logit_cap(config: PretrainedConfig) -> SoftCap | None:
+    """What a model with this configuration does to its logits behind `lm_head`."""
+    most = getattr(config, "final_logit_softcapping", None)
+    return None if most is None else SoftCap(most)
 
 
 def _add_missing_biases(hf_model: PreTrainedModel) -> None:

@@ -16,7 +16,12 @@ from circuitbook.model.loaded import PREPEND_BOS, CheckpointLike, Model
 from circuitbook.model.memory import refuse_what_cannot_fit
 from circuitbook.model.olmo_format import as_transformers_has_it
 from circuitbook.model.progress import no_progress_bars, quiet
-from circuitbook.model.shape import count_parameters, shape_of, transformers_class
+from circuitbook.model.shape import (
+    attention_of,
+    count_parameters,
+    shape_of,
+    transformers_class,
+)
 from circuitbook.model.tokenizers import find_tokenizer, read_tokenizer
 from circuitbook.model.weight_io import readable
 from circuitbook.weights.files import (
@@ -110,7 +115,7 @@ def _read_weights(
             config=AutoConfig.for_model(**config),
             generation_config=GenerationConfig(),  # not the folder's: nothing is generated
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=attention_of(config["model_type"]),
             use_safetensors=files[0].suffix == ".safetensors",
             weights_only=True,
             local_files_only=True,

@@ -30,6 +30,7 @@ PROMPT = (20, 21)  # positions that differ or follow, and tokens, of an IOI prom
 WORKSPACE = {"cuda": 144 << 20}
 
 
+OF_HEADS = 10  # streams that are as wide as all heads together: queries, keys, values, z, gradients
 PATTERNS = ("eap-qk", "atp*")  # methods that compute the pattern of every edge anew,
 SOURCES = 64  # of so many sources at a time
 
@@ -39,17 +40,19 @@ def row_bytes(
 ) -> Callable[[int, int], int]:
     """What autograd keeps of one point of one prompt, and the gradients.
 
-    About 26 streams and 3 patterns a layer; as a function of the positions that are computed and of
-    the prompt's length in tokens. method: of `attribute`.
+    About 26 streams and 3 patterns a layer, 4 where scores are capped; as a function of the
+    positions that are computed and of the prompt's length in tokens. method: of `attribute`.
     """
     size, of_sums = _bytes(dtype), _bytes(sums_dtype(dtype))
     streams, hidden = 22 if shape.parallel else 24, 3 if shape.gated else 1
     streams += {"eap-ig-activations": 2, "eap-qk": 1, "atp*": 3}.get(method, 0)
-    each = streams * shape.d_model + hidden * shape.d_mlp
+    each = (streams - OF_HEADS) * shape.d_model + hidden * shape.d_mlp
+    each += OF_HEADS * shape.n_heads * shape.d_head
+    patterns = 4 if shape.capped else 3
     n_src, n_dst = _sides(shape)
 
     def of_row(positions: int, length: int) -> int:
-        of_layers = shape.n_layers * (each + 3 * shape.n_heads * length)
+        of_layers = shape.n_layers * (each + patterns * shape.n_heads * length)
         row = size * positions * of_layers
         if method in PATTERNS:  # of one head for all sources, and the scores of the prompt
             of_source = positions * (4 * length + 5 * shape.d_head)

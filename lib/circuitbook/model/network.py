@@ -7,7 +7,7 @@ such as [b, k, s, h, e] has them in this order, with e = d_head; the stream is [
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,12 @@ from torch import Tensor
 
 from circuitbook.model.dtypes import sums_dtype
 from circuitbook.model.layers import CosSin, Layer
-from circuitbook.model.parts import Norm
+from circuitbook.model.parts import CappedScale, Norm, SoftCap
 
 # ------------------------------------------------------------------ the weights
+
+# (x, positions [1, s]) -> cos, sin [1, s, r]
+Rotary = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,9 +37,10 @@ class Network:
     layers: tuple[Layer, ...]
     norm_final: Norm
     w_unembed: Float[Tensor, "vocab d_model"]
-    rotary: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
-    """(x, positions [1, s]) -> cos, sin [1, s, r]; None without rotary embedding."""
-    scale: float
+    rotary: Rotary | Mapping[str, Rotary] | None
+    """Of all layers; by `Layer.way`, where they turn in different ways; None without rotary
+    embedding."""
+    scale: float | CappedScale
     """Of attention scores."""
     parallel: bool = True
     """Whether attention and MLP of a layer read the same stream."""
@@ -44,39 +48,56 @@ class Network:
     """Learned, where there is no rotary embedding."""
     temperature: float = 1.0
     """Of attention on the way back alone: see `circuits.rules`."""
+    embed_scale: float = 1.0
+    """What embeddings are multiplied by (Gemma)."""
+    cap: SoftCap | None = None
+    """Of logits (Gemma 2)."""
 
-    def refuse_shared_norms(self, what: str) -> None:
-        """ValueError for what takes a head's output by itself, where heads share a norm behind
-        them (OLMo 2 and 3)."""
-        if any(layer.norm_out is not None for layer in self.layers):
+    def refuse_capped_logits(self, what: str) -> None:
+        """ValueError for what adds up parts of a logit, where logits are capped (Gemma 2)."""
+        if self.cap is not None:
             raise ValueError(
-                f"{what}: not for a model whose heads share a norm behind them (OLMo 2 and 3), "
-                "where what one head writes depends on the others of its layer; scores of edges "
-                "and circuits are"
+                f"{what}: not for a model whose logits are capped (Gemma 2), which are no sum of "
+                "what its parts write; scores of edges and circuits are"
             )
 
     def embed(
         self, tokens: Int[Tensor, "*axes pos"], start: int = 0
     ) -> Float[Tensor, "*axes pos d_model"]:
         """The stream that enters, of tokens at positions start, start + 1, ..."""
-        x = F.embedding(tokens, self.w_embed)
+        x = self.words(tokens)
         if self.w_positions is None:
             return x
         return x + self.w_positions[start : start + tokens.shape[-1]]
 
+    def words(self, tokens: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes d_model"]:
+        """Their embeddings, without positions."""
+        x = F.embedding(tokens, self.w_embed)
+        return x if self.embed_scale == 1 else x * self.embed_scale
+
     def rotary_cos_sin(self, x: Tensor, start: int, s: int) -> CosSin | None:
-        """What `rotate` needs for s positions from `start` on; None without rotary embedding.
+        """What `Layer.attended` needs for s positions from `start` on; None without rotary
+        embedding.
 
         Of x only the dtype and the device count.
         """
         if self.rotary is None:
             return None
-        cos, sin = self.rotary(x, torch.arange(start, start + s, device=x.device)[None])
-        return cos[0, :, None], sin[0, :, None]
+        ways = self.rotary if isinstance(self.rotary, Mapping) else {"": self.rotary}
+        at = torch.arange(start, start + s, device=x.device)[None]
+        turned = {way: rotary(x, at) for way, rotary in ways.items()}
+        return {way: (cos[0, :, None], sin[0, :, None]) for way, (cos, sin) in turned.items()}
 
     def logits(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes vocab"]:
         """Logits of the last residual stream."""
-        return F.linear(self.norm_final(x), self.w_unembed)
+        return self.logits_of_normed(self.norm_final(x))
+
+    def logits_of_normed(
+        self, normed: Float[Tensor, "*axes d_model"], tokens: Int[Tensor, " token"] | None = None
+    ) -> Float[Tensor, "*axes token"]:
+        """Logits, of what the final norm gives: of these tokens, or of the whole vocabulary."""
+        logits = F.linear(normed, self.w_unembed if tokens is None else self.w_unembed[tokens])
+        return logits if self.cap is None else self.cap(logits)
 
 
 # ------------------------------------------------------------------ the forward pass
@@ -86,6 +107,7 @@ class Network:
 class Run:
     """What one layer did in a forward pass."""
 
+    layer: Layer
     x: Float[Tensor, "prompt version pos d_model"]
     """The stream that its heads read."""
     x_mlp: Float[Tensor, "prompt version pos d_model"]
@@ -97,11 +119,20 @@ class Run:
     k: Float[Tensor, "prompt version pos head d_head"]
     v: Float[Tensor, "prompt version pos head d_head"]
     z: Float[Tensor, "prompt version pos head d_head"]
+    """As attention gives it."""
+    replaced: Float[Tensor, "prompt version pos head d_head"] | None
+    """What heads are made to write, if an edit does so; see `written`."""
     mlp_in: Float[Tensor, "prompt version pos d_model"]
     """After its norm."""
     mlp_out: Float[Tensor, "prompt version pos d_model"]
     out: Float[Tensor, "prompt version pos d_model"]
     """The stream after the layer."""
+
+    @property
+    def written(self) -> Float[Tensor, "prompt version pos head d_head"]:
+        """Head h writes written[h] @ layer.w_written[h]; z itself, unless there is a norm behind
+        the heads (`Layer.scaled`)."""
+        return self.layer.scaled(self.z) if self.replaced is None else self.replaced
 
 
 # Rotated keys, and values, of the positions before the first: by layer
@@ -110,7 +141,8 @@ Prefix = Sequence[
 ]
 
 # (what, layer, tensor) -> the tensor to go on with. what: "q", "k", "v" (as `Layer.project` gives
-# them), "z", "mlp" (what the MLP reads, normed) or "mlp_out" (what it writes)
+# them), "z", "written" (as in `Run`), "mlp" (what the MLP reads, normed) or "mlp_out" (what it
+# writes)
 Edit = Callable[[str, int, Tensor], Tensor]
 
 
@@ -143,12 +175,16 @@ def run(
         before = prefix[i] if prefix and start else None
         z = attend(q, k, v, network.scale, before, temperature=network.temperature)
         z = edit("z", i, z)
-        between = x + layer.attention(z)
+        written = z if edit is _leave else layer.scaled(z)
+        now = edit("written", i, written)
+        replaced = None if now is written else now
+        between = x + (layer.attention(z) if replaced is None else layer.add_up(replaced))
         x_mlp = x if network.parallel else between
         mlp_in = edit("mlp", i, layer.norm_mlp(x_mlp))
         mlp_out = edit("mlp_out", i, layer.mlp(mlp_in))
         out = between + mlp_out
         yield Run(
+            layer=layer,
             x=x,
             x_mlp=x_mlp,
             inputs=inputs,
@@ -156,6 +192,7 @@ def run(
             k=k,
             v=v,
             z=z,
+            replaced=replaced,
             mlp_in=mlp_in,
             mlp_out=mlp_out,
             out=out,
@@ -189,7 +226,7 @@ def attend(
     q: Float[Tensor, "prompt version query head d_head"],
     k: Float[Tensor, "prompt version key head d_head"],
     v: Float[Tensor, "prompt version key head d_head"],
-    scale: float,
+    scale: float | CappedScale,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
     temperature: float = 1.0,
@@ -219,7 +256,7 @@ def attend(
 def attention_pattern(
     q: Float[Tensor, "prompt version query head d_head"],
     k: Float[Tensor, "prompt version key head d_head"],
-    scale: float,
+    scale: float | CappedScale,
     prefix: tuple[Tensor, Tensor] | None = None,
     later: Bool[Tensor, "*prompt_version_head query key"] | None = None,
     temperature: float = 1.0,

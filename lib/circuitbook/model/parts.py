@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ class Norm:
     """A LayerNorm, x -> weight * (x - mean) / sqrt(var + eps) + bias, or an RMSNorm."""
 
     weight: Float[Tensor, " d_model"]
+    """Of a wider dtype than the model's where its 1 + weight would be rounded (Gemma): then the
+    norm is computed in that one."""
     bias: Float[Tensor, " d_model"]
     """0 in an RMSNorm."""
     eps: float
@@ -30,6 +32,8 @@ class Norm:
         return self.frozen
 
     def __call__(self, x: Float[Tensor, "*axes d_model"]) -> Float[Tensor, "*axes d_model"]:
+        if _narrower(x, self.weight):
+            return self(x.to(self.weight.dtype)).to(x.dtype)
         if self.frozen:
             return self.standardise(x, x.dtype)[0] * self.weight + self.bias
         if self.centred:
@@ -73,7 +77,7 @@ class NoNorm(Norm):
 class MLP:
     """Two linear maps around an activation; a gated one, as in Llama, has a third.
 
-    What it writes is behind `norm_out`, where there is such a norm (OLMo 2).
+    What it writes is behind `norm_out`, where there is such a norm (OLMo 2, Gemma).
 
     Weights and biases are as torch.nn.Linear has them.
     """
@@ -99,17 +103,24 @@ class MLP:
         written = F.linear(hidden, self.w_out, self.b_out)
         return written if self.norm_out is None else self.norm_out(written)
 
+    def without_norm(self) -> MLP:
+        """The maps alone."""
+        return replace(self, norm_out=None)
+
 
 @dataclass(frozen=True, eq=False)
 class HeadNorm:
-    """The RMSNorm of each head's queries or keys, before rotary (Qwen 3)."""
+    """The RMSNorm of each head's queries or keys, before rotary (Qwen 3, Gemma 3)."""
 
     weight: Float[Tensor, " d_head"]
+    """Its dtype as in `Norm`."""
     eps: float
     frozen: bool = False
     """As in `Norm`."""
 
     def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
+        if _narrower(x, self.weight):
+            return self(x.to(self.weight.dtype)).to(x.dtype)
         if self.frozen:
             scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
             return x * scale.detach() * self.weight
@@ -122,6 +133,8 @@ class JointNorm:
 
     weight: Float[Tensor, "head d_head"]
     eps: float
+    frozen: bool = False
+    """As in `Norm`."""
 
     def __call__(self, x: Float[Tensor, "*axes head d_head"]) -> Float[Tensor, "*axes head d_head"]:
         return self.standardise(x)[0] * self.weight
@@ -131,6 +144,7 @@ class JointNorm:
     ) -> tuple[Float[Tensor, "*axes head d_head"], Float[Tensor, "*axes 1 1"]]:
         """x / sqrt(mean over all heads of x^2 + eps), and 1 / that root."""
         scale = torch.rsqrt(x.square().mean((-2, -1), keepdim=True) + self.eps)
+        scale = scale.detach() if self.frozen else scale
         return x * scale, scale
 
 
@@ -145,6 +159,34 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class SoftCap:
+    """Every number drawn between -most and most, the further out the more (Gemma 2)."""
+
+    most: float
+
+    def __call__(self, x: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        return self.most * torch.tanh(x / self.most)
+
+    def slope(self, x: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """The derivative at x."""
+        return 1 - torch.tanh(x / self.most).square()
+
+
+@dataclass(frozen=True)
+class CappedScale:
+    """What attention scores are multiplied by, and capped behind it (Gemma 2).
+
+    Stands where a number would: CappedScale(factor, cap) * products is cap(factor * products).
+    """
+
+    factor: float
+    cap: SoftCap
+
+    def __mul__(self, products: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        return self.cap(self.factor * products)
+
+
+@dataclass(frozen=True)
 class Scaled:
     """Queries times a factor of their layer (GPT-2, scale_attn_by_inverse_layer_idx)."""
 
@@ -152,6 +194,10 @@ class Scaled:
 
     def __call__(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes d_head"]:
         return x * self.factor
+
+
+def _narrower(x: Tensor, weight: Tensor) -> bool:
+    return x.dtype.itemsize < weight.dtype.itemsize
 
 
 def with_gradient_times(factor: float | Tensor, x: Tensor) -> Tensor:

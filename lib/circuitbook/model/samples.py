@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from circuitbook.model.shape import attention_of
+
 ROTARY = {"rope_type": "default", "rope_theta": 10_000.0}
+BY_LAYER = {
+    "sliding_attention": ROTARY | {"rope_theta": 100.0},
+    "full_attention": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 8.0},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,15 @@ def _kin(model_type: str, example: str, difference: str, **settings: Any) -> Sam
     return Sample(
         model_type=model_type, example=example, difference=difference, settings=shared | settings
     )
+
+
+_GEMMA = {
+    "head_dim": 8,
+    "query_pre_attn_scalar": 6,
+    "sliding_window": 32,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "tie_word_embeddings": True,
+}
 
 
 SAMPLES = {
@@ -94,6 +109,21 @@ SAMPLES = {
     "olmo3": _kin(
         "olmo3", "OLMo 3", "as OLMo 2; prompts no longer than its window", sliding_window=32
     ),
+    "gemma2": _kin(
+        "gemma2",
+        "Gemma 2",
+        "norms before and behind attention and MLP; attention scores and logits are capped",
+        **_GEMMA,
+        attn_logit_softcapping=3.0,
+        final_logit_softcapping=6.0,
+    ),
+    "gemma3_text": _kin(
+        "gemma3_text",
+        "Gemma 3 of text alone",
+        "as Gemma 2 without caps; each head norms its queries and keys; layers with a window "
+        "turn them in another way",
+        **_GEMMA | {"rope_parameters": BY_LAYER},
+    ),
 }
 
 LAYERS, HEADS, WIDTH, VOCABULARY = 2, 4, 16, 20
@@ -116,12 +146,15 @@ def random_model(sample: Sample, seed: int = 0) -> Any:
         **({} if sample.model_type == "gpt2" else {"intermediate_size": 4 * WIDTH}),
         **sample.settings,
     )
-    hf_model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    hf_model: Any = AutoModelForCausalLM.from_config(
+        config, attn_implementation=attention_of(sample.model_type)
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in hf_model.named_parameters():
             noise = torch.randn(weight.shape, generator=generator)
             scale = 2 / WIDTH**0.5 if weight.ndim == 2 else 0.3
             of_norm = ("norm" in name or "ln_" in name) and name.endswith("weight")
-            weight.copy_(noise * scale + of_norm)
+            around_1 = of_norm and not sample.model_type.startswith("gemma")  # adds the 1 itself
+            weight.copy_(noise * scale + around_1)
     return hf_model.double().eval()

@@ -20,6 +20,8 @@ ARCHITECTURES = {
     "qwen2": ("Qwen2ForCausalLM", "Qwen 2 and 2.5"),
     "qwen3": ("Qwen3ForCausalLM", "Qwen 3"),
     "smollm3": ("SmolLM3ForCausalLM", "SmolLM3"),
+    "gemma2": ("Gemma2ForCausalLM", "Gemma 2"),
+    "gemma3_text": ("Gemma3ForCausalLM", "Gemma 3 of text alone"),
 }
 
 
@@ -38,6 +40,8 @@ class Shape:
     """Whether attention and MLP of a layer read the same stream."""
     gated: bool = False
     """Whether the MLP has a third matrix, as in Llama."""
+    capped: bool = False
+    """Whether attention scores are capped, as in Gemma 2."""
     context: int | None = None
     """The most tokens of a text that the model takes; None where that is not known."""
 
@@ -58,6 +62,7 @@ def shape_of(config: dict[str, Any]) -> Shape:
         d_vocab=c.vocab_size,
         parallel=kind == "gpt_neox" and c.use_parallel_residual,
         gated=kind not in ("gpt_neox", "gpt2"),
+        capped=getattr(c, "attn_logit_softcapping", None) is not None,
         context=_longest(c),
     )
 
@@ -76,6 +81,12 @@ def window_of(c: Any) -> int | None:
     if c.model_type == "mistral" or windowed:
         return getattr(c, "sliding_window", None)
     return None
+
+
+def attention_of(kind: str) -> str:
+    """transformers' implementation of attention for a model_type: torch's own, where it has it."""
+    model_class: Any = transformers_class(kind)
+    return "sdpa" if model_class._supports_sdpa else "eager"  # Gemma 2 caps scores
 
 
 def transformers_class(kind: str) -> type[PreTrainedModel]:

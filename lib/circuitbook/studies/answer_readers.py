@@ -123,6 +123,7 @@ class _Years:
     """What an output at END says, through the unembedding, of the hundred years of Greater-Than."""
 
     def __init__(self, network: Network, pairs: PromptPairs):
+        network.refuse_capped_logits("what heads and MLPs say of years")
         self.dtype = sums_dtype(network.w_embed.dtype)
         answers, device = pairs.answers, network.w_embed.device
         self.unembed = folded_unembedding(network, self.dtype)[answers.to(device)]  # [n, year, d]

@@ -35,7 +35,9 @@ from circuitbook.studies.measurement import Place, places_of
 from circuitbook.studies.methods import measure_methods
 from circuitbook.studies.minimal_circuits import MinimalCircuits, measure_minimal
 from circuitbook.studies.next_words import measure_next_words
+from circuitbook.studies.node_circuits import measure_nodes
 from circuitbook.studies.parameters import Selection, select
+from circuitbook.studies.positions import measure_positions
 from circuitbook.studies.relabelling import Relabelled, measure_relabelled
 from circuitbook.studies.resampling import measure_scrubs
 from circuitbook.studies.transfer import transfer
@@ -179,6 +181,11 @@ class Chapter:
         return measure_methods(self.suite, self.circuits, self.store, self.recipe, **self.device)
 
     @cached_property
+    def node_circuits(self) -> pd.DataFrame:
+        """Circuits of nodes beside those of edges, at the last checkpoints: see `measure_nodes`."""
+        return measure_nodes(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
     def known(self) -> dict[str, dict[str, np.ndarray]]:
         """What methods make of a circuit that is known by construction: see `measure_known`."""
         return measure_known(self.store, self.recipe)
@@ -192,6 +199,11 @@ class Chapter:
     def minimal(self) -> list[MinimalCircuits]:
         """Minimal circuits from random orders: see `measure_minimal`."""
         return measure_minimal(self.suite, self.circuits, self.store, self.recipe, **self.device)
+
+    @cached_property
+    def positions(self) -> pd.DataFrame:
+        """Circuits of IOI with positions, at the last checkpoints: see `measure_positions`."""
+        return measure_positions(self.suite, self.circuits, self.store, self.recipe, **self.device)
 
     @cached_property
     def found_under(self) -> tuple[pd.DataFrame, pd.DataFrame]:

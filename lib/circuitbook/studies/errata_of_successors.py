@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -39,7 +38,7 @@ def hits_in_own_dtype(
         of_layer = []
         for _, pairs, targets in lists:
             pairs, targets = pairs.to(network.w_embed.device), targets.to(network.w_embed.device)
-            word = first.mlp(F.embedding(pairs[:, 0], network.w_embed))
+            word = first.mlp.without_norm()(network.words(pairs[:, 0]))
             values = torch.einsum("pd,hed->hpe", word, layer.w_in["v"])
             written = torch.einsum("hpe,hed->hpd", values, layer.w_out)
             logits = torch.einsum("hpd,td->hpt", written, network.w_unembed[targets]).float()

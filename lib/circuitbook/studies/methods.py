@@ -79,7 +79,7 @@ def compare_methods(
         return {}
     graph = graph_of(model)
     rows: dict[str, dict[str, float]] = {}
-    none, full = (metric.double().mean() for metric in _ends(model, fresh))
+    none, full = (metric.double().mean() for metric in ends(model, fresh))
     patched: np.ndarray | None = None
     for method in sorted(methods, key=lambda name: name != "patching"):
         begun = time.perf_counter()
@@ -115,7 +115,7 @@ def method_rows(
     return rows
 
 
-def _ends(model: Model, pairs: PromptPairs) -> torch.Tensor:
+def ends(model: Model, pairs: PromptPairs) -> torch.Tensor:
     """[empty and full circuit, n]"""
     graph = graph_of(model)
     return evaluate_masks(model, pairs, [np.zeros_like(graph.mask), graph.mask])

@@ -65,14 +65,14 @@ def _last_stream(
     for layer, done in enumerate(runs):
         heads = {head: how for at, head, how in places if at == layer}
 
-        def write(what: str, at: int, z: Tensor, heads: dict = heads) -> Tensor:
-            if what != "z":
-                return z
-            z = z.clone()
+        def write(what: str, at: int, written: Tensor, heads: dict = heads) -> Tensor:
+            if what != "written":
+                return written
+            written, other = written.clone(), runs[at].written[1:]
             for head, how in heads.items():
                 if head is not None:
-                    z[..., head, :] = 0 if how == "zero" else runs[at].z[1:, ..., head, :]
-            return z
+                    written[..., head, :] = 0 if how == "zero" else other[..., head, :]
+            return written
 
         (now,) = run(network, x, edit=write, first=layer, stop=layer + 1)
         x = now.out

@@ -53,22 +53,23 @@ def against_yardstick(table: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = {"method": method, "places": len(difference)}
         for name, values, of in (("cmd", difference, float), ("size", factor, np.exp)):
             known = values.dropna().to_numpy(float)
-            low, mean, high = _mean_with_interval(known)
+            low, mean, high = interval_of_mean(known, LEVEL)
             row |= {name: of(mean), f"{name}_low": of(low), f"{name}_high": of(high)}
         rows.append(row)
     numbers = [f"{name}{end}" for name in ("cmd", "size") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["method", "places", *numbers])
 
 
-def _mean_with_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Student's t: places are few, and a bootstrap over eight of them is far too sure of itself."""
+def interval_of_mean(values: np.ndarray, level: float) -> tuple[float, float, float]:
+    """(low, mean, high) by Student's t: places are few, and a bootstrap over eight of them is far
+    too sure of itself."""
     mean = float(values.mean()) if len(values) else np.nan
     if len(values) < 2:
         return -np.inf, mean, np.inf
     error = values.std(ddof=1) / len(values) ** 0.5
     if error == 0:  # the same everywhere
         return mean, mean, mean
-    low, high = student_t.interval(LEVEL, len(values) - 1, mean, error)
+    low, high = student_t.interval(level, len(values) - 1, mean, error)
     return float(low), mean, float(high)
 
 

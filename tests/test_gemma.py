@@ -14,8 +14,10 @@ from test_circuits import random_circuit
 from toys import toy_model, toy_pairs
 from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3ForConditionalGeneration
 
+from circuitbook import attribute
 from circuitbook.circuits.corrupted import CorruptedRuns
 from circuitbook.circuits.measures import measure_circuits
+from circuitbook.circuits.spans import whole_prompts
 from circuitbook.heads import ablation
 from circuitbook.heads.copy_suppression import copy_suppression
 from circuitbook.model.architectures import network_of
@@ -169,3 +171,8 @@ def test_the_language_model_of_one_of_images_is_read_when_saved_as_the_refusal_s
     model = load_suite(tmp_path / "b").checkpoint("text", 1).load()
     assert expected.std() > 0.1
     assert_close(model.logits(TOKENS[:, :5] % 12), expected, rounds=100)
+
+
+def test_scores_between_positions_are_refused_where_scores_are_capped(capped):
+    with pytest.raises(ValueError, match="between positions: not for .* attention scores are cap"):
+        attribute(capped, toy_pairs(), spans=whole_prompts(toy_pairs()), between="gradient")

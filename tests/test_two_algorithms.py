@@ -6,18 +6,25 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.axes import Axes
 
 from circuitbook.figures import two_algorithms as figures
+from circuitbook.figures.lab_cell import checkpoints_in_a_page
 from circuitbook.mini import shipping
 from circuitbook.mini.list_text import write_lists
 from circuitbook.mini.lists import list_run
 from circuitbook.mini.shipping import ship, training_log
+from circuitbook.recipes import ROBUST
 from circuitbook.records.list_runs import LABELS, recorded_runs
 from circuitbook.records.passages import LIST_PASSAGES
 from circuitbook.studies.findings import two_algorithms as findings
+from circuitbook.studies.findings.lab_lists import who_tells
 from circuitbook.studies.head_classes import CLASSES, HeadClasses
+from circuitbook.studies.list_heads import PROMPTS
+from circuitbook.studies.lists_chapter import classes_elsewhere, open_lists
 from circuitbook.suites import load_suite
+from circuitbook.tasks.next_in_list import TASK
 
 NONE = {
     "mover": "", "writer": "3.2", "inhibits": "", "chooser": "", "chooser_IO": np.nan,
@@ -208,6 +215,52 @@ def test_curves_are_what_was_measured():
 
 
 # ------------------------------------------------------------------ what comes with the book
+
+
+@pytest.mark.parametrize("algorithm", findings.ALGORITHMS.values())
+def test_the_lab_makes_the_head_that_tells_speak_of_another_giver(algorithm, tmp_path):
+    chapter = open_lists(device="cpu", store=str(tmp_path))
+    last = findings.last_of_runs(recorded_runs())
+    there = checkpoints_in_a_page(chapter.suite)
+    assert there == {name: list(steps[-1:]) for name, steps in chapter.steps.items()}
+    cell = who_tells(chapter, there, last, algorithm)
+    assert cell.model == findings.runs_with(algorithm, chapter.models, last)[0]
+    model = chapter.suite.checkpoint(cell.model, cell.step).load()
+    tokens, others = (
+        torch.tensor([model.tokenizer(text)["input_ids"]])
+        for text in (cell.example.text, cell.example.other)
+    )
+    right, wrong = (
+        model.tokenizer.convert_tokens_to_ids(f" {name}")
+        for name in (cell.example.right, cell.example.wrong)
+    )
+    end = torch.tensor([tokens.shape[1] - 1])
+    own, other = (model.logits(one, end)[0] for one in (tokens, others))
+    assert own.argmax() == right and other.argmax() == wrong
+    shown = dict(cell.table.to_numpy())
+    assert float(shown["nothing"].replace("−", "-")) == pytest.approx(
+        float(own[right] - own[wrong]), abs=0.06
+    )
+    assert who_tells(chapter, {}, last, algorithm) is None
+    assert who_tells(chapter, there, last.assign(algorithm=""), algorithm) is None
+
+
+def test_only_the_mini_suite_asks_other_runs(tmp_path):
+    assert classes_elsewhere(open_lists(device="cpu", store=str(tmp_path))) == []
+
+
+def test_the_checkpoints_are_those_of_the_table():
+    """What a shipped checkpoint does is what its row says."""
+    suite, runs = load_suite("lists"), recorded_runs()
+    assert set(suite.models) <= set(runs["run"])
+    run = suite.models[0]
+    model = suite.checkpoint(run, suite.steps(run)[-1]).load()
+    row = runs[(runs["run"] == run) & (runs["step"] == suite.steps(run)[-1])].iloc[0]
+    for size in (2, 3, 4):
+        pairs = TASK.prompts(model.tokenizer, n=PROMPTS, seed=ROBUST.seed, sizes=(size,))
+        found = pairs.measures(model.logits(pairs.clean, pairs.end))
+        right = (found["rank"] == 0).double().mean().item()
+        assert row[f"top_{size}"] == pytest.approx(right, abs=1.5 / PROMPTS)
 
 
 def test_the_log_means_the_updates_since_the_row_before():

@@ -151,7 +151,7 @@ def test_whether_the_algorithm_stays_is_said_of_each_stage():
     ]
     said = findings.stays_sentence(shares, at, ["r1"])
     assert "at the 2 checkpoints with S-inhibition" in said  # what was before does not count
-    assert "(B at 80% or more and C at 80% or more)" in said
+    assert "(B is never below 80% and C is never below 80%)" in said
     assert "1 of the 2 places in a class are held by the same head" in said
     assert "D has nothing to explain" in said
     assert findings.stays_sentence(shares, at[:1], ["r1"]) == "In r1 no head is S-inhibition."

@@ -25,6 +25,7 @@ from circuitbook.wording import TASK_TITLES as TASK_TITLES
 from circuitbook.wording import short_number as short_number
 
 MINI = ("mini-xs", "mini-s", "mini-m", "mini-l")
+LISTS = ("lists-4x64-seed1", "lists-4x64-seed4", "lists-6x64-seed1", "lists-6x64-seed4")
 
 PYTHIA = (
     "pythia-14m",
@@ -98,9 +99,10 @@ def model_style(name: str, family: tuple[str, ...] | None = None) -> dict[str, A
     `family`: the models of the figure; if the book does not know all of them, their order there
     decides.
     """
-    base = base_model(name)
-    bases = tuple(dict.fromkeys(map(base_model, family or (name,))))
-    order = next((known for known in (MINI, PYTHIA) if {*bases, base} <= set(known)), bases)
+    base = _drawn_as(name)
+    bases = tuple(dict.fromkeys(map(_drawn_as, family or (name,))))
+    orders = (MINI, PYTHIA, LISTS)
+    order = next((known for known in orders if {*bases, base} <= set(known)), bases)
     rank = order.index(base) if base in order else 0
     size = rank / max(1, len(order) - 1)
     colour = mpl.colormaps["plasma"](0.58 - 0.56 * size) if order is PYTHIA else SIZES(size)
@@ -109,6 +111,11 @@ def model_style(name: str, family: tuple[str, ...] | None = None) -> dict[str, A
         dashes = DASHES[(int(number[0]) - 2) % len(DASHES) if number else 0]
         return {"color": colour, "linestyle": (0, dashes), "linewidth": 1.1, "alpha": 0.9}
     return {"color": colour, "marker": MARKERS[rank % len(MARKERS)]}
+
+
+def _drawn_as(name: str) -> str:
+    """The model whose colour it has."""
+    return name if name in LISTS else base_model(name)
 
 
 def legend_label(name: str) -> str:

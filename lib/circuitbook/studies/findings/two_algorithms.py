@@ -344,12 +344,17 @@ def transfer_sentence(summary: pd.DataFrame) -> str:
     of_classes = summary[summary["what"] == "classes"].set_index("where")
     if of_classes.empty:
         return "There are no two runs to move a pattern of classes between."
+    edges = summary[summary["what"] == "circuit"]
+    said = ""
+    if len(edges):
+        kept = np.average(edges["kept"], weights=edges["pairs"])
+        said = f"Edge by edge, a circuit keeps {percent(kept)} in another run of its depth. "
     parts = [
         f"in a run of the {where} it keeps {percent(row['kept'])} (the target's own pattern "
         f"{percent(row['own'])}, shuffled heads {percent(row['null'])})"
         for where, row in of_classes.iterrows()
     ]
-    return f"Moved as a pattern of classes, a run's circuit works as follows: {'; '.join(parts)}."
+    return f"{said}As a pattern of classes, {'; '.join(parts)}."
 
 
 def runs_with(algorithm: str, runs: Sequence[str], last: pd.DataFrame) -> list[str]:
@@ -396,7 +401,7 @@ def stays_sentence(
         own = own[own["step"] >= steered[0].step].dropna(subset=["share"])
         least = own.groupby("stage")["share"].min()
         parts = [
-            f"{PANELS[stage]} at {percent(least[stage])} or more"
+            f"{PANELS[stage]} is never below {percent(least[stage])}"
             for stage in PANELS
             if stage in least
         ]

@@ -364,7 +364,10 @@ def test_the_sentence_says_what_the_runs_say():
     crossed += [(4, "3.0", "2.0", mark, 1.0) for mark in ("", "0.1")]
     said = hypothesis_sentence(runs_of(*crossed * 2))
     assert "are not seen to go together" in said and "4 runs contradict" in said and "50%" in said
-    assert "not tested" in hypothesis_sentence(runs_of(*[(4, *BEHIND, 1.0)] * 4))
+    agree = hypothesis_sentence(runs_of(*[(4, *BEHIND, 1.0)] * 4))
+    assert agree.endswith("whether they go together is not tested.")
+    both = hypothesis_sentence(runs_of((4, *BEFORE, 1.0), (4, "3.0", "2.0", "0.1", 1.0)))
+    assert "is not tested; but 1 run has S-inhibition without that order" in both
     none = hypothesis_sentence(runs_of((4, *BEFORE, 0.5), (4, "3.1", "", "", 1.0)))
     assert "Of 2 runs, 1 solved all lists, none of them with a name mover" in none
     assert "in 1 the head that chooses the receiver looks at the giver" in none

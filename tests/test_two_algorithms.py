@@ -113,6 +113,14 @@ def test_the_first_choice_is_compared_with_the_last():
     assert "No run" in findings.parting_sentence(none, findings.last_of_runs(none))
 
 
+def test_what_it_cost_is_a_mean_over_runs():
+    runs = runs_of((4, MOVE), (4, NONE), (6, FETCH)).assign(seconds=60.0)
+    runs.loc[runs["run"] == "r1", "seconds"] = 90.0
+    said = findings.cost_sentence(runs)  # four checkpoints each: 6 and 4 minutes, and 4
+    assert "2 runs of 4 layers, 5 minutes each and 1 run of 6 layers, 4 minutes each" in said
+    assert findings.cost_sentence(runs[runs["step"] < 30]) == "No run has ended yet."
+
+
 def test_a_row_of_each_run():
     table = findings.seeds_table(findings.last_of_runs(runs_of((6, FETCH), (4, MOVE), (4, NONE))))
     assert table["layers"].tolist() == [4, 4, 6]
@@ -194,7 +202,7 @@ def test_every_head_of_a_run_is_drawn_where_it_sits():
     assert marks == {
         (2.3, 0.0, "D"), (1.7, 0.0, "D"), (3.1, 0.0, "v"), (2.9, 0.0, "o"), (3.1, 1.0, "v"),
     }  # fmt: skip
-    assert [text.get_text() for text in four.texts] == ["find and move", "not learned"]
+    assert [text.get_text() for text in four.texts] == ["find and move", "not all learned"]
     assert "look up and fetch" in [text.get_text() for text in six.texts]
     assert figures.heads_of_runs(last[:0]).axes[0].texts  # says that there is nothing
 

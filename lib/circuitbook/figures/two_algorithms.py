@@ -19,7 +19,7 @@ from circuitbook.studies.findings.two_algorithms import UNSOLVED
 from circuitbook.wording import head_from_label, short_number
 
 COLOURS = {"move": CURVES[0], "fetch": CURVES[1], UNSOLVED: "#888888"}
-TITLES = {"move": "find and move", "fetch": "look up and fetch", UNSOLVED: "not learned"}
+TITLES = {"move": "find and move", "fetch": "look up and fetch", UNSOLVED: "not all learned"}
 MARKS = {  # column of the table of runs: marker, colour, label
     "inhibits": ("D", CURVES[2], "S-inhibition: steers the name mover"),
     "told": ("s", CURVES[3], "tells the fetching head whom"),

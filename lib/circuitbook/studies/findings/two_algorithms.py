@@ -194,7 +194,15 @@ def hypothesis_sentence(last: pd.DataFrame) -> str:
         f"the strongest name mover, and {inhibited} have S-inhibition. "
     )
     if not found.tests:
-        return start + "Where all runs agree in one of the two, their relation is not tested."
+        start += "Where all runs agree in one of the two, whether they go together is not tested"
+        alone = int(counts.loc["not before", "S-inhibition"])
+        if not alone:
+            return start + "."
+        has = "has" if alone == 1 else "have"
+        return start + (
+            f"; but {counted(alone, 'run')} {has} S-inhibition without that order, which speaks "
+            'against "only if".'
+        )
     p = f"Fisher's exact p = {found.p:.2g}"
     if found.exceptions == 0:
         return start + f"They are the same runs ({p})."
@@ -421,3 +429,19 @@ def stays_sentence(
                 "giver's name, it reads where that stands, and no other head tells it."
             )
     return " ".join(dict.fromkeys(said)) or "No run that is shown here has the paper's algorithm."
+
+
+def cost_sentence(table: pd.DataFrame) -> str:
+    """What was trained, and the processor's time for it."""
+    ended = table[table["run"].isin(last_of_runs(table)["run"])]
+    parts = []
+    for layers, rows in ended.groupby("layers"):
+        runs = rows["run"].nunique()
+        minutes = rows.groupby("run")["seconds"].sum().mean() / 60
+        parts.append(f"{counted(runs, 'run')} of {layers} layers, {minutes:.0f} minutes each")
+    tokens = short_number(float(ended["tokens_seen"].max())) if parts else ""
+    return (
+        f"Trained were, for {tokens} tokens: {listed(parts)} of one core, beside other work."
+        if parts
+        else "No run has ended yet."
+    )

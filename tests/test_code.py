@@ -90,6 +90,7 @@ def arguments(model) -> dict[str, dict]:
     graph = graph_of(model)
     settings = circuits._settings("ioi", recipe, None) | {"prompts": 6, "resamples": 2}
     few = {"prompts": 6, "seed": 42}
+    names = few | {"task": ioi.TASK}
     text = {"texts": 6, "positions": 24, "text": None, "seed": 1}
     size = {"size": 20}
     whole = {"scores": np.random.default_rng(0).random(graph.mask.shape), "mask": graph.mask}
@@ -112,11 +113,11 @@ def arguments(model) -> dict[str, dict]:
             "as_published": False,
         },
         "successor": {"norms": True, "as_published": False},
-        "copying": few | {"norms": True},
-        "attention": few | {"as_published": False},
-        "direct": few,
+        "copying": names | {"norms": True},
+        "attention": names | {"as_published": False},
+        "direct": names,
         "suppression": text | {"evaluated": 3, "as_published": False},
-        "inhibition": few | {"movers": all_heads(model)[-2:]},
+        "inhibition": names | {"movers": all_heads(model)[-2:]},
         "algorithm": {
             "scores": scores,
             "mask": graph.mask,

@@ -175,4 +175,4 @@ def test_the_language_model_of_one_of_images_is_read_when_saved_as_the_refusal_s
 
 def test_scores_between_positions_are_refused_where_scores_are_capped(capped):
     with pytest.raises(ValueError, match="between positions: not for .* attention scores are cap"):
-        attribute(capped, toy_pairs(), spans=whole_prompts(toy_pairs()), between="gradient")
+        attribute(capped[1], toy_pairs(), spans=whole_prompts(toy_pairs()), between="gradient")

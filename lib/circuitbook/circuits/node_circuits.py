@@ -51,7 +51,7 @@ def node_scores(scores: Scores, how: str = "sum") -> Float64[np.ndarray, " src"]
 def mask_of_nodes(graph: Graph, nodes: Iterable[int]) -> Bool[np.ndarray, "src dst"]:
     """All edges between these sources, out of `input`, and into `logits`.
 
-    >>> mask_of_nodes(Graph(2, 4), [6]).sum()  # a1.h0: input to its q, k and v, and both to logits
+    >>> int(mask_of_nodes(Graph(2, 4), [6]).sum())  # a1.h0: from input to q, k, v; both to logits
     5
     """
     inside = np.zeros(graph.n_src + 1, bool)

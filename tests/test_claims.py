@@ -219,6 +219,7 @@ def test_a_run_without_a_stage_does_not_test_it():
     other = evidence(head_classes=[without], main=SIZES[1:2], elsewhere=[lists])
     found = share_of("steering")(other)
     assert found.verdict is Verdict.HOLDS and "lists: runs on ordered lists" in found.measured
+    assert "lists" not in share_of("direct")(other).measured
     # Where it is lost again, it explains nothing
     later = classes_of("size1", 2, {}, direct=even(-0.5, 0, 0, 0))
     lost = share_of("steering")(evidence(head_classes=[there, later], main=SIZES[:1]))

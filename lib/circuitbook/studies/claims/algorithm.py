@@ -101,7 +101,8 @@ def share_of(stage: str) -> Test:
 
     def test(evidence: Evidence) -> Answer:
         parts, without, unknown, elsewhere = [], [], [], []
-        others = dict.fromkeys(at.model for at in evidence.elsewhere)
+        asked = () if stage == "direct" else evidence.elsewhere  # every suite has a direct effect
+        others = dict.fromkeys(at.model for at in asked)
         for run in (*evidence.runs, *others):
             shares = {at.step: _share(at, stage) for at in evidence.of_classes(run)}
             known = {step: share for step, share in shares.items() if share is not None}

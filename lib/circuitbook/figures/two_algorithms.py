@@ -145,7 +145,7 @@ def parting(table: pd.DataFrame, runs: Sequence[str], last: pd.DataFrame) -> Fig
             ax.plot(rows["tokens_seen"], values, color=colour, marker=marker, label=label)
         ax.set_title(f"{run}: {TITLES[algorithm.get(run, UNSOLVED)]}")
         _tokens(ax)
-        ax.set_ylim(-0.05, 1.05)
+        ax.set_ylim(-0.05, 1.15)
         _heads_named(ax, rows)
     handles = [
         Line2D([], [], color=colour, marker=marker, label=label)

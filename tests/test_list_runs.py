@@ -3,6 +3,8 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,11 @@ from safetensors.torch import load_file
 from scipy.stats import hypergeom
 
 from circuitbook.__main__ import main
-from circuitbook.heads.names import all_heads
+from circuitbook.heads.names import all_heads, head_name
+from circuitbook.heads.path_patching import path_patch
 from circuitbook.mini import lists as running
 from circuitbook.mini import train as training
-from circuitbook.mini.list_text import ListText
+from circuitbook.mini.list_text import ListText, RoleText
 from circuitbook.mini.lists import ListRun, list_run, run_lists
 from circuitbook.mini.train import Plan
 from circuitbook.model.graph import graph_of
@@ -31,7 +34,7 @@ from circuitbook.studies.findings.two_algorithms import (
     trend,
 )
 from circuitbook.studies.head_scores import HeadScores
-from circuitbook.studies.list_heads import SETTINGS, ListHeads, _steering, list_arrays
+from circuitbook.studies.list_heads import SETTINGS, SIGNALS, ListHeads, _steering, list_arrays
 from circuitbook.studies.list_runs import run_row
 from circuitbook.suites.finding import load_suite
 from circuitbook.tasks import next_in_list
@@ -143,6 +146,26 @@ def test_bad_input_is_one_line(tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_givers_by_roles_are_a_study_of_their_own(tmp_path, monkeypatch, few_prompts, one_thread):
+    asked, table = [], table_of((4, *BEFORE, 0.5))
+    monkeypatch.setattr(
+        running, "run_lists", lambda runs, out, device: asked.append((runs, out)) or table
+    )
+    monkeypatch.chdir(tmp_path)
+    main(["study", "roles", "--seeds", "3", "1"])
+    [(runs, out)] = asked
+    assert [run.name for run in runs] == ["roles-4x64-seed3", "roles-4x64-seed1"]
+    assert runs[0].plan.steps == running.ROLE_STEPS and out == Path("retrained/roles")
+    with pytest.raises(SystemExit, match="no weights of runs with roles come with the book"):
+        main(["study", "roles", "--ship", "roles-4x64-seed1"])
+    text = RoleText(seed=1, pairs_until=32, threes_until=32)
+    monkeypatch.undo()
+    monkeypatch.setattr(list_heads, "PROMPTS", 12)
+    rows = run_lists([ListRun(replace(TINY, checkpoints=(0, 24)), text)], tmp_path, progress=False)
+    assert "tag_k" in rows and set(rows["run"]) == {"roles-2x16-seed1"}
+    assert recorded_runs(tmp_path / "runs.csv")["tag_by_k"].tolist() == rows["tag_by_k"].tolist()
+
+
 def test_the_command_trains_what_it_is_asked_for(tmp_path, monkeypatch, capsys, one_thread):
     asked, table = [], table_of((4, "3.1", "", "", 1.0), (4, *BEFORE, 0.5))
     monkeypatch.setattr(running, "run_lists", lambda runs, out, device: asked.extend(runs) or table)
@@ -167,7 +190,8 @@ def test_steering_is_what_the_librarys_own_stages_give(model):
     """`classify_heads`, with two heads made name movers by hand."""
     movers = [(4, 1), (5, 2)]
     pairs = next_in_list.TASK.prompts(model.tokenizer, 12)
-    ours = _steering(model, pairs, movers, 42)
+    moved = {way: next_in_list.TASK.prompts(model.tokenizer, 12, corruption=way) for way in SIGNALS}
+    ours = _steering(model, pairs, movers, moved)
     is_mover = np.array([head in movers for head in all_heads(model)])
     by_head = np.repeat(is_mover[:, None], 12, 1).astype(float)
     known = {"clean": np.full(12, 4.0), "corrupted": np.zeros(12), "direct": 4 - 2 * by_head}
@@ -195,6 +219,27 @@ def test_ranks_are_of_the_right_name_among_all(model):
         np.testing.assert_allclose(
             arrays["difference"][i], logits[rows, io] - logits[rows, s], rtol=1e-5
         )
+
+
+def test_with_roles_it_is_measured_who_tells_of_them(model):
+    """Of the head without whom the choice of lists of four is worst, on exchanged roles."""
+    arrays = list_arrays(model, prompts=6, roles=True)
+    asked = partial(next_in_list.TASK.prompts, model.tokenizer, 6, roles=True)
+    across, exchanged = asked(corruption="across", sizes=(4,)), asked(corruption="exchange")
+    alone = path_patch(model, across, all_heads(model), ["logits"]).metric.mean(1)
+    chooser = head_name(all_heads(model)[int(alone.argmin())])
+    for name, tokens in (("clean", exchanged.clean), ("corrupted", exchanged.corrupted)):
+        metric = exchanged.metric(model.logits(tokens, exchanged.end))
+        np.testing.assert_allclose(arrays[f"tag.{name}"], metric, rtol=1e-5)
+    senders = [(0, 1), (3, 2)]
+    at = [all_heads(model).index(head) for head in senders]
+    moved = 0.0
+    for kind in "qkv":
+        found = path_patch(model, exchanged, senders, [f"{chooser}<{kind}>"]).metric
+        np.testing.assert_allclose(arrays[f"tag.{kind}"][at], found, rtol=1e-5, atol=1e-6)
+        moved = max(moved, float(abs(found - found.mean(0)).max()))
+    assert moved > 1e-3
+    assert not [name for name in list_arrays(model, prompts=6) if name.startswith("tag")]
 
 
 def by_hand(**changed) -> ListHeads:
@@ -273,6 +318,27 @@ def test_a_row_of_a_checkpoint_by_hand():
         "share_others": 0.005 / 0.905,
     }
     assert {name: row[name] for name in numbers} == pytest.approx(numbers, abs=1e-6)
+
+
+def test_a_row_with_roles_by_hand():
+    def through(*effects):
+        return 3 + 6 * np.repeat(np.array(effects)[:, None], 4, 1)
+
+    tags = {
+        "tag.clean": np.full(4, 3.0),
+        "tag.corrupted": np.full(4, -3.0),
+        "tag.q": through(0, -0.1, 0, 0, 0, 0),
+        "tag.k": through(-0.2, 0.3, -0.4, 0, 0, 0),
+        "tag.v": through(0, 0, 0, 0.2, 0, 0),
+    }
+    row = run_row(by_hand(**tags))
+    assert [row[f"tag_by_{kind}"] for kind in "qkv"] == ["0.1", "1.0", ""]
+    assert [row["tag_by_q_effect"], row["tag_by_k_effect"]] == pytest.approx([-0.1, -0.4])
+    assert row["tag_by_v_effect"] is None
+    assert [row[f"tag_{kind}"] for kind in "qkv"] == pytest.approx([-0.1, -0.6, 0.0])
+    undecided = run_row(by_hand(**tags, **{"choice.clean": np.full(4, 0.9)}))
+    assert undecided["tag_by_k"] == "" and undecided["tag_k"] is None
+    assert not [name for name in run_row(by_hand()) if name.startswith("tag")]
 
 
 def test_a_head_that_only_moves_attention_elsewhere_is_no_s_inhibition():

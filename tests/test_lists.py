@@ -1,5 +1,6 @@
 """Ordered lists: the passages, what their models read, and the task."""
 
+import hashlib
 import re
 from collections import Counter
 from itertools import combinations
@@ -10,11 +11,18 @@ import tokenizers_by_hand
 import torch
 
 from circuitbook.mini import list_text
-from circuitbook.mini.list_text import ListText
+from circuitbook.mini.list_text import ListText, RoleText
 from circuitbook.mini.tokenizer import EOS, build_tokenizer, split, vocabulary
 from circuitbook.tasks import ioi, next_in_list
 from circuitbook.tasks.lexicon import STORIES, held_out_pair
-from circuitbook.tasks.stories.ordered_lists import ACTS, SHARES, SIZES, ordered_list
+from circuitbook.tasks.stories.ordered_lists import (
+    ACTS,
+    INTRODUCED,
+    SHARES,
+    SIZES,
+    ordered_list,
+    role_list,
+)
 from circuitbook.tasks.stories.repetition import names_in
 from circuitbook.tasks.stories.world import World
 
@@ -95,6 +103,42 @@ def test_sizes_that_lists_do_not_have_are_refused():
             ordered_list(World(1), sizes)
 
 
+ROLES = "|".join(singular for singular, _ in STORIES.humans)
+
+
+def roles_of(text: str) -> dict[str, str]:
+    """{role: name} as the list gives them: written without the grammar."""
+    opening = re.split(r"\b(?:went|were|came)\b", text, maxsplit=1)[0]
+    return dict(re.findall(rf"the ({ROLES}) ([A-Z]\w+)", opening))
+
+
+def test_with_roles_the_giver_is_called_by_what_the_list_says():
+    rng, words = World(5), set(vocabulary())
+    introduced, sizes = 0, Counter()
+    for _ in range(2000):
+        text = role_list(rng)
+        names = roles_of(text)
+        assert len(names) in SIZES and not set(split(text)) - words, text
+        sizes[len(names)] += 1
+        listed = list(names.values())
+        last = re.split(r"(?<=[.,]) (?=[Tt]he )", text)[-1]
+        assert last.lower().startswith("the ")
+        role = last.split()[1].rstrip(",")
+        if again := re.fullmatch(rf"[Tt]he ({ROLES}) ([A-Z]\w+) was \w+\.", last):
+            introduced += 1
+            assert names[again[1]] == again[2], text
+        else:
+            giver = names[role]
+            assert last.endswith(f" to {listed[(listed.index(giver) + 1) % len(listed)]}."), text
+            assert giver not in last, text
+        assert not any(held_out_pair(*pair) for pair in combinations(names_in(text), 2))
+    assert introduced / 2000 == pytest.approx(INTRODUCED, abs=0.04)
+    for size, share in SHARES.items():
+        assert sizes[size] / 2000 == pytest.approx(share / sum(SHARES.values()), abs=0.04)
+    with pytest.raises(ValueError, match="lists have 2 to 4 people"):
+        role_list(World(1), (5,))
+
+
 # ------------------------------------------------------------------ what is read
 
 
@@ -125,6 +169,27 @@ def test_the_text_is_a_function_of_the_step():
     list_text._block.cache_clear()
     assert torch.equal(text(7), first) and not torch.equal(text(8), first)
     assert not torch.equal(ListText(seed=4)(7), first)
+
+
+def test_lists_with_roles_stand_among_the_others():
+    text = RoleText(seed=3, roles=0.5, pairs_until=32, threes_until=64)
+    for step, sizes in ((0, {2}), (32, {2, 3})):
+        starts = [row.split(EOS)[0] for row in rows_as_text(text, step)]
+        with_roles = [roles_of(start) for start in starts if roles_of(start)]
+        assert {len(names) for names in with_roles} == sizes
+        assert 6 <= len(with_roles) <= 26  # of 32, 16 are expected
+    plain = RoleText(seed=3, roles=0.0, pairs_until=32, threes_until=64)
+    assert not any(roles_of(row) for row in rows_as_text(plain, 0))
+    with pytest.raises(ValueError, match="between 0 and 1, not at 2"):
+        RoleText(seed=1, roles=2)
+
+
+def test_the_recorded_runs_read_this_text():
+    """Another text would make the table one of other runs."""
+    read = hashlib.sha256()
+    for text, step in ((ListText(seed=1), 0), (ListText(seed=1), 6000), (RoleText(seed=1), 12_000)):
+        read.update(text(step).numpy().tobytes())
+    assert read.hexdigest()[:16] == "a4cc1e0d3bf93431"
 
 
 def test_a_share_of_no_lists_is_the_mixture_alone():
@@ -238,6 +303,42 @@ def test_across_neither_giver_is_an_answer(tokenizer):
         assert (after(names, giver), after(names, acts)) == (right, wrong)
     with pytest.raises(ValueError, match=r"give sizes=\(4,\)"):
         prompts(tokenizer, corruption="across")
+
+
+def test_roles_stay_with_people_unless_they_are_exchanged(tokenizer):
+    clean = prompts(tokenizer, roles=True)
+    for corruption in ("swap", "order", "token", "exchange"):
+        pairs = prompts(tokenizer, corruption=corruption, roles=True)
+        assert torch.equal(pairs.clean, clean.clean)
+        for i, row in enumerate(pairs.table.itertuples()):
+            before, then = roles_of(row.clean), roles_of(row.corrupted)
+            names, others = list(before.values()), list(then.values())
+            acted, acts = (
+                re.findall(rf"[Tt]he ({ROLES})\b(?! [A-Z])", text)[0]
+                for text in (row.clean, row.corrupted)
+            )
+            assert before[acted] == row.s and after(names, row.s) == row.io
+            assert after(others, then[acts]) == (row.io if corruption == "order" else row.s)
+            if corruption == "exchange":
+                assert acts == acted and others == names and set(then) == set(before)
+                assert sum(before[role] != then[role] for role in before) == 2
+            else:
+                assert before == then  # as sets of pairs
+            found = {
+                place: tokenizer.decode(pairs.clean[i, at[i]]).strip()
+                for place, at in pairs.positions.items()
+            }
+            assert (found["IO"], found["S1"]) == (row.io, row.s)
+            assert found["R1"] == found["S2"] == acted
+            assert pairs.positions["R1"][i] + 1 == pairs.positions["S1"][i]
+    with pytest.raises(ValueError, match="no corruption 'exchange'"):
+        prompts(tokenizer, corruption="exchange")
+    across = prompts(tokenizer, 12, corruption="across", sizes=(4,), roles=True)
+    for row in across.table.itertuples():
+        names = roles_of(row.clean)
+        assert names == roles_of(row.corrupted)
+        acts = re.findall(rf"[Tt]he ({ROLES})\b(?! [A-Z])", row.corrupted)[0]
+        assert row.s not in (names[acts], after(list(names.values()), names[acts]))
 
 
 def test_with_two_people_it_is_ioi(tokenizer):

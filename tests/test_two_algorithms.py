@@ -16,8 +16,9 @@ from circuitbook.mini.list_text import write_lists
 from circuitbook.mini.lists import list_run
 from circuitbook.mini.shipping import ship, training_log
 from circuitbook.recipes import ROBUST
-from circuitbook.records.list_runs import LABELS, recorded_runs
+from circuitbook.records.list_runs import LABELS, ROLES, recorded_runs
 from circuitbook.records.passages import LIST_PASSAGES
+from circuitbook.studies.findings import role_lists
 from circuitbook.studies.findings import two_algorithms as findings
 from circuitbook.studies.findings.lab_lists import who_tells
 from circuitbook.studies.head_classes import CLASSES, HeadClasses
@@ -190,6 +191,57 @@ def test_transfers_are_sorted_by_algorithm():
     assert "no two runs" in findings.transfer_sentence(summary[:0])
 
 
+# ------------------------------------------------------------------ givers called by their roles
+
+
+def roles_of(*runs) -> pd.DataFrame:
+    """`runs_of`, of (what it ends with, sums of the effects through q, k and v)."""
+    table = runs_of(*((4, end) for end, _ in runs))
+    for run, (_, sums) in enumerate(runs, start=1):
+        for kind, total in zip("qkv", sums, strict=True):
+            at = table["run"] == f"r{run}"
+            table.loc[at, [f"tag_{kind}", f"tag_by_{kind}_effect"]] = total, total / 2
+            table.loc[at, f"tag_by_{kind}"] = f"0.{'qkv'.index(kind)}"
+    return table
+
+
+def test_what_runs_with_roles_say():
+    table = roles_of(
+        (MOVE, (-0.1, -0.6, 0.0)),
+        (MOVE | {"inhibits": ""}, (-0.5, -0.2, 0.0)),
+        (FETCH, (-0.1, 0.0, -0.9)),
+        (NONE, (np.nan, np.nan, np.nan)),
+    )
+    last = findings.last_of_runs(table)
+    assert role_lists.told_through(last).tolist() == ["k", "q", "v", ""]
+    said = role_lists.roles_sentence(table, last)
+    assert said.startswith(
+        "Of 4 runs whose givers are called by a role, 3 learn all lists: 2 find and move and 1 "
+        "look up and fetch."
+    )
+    assert "In 1 of the 2 that find and move" in said
+    assert "after 20.5k to 20.5k tokens" in said
+    assert "in 1 through its keys" in said and "in 1 through its values" in said
+    rows = role_lists.roles_table(last)
+    assert rows["role told through"].tolist() == ["keys", "queries", "values", "-"]
+    assert rows["by"].tolist() == ["0.1", "0.0", "0.2", ""]
+    np.testing.assert_allclose(rows["effect of that"], [-0.3, -0.25, -0.45, np.nan])
+    none = roles_of((NONE, (np.nan,) * 3))
+    assert role_lists.roles_sentence(none, findings.last_of_runs(none)) == (
+        "Of 1 run whose givers are called by a role, 0 learn all lists."
+    )
+    assert "has ended" in role_lists.roles_answer(last[:0])
+    assert role_lists.roles_table(last[:0]).empty
+
+
+def test_the_table_of_roles_is_one_of_such_runs():
+    table = recorded_runs(ROLES)
+    assert set(table["run"].str.split("-").str[0]) == {"roles"}
+    last = findings.last_of_runs(table)
+    assert set(last["run"]) == set(table["run"])  # what is kept has ended
+    assert not set(table["run"]) & set(recorded_runs()["run"])
+
+
 # ------------------------------------------------------------------ figures
 
 
@@ -314,6 +366,23 @@ def test_runs_are_shipped_whole_or_not_at_all(tmp_path, monkeypatch):
     left_out = {round(runs[0].plan.steps * mark / 100) for mark in shipping.LEFT_OUT}
     assert set(suite.steps(runs[0].name)) == set(runs[0].plan.checkpoints) - left_out
     assert (models / runs[0].name / "training.csv").exists()
+
+
+def test_runs_join_those_that_were_shipped_before(tmp_path):
+    models, table = tmp_path / "models", tmp_path / "runs.csv"
+    for seeds in ((1, 3), (2, 3)):
+        out = tmp_path / f"out{seeds}"
+        runs = [a_run(out, seed) for seed in seeds]
+        ship(out, [], table=table, models=models)
+    assert recorded_runs(table)["seed"].tolist() == [1] * 4 + [2] * 4 + [3] * 4
+    assert not models.exists()
+    measured = out / runs[0].name / "measured.csv"
+    rows = recorded_runs(measured).assign(run="unfinished", steps=10**6)
+    a_run(out, 4)
+    rows.to_csv(out / runs[0].name / "measured.csv", index=False)
+    ship(out, [], table=table, models=models)
+    assert "unfinished" not in set(recorded_runs(table)["run"])
+    assert set(recorded_runs(table)["seed"]) == {1, 2, 3, 4}
 
 
 def test_another_file_is_no_table_of_runs(tmp_path):

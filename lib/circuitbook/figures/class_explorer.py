@@ -33,13 +33,16 @@ def class_explorer(
     most: int = 200,
     lab: Mapping[str, Sequence[int]] | None = None,
     task: str = "ioi",
+    among: Sequence[str] | None = None,
 ) -> HTML:
     """The circuits of a task; a head's colour and shape say its class, a click lists its numbers.
 
     model: the one that is shown first, at its last checkpoint. most, lab: see `circuit_explorer`.
+    among: the models to choose from; None: all.
     """
+    offered = [one for one in circuits if among is None or one.model in among]
     return circuit_explorer(
-        of_task(circuits, task),
+        of_task(offered, task),
         name="classes",
         start=(model, task),
         roles=class_roles(head_classes),

@@ -25,6 +25,7 @@ __all__ = [
     "INPUTS",
     "SCRIPTS",
     "attention_heads",
+    "beside",
     "head_browser",
     "place_of",
     "script_json",
@@ -72,6 +73,15 @@ def view(
         f'<script type="application/json" data-view="{names[-1]}" '
         f'data-scripts="{" ".join(scripts)}" data-globals="{" ".join(names)}">{data}</script>'
         f"{sheet}<script>{''.join([*own, joined('load-view.js')])}</script>"
+    )
+
+
+def beside(*views: HTML) -> HTML:
+    """Views side by side, or one below the other where the page is narrow."""
+    columns = "repeat(auto-fit, minmax(min(100%, 21rem), 1fr))"
+    cells = "".join(f'<div style="min-width: 0">{view.data}</div>' for view in views)
+    return HTML(
+        f'<div style="display: grid; grid-template-columns: {columns}; gap: 1rem">{cells}</div>'
     )
 
 

@@ -7,6 +7,7 @@ lists alone they were.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 from circuitbook.mini.tokenizer import EOS, split, vocabulary
 from circuitbook.mini.train import BATCH, BLOCK, CONTEXT
 from circuitbook.tasks.stories.documents import document
-from circuitbook.tasks.stories.ordered_lists import SIZES, ordered_list
+from circuitbook.tasks.stories.ordered_lists import SIZES, ordered_list, role_list
 from circuitbook.tasks.stories.world import World
 
 
@@ -58,6 +59,30 @@ class ListText:
         ends = (self.pairs_until, self.threes_until)
         return SIZES[: 1 + sum(step >= end for end in ends)]
 
+    def passage(self, rng: World, sizes: Sequence[int]) -> str:
+        """A document with a list of one of these sizes."""
+        return ordered_list(rng, sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleText(ListText):
+    """Lists of which most give everyone's role once, beside the name, and then call the giver by it
+    alone: who that is has to be looked up."""
+
+    roles: float = 2 / 3
+    """Of the lists, those with roles; the others are as those of `ListText`."""
+    pairs_until: int = 4096
+    threes_until: int = 7168
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.roles <= 1:
+            raise ValueError(f"a share of lists lies between 0 and 1, not at {self.roles}")
+
+    def passage(self, rng: World, sizes: Sequence[int]) -> str:
+        """A document with a list of one of these sizes."""
+        return (role_list if rng.random() < self.roles else ordered_list)(rng, sizes)
+
 
 @lru_cache(maxsize=2)
 def _block(text: ListText, block: int) -> Int[Tensor, "step row pos"]:
@@ -70,7 +95,7 @@ def _block(text: ListText, block: int) -> Int[Tensor, "step row pos"]:
         lists = rng.random() < text.share
         row: list[int] = []
         while len(row) < CONTEXT:
-            words = split(ordered_list(rng, sizes) if lists else document(rng))
+            words = split(text.passage(rng, sizes) if lists else document(rng))
             row += [*([ids[EOS]] if row else []), *(ids[word] for word in words)]
         rows.append(row[:CONTEXT])
     return torch.tensor(rows).view(BLOCK, BATCH, CONTEXT)

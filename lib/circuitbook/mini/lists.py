@@ -22,7 +22,7 @@ import pandas as pd
 from filelock import Timeout
 from tqdm.auto import tqdm
 
-from circuitbook.mini.list_text import ListText
+from circuitbook.mini.list_text import ListText, RoleText
 from circuitbook.mini.train import TOKENS_PER_STEP, Plan, skip, train
 from circuitbook.records.list_runs import recorded_runs
 from circuitbook.store import Store
@@ -36,11 +36,13 @@ from circuitbook.suites.sources import finished_steps
 
 WIDTH, HEADS = 64, 4
 STEPS = 6144  # 12.6 million tokens
+ROLE_STEPS = 10_240  # 21.0 million
 RATES = {4: 7e-3, 6: 5e-3, 8: 4e-3}  # of learning, by depth
 DECAY = (
     1.3  # runs, the length of the rate's cosine: what forms late needs a rate that is still high
 )
 MEASURED = "measured.csv"
+ORDER = ["layers", "width", "seed", "step"]  # of the table
 MARKS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 90, 100)  # checkpoints, in % of the steps
 
 
@@ -54,7 +56,13 @@ class ListRun:
     @property
     def name(self) -> str:
         """Its folder."""
-        return f"lists-{self.plan.layers}x{self.plan.width}-seed{self.plan.seed}"
+        kind = "roles" if self.roles else "lists"
+        return f"{kind}-{self.plan.layers}x{self.plan.width}-seed{self.plan.seed}"
+
+    @property
+    def roles(self) -> bool:
+        """Whether givers are called by their roles."""
+        return isinstance(self.text, RoleText)
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -62,17 +70,19 @@ class ListRun:
         return json.loads(json.dumps({"plan": asdict(self.plan), "text": asdict(self.text)}))
 
 
-def list_run(*, layers: int, seed: int, steps: int = STEPS) -> ListRun:
+def list_run(*, layers: int, seed: int, steps: int | None = None, roles: bool = False) -> ListRun:
     """The run of a depth and a seed, which is that of the weights and of the text.
 
-    The learning rate of a depth that has none is that of the nearest one. ValueError for what
-    cannot be trained.
+    steps: None: `STEPS`, or with roles `ROLE_STEPS`. The learning rate of a depth that has none is
+    that of the nearest one. ValueError for what cannot be trained.
     """
     if layers < 1:
         raise ValueError(f"a model has at least one layer, not {layers}")
     if seed < 0:
         raise ValueError(f"seeds are whole numbers from 0 on, not {seed}")
-    text = ListText(seed=seed)
+    text = (RoleText if roles else ListText)(seed=seed)
+    if steps is None:
+        steps = ROLE_STEPS if roles else STEPS
     if steps <= text.threes_until:
         raise ValueError(
             f"{steps} steps are too few: lists of four begin at step {text.threes_until} only"
@@ -138,7 +148,7 @@ def write_table(out: Path) -> pd.DataFrame:
     if not tables:
         raise FileNotFoundError(f"{out}: no run there has been measured")
     table = pd.concat(tables, ignore_index=True)
-    table = table.sort_values(["layers", "width", "seed", "step"], ignore_index=True)
+    table = table.sort_values(ORDER, ignore_index=True)
     write_atomically(out / "runs.csv", _csv(table))
     return table
 
@@ -218,6 +228,7 @@ def _measured(run: ListRun, out: Path, device: str) -> pd.DataFrame:
         steps={run.name: steps},
         device=device,
         progress=False,
+        roles=run.roles,
     )
     about = {"run": run.name, "layers": plan.layers, "width": plan.width, "seed": plan.seed}
     origin = {

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from circuitbook.mini.lists import write_table
+from circuitbook.mini.lists import ORDER, write_table
 from circuitbook.mini.log import LOSS_WINDOW
 from circuitbook.mini.train import TOKENS_PER_STEP
+from circuitbook.records.list_runs import recorded_runs
 from circuitbook.store.files import write_atomically
 from circuitbook.tasks.stories.ordered_lists import SIZES
 
@@ -22,8 +23,9 @@ DESCRIPTION = "GPT-NeoX models of the same text, ordered lists: seeds and depths
 
 
 def ship(out: Path, names: Sequence[str], *, table: Path, models: Path) -> None:
-    """Writes the table of all runs in `out` to the file `table`, and the checkpoints of the runs
-    that are named, with their training logs, into the folder `models`.
+    """Writes what was measured of the runs in `out` that have ended to the file `table`, where
+    other runs keep their rows, and the checkpoints of the runs that are named, with their training
+    logs, into the folder `models`; with none named, what is there stays.
 
     ValueError, before anything is written, for a run that is not there or has not ended, and for
     more weights than `BUDGET`.
@@ -39,7 +41,10 @@ def ship(out: Path, names: Sequence[str], *, table: Path, models: Path) -> None:
             "are allowed: name fewer runs"
         )
     runs = write_table(out)
-    write_atomically(table, runs.to_csv(index=False, float_format="%.4g").encode())
+    runs = runs[runs["run"].isin(runs["run"][runs["step"] == runs["steps"]])]
+    write_atomically(table, together(runs, table).to_csv(index=False, float_format="%.4g").encode())
+    if not names:
+        return
     for name in names:
         shutil.rmtree(models / name, ignore_errors=True)
         for folder in folders[name]:
@@ -55,6 +60,16 @@ def ship(out: Path, names: Sequence[str], *, table: Path, models: Path) -> None:
         "description": DESCRIPTION,
     }
     write_atomically(models / "suite.json", (json.dumps(about, indent=2) + "\n").encode())
+
+
+def together(runs: pd.DataFrame, table: Path) -> pd.DataFrame:
+    """The rows of these runs, and of those in the file that they are not, in the order of
+    `write_table`."""
+    if not table.exists():
+        return runs
+    known = recorded_runs(table)
+    both = pd.concat([known[~known["run"].isin(runs["run"])], runs])
+    return both.sort_values(ORDER, ignore_index=True)
 
 
 def _shipped(folder: Path) -> list[Path]:

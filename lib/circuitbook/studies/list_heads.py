@@ -17,9 +17,9 @@ that of the corrupted prompt, in which the one before S gives and S receives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ from circuitbook.studies.measurement import Steps, as_array, at_checkpoints
 from circuitbook.suites import Suite
 from circuitbook.tasks import next_in_list
 from circuitbook.tasks.base import PromptPairs
-from circuitbook.tasks.next_in_list import ACROSS
+from circuitbook.tasks.next_in_list import ACROSS, EXCHANGE
 from circuitbook.tasks.stories.ordered_lists import SIZES
 
 PROMPTS = 96  # of lists of all sizes
@@ -88,6 +88,12 @@ class ListHeads:
         whose direct effect on it is largest."""
         clean, corrupted = (self.arrays[f"choice.{name}"].mean() for name in ("clean", "corrupted"))
         return (self.arrays[f"choice.{way}"].mean(1) - clean) / (clean - corrupted)
+
+    def tag_through(self, way: str) -> np.ndarray:
+        """Effects of who has the giver's role, [head], through an input ("q", "k", "v") of the head
+        that carries the choice; of prompts with roles alone."""
+        clean, corrupted = (self.arrays[f"tag.{name}"].mean() for name in ("clean", "corrupted"))
+        return (self.arrays[f"tag.{way}"].mean(1) - clean) / (clean - corrupted)
 
     @property
     def chooses(self) -> bool:
@@ -144,6 +150,7 @@ def list_arrays(
     prompts: int = PROMPTS,
     seed: int = 42,
     settings: AlgorithmSettings = SETTINGS,
+    roles: bool = False,
 ) -> dict[str, np.ndarray]:
     """What `ListHeads` needs of a model; float32.
 
@@ -158,28 +165,31 @@ def list_arrays(
     With movers, as in `classify_heads`: patched.steering [head, n], turned.order, turned.token
     [head, 3, n], allowed [head]; and without.IO, without.S1, without.S2 [head, mover, n]: how much
     each mover attends from END to these when that head reaches its queries corrupted.
+    With `roles` givers are called by theirs; then also tag.clean, tag.corrupted [n] and tag.q,
+    tag.k, tag.v [head, n], the same as of the choice with corruption "exchange", which leaves all
+    but the list as it is.
     """
-    task, everyone = next_in_list.TASK, all_heads(model)
+    everyone = all_heads(model)
+    asked = partial(next_in_list.TASK.prompts, model.tokenizer, n=prompts, seed=seed, roles=roles)
     arrays: dict[str, np.ndarray] = {}
-    by_size = [task.prompts(model.tokenizer, n=prompts, seed=seed, sizes=(size,)) for size in SIZES]
+    by_size = [asked(sizes=(size,)) for size in SIZES]
     answers = [pairs.measures(model.logits(pairs.clean, pairs.end)) for pairs in by_size]
     for name, measure in (("rank", "rank"), ("difference", "logit_difference")):
         arrays[name] = as_array(torch.stack([answer[measure].float() for answer in answers]))
 
-    pairs = task.prompts(model.tokenizer, n=prompts, seed=seed)
-    across = task.prompts(
-        model.tokenizer, n=prompts, seed=seed, corruption="across", sizes=(ACROSS,)
-    )
+    pairs, across = asked(), asked(corruption="across", sizes=(ACROSS,))
     for prefix, some in (("", pairs), ("choice.", across)):
         clean, corrupted = baselines(model, some)
         arrays |= {f"{prefix}clean": as_array(clean), f"{prefix}corrupted": as_array(corrupted)}
         patched = path_patch(model, some, everyone, ["logits"]).metric
         arrays[f"{prefix}direct"] = as_array(patched)
-    least = patched.mean(1).argmin()  # of the choice: the one without whom it is worst
+    chooser = everyone[patched.mean(1).argmin()]  # the one without whom the choice is worst
     for kind in HEAD_INPUTS:
-        into = [f"{head_name(everyone[least])}<{kind}>"]
+        into = [f"{head_name(chooser)}<{kind}>"]
         arrays[f"choice.{kind}"] = as_array(path_patch(model, across, everyone, into).metric)
     network = network_of(model)
+    if roles:
+        arrays |= _tags(model, asked(corruption=EXCHANGE), chooser)
     names = torch.stack([pairs.positions[place] for place in PLACES], 1).to(model.device)
     raised, lowered = copy_hits(network, pairs.clean.to(model.device), names)
     arrays |= {"copy": as_array(raised), "negative_copy": as_array(lowered)}
@@ -198,14 +208,29 @@ def list_arrays(
     found = name_movers(arrays, heads)
     arrays["movers"] = found
     if found.any():
-        arrays |= _steering(model, pairs, [everyone[row] for row in found.nonzero()[0]], seed)
+        movers = [everyone[row] for row in found.nonzero()[0]]
+        arrays |= _steering(model, pairs, movers, {way: asked(corruption=way) for way in SIGNALS})
+    return arrays
+
+
+def _tags(model: Model, pairs: PromptPairs, chooser: Head) -> dict[str, np.ndarray]:
+    """What tells the chooser who has the role that is called."""
+    clean, corrupted = baselines(model, pairs)
+    arrays = {"tag.clean": as_array(clean), "tag.corrupted": as_array(corrupted)}
+    for kind in HEAD_INPUTS:
+        into = [f"{head_name(chooser)}<{kind}>"]
+        arrays[f"tag.{kind}"] = as_array(path_patch(model, pairs, all_heads(model), into).metric)
     return arrays
 
 
 def _steering(
-    model: Model, pairs: PromptPairs, movers: Sequence[Head], seed: int
+    model: Model,
+    pairs: PromptPairs,
+    movers: Sequence[Head],
+    moved: Mapping[str, PromptPairs],
 ) -> dict[str, np.ndarray]:
-    """What every head does to the queries of the movers."""
+    """What every head does to the queries of the movers; moved: the prompts of each of
+    `SIGNALS`."""
     everyone, queries = all_heads(model), [f"{head_name(head)}<q>" for head in movers]
     rows = [layer * model.shape.n_heads + head for layer, head in movers]
     looks = attention_from_end(network_of(model), pairs, PLACES)
@@ -216,12 +241,9 @@ def _steering(
     arrays = {"patched.steering": as_array(through.metric)}
     for i, place in enumerate(PLACES):
         arrays[f"without.{place}"] = as_array(through.attention[:, :, i])
-    for signal in SIGNALS:
-        moved = next_in_list.TASK.prompts(
-            model.tokenizer, n=len(pairs), seed=seed, corruption=signal
-        )
+    for signal, others in moved.items():
         turned = path_patch(
-            model, moved, everyone, queries, sender_at="END", receiver_at="END", **watched
+            model, others, everyone, queries, sender_at="END", receiver_at="END", **watched
         ).attention
         assert turned is not None
         change = turned.double().numpy() - before  # [head, mover, place, n]
@@ -240,14 +262,16 @@ def measure_list_heads(
     steps: Steps | None = None,
     device: str = "cpu",
     progress: bool = True,
+    roles: bool = False,
 ) -> list[ListHeads]:
     """`list_arrays` of every model and checkpoint, in that order; what is in the store is read."""
+    asked = {"roles": True} if roles else {}  # without it, as what was measured before
     measured = []
     for here in at_checkpoints(
         suite, models, store, what="lists", steps=steps, device=device, progress=progress
     ):
         arrays = here.arrays(
-            "list-heads", list_arrays, prompts=PROMPTS, seed=ROBUST.seed, settings=SETTINGS
+            "list-heads", list_arrays, prompts=PROMPTS, seed=ROBUST.seed, settings=SETTINGS, **asked
         )
         place = here.checkpoint
         measured.append(

@@ -33,6 +33,9 @@ def run_row(heads: ListHeads) -> dict[str, object]:
     without_IO, without_S1, without_S2: where the strongest mover attends when the steerer reaches
     its queries corrupted. share_movers, share_against, share_others: of the direct effects that
     help, by class (a head in two counts as a mover).
+    Of givers called by their roles also: tag_by_q, tag_by_k, tag_by_v, the head that, through this
+    input of the chooser, tells most of who has the giver's role, as far as the list says it;
+    tag_by_q_effect ..., and tag_q ..., the sum of such effects that help, over heads.
     """
     arrays = heads.arrays
     row: dict[str, object] = {"step": heads.step, "tokens_seen": heads.tokens_seen}
@@ -66,6 +69,8 @@ def run_row(heads: ListHeads) -> dict[str, object]:
     row["mover_copies"] = _score(heads, mover, "copy")
     row["writer_lowers"] = _score(heads, writer, "negative_copy")
     row["steerer_direct"] = None if steerer is None else float(heads.direct[heads.row_of(steerer)])
+    if "tag.clean" in arrays:
+        row |= _of_tags(heads, chooses=chooser is not None)
     return row | _without(heads, mover, steerer) | _shares(heads)
 
 
@@ -82,6 +87,19 @@ def _of_head(
         f"{name}_IO": io,
         f"{name}_S": s1 + s2,
     }
+
+
+def _of_tags(heads: ListHeads, chooses: bool) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for kind in HEAD_INPUTS:
+        effect = heads.tag_through(kind)
+        teller = heads.strongest(effect < 0, effect) if chooses else None
+        at = None if teller is None else heads.row_of(teller)
+        found[f"tag_by_{kind}"] = "" if teller is None else head_label(teller)
+        found[f"tag_by_{kind}_effect"] = None if at is None else float(effect[at])
+        helps = float(np.clip(effect, None, 0).sum())
+        found[f"tag_{kind}"] = helps if chooses else None
+    return found
 
 
 def _score(heads: ListHeads, head: Head | None, kind: str) -> float | None:

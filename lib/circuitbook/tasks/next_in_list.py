@@ -3,12 +3,13 @@ giver.
 
 "Yesterday Mary, John and Kate went to the store. John gave a ring to" -> " Kate". The rule holds in
 the passages of `stories.ordered_lists` alone, so only models that read those know it; English does
-not have it. With two people it is IOI.
+not have it. With two people it is IOI. With roles the giver has to be looked up: "Yesterday the
+doctor Mary and the teacher John went to the store. The teacher gave a ring to" -> " Mary".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -29,6 +30,7 @@ from circuitbook.tasks.words import Vocabulary, single_tokens
 from circuitbook.wording import listed
 
 CORRUPTIONS = ("swap", "order", "token", "across")
+EXCHANGE = "exchange"  # another corruption, of lists with roles alone
 ACROSS = 4  # people, of whom two can stand across
 BEFORE_NAMES = ("Yesterday", "While", "Mary,", "and", "knew", "to", "store.", "store,")
 
@@ -40,6 +42,7 @@ def make(
     *,
     corruption: str = "swap",
     sizes: Sequence[int] = SIZES,
+    roles: bool = False,
 ) -> PromptPairs:
     """`n` prompts: a list of people, and one act of a giver S towards the next in it, IO.
 
@@ -60,14 +63,22 @@ def make(
     and the wrong answer is the next of that one, not S. So neither giver is an answer: what only
     writes against the giver cannot tell the answers apart.
 
-    Positions: IO, S1, S2, other (the bystander; -1 without), END. Metric: logit difference, IO
+    roles: everyone has one, which the list gives before the name and which stays with the person
+    when lists are corrupted; the giver is called by it alone. So S2 is a role: neither an answer
+    nor a name. Then there is also
+    "exchange": S and whoever stands before S exchange their roles, so that S2, the same token,
+    calls the other one, and S is the next. No token outside of the list differs.
+
+    Positions: IO, S1, S2, other (the bystander; -1 without), END; with roles R1, the giver's in the
+    list. Metric: logit difference, IO
     minus S (or, "across", minus the other one's next). `rank` of `PromptPairs.measures` tells
     whether IO is chosen among all.
     ValueError for another corruption, and for sizes that lists do not have.
     """
-    if corruption not in CORRUPTIONS:
-        known = ", ".join(CORRUPTIONS)
-        raise ValueError(f"next_in_list has no corruption {corruption!r}; there are {known}")
+    corruptions = (*CORRUPTIONS, EXCHANGE) if roles else CORRUPTIONS
+    if corruption not in corruptions:
+        there = ", ".join(corruptions)
+        raise ValueError(f"next_in_list has no corruption {corruption!r}; there are {there}")
     if not sizes or set(sizes) - set(SIZES):
         raise ValueError(f"next_in_list has lists of {SIZES} people, so none of {tuple(sizes)}")
     if corruption == "across" and set(sizes) != {ACROSS}:
@@ -80,6 +91,11 @@ def make(
         "place": vocabulary.keep_known("places", lexicon.places, after="the"),
         "object": vocabulary.keep_known("objects", lexicon.objects, after="a"),
     }
+    professions: list[str] = []
+    if roles:
+        known = [singular for singular, _ in lexicon.humans]
+        fitting = single_tokens(tokenizer, known, after=("the", "The"))
+        professions = vocabulary.keep("humans", known, fitting, "are one token")
     partners = vocabulary.partners(people)
     forms = [
         (size, at, bystander)
@@ -101,12 +117,19 @@ def make(
         strangers = [name for name in people if name not in (io, s)]
         chosen = [strangers[i] for i in rng.choice(len(strangers), size=size - 1, replace=False)]
         names = _in_list(chosen[1:], io, s, at)
-        frame = f"{opening} {subject} {gift}".replace("{people}", _slots(size))
+        called = dict(zip(names, names, strict=True))
+        if roles:
+            of_list = rng.choice(len(professions), size=size, replace=False)
+            called = dict(zip(names, (professions[i] for i in of_list), strict=True))
+            subject = ("The " if opening.endswith(".") else "the ") + subject
+        frame = f"{opening} {subject} {gift}".replace("{people}", _slots(size, roles))
         words = things | {"other": chosen[0]}
-        clean, marks = fill(frame, S2=s, **_seats(names), **words)
+        clean, marks = fill(frame, S2=called[s], **_seats(names, called), **words)
         seated, acts = _corrupted(corruption, names, s)
         wrong = next_of(names, acts) if corruption == "across" else s
-        corrupted, _ = fill(frame, S2=acts, **_seats(seated), **words)
+        if corruption == EXCHANGE:  # who acts has the role by which S was called
+            called[s], called[acts] = called[acts], called[s]
+        corrupted, _ = fill(frame, S2=called[acts], **_seats(seated, called), **words)
         prompts.append(
             Prompt(
                 clean=clean,
@@ -116,7 +139,8 @@ def make(
                     "S1": marks[f"seat{at}"],
                     "S2": marks["S2"],
                     "other": marks.get("other"),
-                },
+                }
+                | ({"R1": marks[f"role{at}"]} if roles else {}),
                 words={
                     "kind": f"{size} people",
                     "size": size,
@@ -159,20 +183,30 @@ def _corrupted(corruption: str, names: Sequence[str], s: str) -> tuple[list[str]
     before = names[at - 1]
     if corruption == "across":
         return list(names), names[at - 2]
-    if corruption == "swap":
+    if corruption in ("swap", EXCHANGE):
         return list(names), before
     if corruption == "order":
         return _turned(names, 1), s
     return _turned(names, -1), before
 
 
-def _slots(size: int) -> str:
-    """The list in a frame.  _slots(2) -> "{seat0} and {seat1}" """
-    return listed([f"{{seat{i}}}" for i in range(size)])
+def _slots(size: int, roles: bool) -> str:
+    """The list in a frame.
+
+    >>> _slots(2, roles=False), _slots(2, roles=True)
+    ('{seat0} and {seat1}', 'the {role0} {seat0} and the {role1} {seat1}')
+    """
+    seat = "the {{role{0}}} {{seat{0}}}" if roles else "{{seat{0}}}"
+    return listed([seat.format(i) for i in range(size)])
 
 
-def _seats(names: Sequence[str]) -> dict[str, str]:
-    return {f"seat{i}": name for i, name in enumerate(names)}
+def _seats(names: Sequence[str], called: Mapping[str, str]) -> dict[str, str]:
+    """What stands in the slots of the list."""
+    return {
+        slot: word
+        for i, name in enumerate(names)
+        for slot, word in ((f"seat{i}", name), (f"role{i}", called[name]))
+    }
 
 
 TASK = Task(

@@ -69,6 +69,9 @@ def test_the_explorer_gets_the_classes_and_numbers_of_each_head():
     assert "there.html#classes.model=n" in front and '"sva"' not in front
     whole = class_explorer(circuits, [classes], [scores], model="o").data
     assert '["o","ioi"]' in whole.replace(" ", "") and "direct effect e" in whole
+    some = class_explorer(circuits, [classes], [scores], model="o", among=["o", "m"]).data
+    assert '"o":{' in some.replace(" ", "") and '"n":{' not in some.replace(" ", "")
+    assert '"n":{' in whole.replace(" ", "")
 
 
 def test_matrices_leave_out_what_cannot_be_compared():

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from IPython.display import HTML
 from pygments.lexers import JavascriptLexer
 from pygments.token import Comment
 
 from circuitbook.figures import scripts
 from circuitbook.figures.explorer import circuit_explorer
 from circuitbook.figures.scripts import MODULES, SCRIPTS, joined
-from circuitbook.figures.views import attention_heads, head_browser, script_json, view
+from circuitbook.figures.views import attention_heads, beside, head_browser, script_json, view
 
 NOT_OURS = ("circuitsvis.js",)
 NASTY = ("<svg onload=alert(1)>", "<!--<script>", "KINDS", "$x$", "a&lt;b</script>", "__proto__")
@@ -129,6 +130,14 @@ def test_what_a_view_is_given_is_escaped(monkeypatch):
     monkeypatch.setenv("CIRCUITBOOK_PAGES", "1")
     page = view('a"b', '<b> & "c"', "[]", ["head-browser.js"]).data
     assert 'id="a&quot;b"' in page and 'aria-label="&lt;b&gt; &amp; &quot;c&quot;"' in page
+
+
+def test_views_beside_one_another_keep_their_data_and_have_names():
+    both = beside({"A & B": HTML("<i>one</i>"), "C": HTML("<i>two</i>")}).data
+    assert re.findall(r"<strong>(.*?)</strong></p><i>(.*?)</i>", both) == [
+        ("A &amp; B", "one"),
+        ("C", "two"),
+    ]
 
 
 def test_the_head_browser_holds_every_score_and_shares_its_scripts(monkeypatch):

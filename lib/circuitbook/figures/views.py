@@ -76,13 +76,15 @@ def view(
     )
 
 
-def beside(*views: HTML) -> HTML:
-    """Views side by side, or one below the other where the page is narrow."""
+def beside(views: Mapping[str, HTML]) -> HTML:
+    """Views side by side, each under its name, or one below the other where the page is narrow."""
     columns = "repeat(auto-fit, minmax(min(100%, 21rem), 1fr))"
-    cells = "".join(f'<div style="min-width: 0">{view.data}</div>' for view in views)
-    return HTML(
-        f'<div style="display: grid; grid-template-columns: {columns}; gap: 1rem">{cells}</div>'
+    cells = "".join(
+        f'<div style="min-width: 0"><p><strong>{escaped(name)}</strong></p>{view.data}</div>'
+        for name, view in views.items()
     )
+    style = f"display: grid; grid-template-columns: {columns}; gap: 1rem"
+    return HTML(f'<div style="{style}">{cells}</div>')
 
 
 def in_the_book() -> bool:

@@ -44,7 +44,7 @@ def heads_of_runs(last: pd.DataFrame) -> Figure:
         len(depths),
         figsize=(PAGE, 1.5 + 0.34 * most),
         squeeze=False,
-        gridspec_kw={"width_ratios": [depth + 1.6 for depth in depths]},
+        gridspec_kw={"width_ratios": [depth + 2.2 for depth in depths]},
     )
     for ax, depth in zip(axes[0], depths, strict=True):
         _heads_panel(ax, last[last["layers"] == depth].sort_values("seed"), depth)
@@ -68,10 +68,10 @@ def _heads_panel(ax: Axes, runs: pd.DataFrame, depth: int) -> None:
                 x = layer + (head - (FEW - 1) / 2) * 0.2
                 ax.plot(x, y, linestyle="none", **_mark(name, colour))
         title = TITLES[run["algorithm"]]
-        ax.text(depth - 0.35, y, title, va="center", fontsize=8, color=COLOURS[run["algorithm"]])
+        ax.text(depth - 0.2, y, title, va="center", fontsize=8, color=COLOURS[run["algorithm"]])
     ax.set_title(f"{depth} layers")
     ax.set_xticks(range(depth))
-    ax.set_xlim(-0.5, depth + 1.1)
+    ax.set_xlim(-0.5, depth + 1.7)
     ax.set_yticks(range(len(runs)), [f"seed {seed}" for seed in runs["seed"]], fontsize=8.5)
     ax.set_ylim(len(runs) - 0.5, -0.5)
     ax.grid(visible=False)

@@ -219,8 +219,8 @@ def test_what_runs_with_roles_say():
         "Of 4 runs whose givers are called by a role, 3 learn all lists: 2 find and move and 1 "
         "look up and fetch."
     )
-    assert "In 1 of the 2 that find and move" in said
-    assert "after 20.5k to 20.5k tokens" in said
+    assert "Of those that find and move, 1 has S-inhibition" in said
+    assert "right after 20.5k tokens" in said
     assert "in 1 through its keys" in said and "in 1 through its values" in said
     rows = role_lists.roles_table(last)
     assert rows["role told through"].tolist() == ["keys", "queries", "values", "-"]
@@ -232,6 +232,23 @@ def test_what_runs_with_roles_say():
     )
     assert "has ended" in role_lists.roles_answer(last[:0])
     assert role_lists.roles_table(last[:0]).empty
+
+
+def test_a_run_that_changes_its_algorithm_is_told_of():
+    table = roles_of((MOVE, (-0.1, -0.6, 0.0)), (FETCH, (0.0, 0.0, -0.9)), (NONE, (np.nan,) * 3))
+    last = findings.last_of_runs(table)
+    assert findings.changes_sentence(table, last) == "No run changes its algorithm on the way."
+    at = (table["run"] == "r1") & (table["step"] == 20)
+    table.loc[at, ["chooser", "chooser_IO", "chooser_S"]] = ["2.1", 0.1, 0.8]
+    before = (table["run"] == "r1") & (table["step"] == 10)
+    table.loc[before, ["chooser", "chooser_IO", "chooser_S"]] = ["2.1", 0.4, 0.3]  # at neither
+    phases = findings.algorithms_over_training(table, "r1")
+    assert phases.to_numpy().tolist() == [[20 * 2048, "fetch"], [30 * 2048, "move"]]
+    assert findings.changes_sentence(table, last) == (
+        "1 run of 2 changes its algorithm on the way: r1 begins to look up and fetch at 41k tokens "
+        "and goes over to finding and moving at 61.4k."
+    )
+    assert findings.changes_sentence(table, last[:0]) == ""
 
 
 def test_the_table_of_roles_is_one_of_such_runs():

@@ -67,16 +67,13 @@ def roles_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
         float(rows.loc[rows["top_2"] > SOLVED, "tokens_seen"].min())
         for _, rows in table[table["run"].isin(solved["run"])].groupby("run", sort=False)
     ]
-    said += (
-        f" Lists of two are right after {short_number(min(first))} to {short_number(max(first))} "
-        "tokens."
-    )
+    said += f" Lists of two are right after {_from_to(first)} tokens."
     movers = solved[solved["algorithm"] == MOVE]
     if len(movers):
-        inhibited = int(movers["inhibited"].sum())
+        n = int(movers["inhibited"].sum())
         said += (
-            f" In {inhibited} of the {len(movers)} that find and move, S-inhibition heads tell the "
-            "mover; what they read at the giver's second place is a role now, no name."
+            f" Of those that find and move, {n} {'has' if n == 1 else 'have'} S-inhibition: where "
+            "the giver is called, its heads now read a role, no name."
         )
     through = told_through(solved)
     parts = [
@@ -87,6 +84,12 @@ def roles_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
     if parts:
         said += f" Who has that role reaches the head that chooses mostly {listed(parts)}."
     return said
+
+
+def _from_to(values: list[float]) -> str:
+    """The smallest and the largest number, or the one."""
+    ends = dict.fromkeys(short_number(value) for value in (min(values), max(values)))
+    return " to ".join(ends)
 
 
 def roles_table(last: pd.DataFrame) -> pd.DataFrame:

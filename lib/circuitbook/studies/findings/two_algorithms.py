@@ -27,6 +27,8 @@ LOOKS = 0.5  # of a head's attention from END
 CHOSEN_AT = ("IO", "S", "elsewhere")
 MOVE, FETCH = "move", "fetch"
 ALGORITHMS = {"IO": MOVE, "S": FETCH}  # by where the head looks that carries the choice
+AT_FIRST = {MOVE: "find and move", FETCH: "look up and fetch"}
+THEN = {MOVE: "finding and moving", FETCH: "looking up and fetching"}
 UNSOLVED = ""
 
 
@@ -391,6 +393,43 @@ def parting_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
     if other_head:
         return said + f" (in {other_head} it is another head by then)."
     return said + ", and it is the same head."
+
+
+def algorithms_over_training(table: pd.DataFrame, run: str) -> pd.DataFrame:
+    """The algorithms that a run goes through: tokens_seen of the first checkpoint of each, and
+    which one. Checkpoints at which nothing is chosen, or neither at the receiver nor at the giver,
+    are left out."""
+    rows = table[(table["run"] == run) & (table["chooser"] != "")].sort_values("step")
+    rows = rows[rows[["chooser_IO", "chooser_S"]].max(axis=1) > LOOKS]
+    moves = rows["chooser_IO"] > rows["chooser_S"]
+    rows = rows.assign(algorithm=moves.map({True: MOVE, False: FETCH}))
+    begins = rows["algorithm"] != rows["algorithm"].shift()
+    return rows.loc[begins, ["tokens_seen", "algorithm"]].reset_index(drop=True)
+
+
+def changes_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
+    """Whether runs change their algorithm on the way."""
+    solved = last.loc[last["algorithm"] != UNSOLVED, "run"]
+    phases = {run: algorithms_over_training(table, run) for run in solved}
+    changed = {run: found for run, found in phases.items() if len(found) > 1}
+    if not changed:
+        return "No run changes its algorithm on the way." if len(solved) else ""
+    parts = [
+        f"{run} begins to {AT_FIRST[found['algorithm'][0]]} at "
+        f"{short_number(found['tokens_seen'][0])} tokens and goes over to "
+        + listed(
+            [
+                f"{THEN[row['algorithm']]} at {short_number(row['tokens_seen'])}"
+                for _, row in found.iloc[1:].iterrows()
+            ]
+        )
+        for run, found in changed.items()
+    ]
+    return (
+        f"{counted(len(changed), 'run')} of {len(solved)} "
+        f"{'changes its' if len(changed) == 1 else 'change their'} algorithm on the way: "
+        f"{'; '.join(parts)}."
+    )
 
 
 def stays_sentence(

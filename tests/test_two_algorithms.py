@@ -28,7 +28,7 @@ from circuitbook.suites import load_suite
 from circuitbook.tasks.next_in_list import TASK
 
 NONE = {
-    "mover": "", "writer": "3.2", "inhibits": "", "chooser": "", "chooser_IO": np.nan,
+    "mover": "", "movers": "", "writer": "3.2", "inhibits": "", "chooser": "", "chooser_IO": np.nan,
     "chooser_S": np.nan, "chooser_effect": np.nan,
     **{f"chooser_by_{kind}": "" for kind in "qkv"},
     **{f"chooser_by_{kind}_effect": np.nan for kind in "qkv"},
@@ -69,7 +69,9 @@ def test_an_algorithm_is_told_by_where_the_choice_is_made():
     assert last["solved"].tolist() == [True, False, True, True]
     said = findings.answer(last)
     assert "Of 4 runs" in said and "3 learn all lists: 1 as the paper has it" in said
-    assert "1 by another way" in said and "In 1 no single head carries the choice" in said
+    assert (
+        "1 by another way" in said and "In 1 the choice is carried by no single head, or by" in said
+    )
     assert findings.runs_with("move", ["r3", "r1", "new"], last) == ["r1"]
 
 
@@ -226,6 +228,13 @@ def test_what_runs_with_roles_say():
     assert rows["role told through"].tolist() == ["keys", "queries", "values", "-"]
     assert rows["by"].tolist() == ["0.1", "0.0", "0.2", ""]
     np.testing.assert_allclose(rows["effect of that"], [-0.3, -0.25, -0.45, np.nan])
+    elsewhere = MOVE | {"chooser_IO": 0.1, "chooser_by_v": "2.0", "movers": "1.1 2.0"}
+    other = roles_of((elsewhere, (0.0, 0.0, -0.5)), (elsewhere | {"movers": ""}, (0.0, 0.0, -0.5)))
+    said = role_lists.roles_answer(findings.last_of_runs(other))
+    assert said.endswith(
+        "2 learn all lists; in 2 the choice is carried by no single head, or by one that looks at "
+        "neither name (in 1 it passes on what a name mover found)."
+    )
     none = roles_of((NONE, (np.nan,) * 3))
     assert role_lists.roles_sentence(none, findings.last_of_runs(none)) == (
         "Of 1 run whose givers are called by a role, 0 learn all lists."

@@ -36,6 +36,16 @@ def told_through(last: pd.DataFrame) -> pd.Series:
     return strongest.where((sums.min(axis=1) < 0) & (last["algorithm"] != UNSOLVED), "")
 
 
+def passes_on(last: pd.DataFrame) -> pd.Series:
+    """Of each run, whether the head that carries the choice looks at neither name, and a name mover
+    tells it most through its values."""
+    told = [
+        row["chooser_by_v"] != "" and row["chooser_by_v"] in row["movers"].split()
+        for _, row in last.iterrows()
+    ]
+    return last["solved"] & (last["algorithm"] == UNSOLVED) & pd.Series(told, last.index, bool)
+
+
 def roles_answer(last: pd.DataFrame) -> str:
     """How many runs learn to look the giver up, and by which algorithm."""
     if last.empty:
@@ -53,7 +63,12 @@ def roles_answer(last: pd.DataFrame) -> str:
     if moves + fetches:
         said += f": {listed(parts)}"
     if other := solved - moves - fetches:
-        said += f"; in {other} no single head carries the choice"
+        said += (
+            f"; in {other} the choice is carried by no single head, or by one that looks at "
+            "neither name"
+        )
+        if passed := int(passes_on(last).sum()):
+            said += f" (in {passed} it passes on what a name mover found)"
     return said + "."
 
 

@@ -235,7 +235,10 @@ def answer(last: pd.DataFrame) -> str:
         "again, fetch it from there)."
     )
     if other := solved - moves - fetches:
-        said += f" In {other} no single head carries the choice."
+        said += (
+            f" In {other} the choice is carried by no single head, or by one that looks at neither "
+            "name."
+        )
     return said + "** " + _by_depth_in_words(last)
 
 

@@ -121,6 +121,7 @@ def test_what_it_cost_is_a_mean_over_runs():
     runs.loc[runs["run"] == "r1", "seconds"] = 90.0
     said = findings.cost_sentence(runs)  # four checkpoints each: 6 and 4 minutes, and 4
     assert "2 runs of 4 layers, 5 minutes each and 1 run of 6 layers, 4 minutes each" in said
+    assert findings.cost_sentence(runs, "tales").startswith("Trained were, on tales, for 61.4k")
     assert findings.cost_sentence(runs[runs["step"] < 30]) == "No run has ended yet."
 
 
@@ -232,8 +233,8 @@ def test_what_runs_with_roles_say():
     other = roles_of((elsewhere, (0.0, 0.0, -0.5)), (elsewhere | {"movers": ""}, (0.0, 0.0, -0.5)))
     said = role_lists.roles_answer(findings.last_of_runs(other))
     assert said.endswith(
-        "2 learn all lists; in 2 the choice is carried by no single head, or by one that looks at "
-        "neither name (in 1 it passes on what a name mover found)."
+        "2 learn all lists; in 1 a head that looks at neither name passes on what a name mover "
+        "found; in 1 no single head, or one that looks at neither name, carries the choice."
     )
     none = roles_of((NONE, (np.nan,) * 3))
     assert role_lists.roles_sentence(none, findings.last_of_runs(none)) == (
@@ -282,6 +283,10 @@ def test_every_head_of_a_run_is_drawn_where_it_sits():
     }  # fmt: skip
     assert [text.get_text() for text in four.texts] == ["find and move", "not all learned"]
     assert "look up and fetch" in [text.get_text() for text in six.texts]
+    other = findings.last_of_runs(runs_of((4, MOVE | {"chooser_IO": 0.3})))
+    assert [text.get_text() for text in figures.heads_of_runs(other).axes[0].texts] == [
+        "neither of the two"
+    ]
     assert figures.heads_of_runs(last[:0]).axes[0].texts  # says that there is nothing
 
 
@@ -292,7 +297,13 @@ def test_curves_are_what_was_measured():
     def curves(ax: Axes) -> list[list[float]]:
         return [list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) == 4]
 
-    three = figures.lists_learned(runs, last).axes[1]
+    learned = figures.lists_learned(runs, last)
+    assert [text.get_text() for text in learned.legends[0].get_texts()] == [
+        "find and move",
+        "look up and fetch",
+        "anybody but the giver",
+    ]
+    three = learned.axes[1]
     assert curves(three) == [[0.0, 0.5, 0.97, 0.97]] * 2
     first = figures.parting(runs, ["r1", "not there"], last).axes[0]
     assert first.get_title() == "r1: find and move"

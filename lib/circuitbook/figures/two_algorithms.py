@@ -18,8 +18,14 @@ from circuitbook.figures.style import CURVES
 from circuitbook.studies.findings.two_algorithms import UNSOLVED
 from circuitbook.wording import head_from_label, short_number
 
-COLOURS = {"move": CURVES[0], "fetch": CURVES[1], UNSOLVED: "#888888"}
-TITLES = {"move": "find and move", "fetch": "look up and fetch", UNSOLVED: "not all learned"}
+OTHER = "other"  # all lists are learned, by neither algorithm
+COLOURS = {"move": CURVES[0], "fetch": CURVES[1], OTHER: CURVES[4], UNSOLVED: "#888888"}
+TITLES = {
+    "move": "find and move",
+    "fetch": "look up and fetch",
+    OTHER: "neither of the two",
+    UNSOLVED: "not all learned",
+}
 MARKS = {  # column of the table of runs: marker, colour, label
     "inhibits": ("D", CURVES[2], "S-inhibition: steers the name mover"),
     "told": ("s", CURVES[3], "tells the fetching head whom"),
@@ -56,19 +62,23 @@ def heads_of_runs(last: pd.DataFrame) -> Figure:
     return fig
 
 
+def _kinds(last: pd.DataFrame) -> pd.Series:
+    """Of each run, the key of its colour and title."""
+    return last["algorithm"].mask(last["solved"] & (last["algorithm"] == UNSOLVED), OTHER)
+
+
 def _heads_panel(ax: Axes, runs: pd.DataFrame, depth: int) -> None:
-    for y, (_, run) in enumerate(runs.iterrows()):
+    for y, ((_, run), kind) in enumerate(zip(runs.iterrows(), _kinds(runs), strict=True)):
         told = run["chooser_by_v"] if run["algorithm"] == "fetch" else ""
         heads = {"inhibits": run["inhibits"], "told": told}
         heads |= {"writer": run["writer"], "chooser": run["chooser"]}
         for name, labels in heads.items():
-            colour = COLOURS[run["algorithm"]] if name == "chooser" else None
+            colour = COLOURS[kind] if name == "chooser" else None
             for label in str(labels).split():
                 layer, head = head_from_label(label)
                 x = layer + (head - (FEW - 1) / 2) * 0.2
                 ax.plot(x, y, linestyle="none", **_mark(name, colour))
-        title = TITLES[run["algorithm"]]
-        ax.text(depth - 0.2, y, title, va="center", fontsize=8, color=COLOURS[run["algorithm"]])
+        ax.text(depth - 0.2, y, TITLES[kind], va="center", fontsize=8, color=COLOURS[kind])
     ax.set_title(f"{depth} layers")
     ax.set_xticks(range(depth))
     ax.set_xlim(-0.5, depth + 1.7)
@@ -100,10 +110,10 @@ def lists_learned(table: pd.DataFrame, last: pd.DataFrame) -> Figure:
     if last.empty:
         return nothing("no run has ended")
     fig, axes = panel_grid(3, 3, (PAGE / 3, 2.6), sharey=True)
-    algorithm = last.set_index("run")["algorithm"]
+    kinds = dict(zip(last["run"], _kinds(last), strict=True))
     for ax, size in zip(axes[0], (2, 3, 4), strict=True):
         for run, rows in table[table["run"].isin(last["run"])].groupby("run", sort=False):
-            name = algorithm[run]
+            name = kinds[run]
             ax.plot(
                 rows["tokens_seen"],
                 rows[f"top_{size}"],
@@ -117,7 +127,8 @@ def lists_learned(table: pd.DataFrame, last: pd.DataFrame) -> Figure:
         if size > 2:
             ax.axhline(1 / (size - 1), color="#999999", linewidth=5, alpha=0.35, zorder=0)
     axes[0, 0].set_ylabel("receiver is the likeliest token")
-    handles = [Line2D([], [], color=COLOURS[name], label=TITLES[name]) for name in TITLES]
+    shown = [name for name in TITLES if name in kinds.values()]
+    handles = [Line2D([], [], color=COLOURS[name], label=TITLES[name]) for name in shown]
     handles.append(
         Line2D([], [], color="#999999", linewidth=5, alpha=0.35, label="anybody but the giver")
     )

@@ -62,13 +62,13 @@ def roles_answer(last: pd.DataFrame) -> str:
     )
     if moves + fetches:
         said += f": {listed(parts)}"
-    if other := solved - moves - fetches:
+    passed = int(passes_on(last).sum())
+    if passed:
+        said += f"; in {passed} a head that looks at neither name passes on what a name mover found"
+    if other := solved - moves - fetches - passed:
         said += (
-            f"; in {other} the choice is carried by no single head, or by one that looks at "
-            "neither name"
+            f"; in {other} no single head, or one that looks at neither name, carries the choice"
         )
-        if passed := int(passes_on(last).sum()):
-            said += f" (in {passed} it passes on what a name mover found)"
     return said + "."
 
 

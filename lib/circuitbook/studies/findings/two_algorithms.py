@@ -473,8 +473,8 @@ def stays_sentence(
     return " ".join(dict.fromkeys(said)) or "No run that is shown here has the paper's algorithm."
 
 
-def cost_sentence(table: pd.DataFrame) -> str:
-    """What was trained, and the processor's time for it."""
+def cost_sentence(table: pd.DataFrame, read: str = "") -> str:
+    """What was trained, and the processor's time for it; read: what the runs read."""
     ended = table[table["run"].isin(last_of_runs(table)["run"])]
     parts = []
     for layers, rows in ended.groupby("layers"):
@@ -482,8 +482,9 @@ def cost_sentence(table: pd.DataFrame) -> str:
         minutes = rows.groupby("run")["seconds"].sum().mean() / 60
         parts.append(f"{counted(runs, 'run')} of {layers} layers, {minutes:.0f} minutes each")
     tokens = short_number(float(ended["tokens_seen"].max())) if parts else ""
+    on = f"on {read}, " if read else ""
     return (
-        f"Trained were, for {tokens} tokens: {listed(parts)} of one core, beside other work."
+        f"Trained were, {on}for {tokens} tokens: {listed(parts)} of one core, beside other work."
         if parts
         else "No run has ended yet."
     )

@@ -75,7 +75,7 @@ def roles_answer(last: pd.DataFrame) -> str:
 def roles_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
     """`roles_answer`, when, and through what it is told who has the role."""
     said = roles_answer(last)
-    solved = last[last["algorithm"] != UNSOLVED]
+    solved = last[last["solved"]]
     if solved.empty:
         return said
     first = [

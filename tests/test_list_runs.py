@@ -164,6 +164,14 @@ def test_givers_by_roles_are_a_study_of_their_own(tmp_path, monkeypatch, few_pro
     rows = run_lists([ListRun(replace(TINY, checkpoints=(0, 24)), text)], tmp_path, progress=False)
     assert "tag_k" in rows and set(rows["run"]) == {"roles-2x16-seed1"}
     assert recorded_runs(tmp_path / "runs.csv")["tag_by_k"].tolist() == rows["tag_by_k"].tolist()
+    model = load_suite(tmp_path).checkpoint("roles-2x16-seed1", 24).load()
+    for roles, alike in (
+        (True, True),
+        (False, False),
+    ):  # measured on prompts with roles, not without
+        pairs = next_in_list.TASK.prompts(model.tokenizer, 12, sizes=(2,), roles=roles)
+        measured = pairs.metric(model.logits(pairs.clean, pairs.end)).mean().item()
+        assert (rows["difference_2"].iloc[-1] == pytest.approx(measured, rel=1e-4)) == alike
 
 
 def test_the_command_trains_what_it_is_asked_for(tmp_path, monkeypatch, capsys, one_thread):

@@ -87,17 +87,17 @@ def roles_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
     if len(movers):
         n = int(movers["inhibited"].sum())
         said += (
-            f" Of those that find and move, {n} {'has' if n == 1 else 'have'} S-inhibition: where "
-            "the giver is called, its heads now read a role, no name."
+            f" Of those that find and move, {n} {'has' if n == 1 else 'have'} S-inhibition; what "
+            "tells its heads who gives is a role now, no name."
         )
     through = told_through(solved)
     parts = [
-        f"in {int((through == kind).sum())} through {what}"
+        f"in {int((through == kind).sum())} mostly through {what}"
         for kind, what in WAYS.items()
         if (through == kind).any()
     ]
     if parts:
-        said += f" Who has that role reaches the head that chooses mostly {listed(parts)}."
+        said += f" Who has that role reaches the head that chooses {listed(parts)}."
     return said
 
 

@@ -429,7 +429,7 @@ def changes_sentence(table: pd.DataFrame, last: pd.DataFrame) -> str:
         for run, found in changed.items()
     ]
     return (
-        f"{counted(len(changed), 'run')} of {len(solved)} "
+        f"{counted(len(changed), 'run')} of {len(solved)} that end with one of the two "
         f"{'changes its' if len(changed) == 1 else 'change their'} algorithm on the way: "
         f"{'; '.join(parts)}."
     )

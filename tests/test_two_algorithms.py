@@ -255,8 +255,8 @@ def test_a_run_that_changes_its_algorithm_is_told_of():
     phases = findings.algorithms_over_training(table, "r1")
     assert phases.to_numpy().tolist() == [[20 * 2048, "fetch"], [30 * 2048, "move"]]
     assert findings.changes_sentence(table, last) == (
-        "1 run of 2 that end with one of the two changes its algorithm on the way: r1 begins to look "
-        "up and fetch at 41k tokens and goes over to finding and moving at 61.4k."
+        "1 run of 2 that end with one of the two changes its algorithm on the way: r1 begins to "
+        "look up and fetch at 41k tokens and goes over to finding and moving at 61.4k."
     )
     assert findings.changes_sentence(table, last[:0]) == ""
 
